@@ -1,0 +1,76 @@
+"""How far a student exaggerates its teacher's confidence: the paper's logit-logit plot, section 3, and its slopes."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+BLOCK = 1 << 22  # logits turned into float64 at a time
+SUBSETS = ("all", "lowest_25", "highest_25")
+
+
+class Line(NamedTuple):
+    """Least-squares line of the student's confidence on the teacher's, over one subset.
+
+    Attributes:
+        slope: above 1 exaggerates. Below 1 shows nothing: regression to the mean alone brings that about.
+        intercept: of the line, in nats.
+        mean_deviation: mean of student minus teacher, in nats.
+    """
+
+    slope: float
+    intercept: float
+    mean_deviation: float
+
+
+def confidence(logits, classes):
+    """Return phi_k(z) = z_k - logsumexp of the other logits = log(p_k / (1 - p_k)), the paper's logit transform.
+
+    In float64 from logits: from float32 probabilities it saturates just where well-fitted training points lie.
+
+    Args:
+        logits: float [examples, classes >= 2].
+        classes: k for each example, int [examples].
+
+    Returns:
+        float64 [examples], in nats.
+    """
+    logits, classes = np.asarray(logits), np.asarray(classes)
+    result = np.empty(len(logits))
+    rows = max(BLOCK // logits.shape[1], 1)
+    for start in range(0, len(logits), rows):
+        block = logits[start : start + rows].astype(np.float64)
+        index = np.arange(len(block)), classes[start : start + rows]
+        chosen = block[index]
+        block[index] = -np.inf
+        largest = block.max(axis=1, keepdims=True)
+        others = largest[:, 0] + np.log(np.exp(block - largest).sum(axis=1))
+        result[start : start + rows] = chosen - others
+    return result
+
+
+def confidence_pair(teacher_logits, student_logits):
+    """Return (X, Y): confidence of teacher and student in the teacher's top class, float64 [examples] each."""
+    top = np.asarray(teacher_logits).argmax(axis=1)
+    return confidence(teacher_logits, top), confidence(student_logits, top)
+
+
+def masks(x):
+    """Return {subset: bool [examples]} of `SUBSETS`: the quarters are X <= its 0.25 and X >= its 0.75 quantile."""
+    low, high = np.quantile(x, (0.25, 0.75))
+    return {"all": np.ones(len(x), bool), "lowest_25": x <= low, "highest_25": x >= high}
+
+
+def line(x, y):
+    """Return the `Line` of y on x; NaN where x does not vary."""
+    if len(x) < 2:
+        return Line(np.nan, np.nan, np.nan)
+    x_mean, y_mean = x.mean(), y.mean()
+    centred = x - x_mean
+    variance = centred @ centred
+    slope = centred @ (y - y_mean) / variance if variance > 0 else np.nan
+    return Line(float(slope), float(y_mean - slope * x_mean), float(y_mean - x_mean))
+
+
+def lines(x, y):
+    """Return {subset: Line} over `SUBSETS`."""
+    return {subset: line(x[mask], y[mask]) for subset, mask in masks(x).items()}

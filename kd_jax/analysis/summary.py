@@ -1,0 +1,142 @@
+"""From the logits of all runs to the estimates of `summary.json`."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from kd_jax.analysis import calibration, exaggeration, fidelity, intervals
+from kd_jax.analysis.intervals import Estimate
+
+
+class Pair(NamedTuple):
+    """Logits of a run and of its teacher on one split, on clean views.
+
+    For a run without a teacher, `teacher` holds the teacher of the same seed: an independently trained model, the control.
+
+    Attributes:
+        arm, seed, split: which run, which examples.
+        teacher, student: float [examples, classes].
+        y: labels as trained on, int [examples].
+        true_y: labels as published, int [examples].
+        ids: positions in the published split, int [examples].
+    """
+
+    arm: str
+    seed: int
+    split: str
+    teacher: np.ndarray
+    student: np.ndarray
+    y: np.ndarray
+    true_y: np.ndarray
+    ids: np.ndarray
+
+
+class Measured(NamedTuple):
+    """A number and how to get its interval over examples, which costs time and is asked for only with a single seed."""
+
+    value: float
+    interval: Callable
+
+
+def measure_model(logits, y):
+    """Return {name: Measured} of one model: accuracy, nll, ece, brier. Labels as trained on."""
+    hits = calibration.correct(logits, y)
+    confidences = calibration.top_confidence(logits)
+    return {
+        "accuracy": _proportion(hits),
+        "nll": _mean(calibration.nll(logits, y)),
+        "ece": _statistic(lambda index: np.array([calibration.ece(confidences[index], hits[index])]), len(y)),
+        "brier": _mean(calibration.brier(logits, y)),
+    }
+
+
+def measure_pair(teacher, student):
+    """Return {(name, subset of `exaggeration.SUBSETS`): Measured} of a student beside its teacher."""
+    measured = {
+        ("agreement", "all"): _proportion(fidelity.agreement(teacher, student)),
+        ("kl", "all"): _mean(fidelity.kl(teacher, student)),
+    }
+    x, y = exaggeration.confidence_pair(teacher, student)
+    lines = exaggeration.lines(x, y)
+    counts = {subset: int(mask.sum()) for subset, mask in exaggeration.masks(x).items()}
+
+    @cache
+    def errors():
+        """One bootstrap serves every line: the quarters are cut anew in each draw, as they were from the data."""
+
+        def statistic(index):
+            return np.array([exaggeration.lines(x[index], y[index])[subset] for subset in lines])
+
+        return intervals.bootstrap_errors(statistic, len(x), np.random.default_rng(0))
+
+    for row, (subset, line) in enumerate(lines.items()):
+        for column, name in enumerate(("exaggeration_slope", "exaggeration_intercept", "mean_deviation")):
+            measured[name, subset] = Measured(
+                line[column],
+                lambda row=row, column=column, value=line[column], count=counts[subset]: intervals.of_error(
+                    value, errors()[row, column], count
+                ),
+            )
+    return measured
+
+
+def estimates(pairs, baselines):
+    """Return the list of `Estimate` of a study.
+
+    Args:
+        pairs: iterable of `Pair`, read once, one at a time.
+        baselines: {arm: the arm that differs from it by having no teacher}, for `accuracy_gain`.
+    """
+    measured, hits = {}, {}
+    for pair in pairs:
+        for subset, mask in _label_subsets(pair):
+            teacher, student, y = pair.teacher[mask], pair.student[mask], pair.y[mask]
+            for arm, logits in (("teacher", teacher), (pair.arm, student)):
+                for name, value in measure_model(logits, y).items():
+                    measured.setdefault((name, arm, pair.split, subset), {})[pair.seed] = value
+                hits[arm, pair.seed, pair.split, subset] = calibration.correct(logits, y)
+            for (name, quarter), value in measure_pair(teacher, student).items():
+                if subset == "all" or quarter == "all":  # quarters of the noisy points are not in the interface
+                    key = name, pair.arm, pair.split, quarter if subset == "all" else subset
+                    measured.setdefault(key, {})[pair.seed] = value
+    for (arm, seed, split, subset), right in hits.items():
+        if arm in baselines:
+            gain = right.astype(np.float64) - hits[baselines[arm], seed, split, subset]
+            measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain)
+    found = [_estimate(key, by_seed) for key, by_seed in measured.items()]
+    return [estimate for estimate in found if np.isfinite(estimate.interval.estimate)]
+
+
+def _label_subsets(pair):
+    """(subset, mask) of the points whose labels are as published and those whose are not, where there are such."""
+    noisy = pair.y != pair.true_y
+    yield "all", np.ones(len(noisy), bool)
+    if noisy.sum() > 1:
+        yield "clean", ~noisy
+        yield "noisy", noisy
+
+
+def _estimate(key, by_seed):
+    name, arm, split, subset = key
+    values = tuple(float(by_seed[seed].value) for seed in sorted(by_seed))
+    interval = intervals.over_seeds(values) if len(values) > 1 else next(iter(by_seed.values())).interval()
+    return Estimate(name, arm, interval, values, split, subset)
+
+
+def _proportion(hits):
+    return Measured(float(hits.mean()), lambda: intervals.of_proportion(hits))
+
+
+def _mean(values):
+    return Measured(float(values.mean()), lambda: intervals.of_mean(values))
+
+
+def _statistic(statistic, count):
+    value = statistic(np.arange(count))[0]
+    rng = np.random.default_rng(0)
+    return Measured(
+        float(value),
+        lambda: intervals.of_error(value, intervals.bootstrap_errors(statistic, count, rng)[0], count),
+    )

@@ -1,0 +1,238 @@
+"""Command lines: parse, call, print. `experiments/` and the console script `kd-jax` alone import this."""
+
+import contextlib
+import io
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from kd_jax.config import BadInput, Study, versions
+
+Platform = Literal["auto", "cpu", "gpu", "tpu"]
+OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where a study runs; none of it changes what comes out."""
+
+    platform: Platform = "auto"
+    """Kind of device to train on; auto takes the best there is. All local devices of that kind share each batch."""
+    workdir: Path | None = None
+    """Work folder, made if absent [default: runs/NAME of the study]. The same command again resumes it."""
+    data_dir: Path | None = None
+    """Folder of prepared TFDS sets [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets]."""
+    small: bool = False
+    """A reduced run, within a minute on two CPU cores; flags given beside it still count."""
+
+
+@dataclass(frozen=True)
+class _Command:
+    session: Session
+    study: Study
+
+
+def study_main(name, description, full, small, argv=None):
+    """Run a study's command line to its report, and return the exit status.
+
+    Args:
+        name: of the study; its default work folder is `runs/NAME`.
+        description: shown by `--help`.
+        full, small: the `Study` that flags change, and its reduced form for `--small`.
+        argv: arguments; `sys.argv[1:]` by default.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+
+    def run():
+        default = _Command(Session(), small if "--small" in argv else full)
+        command = _parse(tyro.conf.OmitArgPrefixes[_Command], argv, description, default)
+        _train_and_report(name, command.session, command.study)
+
+    return _guard(run)
+
+
+def _train_and_report(name, session, study):
+    from kd_jax import data, stages
+    from kd_jax.train import devices
+
+    began = time.monotonic()
+    workdir = session.workdir or Path("runs") / name
+    stages.set_precision(study)
+    chosen = devices.select(session.platform)
+    trained = stages.train(name, study, workdir, session.data_dir or data.default_data_dir(), chosen)
+    if not trained and (workdir / "analysis" / "report.html").is_file():
+        print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
+        return
+    _print_findings(workdir, stages.analyze(workdir, session.data_dir))
+    print(f"{time.monotonic() - began:.0f} s in all")
+
+
+def _print_findings(workdir, found):
+    from kd_jax.report import tables
+
+    print()
+    print(tables.text(*tables.main_table(found)))
+    print(tables.what_intervals_are(found))
+    print()
+    for verdict in found["verdicts"]:
+        print(f"{verdict['verdict']}: {verdict['claim']}\n    {verdict['because']}")
+    print(f"\nreport: {workdir / 'analysis' / 'report.html'}")
+
+
+# ---- kd-jax
+
+
+def analyze(workdir: tyro.conf.Positional[Path], data_dir: Path | None = None, platform: Platform = "cpu"):
+    """Recompute every number and figure of a work folder from its checkpoints.
+
+    Args:
+        workdir: Work folder of a study.
+        data_dir: Folder of prepared TFDS sets [default: where the study found its data].
+        platform: Kind of device; CPU suffices whatever hardware trained.
+    """
+    from kd_jax import stages
+    from kd_jax.train import devices
+
+    devices.select(platform)
+    _print_findings(workdir, stages.analyze(workdir, data_dir))
+
+
+def report(workdir: tyro.conf.Positional[Path]):
+    """Draw tables, figures and report.html again from an analysis that is there.
+
+    Args:
+        workdir: Work folder of a study.
+    """
+    from kd_jax.report import write_report
+
+    write_report(workdir)
+    print(f"report: {workdir / 'analysis' / 'report.html'}")
+
+
+def doctor(data_dir: Path | None = None, platform: Platform = "auto"):
+    """Say what this machine offers: versions, devices, data sets.
+
+    Args:
+        data_dir: Folder of prepared TFDS sets [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets].
+        platform: Kind of device to ask for.
+    """
+    from kd_jax.data import tfds
+    from kd_jax.train import devices
+
+    print(", ".join(f"{package} {version}" for package, version in versions().items()))
+    chosen = devices.select(platform)
+    print(f"platform {chosen[0].platform}: {len(chosen)} x {chosen[0].device_kind}, {os.cpu_count()} CPU cores")
+    folder = data_dir or tfds.default_data_dir()
+    print("data: digits is embedded")
+    found = tfds.available(folder)
+    for name, path, file_format in found:
+        note = "" if file_format == "array_record" else f" ({file_format}: convert it to array_record to use it)"
+        print(f"data: {name} in {path}{note}")
+    if not found:
+        print(f"data: no prepared sets in {folder}; name another --data_dir or set TFDS_DATA_DIR")
+
+
+def main(argv=None):
+    """The console script `kd-jax`; returns the exit status."""
+    commands = {"analyze": analyze, "report": report, "doctor": doctor}
+    argv = sys.argv[1:] if argv is None else argv
+
+    def run():
+        with _one_line_errors(argv):
+            tyro.extras.subcommand_cli_from_dict(
+                commands,
+                prog="kd-jax",
+                description="What did the student do differently?",
+                args=argv,
+                use_underscores=True,
+            )
+
+    return _guard(run)
+
+
+def analyze_main(argv=None):
+    """`experiments/analyze.py`: `kd-jax analyze` under its own name; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+
+    def run():
+        with _one_line_errors(argv):
+            tyro.cli(analyze, args=argv, use_underscores=True)
+
+    return _guard(run)
+
+
+# ---- errors
+
+
+def _guard(run):
+    """Run, and turn what can go wrong for a user into one line and an exit status."""
+    try:
+        run()
+        return OK
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        # By name, for importing the class would import JAX even for a mistyped flag.
+        if type(error).__name__ == "Stopped":
+            print(f"stopped: {error}; the same command goes on from there", file=sys.stderr)
+            return STOPPED
+        if type(error).__name__ == "Diverged":
+            print(error, file=sys.stderr)
+            return FAILED
+        raise
+
+
+def _parse(kind, argv, description, default):
+    with _one_line_errors(argv):
+        return tyro.cli(
+            kind,
+            args=argv,
+            description=description,
+            default=default,
+            use_underscores=True,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+
+
+@contextlib.contextmanager
+def _one_line_errors(argv):
+    """Turn tyro's boxed message about a bad flag into `BadInput` of one line."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            yield
+    except SystemExit as leaving:
+        if leaving.code != BAD_INPUT:
+            sys.stderr.write(printed.getvalue())
+            raise
+        raise BadInput(_flattened(printed.getvalue())) from None
+    sys.stderr.write(printed.getvalue())
+
+
+def _flattened(box):
+    """What a box says before its first rule, and the flags that it suggests."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    sections = [[]]
+    for line in text.splitlines():
+        content = line.strip("│╭╮╰╯ ")
+        if content and set(content) <= set("─"):
+            sections.append([])
+        elif content and not line.startswith(("╭", "╰")):
+            sections[-1].append(content)
+    flags = [match for section in sections[1:] for line in section for match in re.findall(r"^--[\w-]+", line)]
+    message = " ".join(sections[0])
+    return (
+        f"{message}; did you mean {' or '.join(dict.fromkeys(flags))}? see --help"
+        if flags
+        else f"{message}; see --help"
+    )

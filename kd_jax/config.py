@@ -1,0 +1,177 @@
+"""What a study is: frozen dataclasses that refuse a bad value at once, by name.
+
+A `Study` is everything that decides the numbers that come out. Where it runs (platform, folders) is not part of it; see
+`kd_jax.cli.Session`. The comments below the fields are the program's `--help`.
+"""
+
+import math
+import platform
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from typing import Literal
+
+PACKAGES = ("kd_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy", "scipy")
+
+
+def versions():
+    """{package: version} of Python and of what decides a number."""
+    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+
+
+class BadInput(Exception):
+    """Something the user asked for cannot be done; the message is one line: the value, what was expected, the fix."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A teacher, the students distilled from it, and the same students without it, over several seeds."""
+
+    dataset: str = "cifar10"
+    """Data: `digits` (embedded, no download), any TFDS image classification set by name (cifar10, cifar100, mnist,
+    emnist/letters, ...), or the folder of a prepared one."""
+    train_examples: int = 0
+    """Size of the fixed random part of the training split that is used [examples; 0: all]."""
+    test_examples: int = 0
+    """Size of the fixed random part of the test split that is used [examples; 0: all]."""
+    label_noise: float = 0.0
+    """Share of training labels replaced by another class, drawn uniformly [0 to 1]."""
+    noise_seed: int = 0
+    """Which draw of the label noise; the same for every seed of the study."""
+    augment: Literal["none", "crop", "crop_flip"] = "none"
+    """Random views while training: 4-pixel-padded crops, and left-right flips."""
+
+    teacher: str = "resnet56"
+    """Network of the teacher: mlp (mlp_256x256 sets the widths), cnn (cnn_32x64), resnet20, resnet56."""
+    student: tuple[str, ...] = ("resnet56",)
+    """Networks of the students, one or more; each is trained with the teacher and, as arm `onehot`, without."""
+    temperature: float = 4.0
+    """Softmax temperature of the distillation loss [> 0]."""
+    weight: float = 1.0
+    """Weight of the distillation loss; the one-hot loss has the rest [0 to 1]."""
+
+    epochs: int = 450
+    """Length of each training run [epochs]. Warm-up and decay below are shares of it, so they scale."""
+    batch_size: int = 1024
+    """Examples in a training step, over all devices."""
+    learning_rate: float = 1.0
+    """Peak learning rate of SGD."""
+    warmup: float = 0.0
+    """Linear warm-up from 0 to the peak [share of all steps]."""
+    decay_at: tuple[float, ...] = ()
+    """When the learning rate is multiplied by `decay_by` [shares of all steps]."""
+    decay_by: float = 0.1
+    """Factor of each decay."""
+    momentum: float = 0.9
+    """SGD momentum."""
+    nesterov: bool = True
+    """Nesterov's form of momentum."""
+    weight_decay: float = 0.0
+    """Coefficient of the L2 penalty's gradient, added before momentum."""
+    decay_on: Literal["kernels", "all"] = "all"
+    """Which parameters decay: `kernels` leaves out biases and normalisation."""
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Arithmetic of the networks. bfloat16 keeps float32 parameters, losses and statistics; float64 is for comparing
+    topologies."""
+    checkpoints: int = 50
+    """Checkpoints kept per run, about; half spaced geometrically, half evenly, first and last step included."""
+
+    seeds: int = 1
+    """Runs of every arm; with two or more, intervals are over seeds."""
+    seed: int = 0
+    """The first seed; the others follow."""
+
+    def __post_init__(self):
+        _need(self, "student", bool(self.student), "at least one network")
+        _need(self, "student", len(set(self.student)) == len(self.student), "each network once")
+        _need(self, "temperature", 0 < self.temperature < math.inf, "a number above 0")
+        for name in ("weight", "label_noise", "warmup"):
+            _need(self, name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
+        _need(self, "decay_at", all(0 <= share <= 1 for share in self.decay_at), "shares of the run, each from 0 to 1")
+        _need(self, "decay_at", list(self.decay_at) == sorted(set(self.decay_at)), "shares in rising order")
+        for name in ("epochs", "batch_size", "seeds"):
+            _need(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
+        _need(self, "checkpoints", self.checkpoints >= 2, "at least 2 (the first and the last step)")
+        for name in ("train_examples", "test_examples", "seed", "noise_seed"):
+            _need(self, name, getattr(self, name) >= 0, "a whole number of at least 0")
+        _need(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
+        for name in ("decay_by", "weight_decay", "momentum"):
+            _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
+
+    def seed_range(self):
+        """The seeds of this study."""
+        return range(self.seed, self.seed + self.seeds)
+
+    def identity(self):
+        """What must agree for two studies to share a work folder: everything but which seeds were asked for."""
+        return {name: value for name, value in to_json(self).items() if name not in ("seeds", "seed")}
+
+
+def _need(study, name, holds, expected):
+    if not holds:
+        value = getattr(study, name)
+        shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+        raise BadInput(f"--{name}={shown}: expected {expected}; see --help")
+
+
+def to_json(study):
+    """The study as plain JSON values."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(study).items()}
+
+
+def from_json(values):
+    """The `Study` that `to_json` wrote; keys it does not know are ignored, so newer folders open too."""
+    known = {field.name for field in fields(Study)}
+    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return Study(**{name: value for name, value in tuples.items() if name in known})
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One kind of run in a study; with a seed it is a run.
+
+    Attributes:
+        name: the `ARM` of the run folder.
+        model: name of the network.
+        teacher: name of the arm it is distilled from; None for a run on one-hot labels.
+        baseline: the arm that differs from this one only by having no teacher; None where there is none.
+        stream: which random stream of the seed gives initialisation, order and views. A student and its one-hot twin
+            share theirs, so they start equal and see the same batches; the teacher has its own, so a one-hot twin
+            of the teacher's architecture is what another seed of the teacher would be.
+    """
+
+    name: str
+    model: str
+    teacher: str | None
+    baseline: str | None
+    stream: int
+
+
+def arms(study):
+    """The arms of a study in the order in which they can run: the teacher, then each student's one-hot twin and it.
+
+    The first student's arms are `onehot` and `student`; a further student's carry its network's name.
+    """
+    listed = [Arm("teacher", study.teacher, teacher=None, baseline=None, stream=0)]
+    for index, model in enumerate(study.student):
+        suffix = f"_{model}" if index else ""
+        onehot, student = f"onehot{suffix}", f"student{suffix}"
+        listed.append(Arm(onehot, model, teacher=None, baseline=None, stream=1))
+        listed.append(Arm(student, model, teacher="teacher", baseline=onehot, stream=1))
+    return tuple(listed)
+
+
+def run_name(arm, seed):
+    """The folder name of a run."""
+    return f"{arm.name}-seed{seed}"
+
+
+def checkpoint_steps(total_steps, count):
+    """Steps at which the trajectory is kept: 0, `total_steps`, and about `count` - 2 between.
+
+    Half are spaced geometrically, where a network changes fast, and half evenly. Near step 0 the geometric ones coincide on
+    whole numbers, so fewer than `count` may come out.
+    """
+    geometric = {round(total_steps ** (i / (count // 2))) for i in range(count // 2 + 1)}
+    even_count = count - count // 2
+    even = {round(total_steps * i / even_count) for i in range(even_count + 1)}
+    return sorted({0, total_steps} | geometric | even)

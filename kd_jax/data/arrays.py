@@ -1,0 +1,123 @@
+"""What a data set is once it is in memory, and the choices a study makes about it: which part, which label noise."""
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+
+from kd_jax.config import BadInput
+from kd_jax.data.noise import symmetric
+
+SUBSET_SEED = 0  # which part `--train_examples` takes; fixed, so that every study means the same images
+
+
+class Source(NamedTuple):
+    """A data set as its maker published it.
+
+    Attributes:
+        name: what it is called in reports.
+        train_x, test_x: uint8 [examples, height, width, channels].
+        train_y, test_y: int32 [examples].
+        classes: number of classes.
+        test_split: which published split serves as the test set.
+    """
+
+    name: str
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+    classes: int
+    test_split: str
+
+
+class Split(NamedTuple):
+    """Examples of one split.
+
+    Attributes:
+        x: uint8 [examples, height, width, channels].
+        y: labels the networks see, int32 [examples].
+        true_y: labels as published, int32 [examples]; they differ from `y` only under label noise.
+        ids: positions in the published split, int64 [examples], rising.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    true_y: np.ndarray
+    ids: np.ndarray
+
+
+class Dataset(NamedTuple):
+    """What a study trains on.
+
+    Attributes:
+        name: what it is called in reports.
+        train, test: `Split`.
+        classes: number of classes.
+        mean, std: of each channel over the training pixels, float64 [channels], in units of the stored uint8.
+        test_split: which published split serves as the test set.
+        fingerprint: sha256 over images and labels of both splits, label noise included.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+    mean: np.ndarray
+    std: np.ndarray
+    test_split: str
+    fingerprint: str
+
+
+def assemble(source, study):
+    """Return the `Dataset` of a study: the part it asks for, with its label noise on the training labels.
+
+    Raises:
+        BadInput: when a part is asked for that is larger than the whole, or a batch larger than the training set.
+    """
+    train = _part(source.train_x, source.train_y, study.train_examples, "train_examples")
+    test = _part(source.test_x, source.test_y, study.test_examples, "test_examples")
+    if study.batch_size > len(train.y):
+        raise BadInput(
+            f"--batch_size={study.batch_size}: expected at most the {len(train.y)} training examples; lower it"
+        )
+    train = train._replace(y=symmetric(train.true_y, study.label_noise, source.classes, study.noise_seed))
+    # Integer sums are exact, so these do not depend on the order or the machine.
+    pixels = train.x.shape[0] * train.x.shape[1] * train.x.shape[2]
+    channels = range(train.x.shape[3])
+    sums = np.array([train.x[..., c].sum(dtype=np.int64) for c in channels], np.float64)
+    squares = np.array([np.square(train.x[..., c], dtype=np.int64).sum() for c in channels], np.float64)
+    mean = sums / pixels
+    std = np.sqrt(squares / pixels - mean**2)
+    return Dataset(
+        source.name,
+        train,
+        test,
+        source.classes,
+        mean,
+        np.where(std > 0, std, 1.0),
+        source.test_split,
+        _digest(train, test),
+    )
+
+
+def _part(x, y, count, flag):
+    if count > len(y):
+        raise BadInput(
+            f"--{flag}={count}: expected at most {len(y)}, the size of the split; lower it or pass 0 for all"
+        )
+    ids = np.arange(len(y))
+    if count:
+        ids = np.sort(np.random.default_rng(SUBSET_SEED).permutation(len(y))[:count])
+        x, y = x[ids], y[ids]
+    y = y.astype(np.int32)
+    return Split(np.ascontiguousarray(x), y, y, ids)
+
+
+def _digest(*splits):
+    digest = hashlib.sha256()
+    for split in splits:
+        for array in (split.x, split.y, split.true_y):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

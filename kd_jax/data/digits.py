@@ -1,0 +1,25 @@
+"""The 1,797 real handwritten 8x8 digits that come with scikit-learn: no download, no network.
+
+From the test set of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, UCI, 1998).
+"""
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from kd_jax.data.arrays import Source
+
+TRAIN_EXAMPLES = 1297  # leaves 500 for testing
+SPLIT_SEED = 0
+
+
+def load():
+    """Return the digits as a `Source`: 1,297 training and 500 test images, split once and for all at random.
+
+    Pixels are counts from 0 to 16. The writers are not known per image, so one writer can be in both parts.
+    """
+    digits = load_digits()
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(digits.target))
+    train, test = np.sort(order[:TRAIN_EXAMPLES]), np.sort(order[TRAIN_EXAMPLES:])
+    x = digits.images.astype(np.uint8)[..., None]
+    y = digits.target.astype(np.int32)
+    return Source("digits", x[train], y[train], x[test], y[test], classes=10, test_split="test")

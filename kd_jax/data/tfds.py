@@ -1,0 +1,219 @@
+"""Prepared TensorFlow Datasets image classification sets, read without TensorFlow.
+
+Folders are looked for by hand first: TFDS answers for a set that is absent, without a network, after minutes and with half-made
+folders. Images are decoded once and kept as one NumPy file beside the data, or in the user's cache folder where that
+cannot be written.
+"""
+
+import contextlib
+import difflib
+import hashlib
+import json
+import os
+import re
+import socket
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from kd_jax.config import BadInput
+from kd_jax.data.arrays import Source
+
+DOWNLOAD_HOST = ("storage.googleapis.com", 443)  # where TFDS keeps its checksums and most of its sets
+BLOCK = 1000  # examples a read; one by one is several times slower
+VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+def default_data_dir():
+    """`$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def load(name, data_dir):
+    """Return the set as a `Source`.
+
+    Args:
+        name: as TFDS spells it (`cifar10`, `emnist/letters`, optionally with a version), or the folder of a prepared set.
+        data_dir: where prepared sets are looked for, and prepared.
+
+    Raises:
+        BadInput: when it is absent and cannot be prepared, cannot be read, or is not image classification.
+    """
+    folder = find(name, data_dir) or prepare(name, data_dir)
+    cached = _cached(folder)
+    if cached is None:
+        cached = _decode(folder)
+    return cached
+
+
+def find(name, data_dir):
+    """Return the folder of a prepared set, or None; of several versions the newest."""
+    given = Path(name).expanduser()
+    if (given / "dataset_info.json").is_file():
+        return given.resolve()
+    if given.is_absolute() or name.startswith((".", "~")):
+        raise BadInput(f"--dataset={name}: expected a folder with a dataset_info.json; name the version's own folder")
+    base = Path(data_dir).expanduser() / name.replace(":", "/")
+    if (base / "dataset_info.json").is_file():
+        return base.resolve()
+    versions = [path.parent for path in base.glob("*/dataset_info.json") if VERSION.fullmatch(path.parent.name)]
+    return max(versions, key=lambda path: tuple(map(int, path.name.split(".")))).resolve() if versions else None
+
+
+def available(data_dir):
+    """Return [(name, folder, file format)] of every prepared set below `data_dir`."""
+    found = []
+    base = Path(data_dir).expanduser()
+    for depth in ("*/*", "*/*/*"):
+        for path in sorted(base.glob(f"{depth}/dataset_info.json")):
+            if VERSION.fullmatch(path.parent.name):
+                name = str(path.parent.parent.relative_to(base))
+                found.append((name, path.parent, json.loads(path.read_text()).get("fileFormat", "unknown")))
+    return sorted(found)
+
+
+def prepare(name, data_dir):
+    """Download and prepare a set, and return its folder.
+
+    Raises:
+        BadInput: when TFDS has no such set, there is no network, or TensorFlow, which TFDS needs to prepare, is absent.
+    """
+    import tensorflow_datasets as tfds
+
+    searched = f"--dataset={name}: expected a prepared set in {data_dir} (--data_dir)"
+    known = tfds.list_builders(with_community_datasets=False)
+    if name.split("/")[0].split(":")[0] not in known:
+        close = difflib.get_close_matches(name, [*known, "digits"], n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "see https://www.tensorflow.org/datasets/catalog"
+        raise BadInput(f"{searched}, or a name that TFDS knows; {hint}")
+    command = f"pip install tensorflow && tfds build {name} --file_format=array_record --data_dir={data_dir}"
+    configs = sorted(
+        {path.parent.parent.name for path in Path(data_dir).expanduser().glob(f"{name}/*/*/dataset_info.json")}
+    )
+    if configs:
+        raise BadInput(f"{searched}; found its configurations {', '.join(configs)}: pass --dataset={name}/{configs[0]}")
+    try:
+        socket.create_connection(DOWNLOAD_HOST, timeout=3).close()
+    except OSError:
+        raise BadInput(f"{searched}, and there is no network to download it; where there is: {command}") from None
+    try:
+        import tensorflow  # noqa: F401
+    except ImportError:
+        raise BadInput(f"{searched}, and TFDS prepares it with TensorFlow, which is not installed: {command}") from None
+    builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
+    builder.download_and_prepare()
+    return Path(builder.data_dir)
+
+
+def _decode(folder):
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(str(folder))
+    info = builder.info
+    label = f"--dataset: {info.full_name} in {folder}"
+    file_format = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat", "tfrecord")
+    if file_format != "array_record":
+        raise BadInput(
+            f"{label}: expected files of format array_record, found {file_format}; convert them: pip install tensorflow &&"
+            f" tfds convert_format --dataset_version_dir={folder} --out_file_format=array_record --out_dir=NEW_DIR"
+        )
+    image_key, label_key = _keys(tfds, info, label)
+    arrays = {}
+    test_split = _test_split(info.splits, label)
+    for part, split in (("train", "train"), ("test", test_split)):
+        arrays[part] = _read(builder, split, image_key, label_key)
+        if (arrays[part][1] < 0).any():
+            raise BadInput(f"{label}: expected labels in split {split}, found hidden ones (-1)")
+    source = Source(
+        info.name if not info.config_name else f"{info.name}/{info.config_name}",
+        *arrays["train"],
+        *arrays["test"],
+        info.features[label_key].num_classes,
+        test_split,
+    )
+    _store(source, folder)
+    return source
+
+
+def _keys(tfds, info, label):
+    """Names of the image and the label among the features."""
+    features = info.features
+    image_keys = [key for key in features if isinstance(features[key], tfds.features.Image)]
+    label_keys = [key for key in features if isinstance(features[key], tfds.features.ClassLabel)]
+    supervised = info.supervised_keys or ()
+    image_keys.sort(key=lambda key: key not in supervised)
+    label_keys.sort(key=lambda key: key not in supervised)
+    if not image_keys or not label_keys:
+        raise BadInput(
+            f"{label}: expected an image and a class label, found {', '.join(sorted(features))}; pass another set"
+        )
+    shape = features[image_keys[0]].shape
+    if None in shape or features[image_keys[0]].np_dtype != np.uint8:
+        raise BadInput(f"{label}: expected uint8 images of one size, found {shape}; pass a set such as cifar10")
+    return image_keys[0], label_keys[0]
+
+
+def _test_split(splits, label):
+    for name in ("test", "validation"):
+        if "train" in splits and name in splits:
+            return name
+    raise BadInput(f"{label}: expected a train and a test or validation split, found {', '.join(splits)}")
+
+
+def _read(builder, split, image_key, label_key):
+    source = builder.as_data_source(split)
+    shape = builder.info.features[image_key].shape
+    x, y = np.empty((len(source), *shape), np.uint8), np.empty(len(source), np.int32)
+    with tqdm(total=len(source), desc=f"decoding {builder.info.name} {split}", unit="image", disable=None) as bar:
+        for start in range(0, len(source), BLOCK):
+            stop = min(start + BLOCK, len(source))
+            for i, example in enumerate(source.__getitems__(list(range(start, stop))), start):
+                x[i], y[i] = example[image_key], example[label_key]
+            bar.update(stop - start)
+    return x, y
+
+
+def _cache_files(folder):
+    """Where the decoded arrays may lie. The name follows the files' sizes and times: a set prepared anew is decoded anew."""
+    stamp = hashlib.sha256(str(folder).encode())
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.name.startswith("kd_jax-"):
+            stat = path.stat()
+            stamp.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}".encode())
+    name = f"kd_jax-{stamp.hexdigest()[:16]}.npz"
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return folder / name, user_cache / "kd_jax" / name
+
+
+def _cached(folder):
+    for path in _cache_files(folder):
+        if path.is_file():
+            with np.load(path) as arrays:
+                return Source(
+                    str(arrays["name"]),
+                    arrays["train_x"],
+                    arrays["train_y"],
+                    arrays["test_x"],
+                    arrays["test_y"],
+                    int(arrays["classes"]),
+                    str(arrays["test_split"]),
+                )
+    return None
+
+
+def _store(source, folder):
+    """Keep the decoded arrays in the first place that can be written; without one, the next run decodes again."""
+    for path in _cache_files(folder):
+        if path.parent == folder and not folder.stat().st_mode & 0o222:
+            continue  # marked read-only: leave it alone, even where root could write
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with open(temporary, "wb") as stream:
+                    np.savez(stream, **source._asdict())
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            return

@@ -1,0 +1,52 @@
+"""Losses per example, and the objective of an arm made of them.
+
+Every loss takes logits [batch, classes] and returns [batch] in the logits' dtype (float32 at least).
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def one_hot(logits, labels):
+    """Cross-entropy with integer labels [batch], in nats."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def distillation(logits, teacher_logits, temperature):
+    """`tau^2 CE(softmax(z_t / tau), softmax(z_s / tau))`, in nats (Hinton et al. 2015, eq. 2 to 4; the paper, section 2).
+
+    The factor tau^2 keeps gradients comparable across temperatures. No gradient flows to the teacher.
+
+    Args:
+        logits: of the student, [batch, classes].
+        teacher_logits: of the teacher on the same views, [batch, classes].
+        temperature: tau > 0.
+    """
+    targets = jax.nn.softmax(jax.lax.stop_gradient(teacher_logits) / temperature)
+    return temperature**2 * optax.softmax_cross_entropy(logits / temperature, targets)
+
+
+def one_hot_objective():
+    """Return `objective(logits, batch, step) -> [batch]` of a network that learns from labels alone."""
+    return lambda logits, batch, step: one_hot(logits, batch["y"])
+
+
+def distillation_objective(weight, temperature):
+    """Return `objective(logits, batch, step) -> [batch]` of a student: `(1 - w) one_hot + w distillation`.
+
+    Args:
+        weight: w, from 0 to 1; the batch needs `y` and `teacher_logits`.
+        temperature: tau > 0.
+    """
+
+    def objective(logits, batch, step):
+        soft = distillation(logits, batch["teacher_logits"], temperature)
+        return (1 - weight) * one_hot(logits, batch["y"]) + weight * soft
+
+    return objective
+
+
+def correct(logits, labels):
+    """1 where the largest logit is the label's, else 0; int32 [batch]."""
+    return (logits.argmax(-1) == labels).astype(jnp.int32)

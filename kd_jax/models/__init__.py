@@ -1,0 +1,130 @@
+"""Networks as two pure functions, `init` and `apply`. The only package that imports flax.
+
+`build("resnet20", classes=10)` returns a `Model`; its parameters and normalisation statistics are ordinary pytrees. A new
+architecture is one entry in `FAMILIES`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kd_jax.config import BadInput
+from kd_jax.models.cnn import CNN
+from kd_jax.models.mlp import MLP
+from kd_jax.models.resnet import CifarResNet
+
+COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
+PARAMETER_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.float32, "float64": jnp.float64}
+
+
+class Variables(NamedTuple):
+    """What a network is at one moment.
+
+    Attributes:
+        params: trainable arrays.
+        model_state: running statistics of normalisation layers; an empty dict where a network has none.
+    """
+
+    params: dict
+    model_state: dict
+
+
+class Model(NamedTuple):
+    """A network.
+
+    Attributes:
+        init: `init(key, x) -> Variables`; `x` gives the shape of a batch, its values do not matter.
+        apply: `apply(variables, x, train=False) -> (logits [batch, classes], model_state)`. Pure. With `train=False`
+            the running statistics are used and returned unchanged; with `train=True` batch statistics are used, taken
+            over all devices if the model was built with an `axis_name`.
+    """
+
+    init: Callable
+    apply: Callable
+
+
+def _widths(name, words, default):
+    try:
+        widths = tuple(int(word) for word in words.split("x")) if words else default
+    except ValueError:
+        widths = ()
+    if not widths or min(widths) < 1:
+        raise BadInput(f"model {name!r}: expected widths such as {default[0]}x{default[0]} after the underscore")
+    return widths
+
+
+def _mlp(name, words, **settings):
+    return MLP(widths=_widths(name, words, (1000, 1000)), **settings)
+
+
+def _cnn(name, words, **settings):
+    return CNN(channels=_widths(name, words, (100, 100)), **settings)
+
+
+def _resnet(depth):
+    return lambda name, words, **settings: CifarResNet(depth=depth, **settings)
+
+
+# name -> how to build it. `mlp` and `cnn` take their widths after an underscore: mlp_256x256, cnn_32x64.
+FAMILIES = {"mlp": _mlp, "cnn": _cnn, "resnet20": _resnet(20), "resnet56": _resnet(56)}
+HELP = "mlp (or mlp_256x256), cnn (or cnn_32x64), resnet20, resnet56"
+
+
+def check_name(name):
+    """Return `name` if `build` knows it, else raise `BadInput`."""
+    _module(name, classes=2, dtype=jnp.float32, param_dtype=jnp.float32, axis_name=None)
+    return name
+
+
+def _module(name, **settings):
+    family, underscore, words = name.partition("_")
+    if family not in FAMILIES or (underscore and family not in ("mlp", "cnn")) or (underscore and not words):
+        raise BadInput(f"model {name!r}: expected one of {HELP}")
+    return FAMILIES[family](name, words, **settings)
+
+
+def build(name, classes, precision="float32", axis_name=None):
+    """Return the `Model` called `name`.
+
+    Args:
+        name: a key of `FAMILIES`, with widths where the family takes them.
+        classes: number of outputs.
+        precision: `float32`, `bfloat16` (float32 parameters and statistics, bfloat16 arithmetic) or `float64` (needs
+            `jax_enable_x64`). Logits come back in the parameters' dtype.
+        axis_name: the `pmap` axis over which batch statistics are averaged while training, if any.
+
+    Raises:
+        BadInput: for a name that is not known.
+    """
+    module = _module(
+        name,
+        classes=classes,
+        dtype=COMPUTE_DTYPES[precision],
+        param_dtype=PARAMETER_DTYPES[precision],
+        axis_name=axis_name,
+    )
+    return Model(init=partial(_init, module), apply=partial(_apply, module))
+
+
+def _init(module, key, x):
+    # Parameter shapes do not depend on the batch, so one example is enough.
+    variables = module.init(key, x[:1], train=False)
+    return Variables(variables["params"], variables.get("batch_stats", {}))
+
+
+def _apply(module, variables, x, train=False):
+    collections = {"params": variables.params}
+    if variables.model_state:
+        collections["batch_stats"] = variables.model_state
+    if not train:
+        return module.apply(collections, x, train=False), variables.model_state
+    logits, updated = module.apply(collections, x, train=True, mutable=["batch_stats"])
+    return logits, updated.get("batch_stats", {})
+
+
+def parameter_count(params):
+    """Number of trainable scalars."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,69 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+LINE_SECONDS = 20.0
+
+
+class Progress:
+    """Counts units of work; a context manager.
+
+    Args:
+        total: units in all.
+        done: units that an earlier program did.
+        unit: what they are called.
+        stream: where to write; standard error by default, so that results alone are on standard output.
+    """
+
+    def __init__(self, total, done=0, unit="step", stream=None):
+        self._stream = stream or sys.stderr
+        self._bar = None
+        if self._stream.isatty():
+            shape = "{desc} {percentage:3.0f}%|{bar}| {postfix} {elapsed}<{remaining}"
+            self._bar = tqdm(
+                total=total, initial=done, unit=unit, file=self._stream, bar_format=shape, dynamic_ncols=True
+            )
+        self._total, self._first, self._done = total, done, done
+        self._unit = unit
+        self._began = self._last = time.monotonic()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, units, label, detail="", always=False):
+        """Add units of work.
+
+        Args:
+            units: how many.
+            label: what is being worked on, such as `student-seed3`.
+            detail: how it goes, such as `epoch 4/30 loss 0.61 accuracy 0.83`.
+            always: without a terminal, write a line even if the last one is recent.
+        """
+        self._done += units
+        if self._bar is not None:
+            self._bar.set_description_str(label, refresh=False)
+            self._bar.set_postfix_str(detail, refresh=False)
+            self._bar.update(units)
+            return
+        now = time.monotonic()
+        if always or now - self._last > LINE_SECONDS:
+            self._last = now
+            worked, elapsed = self._done - self._first, now - self._began
+            left = elapsed * (self._total - self._done) / max(worked, 1)
+            line = f"{label} {detail}".strip()
+            print(
+                f"[{100 * self._done / self._total:3.0f} %] {line}, {_clock(left)} left", file=self._stream, flush=True
+            )
+
+
+def _clock(seconds):
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

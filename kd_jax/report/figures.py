@@ -1,0 +1,144 @@
+"""Figures for people and for papers: each function returns a matplotlib `Figure`, `save` writes it as PNG and PDF."""
+
+import base64
+import io
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from kd_jax.analysis import exaggeration
+from kd_jax.report import tables
+
+MANY = 4000  # points beyond which a density is easier to read than dots
+SUBSET_COLOURS = {
+    "all": "#222222",
+    "lowest_25": "#D55E00",
+    "highest_25": "#0072B2",
+}  # of Okabe and Ito, colour-blind safe
+SUBSET_LABELS = {"all": "all points", "lowest_25": "lowest 25 %", "highest_25": "highest 25 %"}
+ARM_COLOURS = ("#222222", "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#009E73", "#CC79A7")
+
+
+def save(figure, path):
+    """Write a figure as `path`.png and `path`.pdf, and return the PNG as a base64 string."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    path.with_suffix(".png").write_bytes(buffer.getvalue())
+    figure.savefig(path.with_suffix(".pdf"))
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def confidence(pairs, found, study):
+    """Student's confidence against teacher's, in the teacher's top class: a column per arm, a row per split, first seed.
+
+    Args:
+        pairs: folder of the pairs' files.
+        found: contents of `summary.json`.
+        study: the `Study`.
+    """
+    arms = [arm for arm in found["study"]["arms"] if arm["name"] != "teacher"]
+    figure = Figure(figsize=(4.2 * len(arms) + 0.4, 8.2), layout="constrained")
+    grid = figure.subplots(2, len(arms), squeeze=False)
+    for row, split in enumerate(("test", "train")):
+        for column, arm in enumerate(arms):
+            with np.load(pairs / f"{arm['name']}-seed{study.seed}-{split}.npz") as arrays:
+                x, y = exaggeration.confidence_pair(arrays["teacher_logits"], arrays["student_logits"])
+            axes = grid[row][column]
+            _confidence_panel(axes, x, y)
+            kind = "distilled" if arm["teacher"] else "control: one-hot labels, another seed"
+            axes.set_title(f"{arm['name']} ({arm['model']}), {split}\n{kind}", fontsize=10)
+            if row == 1:
+                axes.set_xlabel("teacher: log p/(1-p) of its top class [nats]")
+            if column == 0:
+                axes.set_ylabel("same class, other model [nats]")
+    figure.suptitle(f"Confidence, seed {study.seed}: a slope above 1 exaggerates the teacher", fontsize=12)
+    return figure
+
+
+def _confidence_panel(axes, x, y):
+    low, high = np.quantile(np.concatenate([x, y]), (0.001, 0.999))
+    margin = 0.05 * (high - low)
+    low, high = low - margin, high + margin
+    if len(x) > MANY:
+        axes.hexbin(x, y, gridsize=60, bins="log", cmap="Greys", extent=(low, high, low, high), linewidths=0, mincnt=1)
+    else:
+        axes.scatter(x, y, s=5, color="#888888", alpha=0.5, linewidths=0)
+    axes.plot((low, high), (low, high), color="#009E73", linewidth=1, linestyle="--", label="student = teacher")
+    masks, lines = exaggeration.masks(x), exaggeration.lines(x, y)
+    for subset, line in lines.items():
+        ends = np.array([max(x[masks[subset]].min(), low), min(x[masks[subset]].max(), high)])
+        label = f"{SUBSET_LABELS[subset]}: slope {line.slope:.2f}"
+        axes.plot(ends, line.intercept + line.slope * ends, color=SUBSET_COLOURS[subset], linewidth=2, label=label)
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axes.legend(fontsize=8, loc="upper left", framealpha=0.85)
+
+
+def slopes(found):
+    """Exaggeration slopes with their intervals, students beside their controls."""
+    table = tables.lookup(found)
+    groups = [
+        (arm["name"], split)
+        for split in ("test", "train")
+        for arm in found["study"]["arms"]
+        if arm["name"] != "teacher"
+    ]
+    figure = Figure(figsize=(7.5, 1.2 + 0.62 * len(groups)), layout="constrained")
+    axes = figure.subplots()
+    offsets = dict(zip(SUBSET_COLOURS, (-0.2, 0.0, 0.2), strict=True))
+    for position, (arm, split) in enumerate(groups):
+        for subset, offset in offsets.items():
+            estimate = table.get(("exaggeration_slope", arm, split, subset))
+            if estimate is None:
+                continue
+            value = estimate["estimate"]
+            reach = [[value - estimate["low"]], [estimate["high"] - value]]
+            label = SUBSET_LABELS[subset] if position == 0 else None
+            axes.errorbar(
+                value,
+                position + offset,
+                xerr=reach,
+                fmt="o",
+                ms=5,
+                capsize=3,
+                color=SUBSET_COLOURS[subset],
+                label=label,
+            )
+    axes.axvline(1, color="#009E73", linestyle="--", linewidth=1)
+    axes.set_yticks(range(len(groups)), [f"{arm}, {split}" for arm, split in groups])
+    axes.invert_yaxis()
+    axes.set_xlabel("slope of the student's confidence on the teacher's (above 1: exaggerated)")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.set_title(tables.what_intervals_are(found), fontsize=10)
+    return figure
+
+
+def learning_curves(metrics):
+    """Accuracy and loss along training: the mean over seeds, and their range as a band.
+
+    Args:
+        metrics: {arm: [lines of `metrics.jsonl` of each seed]}.
+    """
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    panels = figure.subplots(1, 3)
+    titles = {
+        "train_accuracy": "accuracy on training labels, training views",
+        "test_accuracy": "test accuracy",
+        "test_loss": "test NLL [nats]",
+    }
+    for axes, (key, title) in zip(panels, titles.items(), strict=True):
+        for index, (arm, by_seed) in enumerate(metrics.items()):
+            epochs = [line["epoch"] for line in by_seed[0]]
+            values = np.array([[line[key] for line in lines] for lines in by_seed])
+            colour = ARM_COLOURS[index % len(ARM_COLOURS)]
+            axes.plot(epochs, values.mean(axis=0), color=colour, linewidth=1.5, label=arm)
+            if len(values) > 1:
+                axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize=8)
+    return figure

@@ -1,0 +1,85 @@
+"""One self-contained HTML page: verdicts, figures, tables. No script, no network."""
+
+from html import escape
+
+from kd_jax.report import tables
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; } .quiet { color: #666; }
+table { border-collapse: collapse; font-size: 0.86rem; } .wide { overflow-x: auto; }
+th, td { text-align: left; padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid #ddd; white-space: nowrap; }
+img { max-width: 100%; } figure { margin: 1rem 0; } figcaption { color: #555; font-size: 0.9rem; }
+.verdict { border-left: 0.4rem solid; padding: 0.2rem 0 0.2rem 0.8rem; margin: 0.7rem 0; }
+.supported { border-color: #009E73; } .contradicted { border-color: #D55E00; } .inconclusive { border-color: #bbb; }
+.verdict b { text-transform: uppercase; font-size: 0.75rem; letter-spacing: 0.06em; }
+"""
+CAPTIONS = {
+    "confidence": "Each point is an example: how sure the teacher is of its top class, and how sure the other model is of that"
+    " same class. On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's confidence.",
+    "slopes": "The slopes of those lines, with intervals. Between two equally good but independent models regression to the mean"
+    " pulls a slope below 1 (see the one-hot controls), so a slope above 1 tells something and a slope below 1 does not.",
+    "learning_curves": "Mean over seeds; the band is the range of the seeds.",
+}
+
+
+def render(found, images):
+    """Return the page.
+
+    Args:
+        found: contents of `summary.json`.
+        images: {name: base64 PNG}.
+    """
+    study = found["study"]
+    setup, where = study["config"], study["platform"]
+    header, rows = tables.main_table(found)
+    data = study["data"]
+    students = ", ".join(setup["student"])
+    facts = (
+        f"{data['name']}: {data['train_examples']} training and {data['test_examples']} test examples ({data['test_split']} split),"
+        f" {data['wrong_labels']} training labels wrong by design. Teacher {setup['teacher']}, students {students};"
+        f" temperature {setup['temperature']:g}, weight {setup['weight']:g}; {setup['epochs']} epochs of batch {setup['batch_size']},"
+        f" learning rate {setup['learning_rate']:g}; seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
+        f" Trained on {where['devices']} x {where['device']} with jax {study['versions']['jax']}."
+    )
+    parts = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        f"<title>kd_jax: {escape(study['study'])}</title><style>{STYLE}</style></head><body>",
+        f"<h1>{escape(study['study'])}</h1><p class='quiet'>{escape(facts)}</p>",
+        "<h2>What came out</h2>",
+        *(_verdict(verdict) for verdict in found["verdicts"]),
+        f"<p class='quiet'>{escape(tables.what_intervals_are(found))} Train accuracy is on the labels that were trained on."
+        " Gain is over the same network, initialisation and batches without a teacher.</p>",
+        _table(zip(header, *rows, strict=True)),
+        "<h2>Figures</h2>",
+        *(_figure(name, image) for name, image in images.items()),
+        "<h2>Every estimate</h2>",
+        "<details><summary>All numbers of summary.json</summary>",
+        _table(_everything(found)),
+        "</details></body></html>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _verdict(verdict):
+    return (
+        f"<div class='verdict {verdict['verdict']}'><b>{verdict['verdict']}</b> {escape(verdict['claim'])}<br>"
+        f"<span class='quiet'>{escape(verdict['because'])}</span></div>"
+    )
+
+
+def _figure(name, image):
+    return f"<figure><img src='data:image/png;base64,{image}' alt='{name}'><figcaption>{CAPTIONS[name]}</figcaption></figure>"
+
+
+def _everything(found):
+    yield "name", "arm", "split", "subset", "estimate", "over"
+    for e in found["estimates"]:
+        yield e["name"], e["arm"], e["split"], e["subset"], tables.shown(e, 4), f"{e['count']} {e['resampled']}"
+
+
+def _table(lines_of_cells):
+    header, *rows = lines_of_cells
+    lines = ["<div class='wide'><table><tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in header) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    return "".join(lines) + "</table></div>"

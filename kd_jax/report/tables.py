@@ -1,0 +1,72 @@
+"""Tables of a `summary.json`: what a reader looks at first, and everything as CSV."""
+
+# (heading, name, split, subset, digits)
+COLUMNS = (
+    ("test accuracy", "accuracy", "test", "all", 3),
+    ("gain", "accuracy_gain", "test", "all", 3),
+    ("train accuracy", "accuracy", "train", "all", 3),
+    ("test NLL", "nll", "test", "all", 3),
+    ("test ECE", "ece", "test", "all", 3),
+    ("agreement", "agreement", "test", "all", 3),
+    ("slope, test, lowest 25 %", "exaggeration_slope", "test", "lowest_25", 2),
+    ("slope, train, lowest 25 %", "exaggeration_slope", "train", "lowest_25", 2),
+    ("slope, test, all", "exaggeration_slope", "test", "all", 2),
+)
+CSV_COLUMNS = ("name", "arm", "split", "subset", "estimate", "low", "high", "level", "resampled", "count", "values")
+
+
+def shown(estimate, digits=3):
+    """An estimate with its interval: `0.884 ± 0.012`, or `0.884 [0.853, 0.909]` where it is not symmetric."""
+    value, low, high = estimate["estimate"], estimate["low"], estimate["high"]
+    if abs((high - value) - (value - low)) < 1e-9 * max(abs(value), 1):
+        return f"{value:.{digits}f} ± {high - value:.{digits}f}"
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def lookup(found):
+    """{(name, arm, split, subset): estimate} of a summary."""
+    return {(e["name"], e["arm"], e["split"], e["subset"]): e for e in found["estimates"]}
+
+
+def main_table(found):
+    """Return (header, rows) of strings: an arm per row; a quantity that does not apply is a dash."""
+    table = lookup(found)
+    header = ["arm", *(column[0] for column in COLUMNS)]
+    rows = []
+    for arm in found["study"]["arms"]:
+        cells = []
+        for _, name, split, subset, digits in COLUMNS:
+            estimate = table.get((name, arm["name"], split, subset))
+            cells.append("-" if estimate is None else shown(estimate, digits))
+        rows.append([f"{arm['name']} ({arm['model']})", *cells])
+    return header, rows
+
+
+def what_intervals_are(found):
+    """A sentence that says what the intervals of a summary are over."""
+    first = found["estimates"][0]
+    if first["resampled"] == "seeds":
+        return f"Mean and {first['level']:.0%} interval over {first['count']} seeds."
+    return f"One seed; {first['level']:.0%} intervals over examples: how other seeds would differ is not in them."
+
+
+def text(header, rows):
+    """The table for a terminal, turned on its side: a quantity per line, an arm per column."""
+    turned = list(zip(header, *rows, strict=True))
+    widths = [max(len(cell) for cell in column) for column in zip(*turned, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in turned]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def markdown(header, rows):
+    """The table as Markdown, likewise on its side."""
+    turned = list(zip(header, *rows, strict=True))
+    lines = ["| " + " | ".join(line) + " |" for line in turned]
+    return "\n".join([lines[0], "|" + "---|" * len(turned[0]), *lines[1:]]) + "\n"
+
+
+def csv_rows(found):
+    """Every estimate as a row of `CSV_COLUMNS`, unrounded; the values of the seeds joined by spaces."""
+    for estimate in found["estimates"]:
+        row = {**estimate, "values": " ".join(map(repr, estimate["values"]))}
+        yield [row[column] for column in CSV_COLUMNS]

@@ -1,0 +1,348 @@
+"""The stages of a study: train it, analyse what it left, report. Each starts from what the one before put in the work folder."""
+
+import shutil
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from kd_jax import config, data, extract, models, runs
+from kd_jax.analysis import summary, verdicts
+from kd_jax.config import BadInput, versions
+from kd_jax.progress import Progress
+from kd_jax.report import write_report
+from kd_jax.train import devices as parallel
+from kd_jax.train import engine, epoch
+from kd_jax.train.fit import fit
+
+RESUME_SECONDS = 30.0  # at most about this much work is lost to a crash
+
+
+class Stopped(Exception):
+    """The program was told to stop and has saved; the same command goes on from there."""
+
+
+class Diverged(Exception):
+    """The loss is no longer a number."""
+
+
+def set_precision(study):
+    """Switch JAX to 64 bits for a float64 study. Call before the first array is made."""
+    jax.config.update("jax_enable_x64", study.precision == "float64")
+
+
+# ---- train
+
+
+def train(name, study, workdir, data_dir, devices):
+    """Train every run of a study that is not done yet.
+
+    Args:
+        name: of the study, for `study.json`.
+        study: a `Study`.
+        workdir: the work folder; made if absent, resumed if it holds the same study.
+        data_dir: where TFDS sets are.
+        devices: of `train.devices.select`.
+
+    Returns:
+        How many runs were trained or finished; 0 when all was done already.
+
+    Raises:
+        BadInput: before anything is written.
+        Stopped: told to stop, saved.
+        Diverged: a loss is not finite.
+    """
+    for model in (study.teacher, *study.student):
+        models.check_name(model)
+    parallel.check_batch(study.batch_size, devices)
+    previous = _check_workdir(workdir, name, study)
+    dataset = data.load(study, data_dir)
+    record = _record(name, study, dataset, data_dir, devices, previous)
+    with runs.locked(workdir), _stop_requests() as stop:
+        total = record["total_steps"]
+        todo, done = [], 0
+        for seed in study.seed_range():
+            for arm in config.arms(study):
+                folder = runs.run_folder(workdir, config.run_name(arm, seed))
+                if total in runs.kept_steps(folder):
+                    done += total
+                else:
+                    todo.append((arm, seed))
+        runs.write_study(workdir, record)
+        if not todo:
+            return 0
+        engines = {}
+        with Progress(total * len(config.arms(study)) * study.seeds, done) as progress:
+            for arm, seed in todo:
+                teacher_model = study.teacher if arm.teacher else None
+                key = arm.model, teacher_model
+                if key not in engines:
+                    engines[key] = engine.build(study, dataset, *key, devices)
+                teacher = _teacher(workdir, study, arm, seed, record)
+                run = _Run(workdir, study, dataset, arm, seed, record, progress, stop)
+                run.train(engines[key], teacher)
+                if teacher is not None:
+                    _check_teacher(teacher, config.run_name(config.arms(study)[0], seed), record)
+    return len(todo)
+
+
+def _check_workdir(workdir, name, study):
+    """Return the record of the study that the folder holds, or None for a new folder."""
+    path = Path(workdir)
+    if not (path / "study.json").exists():
+        if path.exists() and not path.is_dir():
+            raise BadInput(f"--workdir={workdir}: expected a folder, this is a file; pass another")
+        return None
+    record = runs.read_study(workdir)
+    here, there = {"study": name, **study.identity()}, {"study": record["study"], **record["config"]}
+    for key, value in here.items():
+        if there.get(key) != value:
+            raise BadInput(
+                f"--workdir={workdir}: holds a study with {key}={there.get(key)}, expected {key}={value};"
+                " pass another --workdir or the flags of that study"
+            )
+    old = config.from_json(record["config"])
+    if not set(old.seed_range()) <= set(study.seed_range()):
+        raise BadInput(
+            f"--workdir={workdir}: holds seeds {old.seed} to {old.seed + old.seeds - 1}, expected those and possibly more;"
+            f" pass --seed={old.seed} --seeds={old.seeds} or more, or another --workdir"
+        )
+    return record
+
+
+def _record(name, study, dataset, data_dir, devices, previous):
+    steps_per_epoch = len(dataset.train.y) // study.batch_size
+    total = steps_per_epoch * study.epochs
+    if previous is not None and previous["data"]["fingerprint"] != dataset.fingerprint:
+        raise BadInput(
+            f"--dataset={study.dataset}: its contents changed since this work folder was begun"
+            f" (fingerprint {dataset.fingerprint[:12]}, expected {previous['data']['fingerprint'][:12]}); pass another --workdir"
+        )
+    record = {
+        "study": name,
+        "config": config.to_json(study),
+        "arms": [vars(arm) for arm in config.arms(study)],
+        "steps_per_epoch": steps_per_epoch,
+        "total_steps": total,
+        "checkpoint_steps": config.checkpoint_steps(total, study.checkpoints),
+        "data": {
+            "name": dataset.name,
+            "data_dir": str(Path(data_dir).expanduser().absolute()),
+            "fingerprint": dataset.fingerprint,
+            "classes": dataset.classes,
+            "image_shape": list(dataset.train.x.shape[1:]),
+            "train_examples": len(dataset.train.y),
+            "test_examples": len(dataset.test.y),
+            "test_split": dataset.test_split,
+            "wrong_labels": int((dataset.train.y != dataset.train.true_y).sum()),
+            "mean": dataset.mean.tolist(),
+            "std": dataset.std.tolist(),
+        },
+        "teacher_hash": {},
+        "platform": {"platform": devices[0].platform, "device": devices[0].device_kind, "devices": len(devices)},
+        "versions": versions(),
+    }
+    if previous is not None:
+        # Where and with what it was begun stays on record, and so do the teachers.
+        record |= {key: previous[key] for key in ("teacher_hash", "platform", "versions")}
+    return record
+
+
+def _teacher(workdir, study, arm, seed, record):
+    """The frozen teacher's variables for an arm, or None. Its hash enters the study's record, or must agree with it."""
+    if arm.teacher is None:
+        return None
+    name = f"{arm.teacher}-seed{seed}"
+    variables = models.Variables(**runs.load_variables(runs.run_folder(workdir, name), record["total_steps"]))
+    if name not in record["teacher_hash"]:
+        record["teacher_hash"][name] = runs.tree_digest(variables)
+        runs.write_study(workdir, record)
+    _check_teacher(variables, name, record)
+    return variables
+
+
+def _check_teacher(variables, name, record):
+    found, expected = runs.tree_digest(variables), record["teacher_hash"][name]
+    if found != expected:
+        raise RuntimeError(f"{name} changed: hash {found[:12]}, expected {expected[:12]}")
+
+
+class _Run:
+    """One run: joins training, which knows no disk, to its folder, which knows no training."""
+
+    def __init__(self, workdir, study, dataset, arm, seed, record, progress, stop):
+        self.name = config.run_name(arm, seed)
+        self.folder = runs.run_folder(workdir, self.name)
+        self.study, self.dataset, self.arm, self.seed = study, dataset, arm, seed
+        self.record, self.progress, self.stop = record, progress, stop
+
+    def train(self, built, teacher):
+        key = jax.random.fold_in(jax.random.key(self.seed), self.arm.stream)
+        init_key, view_key = jax.random.split(key)
+        train, test = self.dataset.train, self.dataset.test
+        feed = built.place(epoch.Feed(train.x, train.y, view_key, teacher))
+        test_feed = built.place(epoch.Feed(test.x, test.y, view_key, None))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with runs.trajectory(self.folder, write=True) as trajectory, runs.resume(self.folder) as resume:
+            fresh = built.start(init_key), built.zero()
+            restored = resume.load_newest_like(jax.device_get(fresh))
+            state, totals = built.place(restored) if restored is not None else fresh
+            step = int(state.step)
+            runs.rewind_metrics(self.folder, step)
+            self._report(step, step // self.record["steps_per_epoch"], None)
+            keep = set(self.record["checkpoint_steps"])
+            if step in keep:
+                trajectory.save(step, jax.device_get(state.variables))
+            saved = began = time.monotonic()
+            for pause in fit(
+                state, totals, built.advance, feed, self._rows, self.study.epochs, sorted(keep), built.zero
+            ):
+                metrics = None
+                if pause.ends_epoch:
+                    metrics = self._metrics(built, pause, test_feed, began)
+                    runs.append_metrics(self.folder, metrics)
+                    began = time.monotonic()
+                self._report(pause.step - step, pause.epoch, pause.totals, metrics)
+                step = pause.step
+                if step in keep:
+                    trajectory.save(step, jax.device_get(pause.state.variables))
+                due = time.monotonic() - saved > RESUME_SECONDS
+                if due or self.stop.requested or step == self.record["total_steps"]:
+                    # An epoch that ends here starts again from nothing.
+                    sums = built.zero() if pause.ends_epoch else pause.totals
+                    resume.save(step, jax.device_get((pause.state, sums)))
+                    saved = time.monotonic()
+                if self.stop.requested:
+                    raise Stopped(f"{self.name} saved at step {step} of {self.record['total_steps']}")
+
+    def _rows(self, at):
+        return epoch.order(self.seed, self.arm.stream, at, len(self.dataset.train.y), self.study.batch_size)
+
+    def _metrics(self, built, pause, test_feed, began):
+        seconds = time.monotonic() - began
+        totals, test = jax.device_get(pause.totals), built.evaluate(pause.state.variables, test_feed)
+        line = {
+            "epoch": pause.epoch + 1,
+            "step": pause.step,
+            "learning_rate": built.learning_rate(pause.step - 1),
+            "train_loss": float(totals["loss"] / totals["count"]),
+            "train_accuracy": float(totals["correct"] / totals["count"]),
+            "test_loss": float(test["loss"] / test["count"]),
+            "test_accuracy": float(test["correct"] / test["count"]),
+            "seconds": seconds,
+            "examples_per_second": float(totals["count"] / seconds),
+        }
+        if not np.isfinite(line["train_loss"]):
+            raise Diverged(
+                f"{self.name}: the loss is {line['train_loss']} in epoch {line['epoch']}; lower --learning_rate or raise --warmup"
+            )
+        return line
+
+    def _report(self, steps, at, totals, metrics=None):
+        detail = f"epoch {at + 1 if totals else at}/{self.study.epochs}"
+        if totals is not None:
+            totals = jax.device_get(totals)
+            detail += f" loss {totals['loss'] / totals['count']:.3f} accuracy {totals['correct'] / totals['count']:.3f}"
+        if metrics is not None:
+            detail += f" test {metrics['test_accuracy']:.3f}"
+        last = metrics is not None and metrics["step"] == self.record["total_steps"]
+        self.progress.advance(steps, self.name, detail, always=last)
+
+
+class _Stop:
+    requested = False
+
+
+@contextmanager
+def _stop_requests():
+    """Turn the first SIGTERM or SIGINT into a request to save and stop; a second SIGINT interrupts at once."""
+    stop = _Stop()
+
+    def request(number, frame):
+        stop.requested = True
+        signal.signal(signal.SIGINT, previous[signal.SIGINT])
+
+    previous = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+# ---- analyse
+
+
+def open_study(workdir, data_dir=None):
+    """Return (record, study, dataset) of a work folder.
+
+    Args:
+        workdir: the work folder.
+        data_dir: where the data lies now; by default where it lay when the study was trained.
+
+    Raises:
+        BadInput: when there is no study, or the data is absent or not the same.
+    """
+    record = runs.read_study(workdir)
+    study = config.from_json(record["config"])
+    set_precision(study)
+    dataset = data.load(study, data_dir or record["data"]["data_dir"])
+    if dataset.fingerprint != record["data"]["fingerprint"]:
+        raise BadInput(
+            f"{dataset.name}: fingerprint {dataset.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"
+            " the data of this study; name its --data_dir"
+        )
+    return record, study, dataset
+
+
+def analyze(workdir, data_dir=None):
+    """Recompute every number and figure of a work folder from its checkpoints, and return `summary.json`'s contents.
+
+    Raises:
+        BadInput: as `open_study`; or when a run is not finished.
+    """
+    record, study, dataset = open_study(workdir, data_dir)
+    arms, seeds = config.arms(study), list(study.seed_range())
+    unfinished = [
+        name
+        for name in (config.run_name(arm, seed) for arm in arms for seed in seeds)
+        if record["total_steps"] not in runs.kept_steps(runs.run_folder(workdir, name))
+    ]
+    if unfinished:
+        raise BadInput(f"{workdir}: expected finished runs, {unfinished[0]} is not; run the study's command again")
+    folder = Path(workdir) / "analysis"
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "pairs").mkdir(parents=True)
+    baselines = {arm.name: arm.baseline for arm in arms if arm.baseline}
+    with Progress(len(arms) * len(seeds), unit="network") as progress:
+
+        def advance(label):
+            progress.advance(1, "analysing", label)
+
+        pairs = extract.logit_pairs(workdir, study, dataset, record["total_steps"], seeds, advance)
+        estimates = summary.estimates(_kept(pairs, folder / "pairs"), baselines)
+    found = {
+        "estimates": [estimate.to_json() for estimate in estimates],
+        "verdicts": [verdict._asdict() for verdict in verdicts.verdicts(estimates, baselines)],
+        "study": record,
+    }
+    runs.write_json(folder / "summary.json", found)
+    write_report(workdir)
+    return found
+
+
+def _kept(pairs, folder):
+    """Pass pairs through and keep each as a file."""
+    for pair in pairs:
+        np.savez(
+            folder / f"{pair.arm}-seed{pair.seed}-{pair.split}.npz",
+            teacher_logits=pair.teacher,
+            student_logits=pair.student,
+            labels=pair.y,
+            true_labels=pair.true_y,
+            ids=pair.ids,
+        )
+        yield pair

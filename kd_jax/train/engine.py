@@ -1,0 +1,71 @@
+"""The compiled functions of a kind of run, put together once and shared by all its seeds."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from kd_jax import losses, models
+from kd_jax.data.augment import standardise
+from kd_jax.train import devices as parallel
+from kd_jax.train import epoch, state
+from kd_jax.train.step import make_step
+
+
+class Engine(NamedTuple):
+    """What a run needs.
+
+    Attributes:
+        start: `start(key) -> TrainState` at step 0, on all devices.
+        advance: of `devices.make_advance`.
+        evaluate: of `devices.make_evaluate`.
+        place: puts a tree on all devices.
+        zero: `zero() -> totals` of no examples, on all devices.
+        learning_rate: `learning_rate(step) -> float`.
+    """
+
+    start: Callable
+    advance: Callable
+    evaluate: Callable
+    place: Callable
+    zero: Callable
+    learning_rate: Callable
+
+
+def build(study, dataset, model_name, teacher_name, devices):
+    """Return the `Engine` of a network, on one-hot labels or distilled.
+
+    Args:
+        study: a `kd_jax.config.Study`.
+        dataset: a `kd_jax.data.Dataset`.
+        model_name: the network that is trained.
+        teacher_name: the teacher's network; None to train on one-hot labels.
+        devices: of one platform.
+    """
+    dtype = models.PARAMETER_DTYPES[study.precision]
+    model = models.build(model_name, dataset.classes, study.precision, parallel.AXIS)
+    total_steps = study.epochs * (len(dataset.train.y) // study.batch_size)
+    schedule = state.learning_rate_schedule(study, total_steps)
+    optimizer = state.make_optimizer(study, total_steps)
+    if teacher_name is None:
+        objective, teacher_apply = losses.one_hot_objective(), None
+    else:
+        objective = losses.distillation_objective(study.weight, study.temperature)
+        teacher_apply = models.build(teacher_name, dataset.classes, study.precision).apply
+    step = make_step(model.apply, objective, optimizer, parallel.AXIS)
+    train_on = epoch.make_train_on(step, epoch.make_view(dataset, study, dtype), teacher_apply)
+    clean_view = partial(standardise, mean=dataset.mean, std=dataset.std, dtype=dtype)
+    place = partial(parallel.replicate, devices=devices)
+    example = clean_view(dataset.train.x[:1])
+    begin = jax.jit(partial(state.create, model, optimizer))
+    shapes = jax.eval_shape(begin, jax.random.key(0), example)
+    return Engine(
+        start=lambda key: place(begin(key, example)),
+        advance=parallel.make_advance(train_on, devices, parallel.loops_on_device(devices, shapes.params)),
+        evaluate=parallel.make_evaluate(epoch.make_evaluate_on(model.apply, clean_view), devices, epoch.padded_batches),
+        place=place,
+        zero=lambda: place(epoch.zero_totals(dtype)),
+        learning_rate=lambda at: float(np.asarray(schedule(at))),
+    )

@@ -1,0 +1,103 @@
+"""Many steps over data that lies on the device as uint8: order, views, the teacher's logits, totals."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd_jax.data.augment import random_views, standardise
+from kd_jax.losses import correct, one_hot
+from kd_jax.models import Variables
+
+
+class Feed(NamedTuple):
+    """What stays the same during a run, on the device.
+
+    Attributes:
+        x: uint8 [examples, height, width, channels].
+        y: int32 [examples].
+        key: of the run.
+        teacher: the frozen teacher's `Variables`; None for a run on one-hot labels.
+    """
+
+    x: jax.Array
+    y: jax.Array
+    key: jax.Array
+    teacher: Variables | None
+
+
+def order(seed, stream, epoch, examples, batch_size):
+    """Return the example indices of an epoch, int32 [steps, batch_size]: a permutation cut into whole batches.
+
+    The remainder that does not fill a batch sits the epoch out; each epoch it is another one. The result depends on the
+    arguments alone, not on JAX, device or history.
+    """
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, epoch])))
+    steps = examples // batch_size
+    return rng.permutation(examples)[: steps * batch_size].astype(np.int32).reshape(steps, batch_size)
+
+
+def make_train_on(step, view, teacher_apply=None):
+    """Return `train_on(state, totals, feed, rows) -> (state, totals)`: one step on the examples `rows` [batch].
+
+    Args:
+        step: of `make_step`.
+        view: `view(key, step, ids, x) -> float views`; the student and its teacher see the same.
+        teacher_apply: `apply` of the teacher's `Model`, for runs whose feed has a teacher. It runs with `train=False`, so its
+            statistics stay as they are.
+    """
+
+    def train_on(state, totals, feed, rows):
+        batch = {"x": view(feed.key, state.step, rows, feed.x[rows]), "y": feed.y[rows]}
+        if teacher_apply is not None:
+            batch["teacher_logits"], _ = teacher_apply(feed.teacher, batch["x"], train=False)
+        state, more = step(state, batch)
+        return state, jax.tree.map(lambda total, new: (total + new).astype(total.dtype), totals, more)
+
+    return train_on
+
+
+def make_view(dataset, study, dtype):
+    """Return `view(key, step, ids, x)`: uint8 images to standardised random views [batch, ...] of `dtype`."""
+
+    def view(key, step, ids, x):
+        return random_views(key, step, ids, standardise(x, dataset.mean, dataset.std, dtype), study.augment)
+
+    return view
+
+
+def zero_totals(dtype):
+    """Totals of no examples; the loss is summed in `dtype`."""
+    return {"loss": jnp.zeros((), dtype), "correct": jnp.zeros((), jnp.int32), "count": jnp.zeros((), jnp.int32)}
+
+
+def make_evaluate_on(apply, clean_view):
+    """Return `evaluate_on(variables, feed, rows, weights) -> totals` on clean views.
+
+    Args:
+        apply: of a `Model`.
+        clean_view: `clean_view(x uint8) -> float`.
+
+    `rows` [batch] are example indices and `weights` [batch] are 1, or 0 for the padding that fills the last batch.
+    """
+
+    def evaluate_on(variables, feed, rows, weights):
+        logits, _ = apply(variables, clean_view(feed.x[rows]), train=False)
+        labels = feed.y[rows]
+        return {
+            "loss": (weights * one_hot(logits, labels)).sum(),
+            "correct": (weights.astype(jnp.int32) * correct(logits, labels)).sum(),
+            "count": weights.astype(jnp.int32).sum(),
+        }
+
+    return evaluate_on
+
+
+def padded_batches(examples, batch_size):
+    """Return (rows, weights), both [batches, batch_size]: all examples once, then index 0 with weight 0 to fill up."""
+    batches = -(-examples // batch_size)
+    rows = np.zeros(batches * batch_size, np.int32)
+    rows[:examples] = np.arange(examples)
+    weights = (np.arange(len(rows)) < examples).astype(np.float32)
+    return rows.reshape(batches, batch_size), weights.reshape(batches, batch_size)

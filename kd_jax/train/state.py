@@ -1,0 +1,66 @@
+"""What changes while a network trains, and the optimiser that changes it."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kd_jax.models import Variables
+
+
+class TrainState(NamedTuple):
+    """All that a training step reads and writes.
+
+    Attributes:
+        step: number of steps taken, int32 scalar. With the run's key it decides batch and views.
+        params: trainable arrays.
+        model_state: running statistics of normalisation layers.
+        opt_state: of the optax optimiser.
+    """
+
+    step: jax.Array
+    params: Any
+    model_state: Any
+    opt_state: Any
+
+    @property
+    def variables(self):
+        """The network at this moment, as `Model.apply` takes it."""
+        return Variables(self.params, self.model_state)
+
+
+def create(model, optimizer, key, x):
+    """Return the `TrainState` at step 0; `x` is an example batch."""
+    variables = model.init(key, x)
+    return TrainState(jnp.zeros((), jnp.int32), *variables, optimizer.init(variables.params))
+
+
+def learning_rate_schedule(study, total_steps):
+    """Return `schedule(step) -> learning rate`: linear warm-up from 0, then a factor at each decay point."""
+    warmup_steps = round(study.warmup * total_steps)
+    # Two decays can round to one step in a short run; both count.
+    decays = {}
+    for share in study.decay_at:
+        at = round(share * total_steps) - warmup_steps
+        decays[max(at, 0)] = decays.get(max(at, 0), 1.0) * study.decay_by
+    after = optax.piecewise_constant_schedule(study.learning_rate, decays)
+    if not warmup_steps:
+        return after
+    rise = optax.linear_schedule(0.0, study.learning_rate, warmup_steps)
+    return optax.join_schedules([rise, after], [warmup_steps])
+
+
+def make_optimizer(study, total_steps):
+    """Return the optax optimiser of a study: SGD with momentum; weight decay enters the gradient before momentum."""
+    schedule = learning_rate_schedule(study, total_steps)
+    sgd = optax.sgd(schedule, momentum=study.momentum or None, nesterov=study.nesterov)
+    if not study.weight_decay:
+        return sgd
+    mask = _is_kernel if study.decay_on == "kernels" else None
+    return optax.chain(optax.add_decayed_weights(study.weight_decay, mask), sgd)
+
+
+def _is_kernel(params):
+    """True for arrays of two dimensions or more; biases and normalisation scales have one."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

@@ -1,0 +1,40 @@
+"""One training step, the same for a teacher and a student: only the objective differs."""
+
+import jax
+import optax
+
+from kd_jax.losses import correct
+from kd_jax.models import Variables
+from kd_jax.train.state import TrainState
+
+
+def make_step(apply, objective, optimizer, axis_name=None):
+    """Return `step(state, batch) -> (state, totals)`, pure, for jit, vmap, scan and pmap.
+
+    Args:
+        apply: of a `Model`.
+        objective: `objective(logits, batch, step) -> loss [batch]`.
+        optimizer: an optax optimiser.
+        axis_name: the `pmap` axis over which a batch is split, if any. The shards must be of one size: then the mean
+            of their mean gradients is the gradient of the whole batch.
+
+    The batch is a dict with `x` (views, [batch, ...]), `y` (int labels) and what else the objective reads. Totals are sums
+    over the batch with their count, so that batches, devices and epochs add up.
+    """
+
+    def step(state, batch):
+        def mean_loss(params):
+            logits, model_state = apply(Variables(params, state.model_state), batch["x"], train=True)
+            loss = objective(logits, batch, state.step)
+            return loss.mean(), (loss, logits, model_state)
+
+        grads, (loss, logits, model_state) = jax.grad(mean_loss, has_aux=True)(state.params)
+        totals = {"loss": loss.sum(), "correct": correct(logits, batch["y"]).sum(), "count": loss.size}
+        if axis_name is not None:
+            grads, model_state = jax.lax.pmean((grads, model_state), axis_name)
+            totals = jax.lax.psum(totals, axis_name)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, model_state, opt_state), totals
+
+    return step
