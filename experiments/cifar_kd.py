@@ -33,7 +33,7 @@ SMALL = replace(
     student=("cnn_32x64",),
     epochs=5,
     batch_size=64,
-    learning_rate=0.05,
+    learning_rate=0.01,
     warmup=0.1,
     checkpoints=12,
 )
