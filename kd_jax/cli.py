@@ -51,10 +51,10 @@ def study_main(name, description, full, small, argv=None):
 
     def run():
         default = _Command(Session(), small if "--small" in argv else full)
-        command = _parse(tyro.conf.OmitArgPrefixes[_Command], argv, description, default)
+        command = parse(tyro.conf.OmitArgPrefixes[_Command], argv, description, default)
         _train_and_report(name, command.session, command.study)
 
-    return _guard(run)
+    return guarded(run)
 
 
 def _train_and_report(name, session, study):
@@ -153,7 +153,7 @@ def main(argv=None):
                 use_underscores=True,
             )
 
-    return _guard(run)
+    return guarded(run)
 
 
 def analyze_main(argv=None):
@@ -164,14 +164,14 @@ def analyze_main(argv=None):
         with _one_line_errors(argv):
             tyro.cli(analyze, args=argv, use_underscores=True)
 
-    return _guard(run)
+    return guarded(run)
 
 
 # ---- errors
 
 
-def _guard(run):
-    """Run, and turn what can go wrong for a user into one line and an exit status."""
+def guarded(run):
+    """Call `run()`, turn what can go wrong for a user into one line on standard error, and return the exit status."""
     try:
         run()
         return OK
@@ -192,7 +192,12 @@ def _guard(run):
         raise
 
 
-def _parse(kind, argv, description, default):
+def parse(kind, argv, description, default):
+    """Return what the flags make of a default; `kind` is its (annotated) dataclass.
+
+    Raises:
+        BadInput: for a flag or value that does not fit, in one line.
+    """
     with _one_line_errors(argv):
         return tyro.cli(
             kind,
