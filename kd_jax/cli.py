@@ -80,6 +80,8 @@ def _print_findings(workdir, found):
     print(tables.text(*tables.main_table(found)))
     print(tables.what_intervals_are(found))
     print()
+    for warning in found["warnings"]:
+        print(f"warning: {warning}")
     for verdict in found["verdicts"]:
         print(f"{verdict['verdict']}: {verdict['claim']}\n    {verdict['because']}")
     print(f"\nreport: {workdir / 'analysis' / 'report.html'}")

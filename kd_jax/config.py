@@ -41,7 +41,7 @@ class Study:
     """Random views while training: 4-pixel-padded crops, and left-right flips."""
 
     teacher: str = "resnet56"
-    """Network of the teacher: mlp (mlp_256x256 sets the widths), cnn (cnn_32x64), resnet20, resnet56."""
+    """Network of the teacher: mlp (mlp_256x256 sets the widths), cnn (cnn_32x64), resnet8, 20, 32, 44, 56, 110."""
     student: tuple[str, ...] = ("resnet56",)
     """Networks of the students, one or more; each is trained with the teacher and, as arm `onehot`, without."""
     temperature: float = 4.0

@@ -324,9 +324,16 @@ def analyze(workdir, data_dir=None):
 
         pairs = extract.logit_pairs(workdir, study, dataset, record["total_steps"], seeds, advance)
         estimates = summary.estimates(_kept(pairs, folder / "pairs"), baselines)
+    losses = {
+        (arm.name, seed): [line["train_loss"] for line in runs.read_metrics(runs.run_folder(workdir, config.run_name(arm, seed)))]
+        for arm in arms
+        for seed in seeds
+    }
+    did_not_learn = verdicts.unlearned(losses)
     found = {
         "estimates": [estimate.to_json() for estimate in estimates],
-        "verdicts": [verdict._asdict() for verdict in verdicts.verdicts(estimates, baselines)],
+        "verdicts": [verdict._asdict() for verdict in verdicts.verdicts(estimates, baselines, did_not_learn)],
+        "warnings": [str(run) for run in did_not_learn],
         "study": record,
     }
     runs.write_json(folder / "summary.json", found)

@@ -19,19 +19,49 @@ class Verdict(NamedTuple):
     because: str
 
 
-def verdicts(estimates, baselines):
+class Unlearned(NamedTuple):
+    """A run whose training loss ended above that of its first epoch: its numbers say nothing about distillation."""
+
+    arm: str
+    seed: int
+    first: float
+    last: float
+
+    def __str__(self):
+        return (
+            f"{self.arm}-seed{self.seed} did not learn: training loss {self.first:.3g} in the first epoch, {self.last:.3g} in the"
+            " last; lower --learning_rate (the distillation loss has a factor temperature^2), or raise --batch_size or --warmup"
+        )
+
+
+def unlearned(losses):
+    """Return the list of `Unlearned` runs.
+
+    Args:
+        losses: {(arm, seed): mean training loss of each epoch}.
+    """
+    return [Unlearned(*run, of[0], of[-1]) for run, of in losses.items() if not of[-1] <= of[0]]
+
+
+def verdicts(estimates, baselines, did_not_learn=()):
     """Return the list of `Verdict` for every student.
 
     Args:
         estimates: list of `Estimate`.
         baselines: {student arm: its one-hot arm}, which is also its control.
+        did_not_learn: the `Unlearned` runs; nothing is concluded from their arms.
     """
     table = {(e.name, e.arm, e.split, e.subset): e for e in estimates}
+    failed = {run.arm for run in did_not_learn}
     found = []
     for student, onehot in baselines.items():
-        for split in ("test", "train"):
-            found += _exaggeration(table, student, onehot, split)
-        found += _gain(table, student)
+        about = [v for split in ("test", "train") for v in _exaggeration(table, student, onehot, split)]
+        about += _gain(table, student)
+        blame = sorted({"teacher", onehot, student} & failed)
+        if blame:
+            because = f"{' and '.join(blame)} did not learn; "
+            about = [Verdict(v.claim, "inconclusive", because + v.because) for v in about]
+        found += about
     return found
 
 

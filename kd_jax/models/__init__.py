@@ -69,8 +69,8 @@ def _resnet(depth):
 
 
 # name -> how to build it. `mlp` and `cnn` take their widths after an underscore: mlp_256x256, cnn_32x64.
-FAMILIES = {"mlp": _mlp, "cnn": _cnn, "resnet20": _resnet(20), "resnet56": _resnet(56)}
-HELP = "mlp (or mlp_256x256), cnn (or cnn_32x64), resnet20, resnet56"
+FAMILIES = {"mlp": _mlp, "cnn": _cnn} | {f"resnet{depth}": _resnet(depth) for depth in (8, 20, 32, 44, 56, 110)}
+HELP = "mlp (or mlp_256x256), cnn (or cnn_32x64), resnet8, resnet20, resnet32, resnet44, resnet56, resnet110"
 
 
 def check_name(name):
@@ -112,7 +112,9 @@ def build(name, classes, precision="float32", axis_name=None):
 def _init(module, key, x):
     # Parameter shapes do not depend on the batch, so one example is enough.
     variables = module.init(key, x[:1], train=False)
-    return Variables(variables["params"], variables.get("batch_stats", {}))
+    # Flax starts running statistics in float32 whatever the dtype; the first step would change theirs.
+    statistics = jax.tree.map(lambda leaf: leaf.astype(module.param_dtype), variables.get("batch_stats", {}))
+    return Variables(variables["params"], statistics)
 
 
 def _apply(module, variables, x, train=False):

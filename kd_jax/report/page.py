@@ -38,8 +38,8 @@ def render(found, images):
     facts = (
         f"{data['name']}: {data['train_examples']} training and {data['test_examples']} test examples ({data['test_split']} split),"
         f" {data['wrong_labels']} training labels wrong by design. Teacher {setup['teacher']}, students {students};"
-        f" temperature {setup['temperature']:g}, weight {setup['weight']:g}; {setup['epochs']} epochs of batch {setup['batch_size']},"
-        f" learning rate {setup['learning_rate']:g}; seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
+        f" temperature {setup['temperature']:g}, weight {setup['weight']:g}; {setup['epochs']} epochs of batch"
+        f" {setup['batch_size']}, learning rate {setup['learning_rate']:g}; seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
         f" Trained on {where['devices']} x {where['device']} with jax {study['versions']['jax']}."
     )
     parts = [
@@ -47,6 +47,7 @@ def render(found, images):
         f"<title>kd_jax: {escape(study['study'])}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(study['study'])}</h1><p class='quiet'>{escape(facts)}</p>",
         "<h2>What came out</h2>",
+        *(f"<div class='verdict contradicted'><b>warning</b> {escape(warning)}</div>" for warning in found["warnings"]),
         *(_verdict(verdict) for verdict in found["verdicts"]),
         f"<p class='quiet'>{escape(tables.what_intervals_are(found))} Train accuracy is on the labels that were trained on."
         " Gain is over the same network, initialisation and batches without a teacher.</p>",

@@ -1,0 +1,72 @@
+"""Imports point one way; see BUILD.md."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "kd_jax"
+FILES = sorted(PACKAGE.rglob("*.py"))
+# room -> rooms of this package that it may import, beside its own and `config`
+MAY_IMPORT = {
+    "config": set(),
+    "data": set(),
+    "models": set(),
+    "losses": set(),
+    "progress": set(),
+    "analysis": set(),
+    "train": {"data", "models", "losses"},
+    "runs": set(),
+    "extract": {"analysis", "data", "models", "runs", "train"},
+    "report": {"analysis", "runs"},
+    "stages": {"analysis", "data", "extract", "models", "progress", "report", "runs", "train"},
+}
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Full names of the modules that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_the_rooms_below_it(path):
+    allowed = MAY_IMPORT.get(room(path))
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("kd_jax.")}
+    if allowed is not None:
+        assert used <= allowed | {room(path), "config"}
+    assert "cli" not in used
+
+
+def test_only_models_import_flax_only_runs_import_orbax_only_devices_pmap():
+    for path in FILES:
+        tops = {name.split(".")[0] for name in imports(path)}
+        assert "flax" not in tops or room(path) == "models"
+        assert "orbax" not in tops or room(path) == "runs"
+        assert "tyro" not in tops or room(path) == "cli"
+        if "jax.pmap" in path.read_text():
+            assert path.name == "devices.py"
+
+
+def test_analysis_needs_arrays_only():
+    for path in (PACKAGE / "analysis").glob("*.py"):
+        assert not {name.split(".")[0] for name in imports(path)} & {"jax", "flax", "optax", "orbax", "matplotlib"}
+
+
+def test_what_a_command_line_needs_before_it_works_is_light():
+    """`--help` and a mistyped flag must not wait for JAX."""
+    heads = {"jax", "flax", "optax", "orbax", "matplotlib", "tensorflow_datasets", "sklearn", "scipy"}
+    for name in ("cli.py", "config.py", "__init__.py"):
+        tree = ast.parse((PACKAGE / name).read_text())
+        top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        modules = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+        modules |= {node.module for node in top if isinstance(node, ast.ImportFrom)}
+        assert not {module.split(".")[0] for module in modules} & heads
+        assert all(module in ("kd_jax.config",) for module in modules if module.startswith("kd_jax"))

@@ -1,0 +1,253 @@
+"""Whole studies in small: what is killed goes on to the same bits, what is analysed again gives the same numbers."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from kd_jax import config, runs, stages
+from kd_jax.config import BadInput, Study
+
+STUDY = Study(
+    dataset="digits",
+    train_examples=200,
+    test_examples=100,
+    label_noise=0.2,
+    augment="crop",
+    teacher="mlp_16",
+    student=("mlp_16", "mlp_8"),
+    epochs=4,
+    batch_size=40,
+    learning_rate=0.1,
+    checkpoints=8,
+    seeds=2,
+)
+ARMS = ["teacher", "onehot", "student", "onehot_mlp_8", "student_mlp_8"]
+
+
+def train(study, workdir, devices=1):
+    return stages.train("tested", study, workdir, "unused", jax.devices()[:devices])
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A finished study, trained and analysed once for this file."""
+    workdir = tmp_path_factory.mktemp("done")
+    assert train(STUDY, workdir) == 10
+    found = stages.analyze(workdir)
+    return workdir, found
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def bits(workdir):
+    """{run: {step: digest}} of every trajectory, and what the metrics say but for the clock."""
+    result = {}
+    for folder in sorted((Path(workdir) / "runs").iterdir()):
+        with runs.trajectory(folder) as trajectory:
+            result[folder.name] = {step: runs.digest(*runs.pack(trajectory.load(step))) for step in trajectory.steps()}
+        clock = ("seconds", "examples_per_second")
+        lines = runs.read_metrics(folder)
+        result[folder.name, "metrics"] = [{k: v for k, v in line.items() if k not in clock} for line in lines]
+    return result
+
+
+def test_the_work_folder_is_laid_out_as_promised(done):
+    workdir, found = done
+    names = [f"{arm}-seed{seed}" for seed in (0, 1) for arm in ARMS]
+    assert {path.name for path in (workdir / "runs").iterdir()} == set(names)
+    for name in names:
+        folder = workdir / "runs" / name
+        assert runs.kept_steps(folder) == config.checkpoint_steps(20, 8)
+        assert [line["epoch"] for line in runs.read_metrics(folder)] == [1, 2, 3, 4]
+        assert (folder / "resume" / "20").is_dir()
+    analysis = files(workdir / "analysis")
+    assert {f"pairs/{a}-seed{s}-{p}.npz" for a in ARMS[1:] for s in (0, 1) for p in ("train", "test")} <= analysis
+    assert {"summary.json", "report.html", "figures/confidence.png", "figures/confidence.pdf"} <= analysis
+    assert json.loads((workdir / "analysis" / "summary.json").read_text()) == found
+    assert set(found) >= {"estimates", "verdicts", "study"}
+
+
+def test_the_record_says_what_was_done(done):
+    record = runs.read_study(done[0])
+    assert config.from_json(record["config"]) == STUDY
+    assert record["data"]["wrong_labels"] == 40
+    assert {"jax", "flax", "optax", "orbax-checkpoint", "python"} <= set(record["versions"])
+    for seed in (0, 1):
+        variables = runs.load_variables(runs.run_folder(done[0], f"teacher-seed{seed}"), 20)
+        assert runs.tree_digest({"params": variables["params"]}) == record["teacher_hash"][f"teacher-seed{seed}"]
+
+
+def test_a_student_starts_where_its_twin_starts_and_the_teacher_elsewhere(done):
+    start = {arm: runs.load_variables(runs.run_folder(done[0], f"{arm}-seed0"), 0) for arm in ARMS}
+    digests = {arm: runs.tree_digest(variables) for arm, variables in start.items()}
+    assert digests["onehot"] == digests["student"] != digests["teacher"]
+    end = {arm: runs.load_variables(runs.run_folder(done[0], f"{arm}-seed0"), 20) for arm in ARMS}
+    assert runs.tree_digest(end["onehot"]) != runs.tree_digest(end["student"])
+
+
+def test_accuracies_of_the_analysis_are_those_of_training(done):
+    workdir, found = done
+    for arm in ARMS:
+        estimate = next(e for e in found["estimates"] if (e["name"], e["arm"], e["split"]) == ("accuracy", arm, "test"))
+        logged = [runs.read_metrics(workdir / "runs" / f"{arm}-seed{seed}")[-1]["test_accuracy"] for seed in (0, 1)]
+        assert estimate["values"] == logged
+
+
+def test_deleting_the_analysis_and_running_it_again_restores_every_file(done, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    before = files(workdir / "analysis")
+    shutil.rmtree(workdir / "analysis")
+    found = stages.analyze(workdir)
+    assert files(workdir / "analysis") == before
+    assert found == done[1]
+    for name in (workdir / "analysis" / "pairs").iterdir():
+        assert name.read_bytes() == (done[0] / "analysis" / "pairs" / name.name).read_bytes()
+
+
+def test_training_a_done_study_again_does_nothing(done):
+    before = bits(done[0])
+    assert train(STUDY, done[0]) == 0
+    assert bits(done[0]) == before
+
+
+def test_more_seeds_are_added_and_fewer_refused(tmp_path):
+    study = replace(STUDY, student=("mlp_8",), epochs=1, seeds=1)
+    assert train(study, tmp_path) == 3
+    before = bits(tmp_path)
+    assert train(replace(study, seeds=2), tmp_path) == 3
+    assert before.items() <= bits(tmp_path).items()
+    with pytest.raises(BadInput, match="holds seeds 0 to 1"):
+        train(study, tmp_path)
+
+
+def test_another_study_in_the_same_folder_is_refused_by_name_and_nothing_is_touched(done):
+    before = files(done[0])
+    with pytest.raises(BadInput, match=r"holds a study with temperature=4\.0, expected temperature=2\.0"):
+        train(replace(STUDY, temperature=2.0), done[0])
+    assert files(done[0]) == before
+
+
+def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkeypatch):
+    """Cut off after every few pauses, in the middle of epochs too, with a save at each pause."""
+    study = replace(STUDY, student=("mlp_8",), seeds=1)
+    train(study, tmp_path / "unbroken")
+    monkeypatch.setattr(stages, "RESUME_SECONDS", 0.0)
+    real_fit = stages.fit
+    cuts = 0
+
+    def cut_off(*args):
+        for number, pause in enumerate(real_fit(*args)):
+            yield pause
+            if number == 3:
+                raise ConnectionError("cut off")
+
+    monkeypatch.setattr(stages, "fit", cut_off)
+    while True:
+        try:
+            train(study, tmp_path / "cut")
+            break
+        except ConnectionError:
+            cuts += 1
+    assert cuts >= 6
+    assert bits(tmp_path / "cut") == bits(tmp_path / "unbroken")
+
+
+KILLED = """
+import sys
+import jax
+from kd_jax import stages
+from kd_jax.train import fit
+from tests_stages_study import STUDY
+stages.RESUME_SECONDS = 0.0
+fit.SEGMENT_SECONDS = 0.0
+print("started", flush=True)
+stages.train("tested", STUDY, sys.argv[1], "unused", jax.devices()[:1])
+"""
+
+
+def test_a_killed_study_resumes_to_the_same_bits(tmp_path):
+    study = replace(STUDY, student=("mlp_16",), epochs=60, seeds=1, checkpoints=20)
+    (tmp_path / "tests_stages_study.py").write_text(f"from kd_jax.config import Study\nSTUDY = {study!r}\n")
+    workdir = tmp_path / "killed"
+    command = [sys.executable, "-c", KILLED, str(workdir)]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    kills = 0
+    for delay in (2.5, 4.0, 5.5):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process.stdout.readline()
+        try:
+            process.wait(delay)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills
+    train(study, workdir)
+    train(study, tmp_path / "unbroken")
+    assert bits(workdir) == bits(tmp_path / "unbroken")
+
+
+def test_told_to_stop_it_saves_and_goes_on_later(done, tmp_path, monkeypatch):
+    real_fit = stages.fit
+
+    def interrupted(*args):
+        for number, pause in enumerate(real_fit(*args)):
+            if number == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield pause
+
+    monkeypatch.setattr(stages, "fit", interrupted)
+    with pytest.raises(stages.Stopped, match="teacher-seed0 saved at step"):
+        train(STUDY, tmp_path)
+    assert os.listdir(tmp_path / "runs" / "teacher-seed0" / "resume")
+    monkeypatch.setattr(stages, "fit", real_fit)
+    train(STUDY, tmp_path)
+    assert bits(tmp_path) == bits(done[0])
+
+
+def test_a_teacher_that_changed_is_noticed(done, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    shutil.rmtree(workdir / "runs" / "student-seed1")
+    record = runs.read_study(workdir)
+    record["teacher_hash"]["teacher-seed1"] = "0" * 64
+    runs.write_study(workdir, record)
+    with pytest.raises(RuntimeError, match="teacher-seed1 changed"):
+        train(STUDY, workdir)
+
+
+def test_an_unfinished_study_is_not_analysed(done, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    shutil.rmtree(workdir / "runs" / "student-seed1" / "trajectory" / "20")
+    with pytest.raises(BadInput, match="student-seed1 is not"):
+        stages.analyze(workdir)
+    train(STUDY, workdir)  # which the resume store makes short
+    assert stages.analyze(workdir)["estimates"] == done[1]["estimates"]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
+    with pytest.raises(stages.Diverged, match=r"teacher-seed0: the loss is (nan|inf).*--learning_rate"):
+        train(replace(STUDY, learning_rate=1e30), tmp_path)
+
+
+def test_a_run_of_four_devices_is_analysed_on_one(tmp_path):
+    study = replace(STUDY, student=("mlp_8",), epochs=1, seeds=1)
+    train(study, tmp_path, devices=4)
+    found = stages.analyze(tmp_path)
+    line = runs.read_metrics(tmp_path / "runs" / "student-seed0")[-1]
+    accuracy = next(e for e in found["estimates"] if (e["name"], e["arm"], e["split"]) == ("accuracy", "student", "test"))
+    assert accuracy["estimate"] == pytest.approx(line["test_accuracy"], abs=0.011)  # a tie may fall the other way
+    assert np.isfinite(accuracy["low"])

@@ -1,0 +1,148 @@
+"""How many devices share a batch, and who drives the loop, changes nothing but rounding."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax import config, losses, models
+from kd_jax.config import BadInput, Study
+from kd_jax.data.arrays import Source, assemble
+from kd_jax.train import devices as parallel
+from kd_jax.train import engine, epoch
+from kd_jax.train import state as states
+from kd_jax.train.fit import fit
+from kd_jax.train.step import make_step
+
+STUDY = Study(
+    dataset="made",
+    teacher="resnet8",
+    student=("resnet8",),
+    augment="crop_flip",
+    label_noise=0.2,
+    epochs=2,
+    batch_size=8,
+    learning_rate=0.1,
+    warmup=0.25,
+    weight_decay=5e-4,
+    precision="float64",
+)
+
+
+def made(study, seed=0, examples=20, size=8):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 256, (2 * examples, size, size, 3)).astype(np.uint8)
+    y = rng.integers(0, 3, 2 * examples).astype(np.int32)
+    return assemble(Source("made", x[:examples], y[:examples], x[examples:], y[examples:], 3, "test"), study)
+
+
+def trained(study, dataset, devices, model, teacher=None, on_device_loop=None, monkeypatch=None):
+    """Return (state, totals of the last epoch, test totals) of a whole run."""
+    if on_device_loop is not None:
+        monkeypatch.setattr(parallel, "loops_on_device", lambda *_: on_device_loop)
+    built = engine.build(study, dataset, model, study.teacher if teacher is not None else None, devices)
+    init_key, view_key = jax.random.split(jax.random.key(0))
+    feed = built.place(epoch.Feed(dataset.train.x, dataset.train.y, view_key, teacher))
+    rows_of = lambda at: epoch.order(0, 1, at, len(dataset.train.y), study.batch_size)  # noqa: E731
+    for pause in fit(built.start(init_key), built.zero(), built.advance, feed, rows_of, study.epochs, [], built.zero):
+        last = pause
+    test = built.evaluate(last.state.variables, built.place(epoch.Feed(dataset.test.x, dataset.test.y, view_key, None)))
+    return jax.device_get(last.state), jax.device_get(last.totals), test
+
+
+def largest_difference(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)).max() for x, y in pairs)
+
+
+@pytest.mark.parametrize("distilled", [False, True])
+def test_four_devices_equal_one(float64, distilled):
+    dataset = made(STUDY)
+    teacher = None
+    if distilled:
+        model = models.build("resnet8", 3, "float64")
+        teacher = jax.device_get(model.init(jax.random.key(7), np.zeros((1, 8, 8, 3))))
+    one = trained(STUDY, dataset, jax.devices()[:1], "resnet8", teacher)
+    four = trained(STUDY, dataset, jax.devices()[:4], "resnet8", teacher)
+    assert largest_difference(one, four) < 1e-9
+    start = engine.build(STUDY, dataset, "resnet8", None, jax.devices()[:1]).start(
+        jax.random.split(jax.random.key(0))[0]
+    )
+    assert largest_difference(start.params, one[0].params) > 1e-3  # it did train
+
+
+@pytest.mark.parametrize("model", ["mlp_16", "resnet8"])
+def test_a_loop_on_the_device_equals_one_dispatch_a_step(float64, monkeypatch, model):
+    study = replace(STUDY, teacher=model, student=(model,), augment="none", train_examples=16)
+    dataset = made(study)
+    both = [trained(study, dataset, jax.devices()[:2], model, None, loop, monkeypatch) for loop in (True, False)]
+    assert largest_difference(*both) < 1e-12
+
+
+def test_a_vmapped_seed_equals_that_seed_alone(float64):
+    study = replace(STUDY, teacher="mlp_16", student=("mlp_16",))
+    dataset = made(study)
+    model = models.build("mlp_16", 3, "float64")
+    optimizer = states.make_optimizer(study, 4)
+    train_on = epoch.make_train_on(
+        make_step(model.apply, losses.one_hot_objective(), optimizer), epoch.make_view(dataset, study, np.float64)
+    )
+    x = np.zeros((1, 8, 8, 3))
+
+    def run(key, rows):
+        carry = states.create(model, optimizer, key, x), epoch.zero_totals(np.float64)
+        feed = epoch.Feed(jnp.asarray(dataset.train.x), jnp.asarray(dataset.train.y), key, None)
+        return jax.lax.scan(lambda carry, row: (train_on(*carry, feed, row), None), carry, rows)[0]
+
+    keys = jax.random.split(jax.random.key(3), 3)
+    rows = np.stack([epoch.order(seed, 1, 0, 20, 8) for seed in range(3)])
+    together = jax.vmap(run)(keys, rows)
+    alone = run(keys[1], rows[1])
+    assert largest_difference(jax.tree.map(lambda leaf: leaf[1], together), alone) < 1e-12
+
+
+def test_evaluation_counts_every_example_once(float64):
+    study = replace(STUDY, teacher="mlp_16", student=("mlp_16",), batch_size=4)
+    dataset = made(study, examples=1203)
+    built = engine.build(study, dataset, "mlp_16", None, jax.devices()[:3])
+    state = built.start(jax.random.key(0))
+    feed = built.place(epoch.Feed(dataset.test.x, dataset.test.y, jax.random.key(0), None))
+    totals = built.evaluate(state.variables, feed)
+    model = models.build("mlp_16", 3, "float64")
+    x = (dataset.test.x - dataset.mean) / dataset.std
+    logits = np.asarray(model.apply(jax.device_get(state.variables), x)[0])
+    y = dataset.test.y
+    nll = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(y)), y]
+    assert totals["count"] == 1203
+    assert totals["correct"] == (logits.argmax(1) == y).sum()
+    np.testing.assert_allclose(totals["loss"], nll.sum(), rtol=1e-12)
+
+
+def test_each_epoch_visits_every_example_at_most_once_and_leaves_out_only_the_remainder():
+    for at in range(3):
+        rows = epoch.order(5, 1, at, 23, 4)
+        assert rows.shape == (5, 4)
+        assert len(np.unique(rows)) == 20
+        np.testing.assert_array_equal(rows, epoch.order(5, 1, at, 23, 4))
+    assert (epoch.order(5, 1, 0, 23, 4) != epoch.order(5, 1, 1, 23, 4)).any()
+    assert (epoch.order(5, 0, 0, 23, 4) != epoch.order(5, 1, 0, 23, 4)).any()
+
+
+def test_a_batch_that_does_not_split_evenly_is_refused_with_one_that_does():
+    with pytest.raises(BadInput, match=r"--batch_size=6: .*4 devices; pass 4"):
+        parallel.check_batch(6, jax.devices()[:4])
+    with pytest.raises(BadInput, match="pass 4"):
+        parallel.check_batch(2, jax.devices()[:4])
+    parallel.check_batch(8, jax.devices()[:4])
+
+
+def test_a_platform_that_is_not_there_is_refused():
+    with pytest.raises(BadInput, match=r"--platform=gpu: expected one of .*cpu"):
+        parallel.select("gpu")
+
+
+def test_a_student_and_its_twin_share_their_stream_and_the_teacher_has_its_own():
+    teacher, onehot, student = config.arms(STUDY)
+    assert onehot.stream == student.stream != teacher.stream
