@@ -227,19 +227,16 @@ def _one_line_errors(argv):
 
 
 def _flattened(box):
-    """What a box says before its first rule, and the flags that it suggests."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    """What a box says under its title, and the flags that it suggests; where the terminal has no such signs, it has no frame."""
     sections = [[]]
-    for line in text.splitlines():
-        content = line.strip("│╭╮╰╯ ")
-        if content and set(content) <= set("─"):
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines():
+        content = line.strip("│ ")
+        if re.fullmatch(r"[─-]{3,}", content):
             sections.append([])
-        elif content and not line.startswith(("╭", "╰")):
+        elif content and content[0] not in "╭╰":
             sections[-1].append(content)
-    flags = [match for section in sections[1:] for line in section for match in re.findall(r"^--[\w-]+", line)]
-    message = " ".join(sections[0])
-    return (
-        f"{message}; did you mean {' or '.join(dict.fromkeys(flags))}? see --help"
-        if flags
-        else f"{message}; see --help"
-    )
+    said, *rest = sections if "╭" in box else sections[1:]  # without a frame the title is a section
+    suggestions = [line for section in rest if section[0].startswith("Perhaps") for line in section]
+    flags = dict.fromkeys(flag for line in suggestions for flag in re.findall(r"^--[\w-]+", line))
+    hint = f"did you mean {' or '.join(flags)}? " if flags else ""
+    return f"{' '.join(said).rstrip('.')}; {hint}see --help"

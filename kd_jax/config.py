@@ -60,9 +60,9 @@ class Study:
     decay_at: tuple[float, ...] = ()
     """When the learning rate is multiplied by `decay_by` [shares of all steps]."""
     decay_by: float = 0.1
-    """Factor of each decay."""
+    """Factor of the learning rate at each point of `decay_at`."""
     momentum: float = 0.9
-    """SGD momentum."""
+    """Share of the last update that SGD carries into the next [0: none]."""
     nesterov: bool = True
     """Nesterov's form of momentum."""
     weight_decay: float = 0.0

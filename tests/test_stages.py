@@ -122,6 +122,7 @@ def test_training_a_done_study_again_does_nothing(done):
     assert bits(done[0]) == before
 
 
+@pytest.mark.slow
 def test_more_seeds_are_added_and_fewer_refused(tmp_path):
     study = replace(STUDY, student=("mlp_8",), epochs=1, seeds=1)
     assert train(study, tmp_path) == 3
@@ -139,6 +140,7 @@ def test_another_study_in_the_same_folder_is_refused_by_name_and_nothing_is_touc
     assert files(done[0]) == before
 
 
+@pytest.mark.slow
 def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkeypatch):
     """Cut off after every few pauses, in the middle of epochs too, with a save at each pause."""
     study = replace(STUDY, student=("mlp_8",), seeds=1)
@@ -177,6 +179,7 @@ stages.train("tested", STUDY, sys.argv[1], "unused", jax.devices()[:1])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_study_resumes_to_the_same_bits(tmp_path):
     study = replace(STUDY, student=("mlp_16",), epochs=60, seeds=1, checkpoints=20)
     (tmp_path / "tests_stages_study.py").write_text(f"from kd_jax.config import Study\nSTUDY = {study!r}\n")
@@ -199,6 +202,7 @@ def test_a_killed_study_resumes_to_the_same_bits(tmp_path):
     assert bits(workdir) == bits(tmp_path / "unbroken")
 
 
+@pytest.mark.slow
 def test_told_to_stop_it_saves_and_goes_on_later(done, tmp_path, monkeypatch):
     real_fit = stages.fit
 
@@ -243,6 +247,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
         train(replace(STUDY, learning_rate=1e30), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_of_four_devices_is_analysed_on_one(tmp_path):
     study = replace(STUDY, student=("mlp_8",), epochs=1, seeds=1)
     train(study, tmp_path, devices=4)

@@ -66,8 +66,8 @@ def line(x, y):
         return Line(np.nan, np.nan, np.nan)
     x_mean, y_mean = x.mean(), y.mean()
     centred = x - x_mean
-    variance = centred @ centred
-    slope = centred @ (y - y_mean) / variance if variance > 0 else np.nan
+    # Not by the variance: the mean of equal numbers need not equal them, and rounding is no spread.
+    slope = centred @ (y - y_mean) / (centred @ centred) if x.min() < x.max() else np.nan
     return Line(float(slope), float(y_mean - slope * x_mean), float(y_mean - x_mean))
 
 

@@ -106,16 +106,22 @@ def estimates(pairs, baselines):
             gain = right.astype(np.float64) - hits[baselines[arm], seed, split, subset]
             measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain)
     found = [_estimate(key, by_seed) for key, by_seed in measured.items()]
-    return [estimate for estimate in found if np.isfinite(estimate.interval.estimate)]
+    return [estimate for estimate in found if _defined(estimate.interval)]
+
+
+def _defined(interval):
+    """Whether estimate and range are numbers: a line may lack either where a teacher's confidence hardly varies."""
+    return bool(np.isfinite((interval.estimate, interval.low, interval.high)).all())
 
 
 def _label_subsets(pair):
     """(subset, mask) of the points whose labels are as published and those whose are not, where there are such."""
     noisy = pair.y != pair.true_y
     yield "all", np.ones(len(noisy), bool)
-    if noisy.sum() > 1:
-        yield "clean", ~noisy
-        yield "noisy", noisy
+    if noisy.any():
+        for subset, mask in (("clean", ~noisy), ("noisy", noisy)):
+            if mask.sum() > 1:  # a single point has no interval
+                yield subset, mask
 
 
 def _estimate(key, by_seed):

@@ -32,7 +32,8 @@ def save(figure, path):
 
 
 def confidence(pairs, found, study):
-    """Student's confidence against teacher's, in the teacher's top class: a column per arm, a row per split, first seed.
+    """Student's confidence against teacher's, in the teacher's top class: a column per arm, a row per split, first
+    seed; the panels of a row share their scale.
 
     Args:
         pairs: folder of the pairs' files.
@@ -43,11 +44,15 @@ def confidence(pairs, found, study):
     figure = Figure(figsize=(4.2 * len(arms) + 0.4, 8.2), layout="constrained")
     grid = figure.subplots(2, len(arms), squeeze=False)
     for row, split in enumerate(("test", "train")):
-        for column, arm in enumerate(arms):
+        points = []
+        for arm in arms:
             with np.load(pairs / f"{arm['name']}-seed{study.seed}-{split}.npz") as arrays:
-                x, y = exaggeration.confidence_pair(arrays["teacher_logits"], arrays["student_logits"])
+                points.append(exaggeration.confidence_pair(arrays["teacher_logits"], arrays["student_logits"]))
+        low, high = np.quantile(np.concatenate(points, axis=None), (0.001, 0.999))
+        margin = 0.05 * (high - low)
+        for column, arm in enumerate(arms):
             axes = grid[row][column]
-            _confidence_panel(axes, x, y)
+            _confidence_panel(axes, *points[column], low - margin, high + margin)
             kind = "distilled" if arm["teacher"] else "control: one-hot labels, another seed"
             axes.set_title(f"{arm['name']} ({arm['model']}), {split}\n{kind}", fontsize=10)
             if row == 1:
@@ -58,10 +63,7 @@ def confidence(pairs, found, study):
     return figure
 
 
-def _confidence_panel(axes, x, y):
-    low, high = np.quantile(np.concatenate([x, y]), (0.001, 0.999))
-    margin = 0.05 * (high - low)
-    low, high = low - margin, high + margin
+def _confidence_panel(axes, x, y, low, high):
     if len(x) > MANY:
         axes.hexbin(x, y, gridsize=60, bins="log", cmap="Greys", extent=(low, high, low, high), linewidths=0, mincnt=1)
     else:

@@ -1,0 +1,145 @@
+"""What a user types, and what a user gets told."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kd_jax import cli
+from kd_jax.config import Study
+
+ROOT = Path(__file__).parent.parent
+STUDIES = ["digits_kd", "cifar_kd"]
+
+
+def experiment(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_digits(*flags):
+    module = experiment("digits_kd")
+    return cli.study_main("digits_kd", module.__doc__, module.FULL, module.SMALL, ["--platform=cpu", *flags])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--temperature=0"], r"--temperature=0\.0: expected a number above 0"),
+        (["--temperature=nan"], r"--temperature=nan: expected a number above 0"),
+        (["--weight=1.5"], r"--weight=1\.5: expected a number from 0 to 1"),
+        (["--label_noise=-0.1"], r"--label_noise=-0\.1: expected a number from 0 to 1"),
+        (["--seeds=0"], r"--seeds=0: expected a whole number of at least 1"),
+        (["--epochs=two"], r"--epochs.*two"),
+        (["--batch_size=5000"], r"--batch_size=5000: expected at most the 1297 training examples"),
+        (["--train_examples=99999"], r"--train_examples=99999: expected at most 1297"),
+        (["--student=resnet21"], r"model 'resnet21': expected one of mlp"),
+        (["--teacher=mlp_0"], r"model 'mlp_0': expected widths such as"),
+        (["--student", "mlp", "mlp"], r"--student=mlp mlp: expected each network once"),
+        (["--dataset=digitz"], r"--dataset=digitz: .*did you mean digits"),
+        (["--temprature=2"], r"--temprature.*did you mean --temperature"),
+        (["--platform=tpux"], r"tpux.*auto.*cpu.*gpu.*tpu"),
+        (["--platform=gpu"], r"--platform=gpu: expected one of this machine's platforms \(cpu\).*--platform=cpu"),
+        (["--precision=float16"], r"float16.*float32"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2_and_nothing_is_written(tmp_path, capsys, flags, said):
+    workdir = tmp_path / "work"
+    assert run_digits("--small", f"--workdir={workdir}", f"--data_dir={tmp_path}", *flags) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert streams.err.count("\n") == 1
+    assert re.search(said, streams.err), streams.err
+    assert not workdir.exists()
+
+
+def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert run_digits("--small", f"--workdir={workdir}") == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "expected a folder" in error
+
+
+def test_flags_beside_small_count_and_dashes_are_underscores():
+    module = experiment("digits_kd")
+    default = cli._Command(cli.Session(), module.SMALL)
+    parsed = cli.parse(cli.tyro.conf.OmitArgPrefixes[cli._Command], ["--small", "--batch-size=7", "--weight_decay=0.5"], "", default)
+    assert (parsed.study.batch_size, parsed.study.weight_decay) == (7, 0.5)
+    assert parsed.study.epochs == module.SMALL.epochs
+    assert parsed.session.small
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_help_explains_every_flag_with_its_default(name, capsys):
+    module = experiment(name)
+    with pytest.raises(SystemExit) as leaving:
+        cli.study_main(name, module.__doc__, module.FULL, module.SMALL, ["--help"])
+    assert leaving.value.code == 0
+    text = capsys.readouterr().out
+    for flag in [*Study.__dataclass_fields__, "platform", "workdir", "data_dir", "small"]:
+        after = re.search(rf"^\W*--{flag}\b(.*?)(?=^\W*--\w|\Z)", text, re.S | re.M)
+        assert after, flag
+        assert "default" in after[1], flag
+        assert len(re.findall(r"\w{3,}", after[1])) > 4, flag
+
+
+@pytest.mark.slow
+def test_digits_from_the_shell_to_its_report_and_again(tmp_path):
+    """The README's first command in small: train, say so, resume at once, analyse alone, report alone."""
+    workdir = tmp_path / "work"
+    flags = ["--platform=cpu", "--small", "--epochs=6", f"--workdir={workdir}"]
+
+    def call(*words):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment, cwd=tmp_path)
+
+    first = call(str(ROOT / "experiments" / "digits_kd.py"), *flags)
+    assert first.returncode == 0, first.stderr
+    assert "student-seed1 epoch 6/6" in first.stderr
+    printed = first.stdout.split("report:")[0]
+    assert "test accuracy" in printed
+    again = call(str(ROOT / "experiments" / "digits_kd.py"), *flags)
+    assert (again.returncode, "all is done already" in again.stdout) == (0, True)
+    analysed = call(str(ROOT / "experiments" / "analyze.py"), str(workdir))
+    assert analysed.stdout.split("report:")[0] == printed
+    other = call(str(ROOT / "experiments" / "digits_kd.py"), *flags, "--temperature=2")
+    assert other.returncode == 2
+    assert "holds a study with temperature=4.0, expected temperature=2.0" in other.stderr
+    page = (workdir / "analysis" / "report.html").read_text()
+    (workdir / "analysis" / "report.html").unlink()
+    assert cli.main(["report", str(workdir)]) == 0
+    assert (workdir / "analysis" / "report.html").read_text() == page
+    assert "http" not in page.replace("http-equiv", "")  # one self-contained file
+    table = json.loads((workdir / "analysis" / "summary.json").read_text())["estimates"]
+    assert (workdir / "analysis" / "table.csv").read_text().count("\n") == len(table) + 1
+
+
+def test_doctor_names_platform_versions_and_data(tmp_path, capsys):
+    folder = tmp_path / "mnist" / "3.0.1"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text('{"fileFormat": "tfrecord"}')
+    assert cli.main(["doctor", f"--data_dir={tmp_path}"]) == 0
+    text = capsys.readouterr().out
+    assert "platform cpu: 4 x cpu" in text
+    assert f"data: mnist in {folder} (tfrecord: convert it to array_record to use it)" in text
+    assert re.search(r"jax \d+\.\d+", text)
+
+
+@pytest.mark.parametrize("words", [["analyze", "nowhere"], ["report", "nowhere"]])
+def test_a_folder_without_a_study_is_named(words, capsys):
+    assert cli.main(words) == 2
+    assert re.match(r"nowhere: expected .*\n$", capsys.readouterr().err)
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    assert cli.main(["analyse", "x"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

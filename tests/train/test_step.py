@@ -1,0 +1,128 @@
+"""One step, its optimiser and its pauses, against NumPy written out."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax import losses, models
+from kd_jax.config import Study
+from kd_jax.train import epoch, fit, state
+from kd_jax.train.step import make_step
+
+STUDY = Study(dataset="made", teacher="mlp_5", student=("mlp_5",), learning_rate=0.3, epochs=1, batch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "decay_at", "at", "expected"),
+    [
+        (0.0, (), 0, 0.3),
+        (0.1, (), 0, 0.0),
+        (0.1, (), 5, 0.15),
+        (0.1, (), 10, 0.3),
+        (0.1, (0.5, 0.75), 49, 0.3),
+        (0.1, (0.5, 0.75), 51, 0.03),
+        (0.1, (0.5, 0.75), 76, 0.003),
+        (0.0, (0.501, 0.502), 51, 0.003),  # both round to one step; both count
+    ],
+)
+def test_the_learning_rate_rises_and_falls_where_asked(warmup, decay_at, at, expected):
+    schedule = state.learning_rate_schedule(replace(STUDY, warmup=warmup, decay_at=decay_at), 100)
+    assert float(schedule(at)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("decay_on", ["kernels", "all"])
+def test_sgd_is_nesterov_momentum_with_decay_in_the_gradient(float64, decay_on):
+    study = replace(STUDY, weight_decay=0.1, decay_on=decay_on)
+    optimizer = state.make_optimizer(study, 10)
+    rng = np.random.default_rng(0)
+    params = {"kernel": rng.normal(size=(3, 2)), "bias": rng.normal(size=2)}
+    opt_state = optimizer.init(jax.tree.map(jnp.asarray, params))
+    expected, velocity = dict(params), dict.fromkeys(params, 0.0)
+    found = jax.tree.map(jnp.asarray, params)
+    for _ in range(4):
+        grads = {name: rng.normal(size=value.shape) for name, value in params.items()}
+        updates, opt_state = optimizer.update(jax.tree.map(jnp.asarray, grads), opt_state, found)
+        found = jax.tree.map(lambda p, u: p + u, found, updates)
+        for name in params:
+            decayed = grads[name] + (0.1 * expected[name] if decay_on == "all" or name == "kernel" else 0)
+            velocity[name] = 0.9 * velocity[name] + decayed
+            expected[name] = expected[name] - 0.3 * (decayed + 0.9 * velocity[name])
+    for name in params:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
+
+
+def test_a_step_follows_the_gradient_that_finite_differences_give(float64):
+    study = replace(STUDY, momentum=0.0, nesterov=False)
+    model = models.build("mlp_5", 3, "float64")
+    rng = np.random.default_rng(1)
+    x, y = jnp.asarray(rng.normal(size=(4, 6))), jnp.asarray(rng.integers(0, 3, 4))
+    teacher_logits = jnp.asarray(3 * rng.normal(size=(4, 3)))
+    batch = {"x": x, "y": y, "teacher_logits": teacher_logits}
+    objective = losses.distillation_objective(0.7, 4.0)
+    optimizer = state.make_optimizer(study, 1)
+    before = state.create(model, optimizer, jax.random.key(0), x)
+    after, totals = make_step(model.apply, objective, optimizer)(before, batch)
+
+    def loss(params):
+        logits = model.apply(models.Variables(params, {}), x)[0]
+        soft = np.asarray(jax.nn.softmax(teacher_logits / 4))
+        hard = -np.log(np.asarray(jax.nn.softmax(logits)))[np.arange(4), np.asarray(y)]
+        kd = -16 * (soft * np.log(np.asarray(jax.nn.softmax(logits / 4)))).sum(1)
+        return (0.3 * hard + 0.7 * kd).mean()
+
+    flat, unravel = jax.flatten_util.ravel_pytree(before.params)
+    step = jax.flatten_util.ravel_pytree(after.params)[0] - flat
+    for i in rng.choice(len(flat), 12, replace=False):
+        nudge = np.zeros(len(flat))
+        nudge[i] = 1e-6
+        slope = (loss(unravel(flat + nudge)) - loss(unravel(flat - nudge))) / 2e-6
+        assert float(step[i]) == pytest.approx(-0.3 * slope, abs=1e-7)
+    assert float(totals["loss"]) == pytest.approx(4 * loss(before.params), rel=1e-12)
+    assert int(totals["count"]) == 4
+    assert int(after.step) == 1
+
+
+def test_the_teacher_sees_the_students_views_in_evaluation_mode_and_stays_as_it_is():
+    seen = []
+
+    def teacher_apply(variables, x, train):
+        seen.append((x, train))
+        return variables, {"moved": 1}
+
+    def step(before, batch):
+        seen.append(batch)
+        return before, {"loss": 1.0, "correct": 1, "count": 2}
+
+    def view(key, step, ids, x):
+        return x + 10.0
+
+    feed = epoch.Feed(jnp.arange(5.0), jnp.arange(5), None, jnp.array([[7.0]]))
+    begin = state.TrainState(jnp.zeros((), jnp.int32), None, None, None)
+    train_on = epoch.make_train_on(step, view, teacher_apply)
+    train_on(begin, epoch.zero_totals(jnp.float32), feed, np.array([3, 1]))
+    (teacher_x, train), batch = seen
+    assert train is False
+    assert teacher_x is batch["x"]
+    np.testing.assert_array_equal(batch["x"], [13, 11])
+    np.testing.assert_array_equal(batch["teacher_logits"], [[7.0]])
+
+
+def test_pauses_fall_on_the_stops_and_on_the_ends_of_epochs_and_steps_are_done_once():
+    done = []
+
+    def advance(before, totals, feed, rows, start, stop):
+        done.extend(int(row[0]) for row in rows[start:stop])
+        return before, totals
+
+    def rows_of(at):
+        return np.arange(at * 10, at * 10 + 10)[:, None]
+
+    begin = state.TrainState(np.int32(4), None, None, None)
+    pauses = list(fit.fit(begin, {}, advance, None, rows_of, 3, [0, 3, 5, 9, 10, 17, 30], dict))
+    assert done == list(range(4, 30))
+    assert {5, 9, 10, 17, 20, 30} <= {pause.step for pause in pauses}
+    assert [pause.step for pause in pauses if pause.ends_epoch] == [10, 20, 30]
+    assert [pause.epoch for pause in pauses if pause.ends_epoch] == [0, 1, 2]
