@@ -20,6 +20,7 @@ FULL = Study(
     batch_size=128,
     learning_rate=0.05,
     nesterov=False,
+    nulls=("order", "init", "rate"),
     checkpoints=40,
     seeds=5,
 )

@@ -80,6 +80,12 @@ def _print_findings(workdir, found):
     print(tables.text(*tables.main_table(found)))
     print(tables.what_intervals_are(found))
     print()
+    ratios = tables.eigen_table(found)
+    if ratios is not None:
+        print(tables.text(*ratios))
+        print(
+            "Weights along lower eigendirections of the inputs at equal progress along a top one, relative to one-hot.\n"
+        )
     for warning in found["warnings"]:
         print(f"warning: {warning}")
     for verdict in found["verdicts"]:
@@ -90,19 +96,25 @@ def _print_findings(workdir, found):
 # ---- kd-jax
 
 
-def analyze(workdir: tyro.conf.Positional[Path], data_dir: Path | None = None, platform: Platform = "cpu"):
+def analyze(
+    workdir: tyro.conf.Positional[Path],
+    data_dir: Path | None = None,
+    platform: Platform = "cpu",
+    layers: tuple[str, ...] = (),
+):
     """Recompute every number and figure of a work folder from its checkpoints.
 
     Args:
         workdir: Work folder of a study.
         data_dir: Folder of prepared TFDS sets [default: where the study found its data].
         platform: Kind of device; CPU suffices whatever hardware trained.
+        layers: Layers whose weights to follow along the eigendirections of their inputs [default: the first of each network].
     """
     from kd_jax import stages
     from kd_jax.train import devices
 
     devices.select(platform)
-    _print_findings(workdir, stages.analyze(workdir, data_dir))
+    _print_findings(workdir, stages.analyze(workdir, data_dir, layers))
 
 
 def report(workdir: tyro.conf.Positional[Path]):

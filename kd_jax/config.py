@@ -44,6 +44,9 @@ class Study:
     """Network of the teacher: mlp (mlp_256x256 sets the widths), cnn (cnn_32x64), resnet8, 20, 32, 44, 56, 110."""
     student: tuple[str, ...] = ("resnet56",)
     """Networks of the students, one or more; each is trained with the teacher and, as arm `onehot`, without."""
+    nulls: tuple[Literal["order", "init", "rate"], ...] = ()
+    """Further one-hot runs of the first student's network, to hold its eigendirections against: in another data order, from
+    another initialisation, at a quarter of the learning rate."""
     temperature: float = 4.0
     """Softmax temperature of the distillation loss [> 0]."""
     weight: float = 1.0
@@ -83,6 +86,7 @@ class Study:
     def __post_init__(self):
         _need(self, "student", bool(self.student), "at least one network")
         _need(self, "student", len(set(self.student)) == len(self.student), "each network once")
+        _need(self, "nulls", len(set(self.nulls)) == len(self.nulls), "each null once")
         _need(self, "temperature", 0 < self.temperature < math.inf, "a number above 0")
         for name in ("weight", "label_noise", "warmup"):
             _need(self, name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
@@ -134,29 +138,38 @@ class Arm:
         model: name of the network.
         teacher: name of the arm it is distilled from; None for a run on one-hot labels.
         baseline: the arm that differs from this one only by having no teacher; None where there is none.
-        stream: which random stream of the seed gives initialisation, order and views. A student and its one-hot twin
-            share theirs, so they start equal and see the same batches; the teacher has its own, so a one-hot twin
+        init, order: which random stream of the seed gives the initialisation, and which batches and views. A student and
+            its one-hot twin share theirs, so they start equal and see the same; the teacher has its own, so a one-hot twin
             of the teacher's architecture is what another seed of the teacher would be.
+        rate: factor of the study's learning rate.
+        null_of: the one-hot arm that this one repeats with a difference that is not a teacher; None for all others.
     """
 
     name: str
     model: str
-    teacher: str | None
-    baseline: str | None
-    stream: int
+    teacher: str | None = None
+    baseline: str | None = None
+    init: int = 1
+    order: int = 1
+    rate: float = 1.0
+    null_of: str | None = None
+
+
+NULLS = {"order": {"order": 2}, "init": {"init": 2}, "rate": {"rate": 0.25}}
 
 
 def arms(study):
     """The arms of a study in the order in which they can run: the teacher, then each student's one-hot twin and it.
 
-    The first student's arms are `onehot` and `student`; a further student's carry its network's name.
+    The first student's arms are `onehot` and `student`; a further student's carry its network's name. Nulls repeat the first.
     """
-    listed = [Arm("teacher", study.teacher, teacher=None, baseline=None, stream=0)]
+    listed = [Arm("teacher", study.teacher, init=0, order=0)]
     for index, model in enumerate(study.student):
         suffix = f"_{model}" if index else ""
         onehot, student = f"onehot{suffix}", f"student{suffix}"
-        listed.append(Arm(onehot, model, teacher=None, baseline=None, stream=1))
-        listed.append(Arm(student, model, teacher="teacher", baseline=onehot, stream=1))
+        listed += [Arm(onehot, model), Arm(student, model, teacher="teacher", baseline=onehot)]
+    for null in study.nulls:
+        listed.append(Arm(f"onehot_{null}", study.student[0], null_of="onehot", **NULLS[null]))
     return tuple(listed)
 
 

@@ -6,12 +6,16 @@ import jax
 import numpy as np
 
 from kd_jax import config, models, runs
+from kd_jax.analysis import eigen
 from kd_jax.analysis.summary import Pair
+from kd_jax.config import BadInput
 from kd_jax.data.augment import standardise
-from kd_jax.models import Variables
+from kd_jax.models import Variables, layers
 from kd_jax.train.epoch import padded_batches
 
 BATCH = 500  # fixed, so that a number does not depend on who asks for it
+PATCH_BATCH = 100  # a convolution has a vector per pixel
+COVARIANCE_EXAMPLES = 10_000  # at most so many training examples, the first ones of a fixed random order
 
 
 def analysis_precision(study):
@@ -46,7 +50,7 @@ def make_logits(study, dataset, model_name):
 
 
 def logit_pairs(workdir, study, dataset, step, seeds, advance=lambda label: None):
-    """Yield a `Pair` for every run with a control or a teacher: each arm but the teacher, each seed, train and test.
+    """Yield a `Pair` for every student and every one-hot twin, each seed, train and test.
 
     Args:
         workdir: the work folder.
@@ -69,10 +73,103 @@ def logit_pairs(workdir, study, dataset, step, seeds, advance=lambda label: None
         advance(name)
         return result
 
-    teacher, *others = config.arms(study)
+    teacher, *others = [arm for arm in config.arms(study) if not arm.null_of]
     for seed in seeds:
         of_teacher = both_splits(teacher, seed)
         for arm in others:
             of_student = both_splits(arm, seed)
             for split, data in (("train", dataset.train), ("test", dataset.test)):
                 yield Pair(arm.name, seed, split, of_teacher[split], of_student[split], data.y, data.true_y, data.ids)
+
+
+def input_directions(study, dataset, model_name, variables, layer):
+    """Return the `eigen.Directions` of a layer's inputs on clean training views.
+
+    Args:
+        study, dataset: what was trained on what.
+        model_name: of the network.
+        variables: of the network, NumPy; only what lies before the layer matters.
+        layer: its name.
+
+    Raises:
+        BadInput: when the network has no such layer.
+    """
+    precision = analysis_precision(study)
+    model = models.build(model_name, dataset.classes, precision)
+    view = partial(standardise, mean=dataset.mean, std=dataset.std, dtype=models.COMPUTE_DTYPES[precision])
+    known = model.layers(view(dataset.train.x[:1]))
+    if layer not in known:
+        raise BadInput(f"--layers={layer}: expected layers of {model_name}: {', '.join(known)}")
+
+    @jax.jit
+    def on_batch(variables, x):
+        with jax.default_matmul_precision("highest"):
+            return model.layer_inputs(variables, view(x), layer)
+
+    chosen = np.random.default_rng(0).permutation(len(dataset.train.x))[:COVARIANCE_EXAMPLES]
+    moments = None
+    for start in range(0, len(chosen), PATCH_BATCH):
+        moments = eigen.add(moments, on_batch(variables, dataset.train.x[chosen[start : start + PATCH_BATCH]]))
+    return eigen.directions(eigen.covariance(moments))
+
+
+def default_layer(study, dataset, model_name):
+    """The first layer of a network: its inputs are the data."""
+    model = models.build(model_name, dataset.classes, analysis_precision(study))
+    return model.layers(np.zeros((1, *dataset.train.x.shape[1:]), np.float32))[0]
+
+
+def growths(workdir, study, dataset, seeds, chosen=(), advance=lambda label: None):
+    """Yield an `eigen.Growth` for every run of every network, seed and layer.
+
+    The directions are those of the inputs at step 0 of the one-hot twin, from whose initialisation the student starts too. The
+    trajectory is streamed: one checkpoint is in memory at a time.
+
+    Args:
+        workdir: the work folder.
+        study, dataset: what was trained on what.
+        seeds: which.
+        chosen: names of layers; by default the first one of each network.
+        advance: called after each run, with its name.
+
+    Raises:
+        BadInput: for a layer that a network does not have, or a run with fewer than three checkpoints.
+    """
+    arms = config.arms(study)
+    for baseline in [arm for arm in arms if not arm.teacher and not arm.null_of and arm.name != "teacher"]:
+        first = default_layer(study, dataset, baseline.model)
+        for layer in chosen or (first,):
+            directions = None
+            for seed in seeds:
+                folder = runs.run_folder(workdir, config.run_name(baseline, seed))
+                if directions is None or layer != first:  # the first layer's inputs are the data, whatever the seed
+                    variables = Variables(**runs.load_variables(folder, runs.kept_steps(folder)[0]))
+                    directions = input_directions(study, dataset, baseline.model, variables, layer)
+                for arm in [arm for arm in arms if arm.model == baseline.model]:
+                    name = config.run_name(arm, seed)
+                    folder = runs.run_folder(workdir, name)
+                    yield eigen.Growth(
+                        arm.name,
+                        seed,
+                        layer,
+                        directions.values,
+                        directions.residuals,
+                        *_components(folder, layer, directions),
+                    )
+                    advance(name)
+
+
+def _components(folder, layer, directions):
+    """(steps [checkpoints], components, components of the movement, both [checkpoints, directions]) of a run."""
+    steps = runs.kept_steps(folder)
+    if len(steps) < 3:
+        raise BadInput(
+            f"{folder}: expected at least three checkpoints, found {len(steps)}; train with more --checkpoints"
+        )
+    start, found, moved = None, [], []
+    for _, variables in runs.stream_variables(folder):
+        weights = layers.kernel(variables["params"], layer)
+        start = weights if start is None else start
+        found.append(eigen.components(weights, directions.vectors))
+        moved.append(eigen.components(weights - start, directions.vectors))
+    return np.array(steps), np.array(found), np.array(moved)

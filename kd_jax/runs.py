@@ -302,12 +302,25 @@ def load_variables(folder, step):
     Raises:
         BadInput: when the step is not there, or damaged.
     """
-    if step not in kept_steps(folder):
-        raise BadInput(f"{folder}: expected step {step} in its trajectory; run the study again to finish it")
+    ((_, variables),) = stream_variables(folder, [step])
+    return variables
+
+
+def stream_variables(folder, steps=None):
+    """Yield (step, variables as `load_variables`) one at a time, of all steps by default.
+
+    Raises:
+        BadInput: when a step is not there, or damaged.
+    """
+    kept = kept_steps(folder)
+    for step in kept if steps is None else steps:
+        if step not in kept:
+            raise BadInput(f"{folder}: expected step {step} in its trajectory; run the study again to finish it")
     with trajectory(folder) as checkpoints:
-        try:
-            tree = nest(checkpoints.load(step))
-        except Damaged as error:
-            fix = "move that step's folder away and run the study again"
-            raise BadInput(f"{error}; expected a whole checkpoint; {fix}") from None
-    return {"params": tree["params"], "model_state": tree.get("model_state", {})}
+        for step in kept if steps is None else steps:
+            try:
+                tree = nest(checkpoints.load(step))
+            except Damaged as error:
+                fix = "move that step's folder away and run the study again"
+                raise BadInput(f"{error}; expected a whole checkpoint; {fix}") from None
+            yield step, {"params": tree["params"], "model_state": tree.get("model_state", {})}

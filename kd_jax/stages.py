@@ -4,13 +4,14 @@ import shutil
 import signal
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from kd_jax import config, data, extract, models, runs
-from kd_jax.analysis import summary, verdicts
+from kd_jax.analysis import eigen, summary, verdicts
 from kd_jax.config import BadInput, versions
 from kd_jax.progress import Progress
 from kd_jax.report import write_report
@@ -78,9 +79,10 @@ def train(name, study, workdir, data_dir, devices):
         with Progress(total * len(config.arms(study)) * study.seeds, done) as progress:
             for arm, seed in todo:
                 teacher_model = study.teacher if arm.teacher else None
-                key = arm.model, teacher_model
+                key = arm.model, teacher_model, arm.rate
                 if key not in engines:
-                    engines[key] = engine.build(study, dataset, *key, devices)
+                    scaled = replace(study, learning_rate=arm.rate * study.learning_rate)
+                    engines[key] = engine.build(scaled, dataset, arm.model, teacher_model, devices)
                 teacher = _teacher(workdir, study, arm, seed, record)
                 run = _Run(workdir, study, dataset, arm, seed, record, progress, stop)
                 run.train(engines[key], teacher)
@@ -97,14 +99,14 @@ def _check_workdir(workdir, name, study):
             raise BadInput(f"--workdir={workdir}: expected a folder, this is a file; pass another")
         return None
     record = runs.read_study(workdir)
-    here, there = {"study": name, **study.identity()}, {"study": record["study"], **record["config"]}
+    old = config.from_json(record["config"])
+    here, there = {"study": name, **study.identity()}, {"study": record["study"], **old.identity()}
     for key, value in here.items():
-        if there.get(key) != value:
+        if there[key] != value:
             raise BadInput(
-                f"--workdir={workdir}: holds a study with {key}={there.get(key)}, expected {key}={value};"
+                f"--workdir={workdir}: holds a study with {key}={there[key]}, expected {key}={value};"
                 " pass another --workdir or the flags of that study"
             )
-    old = config.from_json(record["config"])
     if not set(old.seed_range()) <= set(study.seed_range()):
         raise BadInput(
             f"--workdir={workdir}: holds seeds {old.seed} to {old.seed + old.seeds - 1}, expected those and possibly more;"
@@ -180,8 +182,8 @@ class _Run:
         self.record, self.progress, self.stop = record, progress, stop
 
     def train(self, built, teacher):
-        key = jax.random.fold_in(jax.random.key(self.seed), self.arm.stream)
-        init_key, view_key = jax.random.split(key)
+        init_key, _ = self._keys(self.arm.init)
+        _, view_key = self._keys(self.arm.order)
         train, test = self.dataset.train, self.dataset.test
         feed = built.place(epoch.Feed(train.x, train.y, view_key, teacher))
         test_feed = built.place(epoch.Feed(test.x, test.y, view_key, None))
@@ -218,8 +220,11 @@ class _Run:
                 if self.stop.requested:
                     raise Stopped(f"{self.name} saved at step {step} of {self.record['total_steps']}")
 
+    def _keys(self, stream):
+        return jax.random.split(jax.random.fold_in(jax.random.key(self.seed), stream))
+
     def _rows(self, at):
-        return epoch.order(self.seed, self.arm.stream, at, len(self.dataset.train.y), self.study.batch_size)
+        return epoch.order(self.seed, self.arm.order, at, len(self.dataset.train.y), self.study.batch_size)
 
     def _metrics(self, built, pause, test_feed, began):
         seconds = time.monotonic() - began
@@ -298,8 +303,13 @@ def open_study(workdir, data_dir=None):
     return record, study, dataset
 
 
-def analyze(workdir, data_dir=None):
+def analyze(workdir, data_dir=None, layers=()):
     """Recompute every number and figure of a work folder from its checkpoints, and return `summary.json`'s contents.
+
+    Args:
+        workdir: the work folder.
+        data_dir: as `open_study`.
+        layers: whose weights to follow along the eigendirections of their inputs; by default the first layer of each network.
 
     Raises:
         BadInput: as `open_study`; or when a run is not finished.
@@ -315,24 +325,40 @@ def analyze(workdir, data_dir=None):
         raise BadInput(f"{workdir}: expected finished runs, {unfinished[0]} is not; run the study's command again")
     folder = Path(workdir) / "analysis"
     shutil.rmtree(folder, ignore_errors=True)
-    (folder / "pairs").mkdir(parents=True)
+    for kind in ("pairs", "eigen"):
+        (folder / kind).mkdir(parents=True)
     baselines = {arm.name: arm.baseline for arm in arms if arm.baseline}
-    with Progress(len(arms) * len(seeds), unit="network") as progress:
+    compared = [arm for arm in arms if not arm.null_of]
+    followed = eigen.references(arms)
+    passes = len(compared) + (len(followed) + len(set(followed.values()))) * max(len(layers), 1)
+    with Progress(passes * len(seeds), unit="run") as progress:
 
         def advance(label):
             progress.advance(1, "analysing", label)
 
         pairs = extract.logit_pairs(workdir, study, dataset, record["total_steps"], seeds, advance)
         estimates = summary.estimates(_kept(pairs, folder / "pairs"), baselines)
+        growths = list(extract.growths(workdir, study, dataset, seeds, layers, advance))
+    for growth in growths:
+        name = f"{growth.arm}-seed{growth.seed}-{growth.layer.replace('/', '.')}.npz"
+        eigenvalues = growth.values  # under the name that outside scripts know
+        np.savez(folder / "eigen" / name, eigenvalues=eigenvalues, **growth._asdict())
+    by_direction = eigen.estimates(growths, followed)
     losses = {
-        (arm.name, seed): [line["train_loss"] for line in runs.read_metrics(runs.run_folder(workdir, config.run_name(arm, seed)))]
+        (arm.name, seed): [
+            line["train_loss"] for line in runs.read_metrics(runs.run_folder(workdir, config.run_name(arm, seed)))
+        ]
         for arm in arms
         for seed in seeds
     }
     did_not_learn = verdicts.unlearned(losses)
     found = {
-        "estimates": [estimate.to_json() for estimate in estimates],
-        "verdicts": [verdict._asdict() for verdict in verdicts.verdicts(estimates, baselines, did_not_learn)],
+        "estimates": [estimate.to_json() for estimate in [*estimates, *by_direction]],
+        "verdicts": [
+            verdict._asdict()
+            for verdict in verdicts.verdicts(estimates, baselines, did_not_learn)
+            + verdicts.eigen_verdicts(by_direction, baselines, followed, did_not_learn)
+        ],
         "warnings": [str(run) for run in did_not_learn],
         "study": record,
     }

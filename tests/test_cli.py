@@ -72,7 +72,9 @@ def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, capsys):
 def test_flags_beside_small_count_and_dashes_are_underscores():
     module = experiment("digits_kd")
     default = cli._Command(cli.Session(), module.SMALL)
-    parsed = cli.parse(cli.tyro.conf.OmitArgPrefixes[cli._Command], ["--small", "--batch-size=7", "--weight_decay=0.5"], "", default)
+    parsed = cli.parse(
+        cli.tyro.conf.OmitArgPrefixes[cli._Command], ["--small", "--batch-size=7", "--weight_decay=0.5"], "", default
+    )
     assert (parsed.study.batch_size, parsed.study.weight_decay) == (7, 0.5)
     assert parsed.study.epochs == module.SMALL.epochs
     assert parsed.session.small

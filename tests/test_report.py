@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import re
 
@@ -105,5 +106,5 @@ def test_checkpoints_are_dense_early_even_late_and_hold_both_ends(total, count):
     assert len(steps) <= count + 2
     if total > 100:
         assert steps[:3] == [0, 1, 2]
-        gaps = [b - a for a, b in zip(steps, steps[1:], strict=False)]
+        gaps = [b - a for a, b in itertools.pairwise(steps)]
         assert max(gaps) <= total / (count - count // 2) + 1

@@ -19,7 +19,10 @@ class Pairing(NamedTuple):
 def tree(seed=0):
     rng = np.random.default_rng(seed)
     return Pairing(
-        {"x": {"kernel": rng.normal(size=(3, 4)).astype(np.float32), "bias": np.zeros((0,), np.float32)}, "n": np.int32(seed)},
+        {
+            "x": {"kernel": rng.normal(size=(3, 4)).astype(np.float32), "bias": np.zeros((0,), np.float32)},
+            "n": np.int32(seed),
+        },
         rng.normal(size=5),
     )
 
@@ -145,7 +148,10 @@ def test_a_folder_is_held_by_one_writer(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="expected a folder that can be written"), runs.locked(tmp_path / "file" / "work"):
+    with (
+        pytest.raises(BadInput, match="expected a folder that can be written"),
+        runs.locked(tmp_path / "file" / "work"),
+    ):
         pass
 
 

@@ -253,6 +253,8 @@ def test_a_run_of_four_devices_is_analysed_on_one(tmp_path):
     train(study, tmp_path, devices=4)
     found = stages.analyze(tmp_path)
     line = runs.read_metrics(tmp_path / "runs" / "student-seed0")[-1]
-    accuracy = next(e for e in found["estimates"] if (e["name"], e["arm"], e["split"]) == ("accuracy", "student", "test"))
+    accuracy = next(
+        e for e in found["estimates"] if (e["name"], e["arm"], e["split"]) == ("accuracy", "student", "test")
+    )
     assert accuracy["estimate"] == pytest.approx(line["test_accuracy"], abs=0.011)  # a tie may fall the other way
     assert np.isfinite(accuracy["low"])

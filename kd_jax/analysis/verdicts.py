@@ -65,6 +65,55 @@ def verdicts(estimates, baselines, did_not_learn=()):
     return found
 
 
+def eigen_verdicts(estimates, baselines, references, did_not_learn=()):
+    """Return a `Verdict` for every student and layer with ratios: whether distillation exaggerates the bias to the top.
+
+    Supported when at every ruled pair the student's interval lies below 1 and below every null's estimate; contradicted when
+    at every pair it lies above 1.
+
+    Args:
+        estimates: list of `eigen.DirectionEstimate`.
+        baselines: {student arm: its one-hot arm}.
+        references: {arm: the one-hot arm it was compared with}; of a student's, those that are no student are its nulls.
+        did_not_learn: the `Unlearned` runs.
+    """
+    found = []
+    failed = {run.arm for run in did_not_learn}
+    for what, name in (("weights", "eigen_ratio"), ("movement of the weights", "eigen_ratio_moved")):
+        of_name = [e for e in estimates if e.name == name]
+        for arm, layer in dict.fromkeys((e.arm, e.layer) for e in of_name if e.arm in baselines):
+            nulls = [null for null, onehot in references.items() if onehot == baselines[arm] and null not in baselines]
+            of_layer = {(e.arm, e.directions): e.interval for e in of_name if e.layer == layer}
+            verdict, because = _lag(of_layer, arm, nulls)
+            blame = sorted({"teacher", baselines[arm], arm} & failed)
+            if blame:
+                verdict, because = "inconclusive", f"{' and '.join(blame)} did not learn; {because}"
+            claim = f"{arm} exaggerates the bias toward the top eigendirections ({layer}, {what}: ratio below 1 and every null's)"
+            found.append(Verdict(claim, verdict, because))
+    return found
+
+
+def _lag(intervals_of, arm, nulls):
+    """(verdict, because) of {(arm, pair): Interval}: does the arm lag at every pair, and more than every null?"""
+    pairs = [pair for who, pair in intervals_of if who == arm]
+
+    def least_null(pair):
+        return min([1.0, *(intervals_of[null, pair].estimate for null in nulls if (null, pair) in intervals_of)])
+
+    if all(intervals_of[arm, pair].high < least_null(pair) for pair in pairs):
+        verdict = "supported"
+    else:
+        verdict = "contradicted" if all(intervals_of[arm, pair].low > 1 for pair in pairs) else "inconclusive"
+    told = [
+        f"directions {', '.join(f'{first} and {second}' for first, second in pairs)}; {intervals_of[arm, pairs[0]].count} seeds"
+    ]
+    for who in [arm, *nulls]:
+        known = [intervals_of[who, pair] for pair in pairs if (who, pair) in intervals_of]
+        if known:
+            told.append(f"{who} " + ", ".join(f"{i.estimate:.2f} [{i.low:.2f}, {i.high:.2f}]" for i in known))
+    return verdict, "; ".join(told)
+
+
 def _exaggeration(table, student, onehot, split):
     slope = table.get(("exaggeration_slope", student, split, "lowest_25"))
     control = table.get(("exaggeration_slope", onehot, split, "lowest_25"))

@@ -12,24 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax.config import BadInput
+from kd_jax.models import layers
 from kd_jax.models.cnn import CNN
 from kd_jax.models.mlp import MLP
 from kd_jax.models.resnet import CifarResNet
+from kd_jax.models.variables import Variables
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
 PARAMETER_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.float32, "float64": jnp.float64}
-
-
-class Variables(NamedTuple):
-    """What a network is at one moment.
-
-    Attributes:
-        params: trainable arrays.
-        model_state: running statistics of normalisation layers; an empty dict where a network has none.
-    """
-
-    params: dict
-    model_state: dict
 
 
 class Model(NamedTuple):
@@ -40,18 +30,21 @@ class Model(NamedTuple):
         apply: `apply(variables, x, train=False) -> (logits [batch, classes], model_state)`. Pure. With `train=False`
             the running statistics are used and returned unchanged; with `train=True` batch statistics are used, taken
             over all devices if the model was built with an `axis_name`.
+        layers: `layers(x) -> names` of the layers with a kernel, in the order in which they are used.
+        layer_inputs: `layer_inputs(variables, x, layer) -> [vectors, fan-in]`: what the kernel of a layer is multiplied
+            with, in evaluation mode; for a convolution its patches. Pure.
     """
 
     init: Callable
     apply: Callable
+    layers: Callable
+    layer_inputs: Callable
 
 
 def _widths(name, words, default):
-    try:
-        widths = tuple(int(word) for word in words.split("x")) if words else default
-    except ValueError:
-        widths = ()
-    if not widths or min(widths) < 1:
+    # `int` alone would read 1_2 as 12.
+    widths = tuple(int(word) if word.isdecimal() else 0 for word in words.split("x")) if words else default
+    if min(widths) < 1:
         raise BadInput(f"model {name!r}: expected widths such as {default[0]}x{default[0]} after the underscore")
     return widths
 
@@ -106,7 +99,13 @@ def build(name, classes, precision="float32", axis_name=None):
         param_dtype=PARAMETER_DTYPES[precision],
         axis_name=axis_name,
     )
-    return Model(init=partial(_init, module), apply=partial(_apply, module))
+    bound = (
+        partial(_init, module),
+        partial(_apply, module),
+        partial(layers.names, module),
+        partial(layers.inputs, module),
+    )
+    return Model(*bound)
 
 
 def _init(module, key, x):

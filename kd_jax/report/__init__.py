@@ -4,9 +4,12 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
+
 from kd_jax import config, runs
+from kd_jax.analysis import eigen
 from kd_jax.config import BadInput
-from kd_jax.report import figures, page, tables
+from kd_jax.report import eigen_figures, figures, page, tables
 
 
 def write_report(workdir):
@@ -33,10 +36,30 @@ def write_report(workdir):
         writer.writerow(tables.CSV_COLUMNS)
         writer.writerows(tables.csv_rows(found))
     (folder / "table.md").write_text(tables.markdown(header, rows))
+    growths = _growths(folder / "eigen")
     drawn = {
         "confidence": figures.confidence(folder / "pairs", found, study),
         "slopes": figures.slopes(found),
         "learning_curves": figures.learning_curves(metrics),
     }
+    references = eigen.references(config.arms(study))
+    for layer in dict.fromkeys(growth.layer for growth in growths):
+        of_layer = [growth for growth in growths if growth.layer == layer]
+        suffix = f"-{layer.replace('/', '.')}"
+        drawn[f"eigen_curves{suffix}"] = eigen_figures.curves(of_layer, references)
+        drawn[f"eigen_ratios{suffix}"] = eigen_figures.ratios_by_rank(of_layer, references)
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
     (folder / "report.html").write_text(page.render(found, images))
+
+
+def _growths(folder):
+    """The `eigen.Growth` of every file in a folder, in the order of arms, seeds and layers."""
+    found = []
+    for path in folder.glob("*.npz"):
+        with np.load(path) as arrays:
+            found.append(eigen.Growth(**{name: _plain(arrays[name]) for name in eigen.Growth._fields}))
+    return sorted(found, key=lambda growth: (growth.layer, growth.arm, growth.seed))
+
+
+def _plain(array):
+    return array if array.ndim else array.item()

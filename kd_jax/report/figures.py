@@ -40,7 +40,7 @@ def confidence(pairs, found, study):
         found: contents of `summary.json`.
         study: the `Study`.
     """
-    arms = [arm for arm in found["study"]["arms"] if arm["name"] != "teacher"]
+    _, *arms = tables.compared_arms(found)
     figure = Figure(figsize=(4.2 * len(arms) + 0.4, 8.2), layout="constrained")
     grid = figure.subplots(2, len(arms), squeeze=False)
     for row, split in enumerate(("test", "train")):
@@ -81,12 +81,7 @@ def _confidence_panel(axes, x, y, low, high):
 def slopes(found):
     """Exaggeration slopes with their intervals, students beside their controls."""
     table = tables.lookup(found)
-    groups = [
-        (arm["name"], split)
-        for split in ("test", "train")
-        for arm in found["study"]["arms"]
-        if arm["name"] != "teacher"
-    ]
+    groups = [(arm["name"], split) for split in ("test", "train") for arm in tables.compared_arms(found)[1:]]
     figure = Figure(figsize=(7.5, 1.2 + 0.62 * len(groups)), layout="constrained")
     axes = figure.subplots()
     offsets = dict(zip(SUBSET_COLOURS, (-0.2, 0.0, 0.2), strict=True))

@@ -15,12 +15,21 @@ img { max-width: 100%; } figure { margin: 1rem 0; } figcaption { color: #555; fo
 .verdict b { text-transform: uppercase; font-size: 0.75rem; letter-spacing: 0.06em; }
 """
 CAPTIONS = {
-    "confidence": "Each point is an example: how sure the teacher is of its top class, and how sure the other model is of that"
-    " same class. On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's confidence.",
-    "slopes": "The slopes of those lines, with intervals. Between two equally good but independent models regression to the mean"
-    " pulls a slope below 1 (see the one-hot controls), so a slope above 1 tells something and a slope below 1 does not.",
+    "confidence": """Each point is an example: how sure the teacher is of its top class, and how sure the other model is of that
+        same class. On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's confidence.""",
+    "slopes": """The slopes of those lines, with intervals. Over all points, regression to the mean pulls the slope between two
+        equally good, independent models below 1; within a quarter the relation may bend as well. So hold a student against its
+        one-hot control.""",
+    "eigen_curves": """Growth of a layer's weights along a top (across) and a lower (up) eigendirection of its inputs, a line per
+        seed, from the dot in the direction of the arrow. A curve below the one-hot one has grown less along the lower direction at
+        equal progress along the top one: the bias of gradient descent, exaggerated. A learning rate alone should move along the
+        same curve.""",
+    "eigen_ratios": """Left, the variance of the layer's inputs along each eigendirection. Right, the same comparison for every
+        lower direction: weights relative to one-hot at equal progress along the top direction, mean and range of the seeds.""",
     "learning_curves": "Mean over seeds; the band is the range of the seeds.",
 }
+RATIO_NOTE = """Weights along a lower eigendirection of a layer's inputs at equal progress along the top one, relative to the
+    one-hot run of the same initialisation. The other arms are nulls: they differ from it by something that is no teacher."""
 
 
 def render(found, images):
@@ -33,13 +42,15 @@ def render(found, images):
     study = found["study"]
     setup, where = study["config"], study["platform"]
     header, rows = tables.main_table(found)
+    ratios = tables.eigen_table(found)
     data = study["data"]
     students = ", ".join(setup["student"])
     facts = (
         f"{data['name']}: {data['train_examples']} training and {data['test_examples']} test examples ({data['test_split']} split),"
         f" {data['wrong_labels']} training labels wrong by design. Teacher {setup['teacher']}, students {students};"
         f" temperature {setup['temperature']:g}, weight {setup['weight']:g}; {setup['epochs']} epochs of batch"
-        f" {setup['batch_size']}, learning rate {setup['learning_rate']:g}; seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
+        f" {setup['batch_size']}, learning rate {setup['learning_rate']:g}; "
+        f" seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
         f" Trained on {where['devices']} x {where['device']} with jax {study['versions']['jax']}."
     )
     parts = [
@@ -51,7 +62,8 @@ def render(found, images):
         *(_verdict(verdict) for verdict in found["verdicts"]),
         f"<p class='quiet'>{escape(tables.what_intervals_are(found))} Train accuracy is on the labels that were trained on."
         " Gain is over the same network, initialisation and batches without a teacher.</p>",
-        _table(zip(header, *rows, strict=True)),
+        _table([header, *rows]),
+        *([_table([ratios[0], *ratios[1]]), f"<p class='quiet'>{RATIO_NOTE}</p>"] if ratios else []),
         "<h2>Figures</h2>",
         *(_figure(name, image) for name, image in images.items()),
         "<h2>Every estimate</h2>",
@@ -70,13 +82,16 @@ def _verdict(verdict):
 
 
 def _figure(name, image):
-    return f"<figure><img src='data:image/png;base64,{image}' alt='{name}'><figcaption>{CAPTIONS[name]}</figcaption></figure>"
+    caption = CAPTIONS[name.split("-")[0]]  # figures of a layer carry its name after a dash
+    return f"<figure><img src='data:image/png;base64,{image}' alt='{name}'><figcaption>{caption}</figcaption></figure>"
 
 
 def _everything(found):
-    yield "name", "arm", "split", "subset", "estimate", "over"
+    yield "name", "arm", "where", "estimate", "over"
     for e in found["estimates"]:
-        yield e["name"], e["arm"], e["split"], e["subset"], tables.shown(e, 4), f"{e['count']} {e['resampled']}"
+        pair = " and ".join(map(str, e.get("directions", [])))
+        where = f"{e['split']}, {e['subset']}" if "split" in e else f"{e['layer']} {pair}"
+        yield e["name"], e["arm"], where, tables.shown(e, 4), f"{e['count']} {e['resampled']}"
 
 
 def _table(lines_of_cells):

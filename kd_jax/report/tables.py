@@ -12,7 +12,21 @@ COLUMNS = (
     ("slope, train, lowest 25 %", "exaggeration_slope", "train", "lowest_25", 2),
     ("slope, test, all", "exaggeration_slope", "test", "all", 2),
 )
-CSV_COLUMNS = ("name", "arm", "split", "subset", "estimate", "low", "high", "level", "resampled", "count", "values")
+CSV_COLUMNS = (
+    "name",
+    "arm",
+    "split",
+    "subset",
+    "layer",
+    "directions",
+    "estimate",
+    "low",
+    "high",
+    "level",
+    "resampled",
+    "count",
+    "values",
+)
 
 
 def shown(estimate, digits=3):
@@ -25,21 +39,41 @@ def shown(estimate, digits=3):
 
 def lookup(found):
     """{(name, arm, split, subset): estimate} of a summary."""
-    return {(e["name"], e["arm"], e["split"], e["subset"]): e for e in found["estimates"]}
+    return {(e["name"], e["arm"], e["split"], e["subset"]): e for e in found["estimates"] if "split" in e}
+
+
+def compared_arms(found):
+    """The arms of a summary but for the nulls of its eigendirections, the teacher first."""
+    return [arm for arm in found["study"]["arms"] if not arm.get("null_of")]
 
 
 def main_table(found):
-    """Return (header, rows) of strings: an arm per row; a quantity that does not apply is a dash."""
+    """Return (header, rows) of strings: a quantity per row, an arm per column; what does not apply is a dash."""
     table = lookup(found)
     header = ["arm", *(column[0] for column in COLUMNS)]
     rows = []
-    for arm in found["study"]["arms"]:
+    for arm in compared_arms(found):
         cells = []
         for _, name, split, subset, digits in COLUMNS:
             estimate = table.get((name, arm["name"], split, subset))
             cells.append("-" if estimate is None else shown(estimate, digits))
         rows.append([f"{arm['name']} ({arm['model']})", *cells])
-    return header, rows
+    return turned(header, rows)
+
+
+def eigen_table(found):
+    """Return (header, rows) of strings: a pair of directions per row, an arm per column; None where there are no ratios."""
+    about = {}
+    for e in found["estimates"]:
+        if e["name"].startswith("eigen_"):
+            pair = " and ".join(map(str, e["directions"])) if "directions" in e else "random pairs below 1"
+            what = ", movement" if e["name"].endswith("_moved") else ""
+            about.setdefault(f"{e['layer']}, {pair}{what}", {})[e["arm"]] = shown(e, 3 if "directions" in e else 2)
+    if not about:
+        return None
+    arms = list(dict.fromkeys(arm for cells in about.values() for arm in cells))
+    rows = [[label, *(cells.get(arm, "-") for arm in arms)] for label, cells in about.items()]
+    return ["ratio to onehot", *arms], rows
 
 
 def what_intervals_are(found):
@@ -50,23 +84,28 @@ def what_intervals_are(found):
     return f"One seed; {first['level']:.0%} intervals over examples: how other seeds would differ is not in them."
 
 
+def turned(header, rows):
+    """The table on its side, as (header, rows)."""
+    first, *rest = zip(header, *rows, strict=True)
+    return first, rest
+
+
 def text(header, rows):
-    """The table for a terminal, turned on its side: a quantity per line, an arm per column."""
-    turned = list(zip(header, *rows, strict=True))
-    widths = [max(len(cell) for cell in column) for column in zip(*turned, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in turned]
+    """The table for a terminal."""
+    table = [header, *rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
 def markdown(header, rows):
-    """The table as Markdown, likewise on its side."""
-    turned = list(zip(header, *rows, strict=True))
-    lines = ["| " + " | ".join(line) + " |" for line in turned]
-    return "\n".join([lines[0], "|" + "---|" * len(turned[0]), *lines[1:]]) + "\n"
+    """The table as Markdown."""
+    lines = ["| " + " | ".join(line) + " |" for line in [header, *rows]]
+    return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]]) + "\n"
 
 
 def csv_rows(found):
     """Every estimate as a row of `CSV_COLUMNS`, unrounded; the values of the seeds joined by spaces."""
     for estimate in found["estimates"]:
         row = {**estimate, "values": " ".join(map(repr, estimate["values"]))}
-        yield [row[column] for column in CSV_COLUMNS]
+        yield [row.get(column, "") for column in CSV_COLUMNS]

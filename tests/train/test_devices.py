@@ -143,6 +143,8 @@ def test_a_platform_that_is_not_there_is_refused():
         parallel.select("gpu")
 
 
-def test_a_student_and_its_twin_share_their_stream_and_the_teacher_has_its_own():
+def test_a_student_and_its_twin_share_their_streams_and_the_teacher_has_its_own():
     teacher, onehot, student = config.arms(STUDY)
-    assert onehot.stream == student.stream != teacher.stream
+    assert (onehot.init, onehot.order) == (student.init, student.order)
+    assert teacher.init != onehot.init
+    assert teacher.order != onehot.order

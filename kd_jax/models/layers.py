@@ -1,0 +1,66 @@
+"""The inside of any network here: which layers have a kernel, what goes into one, and the kernel as a matrix."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def names(module, x):
+    """Names of the layers with a kernel, in the order in which the network uses them: `Dense_0`, `stage1_block1_conv1`, ..."""
+    found = []
+
+    def note(call, args, kwargs, context):
+        if context.method_name == "__call__" and isinstance(context.module, nn.Dense | nn.Conv):
+            found.append("/".join(context.module.path))
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(lambda: module.init(jax.random.key(0), x, train=False))
+    return found
+
+
+def kernel(params, layer):
+    """The kernel of a layer as a matrix [fan-in, units]; a convolution's fan-in runs over rows, columns, channels."""
+    node = params
+    for name in layer.split("/"):
+        node = node[name]
+    return node["kernel"].reshape(-1, node["kernel"].shape[-1])
+
+
+def inputs(module, variables, x, layer):
+    """What the kernel of a layer is multiplied with, [vectors, fan-in], in the order of `kernel`'s rows.
+
+    Dense layers: a vector per example, or per token. Convolutions: a vector per patch.
+    """
+    caught = []
+
+    def catch(call, args, kwargs, context):
+        if context.method_name == "__call__" and "/".join(context.module.path) == layer:
+            caught.append((context.module, args[0]))
+        return call(*args, **kwargs)
+
+    collections = {"params": variables.params}
+    if variables.model_state:
+        collections["batch_stats"] = variables.model_state
+    with nn.intercept_methods(catch):
+        module.apply(collections, x, train=False)
+    (caller, value), *_ = caught
+    if isinstance(caller, nn.Conv):
+        value = _patches(caller, value)
+    return value.reshape(-1, value.shape[-1])
+
+
+def _patches(conv, x):
+    """[batch, rows, columns, fan-in] of a two-dimensional convolution without groups or dilation."""
+    padding = conv.padding if isinstance(conv.padding, str) else [(p, p) for p in _pair(conv.padding)]
+    patches = jax.lax.conv_general_dilated_patches(
+        x, conv.kernel_size, _pair(conv.strides or 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    # JAX puts channels first within a patch, kernels have them last.
+    rows, columns = conv.kernel_size
+    shape = (*patches.shape[:3], x.shape[-1], rows * columns)
+    return jnp.moveaxis(patches.reshape(shape), 3, 4).reshape(*patches.shape[:3], -1)
+
+
+def _pair(value):
+    return (value, value) if isinstance(value, int) else tuple(value)

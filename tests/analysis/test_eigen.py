@@ -1,0 +1,155 @@
+"""Covariances, eigendirections and curves against closed forms and plain NumPy."""
+
+import numpy as np
+import pytest
+from scipy.stats import ortho_group
+
+from kd_jax.analysis import eigen, verdicts
+from kd_jax.config import Arm, Study, arms
+
+
+def grown_layer(arm, seed, components, moved=None):
+    components = np.asarray(components, np.float64)
+    count = components.shape[1]
+    moved = components - components[0] if moved is None else moved
+    return eigen.Growth(
+        arm, seed, "L", np.arange(count, 0, -1.0), np.zeros(count), np.arange(len(components)), components, moved
+    )
+
+
+def test_covariance_in_batches_equals_covariance_at_once_even_far_from_zero():
+    x = np.random.default_rng(0).normal(size=(1000, 6)) @ np.diag([3, 2, 1, 1, 0.1, 0.01]) + 1e6
+    moments = None
+    for batch in np.array_split(x, 13):
+        moments = eigen.add(moments, batch)
+    np.testing.assert_allclose(eigen.covariance(moments), np.cov(x.T, bias=True), atol=1e-8)
+
+
+@pytest.mark.parametrize("exact", [100, 10])
+def test_directions_of_a_known_spectrum_come_back_largest_first_with_small_residuals(exact):
+    spectrum = 0.7 ** np.arange(40)
+    basis = ortho_group.rvs(40, random_state=1)
+    found = eigen.directions(basis @ np.diag(spectrum) @ basis.T, exact_dimensions=exact, count=12)
+    count = len(found.values)
+    assert count == (40 if exact == 100 else 12)
+    np.testing.assert_allclose(found.values, spectrum[:count], rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(np.abs(np.sum(found.vectors * basis[:, :count], axis=0))[:10], 1, atol=1e-7)
+    assert found.residuals.max() < 1e-8
+
+
+def test_components_are_norms_over_the_units():
+    weights = np.random.default_rng(0).normal(size=(5, 7))
+    vectors = ortho_group.rvs(5, random_state=0)
+    expected = [np.sqrt(sum((vectors[:, k] @ weights[:, unit]) ** 2 for unit in range(7))) for k in range(5)]
+    np.testing.assert_allclose(eigen.components(weights, vectors), expected)
+    assert np.sum(eigen.components(weights, vectors) ** 2) == pytest.approx(np.sum(weights**2))
+
+
+def test_a_run_at_another_speed_on_the_same_curve_has_ratio_one():
+    time = np.linspace(0, 4, 400)
+    slow, fast = ((1 - np.exp(-t), 1 - np.exp(-0.1 * t)) for t in (time, 1.7 * time))
+    assert eigen.ratio(slow, fast) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_ratio_of_the_linear_theory_is_its_closed_form():
+    """Distilled against one-hot gradient flow from zero, at equal progress along the top direction (PAPER.md, linear theorem)."""
+    time, low = np.linspace(0, 30, 20000), 0.1
+    a = lambda rate, t: 1 - np.exp(-rate * t)  # noqa: E731
+    student = a(1, time) * a(1, 2.0), a(low, time) * a(low, 2.0)
+    onehot = a(1, time), a(low, time)
+    levels = np.linspace(0, student[0].max(), eigen.GRID + 1)[1:]
+    at_student, at_onehot = -np.log(1 - levels / a(1, 2.0)), -np.log(1 - levels)
+    expected = np.mean(a(low, at_student) * a(low, 2.0) / a(low, at_onehot))
+    assert eigen.ratio(onehot, student) == pytest.approx(expected, rel=0.01)
+    assert eigen.ratio(onehot, student) < 0.5
+
+
+def test_where_a_curve_falls_back_only_new_maxima_count():
+    rising = np.array([0.0, 1, 2, 3]), np.array([1.0, 2, 3, 4])
+    falling_back = np.array([0.0, 1, 0.2, 0.5, 2, 3]), np.array([1.0, 2, 99, 99, 3, 4])
+    # Between the levels 1 and 2 the step that sets a new maximum starts at 0.5 with 99: what is before it is not seen.
+    levels = np.linspace(0, 1, 50)
+    np.testing.assert_allclose(eigen._first_reach(falling_back, levels[1:]), eigen._first_reach(rising, levels[1:]))
+
+
+def test_levels_that_a_curve_starts_above_are_outside_and_an_empty_range_has_no_ratio():
+    low = np.array([0.0, 1, 2]), np.array([5.0, 5, 5])
+    high = np.array([1.0, 1.5, 4]), np.array([10.0, 10, 10])
+    assert eigen.ratio(low, high) == pytest.approx(2)
+    assert np.isnan(eigen.ratio(low, (np.array([3.0, 4]), np.array([1.0, 1]))))
+    assert np.isnan(eigen.ratio(low, (np.array([1.0, 0.5]), np.array([1.0, 1]))))
+
+
+def test_pairs_are_ruled_not_chosen():
+    assert eigen.ruled_pairs(64) == [(0, 8), (0, 16), (0, 32)]
+    assert eigen.ruled_pairs(3) == [(0, 1)]
+    pairs = eigen.random_pairs(64)
+    assert len(set(pairs)) == 50
+    assert all(0 <= first < second < 64 for first, second in pairs)
+    assert pairs == eigen.random_pairs(64)
+    assert len(eigen.random_pairs(5)) == 10
+
+
+def test_a_planted_lag_is_estimated_and_the_null_is_near_one():
+    time = np.linspace(0, 5, 60)[:, None]
+    rates = 0.9 ** np.arange(16)
+
+    def components(lag, seed):
+        grown = 1 - np.exp(-rates * time)
+        grown[:, 1:] *= lag
+        return grown * (1 + 0.01 * np.random.default_rng(seed).normal(size=16))
+
+    growths = [
+        grown_layer(arm, seed, components(lag, 100 * seed + index))
+        for seed in range(5)
+        for index, (arm, lag) in enumerate((("onehot", 1.0), ("student", 0.8), ("onehot_order", 1.0)))
+    ]
+    references = {"student": "onehot", "onehot_order": "onehot"}
+    found = {(e.name, e.arm, e.directions): e for e in eigen.estimates(growths, references)}
+    for pair in eigen.ruled_pairs(16):
+        assert found["eigen_ratio", "student", pair].interval.estimate == pytest.approx(0.8, abs=0.03)
+        assert found["eigen_ratio", "onehot_order", pair].interval.estimate == pytest.approx(1, abs=0.03)
+        assert found["eigen_ratio", "student", pair].interval.resampled == "seeds"
+        assert len(found["eigen_ratio", "student", pair].values) == 5
+    assert found["eigen_ratio_moved", "student", (0, 8)].interval.estimate == pytest.approx(0.8, abs=0.03)
+    json = found["eigen_ratio", "student", (0, 8)].to_json()
+    assert json["directions"] == [0, 8]
+    assert "split" not in json
+    verdict, *_ = verdicts.eigen_verdicts(list(found.values()), {"student": "onehot"}, references)
+    assert verdict.verdict == "supported"
+    swapped = eigen.estimates(
+        [g._replace(arm={"student": "onehot", "onehot": "student"}.get(g.arm, g.arm)) for g in growths], references
+    )
+    assert verdicts.eigen_verdicts(swapped, {"student": "onehot"}, references)[0].verdict == "contradicted"
+
+
+def test_a_student_that_lags_no_more_than_a_null_does_supports_nothing():
+    rng = np.random.default_rng(0)
+    time = np.linspace(0, 5, 60)[:, None]
+    lagging = (1 - np.exp(-(0.9 ** np.arange(16)) * time)) * np.where(np.arange(16) > 0, 0.8, 1.0)
+    growths = [grown_layer("onehot", seed, 1 - np.exp(-(0.9 ** np.arange(16)) * time)) for seed in range(4)]
+    for arm in ("student", "onehot_rate"):
+        growths += [grown_layer(arm, seed, lagging * (1 + 0.01 * rng.normal(size=16))) for seed in range(4)]
+    references = {"student": "onehot", "onehot_rate": "onehot"}
+    found = eigen.estimates(growths, references)
+    assert verdicts.eigen_verdicts(found, {"student": "onehot"}, references)[0].verdict == "inconclusive"
+
+
+def test_with_one_seed_there_is_no_interval_and_so_no_estimate():
+    components = 1 - np.exp(-np.outer(np.linspace(0, 5, 20), [1, 0.5, 0.1, 0.05]))
+    growths = [grown_layer("onehot", 0, components), grown_layer("student", 0, components)]
+    assert eigen.estimates(growths, {"student": "onehot"}) == []
+
+
+def test_each_arm_is_compared_with_the_one_hot_arm_of_its_network():
+    same = Study(teacher="mlp", student=("mlp", "cnn"), nulls=("order", "rate"))
+    assert eigen.references(arms(same)) == {
+        "teacher": "onehot",
+        "student": "onehot",
+        "student_cnn": "onehot_cnn",
+        "onehot_order": "onehot",
+        "onehot_rate": "onehot",
+    }
+    cross = Study(teacher="resnet56", student=("mlp",))
+    assert eigen.references(arms(cross)) == {"student": "onehot"}
+    assert isinstance(arms(cross)[0], Arm)
