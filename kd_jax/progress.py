@@ -1,5 +1,6 @@
 """Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
 
+import shutil
 import sys
 import time
 
@@ -22,9 +23,13 @@ class Progress:
         self._stream = stream or sys.stderr
         self._bar = None
         if self._stream.isatty():
-            shape = "{desc} {percentage:3.0f}%|{bar}| {postfix} {elapsed}<{remaining}"
             self._bar = tqdm(
-                total=total, initial=done, unit=unit, file=self._stream, bar_format=shape, dynamic_ncols=True
+                total=total,
+                initial=done,
+                unit=unit,
+                file=self._stream,
+                bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
+                ncols=shutil.get_terminal_size((100, 24)).columns,  # never 0, as tqdm takes it from some batch systems
             )
         self._total, self._first, self._done = total, done, done
         self._unit = unit
@@ -48,8 +53,7 @@ class Progress:
         """
         self._done += units
         if self._bar is not None:
-            self._bar.set_description_str(label, refresh=False)
-            self._bar.set_postfix_str(detail, refresh=False)
+            self._bar.set_description_str(f"{label} {detail}", refresh=False)
             self._bar.update(units)
             return
         now = time.monotonic()

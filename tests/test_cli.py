@@ -125,6 +125,29 @@ def test_digits_from_the_shell_to_its_report_and_again(tmp_path):
     assert (workdir / "analysis" / "table.csv").read_text().count("\n") == len(table) + 1
 
 
+@pytest.mark.slow
+def test_cifar_kd_on_real_images(tmp_path, capsys):
+    """Two students of two architectures, from the images to the report; skipped where the data is not."""
+    dataset = "mnist"
+    places = [os.environ.get("TFDS_DATA_DIR"), ROOT.parent / "shared" / "tensorflow_datasets", "~/tensorflow_datasets"]
+    data_dir = next((Path(p).expanduser() for p in places if p and (Path(p).expanduser() / dataset).is_dir()), None)
+    if data_dir is None:
+        pytest.skip(f"no prepared {dataset}")
+    module = experiment("cifar_kd")
+    flags = ["--small", "--platform=cpu", f"--dataset={dataset}", f"--data_dir={data_dir}", f"--workdir={tmp_path}"]
+    flags += ["--teacher=cnn_4x4", "--student", "cnn_4x4", "resnet8", "--augment=crop"]
+    flags += ["--train_examples=160", "--test_examples=80", "--epochs=1", "--batch_size=32", "--checkpoints=6"]
+    assert cli.study_main("cifar_kd", module.__doc__, module.FULL, module.SMALL, flags) == 0
+    assert "student_resnet8 (resnet8)" in capsys.readouterr().out
+    study = json.loads((tmp_path / "study.json").read_text())
+    assert study["data"]["name"] == dataset
+    assert study["platform"]["devices"] == 4
+    assert {"teacher-seed0", "onehot-seed0", "student-seed0", "onehot_resnet8-seed0", "student_resnet8-seed0"} == set(
+        os.listdir(tmp_path / "runs")
+    )
+    assert (tmp_path / "analysis" / "eigen" / "student_resnet8-seed0-stem.npz").is_file()
+
+
 def test_doctor_names_platform_versions_and_data(tmp_path, capsys):
     folder = tmp_path / "mnist" / "3.0.1"
     folder.mkdir(parents=True)

@@ -247,6 +247,17 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
         train(replace(STUDY, learning_rate=1e30), tmp_path)
 
 
+def test_a_bfloat16_study_keeps_float32_parameters_and_learns(tmp_path):
+    study = replace(
+        STUDY, student=("mlp_16",), epochs=8, seeds=1, label_noise=0.0, temperature=1.0, precision="bfloat16"
+    )
+    train(study, tmp_path)
+    variables = runs.load_variables(tmp_path / "runs" / "student-seed0", 40)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
+    lines = runs.read_metrics(tmp_path / "runs" / "student-seed0")
+    assert lines[-1]["train_loss"] < 0.9 * lines[0]["train_loss"]
+
+
 @pytest.mark.slow
 def test_a_run_of_four_devices_is_analysed_on_one(tmp_path):
     study = replace(STUDY, student=("mlp_8",), epochs=1, seeds=1)
