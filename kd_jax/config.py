@@ -66,8 +66,8 @@ class Study:
     """Factor of the learning rate at each point of `decay_at`."""
     momentum: float = 0.9
     """Share of the last update that SGD carries into the next [0: none]."""
-    nesterov: bool = True
-    """Nesterov's form of momentum."""
+    optimizer: Literal["nesterov", "sgd"] = "nesterov"
+    """SGD with Nesterov's momentum or with plain momentum."""
     weight_decay: float = 0.0
     """Coefficient of the L2 penalty's gradient, added before momentum."""
     decay_on: Literal["kernels", "all"] = "all"

@@ -67,6 +67,34 @@ def read_study(workdir):
         ) from None
 
 
+def check_workdir(workdir, name, identity, identity_of=lambda values: values):
+    """Return the record of the study that a folder holds, or None for a new folder.
+
+    Args:
+        workdir: the work folder; not made.
+        name: of the study that is to use it.
+        identity: what must agree, as JSON values.
+        identity_of: `identity_of(config of the record) -> identity` of the study in the folder.
+
+    Raises:
+        BadInput: when it is no folder, or holds a study of another name or identity.
+    """
+    path = Path(workdir)
+    if path.exists() and not path.is_dir():
+        raise BadInput(f"--workdir={workdir}: expected a folder, this is a file; pass another")
+    if not (path / "study.json").exists():
+        return None
+    record = read_study(workdir)
+    there = {"study": record["study"], **identity_of(record["config"])}
+    for key, value in {"study": name, **identity}.items():
+        if there.get(key) != value:
+            raise BadInput(
+                f"--workdir={workdir}: holds a study with {key}={there.get(key)}, expected {key}={value};"
+                " pass another --workdir or the flags of that study"
+            )
+    return record
+
+
 def write_study(workdir, record):
     """Write `study.json`."""
     write_json(Path(workdir) / "study.json", record)

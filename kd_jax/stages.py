@@ -92,26 +92,15 @@ def train(name, study, workdir, data_dir, devices):
 
 
 def _check_workdir(workdir, name, study):
-    """Return the record of the study that the folder holds, or None for a new folder."""
-    path = Path(workdir)
-    if not (path / "study.json").exists():
-        if path.exists() and not path.is_dir():
-            raise BadInput(f"--workdir={workdir}: expected a folder, this is a file; pass another")
-        return None
-    record = runs.read_study(workdir)
-    old = config.from_json(record["config"])
-    here, there = {"study": name, **study.identity()}, {"study": record["study"], **old.identity()}
-    for key, value in here.items():
-        if there[key] != value:
+    """Return the record of the study that the folder holds, or None; it may lack seeds of this one, but not have others."""
+    record = runs.check_workdir(workdir, name, study.identity(), lambda values: config.from_json(values).identity())
+    if record is not None:
+        old = config.from_json(record["config"])
+        if not set(old.seed_range()) <= set(study.seed_range()):
             raise BadInput(
-                f"--workdir={workdir}: holds a study with {key}={there[key]}, expected {key}={value};"
-                " pass another --workdir or the flags of that study"
+                f"--workdir={workdir}: holds seeds {old.seed} to {old.seed + old.seeds - 1}, expected those and possibly"
+                f" more; pass --seed={old.seed} --seeds={old.seeds} or more, or another --workdir"
             )
-    if not set(old.seed_range()) <= set(study.seed_range()):
-        raise BadInput(
-            f"--workdir={workdir}: holds seeds {old.seed} to {old.seed + old.seeds - 1}, expected those and possibly more;"
-            f" pass --seed={old.seed} --seeds={old.seeds} or more, or another --workdir"
-        )
     return record
 
 

@@ -19,6 +19,8 @@ MAY_IMPORT = {
     "runs": set(),
     "extract": {"analysis", "data", "models", "runs", "train"},
     "report": {"analysis", "runs"},
+    "linear": {"analysis", "data"},
+    "linear_study": {"linear", "report", "runs"},
     "stages": {"analysis", "data", "extract", "models", "progress", "report", "runs", "train"},
 }
 

@@ -59,22 +59,23 @@ def render(found, images):
         f"<h1>{escape(study['study'])}</h1><p class='quiet'>{escape(facts)}</p>",
         "<h2>What came out</h2>",
         *(f"<div class='verdict contradicted'><b>warning</b> {escape(warning)}</div>" for warning in found["warnings"]),
-        *(_verdict(verdict) for verdict in found["verdicts"]),
+        *(verdict_box(verdict) for verdict in found["verdicts"]),
         f"<p class='quiet'>{escape(tables.what_intervals_are(found))} Train accuracy is on the labels that were trained on."
         " Gain is over the same network, initialisation and batches without a teacher.</p>",
-        _table([header, *rows]),
-        *([_table([ratios[0], *ratios[1]]), f"<p class='quiet'>{RATIO_NOTE}</p>"] if ratios else []),
+        table([header, *rows]),
+        *([table([ratios[0], *ratios[1]]), f"<p class='quiet'>{RATIO_NOTE}</p>"] if ratios else []),
         "<h2>Figures</h2>",
         *(_figure(name, image) for name, image in images.items()),
         "<h2>Every estimate</h2>",
         "<details><summary>All numbers of summary.json</summary>",
-        _table(_everything(found)),
+        table(_everything(found)),
         "</details></body></html>",
     ]
     return "\n".join(parts) + "\n"
 
 
-def _verdict(verdict):
+def verdict_box(verdict):
+    """A verdict of `summary.json` as HTML."""
     return (
         f"<div class='verdict {verdict['verdict']}'><b>{verdict['verdict']}</b> {escape(verdict['claim'])}<br>"
         f"<span class='quiet'>{escape(verdict['because'])}</span></div>"
@@ -94,7 +95,8 @@ def _everything(found):
         yield e["name"], e["arm"], where, tables.shown(e, 4), f"{e['count']} {e['resampled']}"
 
 
-def _table(lines_of_cells):
+def table(lines_of_cells):
+    """Lines of strings, the header first, as an HTML table."""
     header, *rows = lines_of_cells
     lines = ["<div class='wide'><table><tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in header) + "</tr>"]
     lines += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]

@@ -29,7 +29,7 @@ def select(platform):
         devices = jax.local_devices(backend=None if platform == "auto" else platform)
     except RuntimeError:
         found = ", ".join(sorted({device.platform for device in jax.devices()}))
-        fix = f"pip install 'kd_jax[{platform}]' on a machine that has one, or pass --platform={found}"
+        fix = f"pip install '.[{platform}]' on a machine that has one, or pass --platform={found}"
         raise BadInput(f"--platform={platform}: expected one of this machine's platforms ({found}); {fix}") from None
     jax.config.update("jax_default_device", devices[0])
     return devices

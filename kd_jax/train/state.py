@@ -54,7 +54,7 @@ def learning_rate_schedule(study, total_steps):
 def make_optimizer(study, total_steps):
     """Return the optax optimiser of a study: SGD with momentum; weight decay enters the gradient before momentum."""
     schedule = learning_rate_schedule(study, total_steps)
-    sgd = optax.sgd(schedule, momentum=study.momentum or None, nesterov=study.nesterov)
+    sgd = optax.sgd(schedule, momentum=study.momentum or None, nesterov=study.optimizer == "nesterov")
     if not study.weight_decay:
         return sgd
     mask = _is_kernel if study.decay_on == "kernels" else None

@@ -33,9 +33,9 @@ def test_the_learning_rate_rises_and_falls_where_asked(warmup, decay_at, at, exp
     assert float(schedule(at)) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("decay_on", ["kernels", "all"])
-def test_sgd_is_nesterov_momentum_with_decay_in_the_gradient(float64, decay_on):
-    study = replace(STUDY, weight_decay=0.1, decay_on=decay_on)
+@pytest.mark.parametrize(("decay_on", "form"), [("kernels", "nesterov"), ("all", "nesterov"), ("all", "sgd")])
+def test_sgd_is_momentum_in_its_two_forms_with_decay_in_the_gradient(float64, decay_on, form):
+    study = replace(STUDY, weight_decay=0.1, decay_on=decay_on, optimizer=form)
     optimizer = state.make_optimizer(study, 10)
     rng = np.random.default_rng(0)
     params = {"kernel": rng.normal(size=(3, 2)), "bias": rng.normal(size=2)}
@@ -49,13 +49,15 @@ def test_sgd_is_nesterov_momentum_with_decay_in_the_gradient(float64, decay_on):
         for name in params:
             decayed = grads[name] + (0.1 * expected[name] if decay_on == "all" or name == "kernel" else 0)
             velocity[name] = 0.9 * velocity[name] + decayed
-            expected[name] = expected[name] - 0.3 * (decayed + 0.9 * velocity[name])
+            expected[name] = expected[name] - 0.3 * (
+                decayed + 0.9 * velocity[name] if form == "nesterov" else velocity[name]
+            )
     for name in params:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
 
 
 def test_a_step_follows_the_gradient_that_finite_differences_give(float64):
-    study = replace(STUDY, momentum=0.0, nesterov=False)
+    study = replace(STUDY, momentum=0.0, optimizer="sgd")
     model = models.build("mlp_5", 3, "float64")
     rng = np.random.default_rng(1)
     x, y = jnp.asarray(rng.normal(size=(4, 6))), jnp.asarray(rng.integers(0, 3, 4))

@@ -1,0 +1,74 @@
+"""The theorem: at equal progress along the top direction a distilled student is behind along every lower one.
+
+Gradient descent on squared error, on a matrix of known spectrum and on the pixels of real digits, beside the closed
+forms; rounds of self-distillation; self-distillation in Hilbert space (Mobahi et al. 2020). Seconds on a CPU.
+
+    python experiments/linear_theory.py --platform=cpu
+    python experiments/linear_theory.py --platform=cpu --teacher_time=2000 --learning_rate=0.5  # and it vanishes
+
+Closed form and simulation agree to 1e-14. With the defaults a student is up to 0.11 of the way behind, on the generated
+matrix and on the digits alike, and every further round lowers its share; in Hilbert space 8 rounds come before collapse.
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import tyro
+
+from kd_jax import linear_study
+from kd_jax.cli import Session, guarded, parse
+from kd_jax.linear_study import Theory
+
+NAME = "linear_theory"
+FULL = Theory()
+SMALL = replace(FULL, learning_rate=0.05, rounds=3, hilbert_examples=50, seeds=1)
+
+
+@dataclass(frozen=True)
+class _Command:
+    session: Session
+    study: Theory
+
+
+def main(argv=None):
+    """Parse, run, print what matters; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+
+    def run():
+        default = _Command(Session(), SMALL if "--small" in argv else FULL)
+        command = parse(tyro.conf.OmitArgPrefixes[_Command], argv, __doc__, default)
+        _run_and_print(command.session, command.study)
+
+    return guarded(run)
+
+
+def _run_and_print(session, study):
+    from kd_jax.train import devices
+
+    workdir = session.workdir or Path("runs") / NAME
+    chosen = devices.select(session.platform)
+    print_findings(linear_study.run(NAME, study, workdir, chosen, warn=partial(print, flush=True)))
+    print(f"\nreport: {workdir / 'analysis' / 'report.html'}")
+
+
+def print_findings(found):
+    """The reference table, how well gradient descent obeys it, and the verdicts."""
+    from kd_jax.report.linear import reference_table
+
+    header, rows = reference_table(found)
+    print("Progress of student S and one-hot model A when equally far along eigenvalue 1 (gradient flow)")
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+    print("\nLargest difference between closed form and simulation")
+    for name, value in found["theory"]["differences"].items():
+        print(f"  {name:<10} {value:.1e}")
+    print()
+    for verdict in found["verdicts"]:
+        print(f"{verdict['verdict']}: {verdict['claim']}\n    {verdict['because']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
