@@ -1,0 +1,162 @@
+"""Calibration scores against explicit loops, scikit-learn and values that can be said without computing."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn import metrics
+
+from kd_jax.analysis import calibration
+
+
+def some(examples=500, classes=7, scale=2.0, seed=0):
+    rng = np.random.default_rng(seed)
+    return scale * rng.normal(size=(examples, classes)), rng.integers(0, classes, examples)
+
+
+def ece_by_loop(confidences, hits, bins):
+    total = 0.0
+    for b in range(bins):
+        low, high = b / bins, (b + 1) / bins
+        members = [i for i, c in enumerate(confidences) if low < c <= high]
+        if members:
+            accuracy = sum(bool(hits[i]) for i in members) / len(members)
+            confidence = sum(float(confidences[i]) for i in members) / len(members)
+            total += len(members) / len(confidences) * abs(accuracy - confidence)
+    return total
+
+
+# ---- expected calibration error
+
+
+@pytest.mark.parametrize("bins", [1, 2, 10, 15])
+def test_ece_is_the_loop_over_its_bins(bins):
+    rng = np.random.default_rng(bins)
+    confidences = rng.uniform(size=400)
+    hits = rng.uniform(size=400) < confidences**2
+    np.testing.assert_allclose(calibration.ece(confidences, hits, bins), ece_by_loop(confidences, hits, bins))
+
+
+def test_ece_has_fifteen_bins_unless_told():
+    rng = np.random.default_rng(0)
+    confidences, hits = rng.uniform(size=100), rng.uniform(size=100) < 0.5
+    np.testing.assert_allclose(calibration.ece(confidences, hits), ece_by_loop(confidences, hits, 15))
+
+
+@pytest.mark.parametrize("bins", [10, 15])
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below(bins):
+    edges = np.arange(1, bins + 1) / bins
+    inside = edges - 0.4 / bins
+    for edge, below in zip(edges, inside, strict=True):
+        pair = np.array([edge, below])
+        np.testing.assert_allclose(
+            calibration.ece(pair, np.array([True, False]), bins), abs(1 - edge - below) / 2, atol=1e-12
+        )
+    hits = np.arange(2 * bins) % 3 == 0
+    both = np.concatenate([edges, inside])
+    np.testing.assert_allclose(calibration.ece(both, hits, bins), ece_by_loop(both, hits, bins))
+
+
+def test_a_confidence_of_exactly_one_counts():
+    assert calibration.ece(np.ones(4), np.array([True, True, True, False])) == 0.25
+    logits = np.array([[1000.0, 0, 0]] * 4)
+    confidences = calibration.top_confidence(logits)
+    assert (confidences == 1).all()
+    assert calibration.ece(confidences, calibration.correct(logits, np.array([0, 0, 1, 1]))) == 0.5
+
+
+def test_confidence_that_equals_accuracy_has_no_calibration_error():
+    assert calibration.ece(np.full(8, 0.75), np.arange(8) % 4 > 0) == 0
+
+
+def test_over_and_underconfidence_in_different_bins_do_not_cancel():
+    confidences, hits = np.array([0.2, 0.2, 0.8, 0.8]), np.array([True, True, False, False])
+    np.testing.assert_allclose(calibration.ece(confidences, hits), 0.8)
+
+
+# ---- likelihood, Brier score, accuracy
+
+
+def test_nll_is_the_log_loss():
+    logits, labels = some()
+    found = calibration.nll(logits, labels)
+    assert found.shape == (500,)
+    p = softmax(logits, axis=1)
+    np.testing.assert_allclose(found, -np.log(p[np.arange(500), labels]), rtol=1e-12)
+    np.testing.assert_allclose(found.mean(), metrics.log_loss(labels, p, labels=range(7)), rtol=1e-12)
+
+
+def test_nll_of_two_classes_is_softplus_of_the_margin():
+    margins = np.linspace(-700, 700, 57)
+    logits = np.stack([margins, np.zeros_like(margins)], axis=1)
+    np.testing.assert_allclose(
+        calibration.nll(logits, np.zeros(57, int)), np.logaddexp(0, -margins), rtol=1e-13, atol=1e-15
+    )
+
+
+def test_nll_of_a_hopeless_prediction_is_its_margin_and_finite():
+    logits = np.array([[1e4, 0.0], [0.0, 1e4]], np.float32)
+    np.testing.assert_array_equal(calibration.nll(logits, np.array([1, 0])), [1e4, 1e4])
+
+
+def test_brier_is_the_squared_distance_from_the_one_hot_label():
+    logits, labels = some()
+    found = calibration.brier(logits, labels)
+    assert found.shape == (500,)
+    p, onehot = softmax(logits, axis=1), np.eye(7)[labels]
+    expected = [sum((p[i, k] - onehot[i, k]) ** 2 for k in range(7)) for i in range(500)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(found.mean(), 7 * metrics.mean_squared_error(onehot, p), rtol=1e-12)
+
+
+def test_brier_of_two_classes_is_twice_the_one_sided_score():
+    logits, labels = some(classes=2)
+    one_sided = metrics.brier_score_loss(labels, softmax(logits, axis=1)[:, 1])
+    np.testing.assert_allclose(calibration.brier(logits, labels).mean(), 2 * one_sided, rtol=1e-12)
+
+
+def test_accuracy_is_that_of_the_largest_logit():
+    logits, labels = some()
+    hits = calibration.correct(logits, labels)
+    assert hits.dtype == bool
+    assert hits.mean() == metrics.accuracy_score(labels, logits.argmax(axis=1))
+
+
+def test_perfect_predictions_score_perfectly():
+    labels = np.arange(30) % 5
+    logits = 1000.0 * np.eye(5)[labels]
+    hits, confidences = calibration.correct(logits, labels), calibration.top_confidence(logits)
+    assert hits.all()
+    assert (calibration.nll(logits, labels) == 0).all()
+    assert (calibration.brier(logits, labels) == 0).all()
+    assert calibration.ece(confidences, hits) == 0
+
+
+def test_surely_wrong_predictions_score_worst():
+    labels = np.arange(30) % 5
+    logits = 1000.0 * np.eye(5)[(labels + 1) % 5]
+    hits, confidences = calibration.correct(logits, labels), calibration.top_confidence(logits)
+    assert not hits.any()
+    assert (calibration.brier(logits, labels) == 2).all()
+    assert calibration.ece(confidences, hits) == 1
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_equal_logits_are_the_uniform_distribution(classes):
+    logits, labels = np.full((3, classes), -7.0), np.array([0, 1, classes - 1])
+    np.testing.assert_allclose(calibration.nll(logits, labels), np.log(classes), rtol=1e-12)
+    np.testing.assert_allclose(calibration.brier(logits, labels), 1 - 1 / classes, rtol=1e-12)
+    np.testing.assert_allclose(calibration.top_confidence(logits), 1 / classes, rtol=1e-12)
+
+
+def test_scores_are_computed_in_float64_and_leave_the_logits_alone():
+    logits, labels = some(scale=20.0)
+    narrow = logits.astype(np.float32)
+    before = narrow.copy()
+    for score in (calibration.nll, calibration.brier):
+        assert score(narrow, labels).dtype == np.float64
+        np.testing.assert_array_equal(score(narrow, labels), score(narrow.astype(np.float64), labels))
+    assert calibration.top_confidence(narrow).dtype == np.float64
+    np.testing.assert_array_equal(narrow, before)
+    wide = logits.copy()
+    calibration.brier(wide, labels)
+    np.testing.assert_array_equal(wide, logits)

@@ -1,0 +1,385 @@
+"""Prepared TFDS sets without TensorFlow: tiny ones written here, MNIST where there is one."""
+
+import io
+import json
+import os
+import socket
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets
+from array_record.python.array_record_module import ArrayRecordWriter
+from PIL import Image
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+from kd_jax.config import BadInput
+from kd_jax.data import tfds
+
+features = tensorflow_datasets.features
+
+
+@pytest.fixture(autouse=True)
+def _cache_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+
+
+def png(image):
+    stream = io.BytesIO()
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(stream, "png")
+    return stream.getvalue()
+
+
+def write_set(data_dir, splits, name="tiny/1.0.0", file_format="array_record", declared=None, others=None, **more):
+    """Write a prepared set as TFDS does, without TensorFlow, and return its folder.
+
+    Args:
+        splits: {split: (x uint8 [examples, height, width, channels], y)}.
+        name: set, configuration if any, version.
+        declared: its features, those of `x` and `y` first; by default an image and one of three classes.
+        others: {feature: value in every example} of further features.
+        more: further entries of `dataset_info.json`.
+    """
+    first = next(iter(splits.values()))[0]
+    declared = declared or {"image": features.Image(shape=first.shape[1:]), "label": features.ClassLabel(num_classes=3)}
+    image, label, *_ = declared
+    declared = features.FeaturesDict(declared)
+    folder = data_dir / name
+    folder.mkdir(parents=True, exist_ok=True)
+    declared.save_config(str(folder))
+    serializer = ExampleSerializer(declared.get_serialized_info())
+    set_name, *config, version = name.split("/")
+    listed = []
+    for split, (x, y) in splits.items():
+        writer = ArrayRecordWriter(str(folder / f"{set_name}-{split}.{file_format}-00000-of-00001"), "group_size:1")
+        for pixels, value in zip(x, y, strict=True):
+            encoded = png(pixels) if isinstance(declared[image], features.Image) else pixels
+            writer.write(serializer.serialize_example({image: encoded, label: value, **(others or {})}))
+        writer.close()
+        template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+        listed.append(
+            {"filepathTemplate": template, "name": split, "numBytes": "1", "shardLengths": [str(len(y))]},
+        )
+    info = {"name": set_name, "version": version, "fileFormat": file_format, "splits": listed, **more}
+    if config:
+        info["configName"] = config[0]
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    return folder
+
+
+def examples(count, shape=(5, 4, 3), seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (count, *shape)).astype(np.uint8), rng.integers(0, 3, count)
+
+
+def tiny(data_dir, seed=0, **more):
+    """Write a set of seven training and three test images; return its folder and splits."""
+    splits = {"train": examples(7, seed=seed), "test": examples(3, seed=seed + 100)}
+    return write_set(data_dir, splits, **more), splits
+
+
+def assert_equal(source, splits, test="test"):
+    for found, expected in zip(source[1:5], (*splits["train"], *splits[test]), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def assert_same(one, other):
+    for a, b in zip(one, other, strict=True):
+        assert type(a) is type(b)
+        if isinstance(a, np.ndarray):
+            assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def no_reading(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the set is read again")
+
+    monkeypatch.setattr(tensorflow_datasets, "builder_from_directory", refuse)
+
+
+# ---- reading
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 3), (6, 6, 1)])
+def test_a_set_reads_as_the_images_and_labels_that_were_written(tmp_path, shape):
+    splits = {"train": examples(7, shape), "test": examples(3, shape, seed=1)}
+    write_set(tmp_path, splits)
+    source = tfds.load("tiny", tmp_path)
+    assert_equal(source, splits)
+    assert (source.name, source.classes, source.test_split) == ("tiny", 3, "test")
+    assert source.train_x.dtype == source.test_x.dtype == np.uint8
+    assert source.train_y.dtype == source.test_y.dtype == np.int32
+
+
+def test_reading_block_by_block_keeps_every_example_in_its_place(tmp_path, monkeypatch):
+    _, splits = tiny(tmp_path)
+    monkeypatch.setattr(tfds, "BLOCK", 2)
+    assert_equal(tfds.load("tiny", tmp_path), splits)
+
+
+def test_a_set_is_found_by_name_version_configuration_or_folder(tmp_path, monkeypatch):
+    folder, splits = tiny(tmp_path)
+    other, _ = tiny(tmp_path, seed=1, name="tiny/red/1.0.0")
+    for name in ("tiny", "tiny/1.0.0", "tiny:1.0.0", str(folder)):
+        assert_equal(tfds.load(name, tmp_path), splits)
+    assert tfds.find("tiny/red", tmp_path) == other
+    assert tfds.load("tiny/red", tmp_path).name == "tiny/red"
+    monkeypatch.chdir(folder.parent)
+    assert tfds.find("./1.0.0", "elsewhere") == folder
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert tfds.find("~/tiny/1.0.0", "elsewhere") == folder
+    assert tfds.find("tiny", "~") == folder
+    assert tfds.find("absent", tmp_path) is None
+
+
+def test_of_several_versions_the_newest_counts_as_numbers_are_compared(tmp_path):
+    for version in ("1.9.0", "1.10.0", "1.2.11"):
+        tiny(tmp_path, name=f"tiny/{version}")
+    (tmp_path / "tiny" / "1.11.0.incomplete").mkdir()
+    assert tfds.find("tiny", tmp_path).name == "1.10.0"
+
+
+def test_the_data_dir_is_the_environments_else_in_the_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert tfds.default_data_dir() == tmp_path
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert tfds.default_data_dir() == tmp_path / "home" / "tensorflow_datasets"
+
+
+def test_what_is_available_is_every_prepared_set_with_its_format(tmp_path):
+    plain, _ = tiny(tmp_path)
+    red, _ = tiny(tmp_path, name="tiny/red/2.0.0", file_format="tfrecord")
+    (tmp_path / "downloads").mkdir()
+    assert tfds.available(tmp_path) == [("tiny", plain, "array_record"), ("tiny/red", red, "tfrecord")]
+    assert tfds.available(tmp_path / "absent") == []
+
+
+def test_the_validation_split_serves_where_there_is_no_test_split(tmp_path):
+    splits = {"train": examples(4), "validation": examples(2, seed=1)}
+    write_set(tmp_path, splits)
+    source = tfds.load("tiny", tmp_path)
+    assert source.test_split == "validation"
+    assert_equal(source, splits, test="validation")
+
+
+def test_of_several_labels_the_supervised_one_is_taken(tmp_path):
+    declared = {
+        "picture": features.Image(shape=(5, 4, 3)),
+        "fine": features.ClassLabel(num_classes=3),
+        "coarse": features.ClassLabel(num_classes=2),
+    }
+    supervised = {"tuple": {"items": [{"featureKey": "picture"}, {"featureKey": "fine"}]}}
+    _, splits = tiny(tmp_path, declared=declared, others={"coarse": 1}, supervisedKeys=supervised)
+    source = tfds.load("tiny", tmp_path)
+    assert_equal(source, splits)
+    assert source.classes == 3
+
+
+# ---- the decoded copy
+
+
+def test_a_second_read_is_equal_and_comes_from_the_decoded_copy_beside_the_data(tmp_path, monkeypatch):
+    folder, _ = tiny(tmp_path)
+    before = set(folder.iterdir())
+    first = tfds.load("tiny", tmp_path)
+    (copy,) = set(folder.iterdir()) - before
+    assert copy.name.startswith("kd_jax-")
+    no_reading(monkeypatch)
+    assert_same(tfds.load("tiny", tmp_path), first)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_set_prepared_anew_is_read_anew(tmp_path):
+    tiny(tmp_path)
+    tfds.load("tiny", tmp_path)
+    folder, splits = tiny(tmp_path, seed=1)
+    for path in folder.glob("tiny-*"):
+        os.utime(path, ns=(1, 1))  # coarse clocks: be sure that the files' times differ from the first
+    assert_equal(tfds.load("tiny", tmp_path), splits)
+
+
+def test_two_sets_of_one_cache_folder_are_not_confused(tmp_path):
+    both = {}
+    for seed, place in enumerate(("a", "b")):
+        folder, splits = tiny(tmp_path / place, seed=seed)
+        for path in folder.iterdir():
+            os.utime(path, ns=(1, 1))
+        folder.chmod(0o555)
+        both[place] = splits
+    for _ in range(2):
+        for place, splits in both.items():
+            assert_equal(tfds.load("tiny", tmp_path / place), splits)
+
+
+def test_a_read_only_folder_stays_as_it_is_and_the_copy_lies_in_the_users_cache(tmp_path, monkeypatch):
+    folder, splits = tiny(tmp_path)
+    before = {path: path.stat() for path in folder.iterdir()}
+    folder.chmod(0o555)
+    first = tfds.load("tiny", tmp_path)
+    assert {path: path.stat() for path in folder.iterdir()} == before
+    (copy,) = (tmp_path / "cache").rglob("*.npz")
+    assert copy.parent.name == "kd_jax"
+    no_reading(monkeypatch)
+    assert_same(tfds.load("tiny", tmp_path), first)
+    assert_equal(first, splits)
+
+
+def test_without_any_place_for_a_copy_a_set_still_reads(tmp_path, monkeypatch):
+    folder, splits = tiny(tmp_path)
+    folder.chmod(0o555)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
+    for _ in range(2):
+        assert_equal(tfds.load("tiny", tmp_path), splits)
+    assert not list(tmp_path.rglob("kd_jax*"))
+
+
+# ---- what cannot be read
+
+
+def refused(name, data_dir):
+    """The one line that tells the user why."""
+    with pytest.raises(BadInput) as caught:
+        tfds.load(name, data_dir)
+    message = str(caught.value)
+    assert message.startswith("--dataset")
+    assert "expected" in message
+    assert "\n" not in message
+    return message
+
+
+def test_a_name_that_nobody_knows_is_refused_with_the_nearest_one(tmp_path, offline):
+    message = refused("cifra10", tmp_path)
+    assert "cifra10" in message
+    assert "did you mean" in message
+    assert "cifar10" in message
+    assert str(tmp_path) in message
+    assert "digits" in refused("digit", tmp_path)
+    assert "catalog" in refused("qqqqqqqqqq", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_network_an_absent_set_is_refused_at_once_and_leaves_nothing_behind(tmp_path, offline):
+    message = refused("cifar10", tmp_path / "data")
+    assert "no network" in message
+    assert f"tfds build cifar10 --file_format=array_record --data_dir={tmp_path / 'data'}" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_with_a_network_but_no_tensorflow_the_command_that_prepares_is_told(tmp_path, monkeypatch):
+    opened = []
+
+    def connect(address, timeout):
+        opened.append(address)
+        return socket.socket()
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    message = refused("emnist/letters", tmp_path)
+    assert opened == [tfds.DOWNLOAD_HOST]
+    assert "TensorFlow" in message
+    assert "tfds build emnist/letters" in message
+
+
+def test_a_set_with_configurations_asks_for_one_of_them(tmp_path, offline):
+    for config in ("letters", "balanced"):
+        tiny(tmp_path, name=f"emnist/{config}/3.1.0")
+    message = refused("emnist", tmp_path)
+    assert "balanced, letters" in message
+    assert "--dataset=emnist/balanced" in message
+
+
+def test_a_folder_without_a_prepared_set_is_refused(tmp_path, offline, monkeypatch):
+    folder, _ = tiny(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in (str(folder.parent), "./tiny", "~/absent"):
+        assert name in refused(name, tmp_path)
+
+
+def test_a_tfrecord_folder_is_refused_with_the_command_that_converts_it(tmp_path, offline):
+    folder, _ = tiny(tmp_path, file_format="tfrecord")
+    message = refused("tiny", tmp_path)
+    assert "found tfrecord" in message
+    assert f"tfds convert_format --dataset_version_dir={folder} --out_file_format=array_record" in message
+
+
+def test_a_folder_from_before_formats_were_recorded_is_tfrecord(tmp_path, offline):
+    folder, _ = tiny(tmp_path, file_format="tfrecord")
+    info = json.loads((folder / "dataset_info.json").read_text())
+    del info["fileFormat"]
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    assert "found tfrecord" in refused("tiny", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("declared", "found"),
+    [
+        ({"sentence": features.Text(), "label": features.ClassLabel(num_classes=3)}, "label, sentence"),
+        ({"image": features.Image(shape=(5, 4, 3)), "age": features.Scalar(np.int64)}, "age, image"),
+    ],
+)
+def test_a_set_that_is_not_image_classification_is_refused_with_what_it_has(tmp_path, declared, found):
+    x, y = examples(2)
+    x = x if "image" in declared else np.array(["good", "bad"])
+    write_set(tmp_path, {"train": (x, y), "test": (x, y)}, declared=declared)
+    message = refused("tiny", tmp_path)
+    assert found in message
+    assert "image and a class label" in message
+
+
+def test_images_of_many_sizes_are_refused(tmp_path):
+    declared = {"image": features.Image(shape=(None, None, 3)), "label": features.ClassLabel(num_classes=3)}
+    write_set(tmp_path, {"train": examples(2), "test": examples(2)}, declared=declared)
+    assert "one size" in refused("tiny", tmp_path)
+
+
+@pytest.mark.parametrize("splits", [("train",), ("test",), ("train", "unsupervised")])
+def test_a_set_without_training_or_test_images_is_refused(tmp_path, splits):
+    write_set(tmp_path, {split: examples(2) for split in splits})
+    assert f"found {', '.join(splits)}" in refused("tiny", tmp_path)
+
+
+def test_hidden_labels_are_refused(tmp_path):
+    x, _ = examples(2)
+    folder = write_set(tmp_path, {"train": examples(2), "test": (x, np.array([-1, -1]))})
+    message = refused("tiny", tmp_path)
+    assert "hidden" in message
+    assert "test" in message
+    assert not list(folder.glob("kd_jax-*"))
+
+
+# ---- real data
+
+
+def test_mnist_reads_as_tfds_publishes_it(real_set, tmp_path, monkeypatch):
+    folder = real_set("mnist/3.0.1")
+    source = tfds.load(str(folder), tmp_path)
+    assert source.train_x.shape == (60_000, 28, 28, 1)
+    assert source.test_x.shape == (10_000, 28, 28, 1)
+    assert source.train_y[:5].tolist() == [4, 1, 0, 7, 8]  # TFDS shuffles: the official files begin 5, 0, 4, 1, 9
+    assert source.test_y[:5].tolist() == [2, 0, 4, 8, 7]
+    # Counts of the official label files.
+    assert np.bincount(source.train_y).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(source.test_y).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    # The well-known mean and deviation of the training pixels, of 1.
+    np.testing.assert_allclose(source.train_x.mean() / 255, 0.1307, atol=5e-5)
+    np.testing.assert_allclose(source.train_x.std() / 255, 0.3081, atol=5e-5)
+    assert (source.name, source.classes, source.test_split) == ("mnist", 10, "test")
+    assert not list(folder.glob("kd_jax-*"))
+    no_reading(monkeypatch)
+    assert_same(tfds.load(str(folder), tmp_path), source)
+
+
+def test_a_real_set_of_sentences_is_refused(real_set, tmp_path):
+    folder = real_set("glue/sst2/2.0.0")
+    assert "found idx, label, sentence" in refused(str(folder), tmp_path)

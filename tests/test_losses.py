@@ -1,0 +1,196 @@
+"""Losses against float64 NumPy, finite differences and limits."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax import losses
+
+BATCH, CLASSES = 12, 5
+
+
+def some(seed=0, scale=3.0):
+    """Logits of a student and of a teacher, and labels; float64."""
+    rng = np.random.default_rng(seed)
+    student, teacher = scale * rng.normal(size=(2, BATCH, CLASSES))
+    return student, teacher, rng.integers(0, CLASSES, BATCH)
+
+
+def log_softmax(z):
+    z = z - z.max(axis=1, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+
+
+def cross_entropy(p, z):
+    return -(p * log_softmax(z)).sum(axis=1)
+
+
+def gradient(loss, student):
+    """Of the sum over the batch: row i is the gradient of example i's loss."""
+    return np.asarray(jax.jit(jax.grad(lambda z: loss(z).sum()))(jnp.asarray(student)))
+
+
+def finite_differences(loss, student, step=1e-5):
+    """Central differences of each example's own loss, [batch, classes]."""
+    columns = []
+    for k in range(student.shape[1]):
+        shift = step * np.eye(student.shape[1])[k]
+        columns.append((np.asarray(loss(student + shift)) - np.asarray(loss(student - shift))) / (2 * step))
+    return np.stack(columns, axis=1)
+
+
+# ---- one-hot
+
+
+def test_one_hot_is_the_negative_log_likelihood_of_the_label():
+    student, _, labels = some()
+    found = losses.one_hot(jnp.asarray(student, jnp.float32), jnp.asarray(labels))
+    assert found.shape == (BATCH,)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, -log_softmax(student)[np.arange(BATCH), labels], rtol=1e-5)
+
+
+def test_the_gradient_of_one_hot_is_the_distance_from_the_label(float64):
+    student, _, labels = some()
+    expected = np.exp(log_softmax(student)) - np.eye(CLASSES)[labels]
+    np.testing.assert_allclose(gradient(lambda z: losses.one_hot(z, labels), student), expected, atol=1e-12)
+
+
+def test_losses_stay_finite_at_extreme_logits():
+    student = jnp.array([[1e4, 0.0], [0.0, 1e4], [-1e30, 1e30]], jnp.float32)
+    np.testing.assert_array_equal(losses.one_hot(student[:2], jnp.array([0, 0])), [0, 1e4])
+    for temperature in (0.1, 1.0, 20.0):
+        loss = losses.distillation(student[:2], student[1::-1], temperature)
+        np.testing.assert_allclose(loss, 1e4 * temperature, rtol=1e-5)
+    assert np.isfinite(gradient(lambda z: losses.distillation(z, z[::-1], 4.0), student)).all()
+
+
+def test_correct_counts_the_largest_logit():
+    logits = jnp.array([[0.0, 2.0, 1.0], [5.0, 2.0, 1.0], [0.0, 2.0, 2.5]])
+    found = losses.correct(logits, jnp.array([1, 1, 2]))
+    assert found.dtype == jnp.int32
+    assert found.tolist() == [1, 0, 1]
+
+
+# ---- distillation
+
+TEMPERATURES = [0.5, 1.0, 4.0, 16.0]
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_distillation_is_tau_squared_times_the_cross_entropy_at_tau(temperature, float64):
+    student, teacher, _ = some()
+    targets = np.exp(log_softmax(teacher / temperature))
+    expected = temperature**2 * cross_entropy(targets, student / temperature)
+    found = losses.distillation(jnp.asarray(student), jnp.asarray(teacher), temperature)
+    assert found.shape == (BATCH,)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    narrow = losses.distillation(jnp.asarray(student, jnp.float32), jnp.asarray(teacher, jnp.float32), temperature)
+    assert narrow.dtype == jnp.float32
+    np.testing.assert_allclose(narrow, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_the_gradient_of_distillation_is_that_of_finite_differences(temperature, float64):
+    student, teacher, _ = some()
+
+    @jax.jit
+    def loss(z):
+        return losses.distillation(z, jnp.asarray(teacher), temperature)
+
+    found = gradient(loss, student)
+    np.testing.assert_allclose(found, finite_differences(loss, student), rtol=1e-5, atol=1e-7)
+    difference = np.exp(log_softmax(student / temperature)) - np.exp(log_softmax(teacher / temperature))
+    np.testing.assert_allclose(found, temperature * difference, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_a_student_equal_to_its_teacher_is_at_the_minimum_which_is_the_entropy(temperature, float64):
+    _, teacher, _ = some()
+    targets = np.exp(log_softmax(teacher / temperature))
+    entropy = temperature**2 * cross_entropy(targets, teacher / temperature)
+    for shift in (0, 7):  # logits are equal up to a constant
+        loss = losses.distillation(jnp.asarray(teacher + shift), jnp.asarray(teacher), temperature)
+        np.testing.assert_allclose(loss, entropy, rtol=1e-12)
+        found = gradient(lambda z: losses.distillation(z, jnp.asarray(teacher), temperature), teacher + shift)
+        np.testing.assert_allclose(found, 0, atol=1e-13)
+    for seed in range(20):
+        student, _, _ = some(seed, scale=1.0)
+        loss = losses.distillation(jnp.asarray(teacher + student), jnp.asarray(teacher), temperature)
+        assert (np.asarray(loss) > entropy).all()
+
+
+def test_at_large_tau_the_gradient_tends_to_the_centred_logit_difference_over_the_classes(float64):
+    student, teacher, _ = some()
+    difference = student - teacher
+    limit = (difference - difference.mean(axis=1, keepdims=True)) / CLASSES
+    errors = []
+    for temperature in (1e2, 1e3, 1e4):
+        found = gradient(lambda z, tau=temperature: losses.distillation(z, jnp.asarray(teacher), tau), student)
+        errors.append(np.abs(found - limit).max())
+    assert errors[-1] < 1e-3 * np.abs(limit).max()
+    for error, tenfold in pairwise(errors):  # first order in 1 / tau
+        np.testing.assert_allclose(error / tenfold, 10, rtol=0.1)
+
+
+def test_a_sure_teacher_at_tau_one_is_the_one_hot_loss(float64):
+    student, _, labels = some()
+    teacher = 1000 * np.eye(CLASSES)[labels]
+    found = losses.distillation(jnp.asarray(student), jnp.asarray(teacher), 1.0)
+    np.testing.assert_allclose(found, losses.one_hot(jnp.asarray(student), labels), rtol=1e-12)
+
+
+def test_no_gradient_reaches_the_teacher():
+    student, teacher, labels = some()
+    student, teacher = jnp.asarray(student), jnp.asarray(teacher)
+    assert not gradient(lambda z: losses.distillation(student, z, 4.0), teacher).any()
+    objective = losses.distillation_objective(0.5, 4.0)
+    assert not gradient(lambda z: objective(student, {"y": labels, "teacher_logits": z}, 0), teacher).any()
+    shared = gradient(lambda z: losses.distillation(z, 2 * z, 1.0), student)  # not even where it is the student itself
+    expected = gradient(lambda z: losses.distillation(z, 2 * student, 1.0), student)
+    np.testing.assert_allclose(shared, expected, rtol=1e-5, atol=1e-6)
+
+
+# ---- objectives
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1, 0.5, 1.0])
+def test_the_weight_mixes_one_hot_and_distillation_linearly(weight, float64):
+    student, teacher, labels = some()
+    batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher)}
+    found = losses.distillation_objective(weight, 4.0)(jnp.asarray(student), batch, 0)
+    hard = -log_softmax(student)[np.arange(BATCH), labels]
+    soft = 16 * cross_entropy(np.exp(log_softmax(teacher / 4)), student / 4)
+    np.testing.assert_allclose(found, (1 - weight) * hard + weight * soft, rtol=1e-12)
+
+
+def test_at_weight_zero_the_objective_is_that_of_a_network_without_a_teacher():
+    student, teacher, labels = some()
+    batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher)}
+    plain = losses.one_hot_objective()(jnp.asarray(student), {"y": batch["y"]}, 0)
+    np.testing.assert_array_equal(losses.distillation_objective(0.0, 4.0)(jnp.asarray(student), batch, 0), plain)
+    np.testing.assert_array_equal(plain, losses.one_hot(jnp.asarray(student), batch["y"]))
+
+
+@pytest.mark.parametrize("objective", [losses.one_hot_objective(), losses.distillation_objective(0.3, 4.0)])
+def test_an_examples_loss_does_not_depend_on_how_the_batch_is_split(objective):
+    student, teacher, labels = some()
+    batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher, jnp.float32)}
+    student = jnp.asarray(student, jnp.float32)
+    objective = jax.jit(objective)
+    whole = objective(student, batch, 0)
+    assert whole.shape == (BATCH,)
+    parts = [
+        objective(student[a:b], {name: value[a:b] for name, value in batch.items()}, 0)
+        for a, b in pairwise((0, 1, 8, BATCH))
+    ]
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6)
+    padded = objective(
+        jnp.concatenate([student, 100 * student]),
+        {name: jnp.concatenate([value, value]) for name, value in batch.items()},
+        0,
+    )
+    np.testing.assert_allclose(padded[:BATCH], whole, rtol=1e-6)
