@@ -95,7 +95,9 @@ class Study:
         for name in ("epochs", "batch_size", "seeds"):
             _need(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         _need(self, "checkpoints", self.checkpoints >= 2, "at least 2 (the first and the last step)")
-        for name in ("train_examples", "test_examples", "seed", "noise_seed"):
+        for name in ("train_examples", "test_examples"):
+            _need(self, name, getattr(self, name) == 0 or getattr(self, name) >= 2, "0 for all, or at least 2")
+        for name in ("seed", "noise_seed"):
             _need(self, name, getattr(self, name) >= 0, "a whole number of at least 0")
         _need(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
         for name in ("decay_by", "weight_decay", "momentum"):

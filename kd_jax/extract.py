@@ -89,17 +89,11 @@ def input_directions(study, dataset, model_name, variables, layer):
         study, dataset: what was trained on what.
         model_name: of the network.
         variables: of the network, NumPy; only what lies before the layer matters.
-        layer: its name.
-
-    Raises:
-        BadInput: when the network has no such layer.
+        layer: its name, one of `layer_names`.
     """
     precision = analysis_precision(study)
     model = models.build(model_name, dataset.classes, precision)
     view = partial(standardise, mean=dataset.mean, std=dataset.std, dtype=models.COMPUTE_DTYPES[precision])
-    known = model.layers(view(dataset.train.x[:1]))
-    if layer not in known:
-        raise BadInput(f"--layers={layer}: expected layers of {model_name}: {', '.join(known)}")
 
     @jax.jit
     def on_batch(variables, x):
@@ -113,14 +107,29 @@ def input_directions(study, dataset, model_name, variables, layer):
     return eigen.directions(eigen.covariance(moments))
 
 
-def default_layer(study, dataset, model_name):
-    """The first layer of a network: its inputs are the data."""
+def layer_names(study, dataset, model_name):
+    """The layers of a network that have a kernel, in the order of use; the first one's inputs are the data."""
     model = models.build(model_name, dataset.classes, analysis_precision(study))
-    return model.layers(np.zeros((1, *dataset.train.x.shape[1:]), np.float32))[0]
+    return model.layers(np.zeros((1, *dataset.train.x.shape[1:]), np.float32))
 
 
-def growths(workdir, study, dataset, seeds, chosen=(), advance=lambda label: None):
-    """Yield an `eigen.Growth` for every run of every network, seed and layer.
+def chosen_layers(study, dataset, layers):
+    """Return [(one-hot arm, layer)] to follow: the first layer of each network, or those asked for, in the networks that have them.
+
+    Raises:
+        BadInput: for a layer that no network has.
+    """
+    onehots = [arm for arm in config.arms(study) if not arm.teacher and not arm.null_of and arm.name != "teacher"]
+    names = {arm.model: layer_names(study, dataset, arm.model) for arm in onehots}
+    for layer in layers:
+        if not any(layer in known for known in names.values()):
+            have = "; ".join(f"{model} has {', '.join(known)}" for model, known in names.items())
+            raise BadInput(f"--layers={layer}: expected a layer of a student; {have}")
+    return [(arm, layer) for arm in onehots for layer in layers or names[arm.model][:1] if layer in names[arm.model]]
+
+
+def growths(workdir, study, dataset, seeds, chosen, advance=lambda label: None):
+    """Yield an `eigen.Growth` for every run of the networks and layers chosen.
 
     The directions are those of the inputs at step 0 of the one-hot twin, from whose initialisation the student starts too. The
     trajectory is streamed: one checkpoint is in memory at a time.
@@ -129,34 +138,25 @@ def growths(workdir, study, dataset, seeds, chosen=(), advance=lambda label: Non
         workdir: the work folder.
         study, dataset: what was trained on what.
         seeds: which.
-        chosen: names of layers; by default the first one of each network.
+        chosen: of `chosen_layers`.
         advance: called after each run, with its name.
 
     Raises:
-        BadInput: for a layer that a network does not have, or a run with fewer than three checkpoints.
+        BadInput: for a run with fewer than three checkpoints.
     """
     arms = config.arms(study)
-    for baseline in [arm for arm in arms if not arm.teacher and not arm.null_of and arm.name != "teacher"]:
-        first = default_layer(study, dataset, baseline.model)
-        for layer in chosen or (first,):
-            directions = None
-            for seed in seeds:
-                folder = runs.run_folder(workdir, config.run_name(baseline, seed))
-                if directions is None or layer != first:  # the first layer's inputs are the data, whatever the seed
-                    variables = Variables(**runs.load_variables(folder, runs.kept_steps(folder)[0]))
-                    directions = input_directions(study, dataset, baseline.model, variables, layer)
-                for arm in [arm for arm in arms if arm.model == baseline.model]:
-                    name = config.run_name(arm, seed)
-                    folder = runs.run_folder(workdir, name)
-                    yield eigen.Growth(
-                        arm.name,
-                        seed,
-                        layer,
-                        directions.values,
-                        directions.residuals,
-                        *_components(folder, layer, directions),
-                    )
-                    advance(name)
+    for onehot, layer in chosen:
+        directions, is_first = None, layer == layer_names(study, dataset, onehot.model)[0]
+        for seed in seeds:
+            folder = runs.run_folder(workdir, config.run_name(onehot, seed))
+            if directions is None or not is_first:  # the first layer's inputs are the data, whatever the seed
+                variables = Variables(**runs.load_variables(folder, runs.kept_steps(folder)[0]))
+                directions = input_directions(study, dataset, onehot.model, variables, layer)
+            for arm in [arm for arm in arms if arm.model == onehot.model]:
+                name = config.run_name(arm, seed)
+                found = _components(runs.run_folder(workdir, name), layer, directions)
+                yield eigen.Growth(arm.name, seed, arm.model, layer, directions.values, directions.residuals, *found)
+                advance(name)
 
 
 def _components(folder, layer, directions):

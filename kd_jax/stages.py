@@ -312,14 +312,16 @@ def analyze(workdir, data_dir=None, layers=()):
     ]
     if unfinished:
         raise BadInput(f"{workdir}: expected finished runs, {unfinished[0]} is not; run the study's command again")
-    folder = Path(workdir) / "analysis"
+    chosen = extract.chosen_layers(study, dataset, layers)
+    # Made beside the old one, which is replaced only by a whole new one.
+    folder = Path(workdir) / ".analysis"
     shutil.rmtree(folder, ignore_errors=True)
     for kind in ("pairs", "eigen"):
         (folder / kind).mkdir(parents=True)
     baselines = {arm.name: arm.baseline for arm in arms if arm.baseline}
-    compared = [arm for arm in arms if not arm.null_of]
     followed = eigen.references(arms)
-    passes = len(compared) + (len(followed) + len(set(followed.values()))) * max(len(layers), 1)
+    passes = sum(not arm.null_of for arm in arms)
+    passes += sum(arm.model == onehot.model for onehot, _ in chosen for arm in arms)
     with Progress(passes * len(seeds), unit="run") as progress:
 
         def advance(label):
@@ -327,7 +329,7 @@ def analyze(workdir, data_dir=None, layers=()):
 
         pairs = extract.logit_pairs(workdir, study, dataset, record["total_steps"], seeds, advance)
         estimates = summary.estimates(_kept(pairs, folder / "pairs"), baselines)
-        growths = list(extract.growths(workdir, study, dataset, seeds, layers, advance))
+        growths = list(extract.growths(workdir, study, dataset, seeds, chosen, advance))
     for growth in growths:
         name = f"{growth.arm}-seed{growth.seed}-{growth.layer.replace('/', '.')}.npz"
         eigenvalues = growth.values  # under the name that outside scripts know
@@ -352,7 +354,10 @@ def analyze(workdir, data_dir=None, layers=()):
         "study": record,
     }
     runs.write_json(folder / "summary.json", found)
-    write_report(workdir)
+    write_report(workdir, folder)
+    final = Path(workdir) / "analysis"
+    shutil.rmtree(final, ignore_errors=True)
+    folder.rename(final)
     return found
 
 

@@ -1,5 +1,6 @@
 """Networks against forward passes written out in NumPy, closed-form parameter counts, and what train=False promises."""
 
+import re
 from functools import cache
 from itertools import pairwise
 
@@ -127,7 +128,7 @@ def test_a_resnet_is_the_pre_activation_network_with_parameter_free_shortcuts():
 
 
 def resnet_parameters(depth, classes):
-    """Counted by layer: 3x3 convolutions without biases, two numbers a channel for each normalisation, a dense layer."""
+    """Counted by layer: 3x3 convolutions without biases, two numbers a channel for a normalisation, a dense layer."""
     blocks = (depth - 2) // 6
     total = 3 * 16 * 9
     for before, channels in ((16, 16), (16, 32), (32, 64)):
@@ -294,6 +295,15 @@ def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32(name, train)
         assert leaf.dtype == jnp.float32
     error = np.abs(np.asarray(logits - exact)).max() / np.abs(np.asarray(exact)).max()
     assert 1e-5 < error < 0.1  # the arithmetic is in eight bits, and only that
+
+
+@pytest.mark.parametrize(("precision", "shown"), [("float32", "f32"), ("bfloat16", "bf16")])
+@pytest.mark.parametrize(("name", "layers"), [("mlp_8x6", 3), ("cnn_4x5", 3), ("resnet8", 8)])
+def test_every_product_with_a_kernel_is_in_the_precision_asked_for(name, layers, precision, shown):
+    _, variables = made(name, images(), precision)
+    program = str(jax.make_jaxpr(models.build(name, CLASSES, precision).apply)(variables, images()))
+    products = re.findall(r":(\w+)\[[\d,]*\] = (?:conv_general_dilated|dot_general)\[", program)
+    assert products == [shown] * layers
 
 
 @pytest.mark.parametrize("name", NAMES)

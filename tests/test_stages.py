@@ -116,6 +116,54 @@ def test_deleting_the_analysis_and_running_it_again_restores_every_file(done, tm
         assert name.read_bytes() == (done[0] / "analysis" / "pairs" / name.name).read_bytes()
 
 
+def test_a_layer_that_no_student_has_leaves_the_analysis_as_it_was(done):
+    before = {name: (done[0] / "analysis" / name).stat().st_mtime_ns for name in files(done[0] / "analysis")}
+    with pytest.raises(
+        BadInput, match=r"--layers=Dense_7: expected a layer of a student; mlp_16 has Dense_0, Dense_1; mlp_8"
+    ):
+        stages.analyze(done[0], layers=("Dense_7",))
+    assert {name: (done[0] / "analysis" / name).stat().st_mtime_ns for name in before} == before
+    assert files(done[0] / "analysis") == set(before)
+
+
+def test_an_analysis_that_breaks_off_leaves_the_old_one(done, tmp_path, monkeypatch):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    monkeypatch.setattr(stages, "write_report", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        stages.analyze(workdir)
+    assert json.loads((workdir / "analysis" / "summary.json").read_text()) == done[1]
+
+
+def test_eigendirections_are_those_of_the_layers_inputs_and_components_those_of_its_weights(done):
+    """Against plain NumPy, for the first layer, whose inputs are the standardised images."""
+    workdir, found = done
+    _, _, dataset = stages.open_study(workdir)
+    x = ((dataset.train.x - dataset.mean) / dataset.std).reshape(len(dataset.train.x), -1)
+    values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))
+    with np.load(workdir / "analysis" / "eigen" / "student_mlp_8-seed1-Dense_0.npz") as arrays:
+        np.testing.assert_allclose(arrays["eigenvalues"], values[::-1], atol=1e-4)
+        assert arrays["steps"].tolist() == config.checkpoint_steps(20, 8)
+        assert arrays["components"].shape == (len(arrays["steps"]), 64)
+        kernel = runs.load_variables(runs.run_folder(workdir, "student_mlp_8-seed1"), 20)["params"]["Dense_0"]["kernel"]
+        top = np.linalg.norm(vectors[:, ::-1][:, :10].T @ kernel, axis=1)
+        np.testing.assert_allclose(arrays["components"][-1, :10], top, rtol=1e-3)
+        assert (arrays["moved"][0] == 0).all()
+        assert arrays["residuals"].max() < 1e-8
+    # Of the movement: in a training this short the weights themselves need not grow along the top direction.
+    ratios = [e for e in found["estimates"] if e["name"] == "eigen_ratio_moved"]
+    assert {tuple(e["directions"]) for e in ratios} == {(0, 8), (0, 16), (0, 32)}
+    assert {e["arm"] for e in ratios} == {"teacher", "student", "student_mlp_8"}
+
+
+def test_another_layer_can_be_followed(done, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    found = stages.analyze(workdir, layers=("Dense_1",))
+    assert {e["layer"] for e in found["estimates"] if "layer" in e} == {"Dense_1"}
+    assert (workdir / "analysis" / "eigen" / "student-seed0-Dense_1.npz").is_file()
+
+
 def test_training_a_done_study_again_does_nothing(done):
     before = bits(done[0])
     assert train(STUDY, done[0]) == 0

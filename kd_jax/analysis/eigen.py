@@ -143,7 +143,7 @@ class Growth(NamedTuple):
     """A layer's components along the trajectory of a run.
 
     Attributes:
-        arm, seed, layer: which run, which layer.
+        arm, seed, model, layer: which run, of which network, which layer.
         values: eigenvalues of the layer's inputs, float64 [directions], falling.
         residuals: of the eigendirections, float64 [directions].
         steps: int [checkpoints].
@@ -153,6 +153,7 @@ class Growth(NamedTuple):
 
     arm: str
     seed: int
+    model: str
     layer: str
     values: np.ndarray
     residuals: np.ndarray
@@ -182,6 +183,14 @@ class DirectionEstimate:
         if self.directions:
             labels["directions"] = list(self.directions)
         return {**labels, **vars(self.interval), "values": list(self.values)}
+
+
+def by_layer(growths):
+    """Return {(model, layer): list of its `Growth`}: layers of two networks can share a name, and are not to be compared."""
+    found = {}
+    for growth in growths:
+        found.setdefault((growth.model, growth.layer), []).append(growth)
+    return found
 
 
 def references(arms):
@@ -230,8 +239,7 @@ def estimates(growths, references):
         references: {arm: the one-hot arm that it is compared with}.
     """
     found = []
-    for layer in dict.fromkeys(growth.layer for growth in growths):
-        of_layer = [growth for growth in growths if growth.layer == layer]
+    for (_, layer), of_layer in by_layer(growths).items():
         count = len(of_layer[0].values)
         for of, suffix in (("components", ""), ("moved", "_moved")):
             for pair in ruled_pairs(count):

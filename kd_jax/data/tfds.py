@@ -49,7 +49,7 @@ def load(name, data_dir):
 
 def find(name, data_dir):
     """Return the folder of a prepared set, or None; of several versions the newest."""
-    given = Path(name).expanduser()
+    given = Path(os.path.expanduser(name))
     if (given / "dataset_info.json").is_file():
         return given.resolve()
     if given.is_absolute() or name.startswith((".", "~")):
@@ -84,7 +84,8 @@ def prepare(name, data_dir):
     searched = f"--dataset={name}: expected a prepared set in {data_dir} (--data_dir)"
     known = tfds.list_builders(with_community_datasets=False)
     if name.split("/")[0].split(":")[0] not in known:
-        close = difflib.get_close_matches(name, [*known, "digits"], n=3)
+        prepared = [found for found, *_ in available(data_dir)]
+        close = difflib.get_close_matches(name, [*known, *prepared, "digits"], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "see https://www.tensorflow.org/datasets/catalog"
         raise BadInput(f"{searched}, or a name that TFDS knows; {hint}")
     command = f"pip install tensorflow && tfds build {name} --file_format=array_record --data_dir={data_dir}"
@@ -139,19 +140,22 @@ def _decode(folder):
 def _keys(tfds, info, label):
     """Names of the image and the label among the features."""
     features = info.features
-    image_keys = [key for key in features if isinstance(features[key], tfds.features.Image)]
-    label_keys = [key for key in features if isinstance(features[key], tfds.features.ClassLabel)]
     supervised = info.supervised_keys or ()
-    image_keys.sort(key=lambda key: key not in supervised)
-    label_keys.sort(key=lambda key: key not in supervised)
-    if not image_keys or not label_keys:
+
+    def first(kind, usual):
+        """The supervised one, else the one of the usual name; TFDS lists features in another order in every process."""
+        keys = [key for key in features if isinstance(features[key], kind)]
+        return min(keys, key=lambda key: (key not in supervised, key != usual, key), default=None)
+
+    image_key, label_key = first(tfds.features.Image, "image"), first(tfds.features.ClassLabel, "label")
+    if image_key is None or label_key is None:
         raise BadInput(
             f"{label}: expected an image and a class label, found {', '.join(sorted(features))}; pass another set"
         )
-    shape = features[image_keys[0]].shape
-    if None in shape or features[image_keys[0]].np_dtype != np.uint8:
+    shape = features[image_key].shape
+    if None in shape or features[image_key].np_dtype != np.uint8:
         raise BadInput(f"{label}: expected uint8 images of one size, found {shape}; pass a set such as cifar10")
-    return image_keys[0], label_keys[0]
+    return image_key, label_key
 
 
 def _test_split(splits, label):

@@ -12,13 +12,17 @@ from kd_jax.config import BadInput
 from kd_jax.report import eigen_figures, figures, page, tables
 
 
-def write_report(workdir):
-    """Write `analysis/table.csv`, `table.md`, `figures/` and `report.html` from the analysis of a work folder.
+def write_report(workdir, folder=None):
+    """Write `table.csv`, `table.md`, `figures/` and `report.html` from the analysis of a work folder.
+
+    Args:
+        workdir: the work folder.
+        folder: holds the analysis, and is where to write; `analysis` of the work folder by default.
 
     Raises:
         BadInput: when there is no analysis.
     """
-    folder = Path(workdir) / "analysis"
+    folder = Path(folder or Path(workdir) / "analysis")
     path = folder / "summary.json"
     if not path.is_file():
         raise BadInput(f"{workdir}: expected analysis/summary.json; run: kd-jax analyze {workdir}")
@@ -43,9 +47,8 @@ def write_report(workdir):
         "learning_curves": figures.learning_curves(metrics),
     }
     references = eigen.references(config.arms(study))
-    for layer in dict.fromkeys(growth.layer for growth in growths):
-        of_layer = [growth for growth in growths if growth.layer == layer]
-        suffix = f"-{layer.replace('/', '.')}"
+    for (model, layer), of_layer in eigen.by_layer(growths).items():
+        suffix = f"-{model}-{layer.replace('/', '.')}"
         drawn[f"eigen_curves{suffix}"] = eigen_figures.curves(of_layer, references)
         drawn[f"eigen_ratios{suffix}"] = eigen_figures.ratios_by_rank(of_layer, references)
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
@@ -58,7 +61,7 @@ def _growths(folder):
     for path in folder.glob("*.npz"):
         with np.load(path) as arrays:
             found.append(eigen.Growth(**{name: _plain(arrays[name]) for name in eigen.Growth._fields}))
-    return sorted(found, key=lambda growth: (growth.layer, growth.arm, growth.seed))
+    return sorted(found, key=lambda growth: (growth.model, growth.layer, growth.arm, growth.seed))
 
 
 def _plain(array):

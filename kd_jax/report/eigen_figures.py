@@ -50,7 +50,9 @@ def curves(growths, references):
         axes.set_ylabel(f"weights along direction {pair[1]}")
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=8)
-    figure.suptitle(f"{growths[0].layer}: growth along the eigendirections of its inputs", fontsize=11)
+    figure.suptitle(
+        f"{growths[0].model}, {growths[0].layer}: growth along the eigendirections of its inputs", fontsize=11
+    )
     return figure
 
 
@@ -65,7 +67,9 @@ def ratios_by_rank(growths, references):
     values = growths[0].values
     spectrum.semilogy(np.arange(len(values)), np.maximum(values, values[0] * 1e-12), ".", color="#222222", markersize=4)
     spectrum.set(
-        xlabel="eigendirection, 0 the top", ylabel="variance of the inputs", title=f"{growths[0].layer}: spectrum"
+        xlabel="eigendirection, 0 the top",
+        ylabel="variance of the inputs",
+        title=f"{growths[0].model}, {growths[0].layer}: spectrum",
     )
     spectrum.grid(alpha=0.3)
     styles = _styles(list(dict.fromkeys(growth.arm for growth in growths)), references)

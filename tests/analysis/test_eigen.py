@@ -13,7 +13,7 @@ def grown_layer(arm, seed, components, moved=None):
     count = components.shape[1]
     moved = components - components[0] if moved is None else moved
     return eigen.Growth(
-        arm, seed, "L", np.arange(count, 0, -1.0), np.zeros(count), np.arange(len(components)), components, moved
+        arm, seed, "net", "L", np.arange(count, 0, -1.0), np.zeros(count), np.arange(len(components)), components, moved
     )
 
 

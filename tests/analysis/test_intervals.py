@@ -116,7 +116,7 @@ def test_the_interval_of_the_lowest_quarters_slope_covers_the_population_slope_a
     relation, monkeypatch
 ):
     mean, spread = RELATIONS[relation]
-    # The population slope by quadrature: evenly spaced quantiles of the lowest quarter. Noise of mean zero leaves it be.
+    # The population slope by quadrature: evenly spaced quantiles of the lowest quarter. Noise of mean 0 leaves it be.
     x = stats.gamma(3).ppf((np.arange(100_000) + 0.5) / 100_000 / 4)
     population = stats.linregress(x, mean(x)).slope
     # 100 draws know a standard error to 7 %, which changes no coverage that 300 repetitions could see.

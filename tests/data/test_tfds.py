@@ -5,6 +5,8 @@ import json
 import os
 import socket
 import sys
+from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -144,7 +146,7 @@ def test_a_set_is_found_by_name_version_configuration_or_folder(tmp_path, monkey
 def test_of_several_versions_the_newest_counts_as_numbers_are_compared(tmp_path):
     for version in ("1.9.0", "1.10.0", "1.2.11"):
         tiny(tmp_path, name=f"tiny/{version}")
-    (tmp_path / "tiny" / "1.11.0.incomplete").mkdir()
+    tiny(tmp_path, name="tiny/1.11.0.incompleteABC")  # where TFDS was interrupted
     assert tfds.find("tiny", tmp_path).name == "1.10.0"
 
 
@@ -183,6 +185,30 @@ def test_of_several_labels_the_supervised_one_is_taken(tmp_path):
     source = tfds.load("tiny", tmp_path)
     assert_equal(source, splits)
     assert source.classes == 3
+
+
+@pytest.mark.parametrize(
+    ("supervised", "image", "label"),
+    [
+        (("picture", "species"), "picture", "species"),
+        (None, "image", "label"),
+        (("image", "box"), "image", "label"),
+    ],
+)
+def test_which_image_and_label_are_taken_does_not_depend_on_the_order_of_the_features(supervised, image, label):
+    # TFDS reads features.json through a protocol buffer's map, whose order differs from process to process.
+    images = dict.fromkeys(("image", "mask", "picture"), features.Image(shape=(5, 4, 3)))
+    labels = dict.fromkeys(("coarse_label", "label", "species"), features.ClassLabel(num_classes=3))
+    for order in permutations((images | labels).items()):
+        info = SimpleNamespace(features=dict(order), supervised_keys=supervised)
+        assert tfds._keys(tensorflow_datasets, info, "") == (image, label)
+
+
+def test_without_a_usual_name_the_first_in_the_alphabet_is_taken():
+    listed = {"fine": features.ClassLabel(num_classes=3), "coarse": features.ClassLabel(num_classes=2)}
+    listed |= {"right": features.Image(shape=(5, 4, 3)), "left": features.Image(shape=(5, 4, 3))}
+    info = SimpleNamespace(features=listed, supervised_keys=None)
+    assert tfds._keys(tensorflow_datasets, info, "") == ("left", "coarse")
 
 
 # ---- the decoded copy
