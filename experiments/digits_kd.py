@@ -20,7 +20,7 @@ FULL = Study(
     batch_size=128,
     learning_rate=0.05,
     optimizer="sgd",
-    nulls=("order", "init", "rate"),
+    nulls=("order", "init", "slower", "faster"),
     checkpoints=40,
     seeds=5,
 )

@@ -44,9 +44,9 @@ class Study:
     """Network of the teacher: mlp (mlp_256x256 sets the widths), cnn (cnn_32x64), resnet8, 20, 32, 44, 56, 110."""
     student: tuple[str, ...] = ("resnet56",)
     """Networks of the students, one or more; each is trained with the teacher and, as arm `onehot`, without."""
-    nulls: tuple[Literal["order", "init", "rate"], ...] = ()
+    nulls: tuple[Literal["order", "init", "slower", "faster"], ...] = ()
     """Further one-hot runs of the first student's network, to hold its eigendirections against: in another data order, from
-    another initialisation, at a quarter of the learning rate."""
+    another initialisation, at a quarter and at four times the learning rate."""
     temperature: float = 4.0
     """Softmax temperature of the distillation loss [> 0]."""
     weight: float = 1.0
@@ -157,7 +157,7 @@ class Arm:
     null_of: str | None = None
 
 
-NULLS = {"order": {"order": 2}, "init": {"init": 2}, "rate": {"rate": 0.25}}
+NULLS = {"order": {"order": 2}, "init": {"init": 2}, "slower": {"rate": 0.25}, "faster": {"rate": 4.0}}
 
 
 def arms(study):

@@ -82,7 +82,8 @@ def eigen_verdicts(estimates, baselines, references, did_not_learn=()):
     for what, name in (("weights", "eigen_ratio"), ("movement of the weights", "eigen_ratio_moved")):
         of_name = [e for e in estimates if e.name == name]
         for arm, layer in dict.fromkeys((e.arm, e.layer) for e in of_name if e.arm in baselines):
-            nulls = [null for null, onehot in references.items() if onehot == baselines[arm] and null not in baselines]
+            same = [other for other, onehot in references.items() if onehot == baselines[arm]]
+            nulls = [other for other in same if other not in baselines and other not in failed]
             of_layer = {(e.arm, e.directions): e.interval for e in of_name if e.layer == layer}
             verdict, because = _lag(of_layer, arm, nulls)
             blame = sorted({"teacher", baselines[arm], arm} & failed)

@@ -62,34 +62,35 @@ def ratios_by_rank(growths, references):
     Args:
         growths, references: as `curves`.
     """
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    spectrum, panel = figure.subplots(1, 2)
+    figure = Figure(figsize=(14, 4.2), layout="constrained")
+    spectrum, *panels = figure.subplots(1, 3)
     values = growths[0].values
     spectrum.semilogy(np.arange(len(values)), np.maximum(values, values[0] * 1e-12), ".", color="#222222", markersize=4)
-    spectrum.set(
-        xlabel="eigendirection, 0 the top",
-        ylabel="variance of the inputs",
-        title=f"{growths[0].model}, {growths[0].layer}: spectrum",
-    )
+    title = f"{growths[0].model}, {growths[0].layer}: spectrum"
+    spectrum.set(xlabel="eigendirection, 0 the top", ylabel="variance of the inputs", title=title)
     spectrum.grid(alpha=0.3)
+    for axes, of in zip(panels, ("components", "moved"), strict=True):
+        _ratio_panel(axes, growths, references, of)
+    panels[0].set(ylabel="weights relative to one-hot", title="at equal weights along direction 0")
+    panels[1].set(ylabel="movement relative to one-hot", title="at equal movement along direction 0")
+    panels[1].legend(fontsize=8)
+    return figure
+
+
+def _ratio_panel(axes, growths, references, of):
     styles = _styles(list(dict.fromkeys(growth.arm for growth in growths)), references)
-    ranks = np.unique(np.linspace(1, len(values) - 1, 100).round().astype(int))
+    count = len(growths[0].values)
+    ranks = np.unique(np.linspace(1, count - 1, 100).round().astype(int))
     table = {}
     for rank in ranks:
-        for arm, found in eigen.ratios(growths, references, (0, int(rank))).items():
+        for arm, found in eigen.ratios(growths, references, (0, int(rank)), of).items():
             table.setdefault(arm, []).append(found)
     for arm, found in table.items():
         found = np.array(found)
         colour, style = styles[arm]
-        panel.plot(ranks, found.mean(axis=1), color=colour, linestyle=style, linewidth=1.5, label=arm)
-        if not arm.startswith("onehot"):
-            panel.fill_between(ranks, found.min(axis=1), found.max(axis=1), color=colour, alpha=0.15, linewidth=0)
-    panel.axhline(1, color="#009E73", linestyle="--", linewidth=1)
-    panel.set(
-        xlabel="eigendirection, 0 the top",
-        ylabel="weights relative to one-hot",
-        title="at equal progress along direction 0",
-    )
-    panel.legend(fontsize=8)
-    panel.grid(alpha=0.3)
-    return figure
+        axes.plot(ranks, found.mean(axis=1), color=colour, linestyle=style, linewidth=1.5, label=arm)
+        if arm.startswith("student"):
+            axes.fill_between(ranks, found.min(axis=1), found.max(axis=1), color=colour, alpha=0.2, linewidth=0)
+    axes.axhline(1, color="#009E73", linestyle="--", linewidth=1)
+    axes.set_xlabel("eigendirection, 0 the top")
+    axes.grid(alpha=0.3)

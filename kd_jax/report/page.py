@@ -24,8 +24,9 @@ CAPTIONS = {
         seed, from the dot in the direction of the arrow. A curve below the one-hot one has grown less along the lower direction at
         equal progress along the top one: the bias of gradient descent, exaggerated. A learning rate alone should move along the
         same curve.""",
-    "eigen_ratios": """Left, the variance of the layer's inputs along each eigendirection. Right, the same comparison for every
-        lower direction: weights relative to one-hot at equal progress along the top direction, mean and range of the seeds.""",
+    "eigen_ratios": """Left, the variance of the layer's inputs along each eigendirection. Then the same comparison for every lower
+        direction, of the weights and of their movement since the start, relative to one-hot at equal progress along the top one:
+        the mean of the seeds, and for students their range.""",
     "learning_curves": "Mean over seeds; the band is the range of the seeds.",
 }
 RATIO_NOTE = """Weights along a lower eigendirection of a layer's inputs at equal progress along the top one, relative to the
@@ -49,7 +50,7 @@ def render(found, images):
         f"{data['name']}: {data['train_examples']} training and {data['test_examples']} test examples ({data['test_split']} split),"
         f" {data['wrong_labels']} training labels wrong by design. Teacher {setup['teacher']}, students {students};"
         f" temperature {setup['temperature']:g}, weight {setup['weight']:g}; {setup['epochs']} epochs of batch"
-        f" {setup['batch_size']}, learning rate {setup['learning_rate']:g}; "
+        f" {setup['batch_size']}, learning rate {setup['learning_rate']:g};"
         f" seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
         f" Trained on {where['devices']} x {where['device']} with jax {study['versions']['jax']}."
     )

@@ -128,9 +128,9 @@ def test_a_student_that_lags_no_more_than_a_null_does_supports_nothing():
     time = np.linspace(0, 5, 60)[:, None]
     lagging = (1 - np.exp(-(0.9 ** np.arange(16)) * time)) * np.where(np.arange(16) > 0, 0.8, 1.0)
     growths = [grown_layer("onehot", seed, 1 - np.exp(-(0.9 ** np.arange(16)) * time)) for seed in range(4)]
-    for arm in ("student", "onehot_rate"):
+    for arm in ("student", "onehot_slower"):
         growths += [grown_layer(arm, seed, lagging * (1 + 0.01 * rng.normal(size=16))) for seed in range(4)]
-    references = {"student": "onehot", "onehot_rate": "onehot"}
+    references = {"student": "onehot", "onehot_slower": "onehot"}
     found = eigen.estimates(growths, references)
     assert verdicts.eigen_verdicts(found, {"student": "onehot"}, references)[0].verdict == "inconclusive"
 
@@ -142,13 +142,13 @@ def test_with_one_seed_there_is_no_interval_and_so_no_estimate():
 
 
 def test_each_arm_is_compared_with_the_one_hot_arm_of_its_network():
-    same = Study(teacher="mlp", student=("mlp", "cnn"), nulls=("order", "rate"))
+    same = Study(teacher="mlp", student=("mlp", "cnn"), nulls=("order", "slower"))
     assert eigen.references(arms(same)) == {
         "teacher": "onehot",
         "student": "onehot",
         "student_cnn": "onehot_cnn",
         "onehot_order": "onehot",
-        "onehot_rate": "onehot",
+        "onehot_slower": "onehot",
     }
     cross = Study(teacher="resnet56", student=("mlp",))
     assert eigen.references(arms(cross)) == {"student": "onehot"}
