@@ -144,6 +144,9 @@ def _gain(table, student):
     interval = gain.interval
     verdict = "supported" if interval.low > 0 else "contradicted" if interval.high < 0 else "inconclusive"
     because = f"accuracy gain over the same network on one-hot labels {_shown(interval)}"
+    if len(gain.values) < 2:
+        # Two trainings can differ surely, and still by chance: the claim is about distillation, not about these two networks.
+        verdict, because = "inconclusive", f"{because}; one seed, how others would differ is not known"
     fit = table.get(("accuracy", "teacher", "train", "all"))
     if fit is not None:
         because += f"; the teacher fits {100 * fit.interval.estimate:.1f} % of its training labels"

@@ -309,8 +309,15 @@ def test_exaggeration_over_seeds_compares_each_seed_with_its_own_control(student
     [(0.01, 0.03, "supported"), (-0.03, -0.01, "contradicted"), (-0.01, 0.02, "inconclusive"), (0, 0, "inconclusive")],
 )
 def test_the_gain_is_judged_by_the_side_of_zero_its_interval_lies_on(low, high, expected):
-    (found,) = judged(estimate("accuracy_gain", "student", low, high))
+    (found,) = judged(estimate("accuracy_gain", "student", low, high, values=(low, high)))
     assert found.verdict == expected
+
+
+def test_one_seed_decides_nothing_about_the_gain():
+    for low, high in ((0.01, 0.03), (-0.03, -0.01)):
+        (found,) = judged(estimate("accuracy_gain", "student", low, high))
+        assert found.verdict == "inconclusive"
+        assert "one seed" in found.because
 
 
 def test_a_verdict_gives_the_numbers_that_decided():
