@@ -23,6 +23,13 @@ def analysis_precision(study):
     return "float64" if study.precision == "float64" else "float32"
 
 
+def _model_and_view(study, dataset, model_name):
+    """The `Model` as analysis runs it, and `view(x uint8) -> float`, its clean views."""
+    precision = analysis_precision(study)
+    view = partial(standardise, mean=dataset.mean, std=dataset.std, dtype=models.COMPUTE_DTYPES[precision])
+    return models.build(model_name, dataset.classes, precision), view
+
+
 def make_logits(study, dataset, model_name):
     """Return `logits(variables, x) -> NumPy [examples, classes]` of a network on clean views, in evaluation mode.
 
@@ -31,9 +38,7 @@ def make_logits(study, dataset, model_name):
         dataset: a `Dataset`, for the classes and the standardisation.
         model_name: of the network.
     """
-    precision = analysis_precision(study)
-    model = models.build(model_name, dataset.classes, precision)
-    view = partial(standardise, mean=dataset.mean, std=dataset.std, dtype=models.COMPUTE_DTYPES[precision])
+    model, view = _model_and_view(study, dataset, model_name)
 
     @jax.jit
     def on_batch(variables, x):
@@ -91,9 +96,7 @@ def input_directions(study, dataset, model_name, variables, layer):
         variables: of the network, NumPy; only what lies before the layer matters.
         layer: its name, one of `layer_names`.
     """
-    precision = analysis_precision(study)
-    model = models.build(model_name, dataset.classes, precision)
-    view = partial(standardise, mean=dataset.mean, std=dataset.std, dtype=models.COMPUTE_DTYPES[precision])
+    model, view = _model_and_view(study, dataset, model_name)
 
     @jax.jit
     def on_batch(variables, x):

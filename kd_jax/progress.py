@@ -15,24 +15,21 @@ class Progress:
     Args:
         total: units in all.
         done: units that an earlier program did.
-        unit: what they are called.
         stream: where to write; standard error by default, so that results alone are on standard output.
     """
 
-    def __init__(self, total, done=0, unit="step", stream=None):
+    def __init__(self, total, done=0, stream=None):
         self._stream = stream or sys.stderr
         self._bar = None
         if self._stream.isatty():
             self._bar = tqdm(
                 total=total,
                 initial=done,
-                unit=unit,
                 file=self._stream,
                 bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
                 ncols=shutil.get_terminal_size((100, 24)).columns,  # never 0, as tqdm takes it from some batch systems
             )
         self._total, self._first, self._done = total, done, done
-        self._unit = unit
         self._began = self._last = time.monotonic()
 
     def __enter__(self):

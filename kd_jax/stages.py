@@ -132,6 +132,7 @@ def _record(name, study, dataset, data_dir, devices, previous):
             "mean": dataset.mean.tolist(),
             "std": dataset.std.tolist(),
         },
+        "parameters": {arm.model: _parameters(study, dataset, arm.model) for arm in config.arms(study)},
         "teacher_hash": {},
         "platform": {"platform": devices[0].platform, "device": devices[0].device_kind, "devices": len(devices)},
         "versions": versions(),
@@ -140,6 +141,13 @@ def _record(name, study, dataset, data_dir, devices, previous):
         # Where and with what it was begun stays on record, and so do the teachers.
         record |= {key: previous[key] for key in ("teacher_hash", "platform", "versions")}
     return record
+
+
+def _parameters(study, dataset, model_name):
+    """Number of trainable scalars of a network on this data."""
+    model = models.build(model_name, dataset.classes, study.precision)
+    x = jax.ShapeDtypeStruct((1, *dataset.train.x.shape[1:]), np.float32)
+    return models.parameter_count(jax.eval_shape(model.init, jax.random.key(0), x).params)
 
 
 def _teacher(workdir, study, arm, seed, record):
@@ -322,7 +330,7 @@ def analyze(workdir, data_dir=None, layers=()):
     followed = eigen.references(arms)
     passes = sum(not arm.null_of for arm in arms)
     passes += sum(arm.model == onehot.model for onehot, _ in chosen for arm in arms)
-    with Progress(passes * len(seeds), unit="run") as progress:
+    with Progress(passes * len(seeds)) as progress:
 
         def advance(label):
             progress.advance(1, "analysing", label)

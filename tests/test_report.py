@@ -33,6 +33,7 @@ FOUND = {
         "data": {"name": "made", "train_examples": 9, "test_examples": 5, "test_split": "test", "wrong_labels": 2},
         "platform": {"platform": "cpu", "device": "cpu", "devices": 1},
         "versions": {"jax": "0"},
+        "parameters": {"mlp": 1234567},
     },
 }
 
@@ -65,6 +66,7 @@ def test_the_page_is_one_file_and_escapes_what_it_shows():
     assert "data:image/png;base64,QUJD" in text
     assert not re.findall(r"(?:src|href)=['\"](?!data:)", text)
     assert "onehot-seed0 did not learn" in text
+    assert "mlp (1,234,567 parameters)" in text
 
 
 def test_a_report_needs_an_analysis(tmp_path):

@@ -45,10 +45,11 @@ def render(found, images):
     header, rows = tables.main_table(found)
     ratios = tables.eigen_table(found)
     data = study["data"]
-    students = ", ".join(setup["student"])
+    sizes = {model: f"{model} ({count:,} parameters)" for model, count in study["parameters"].items()}
+    teacher, students = sizes[setup["teacher"]], ", ".join(sizes[model] for model in setup["student"])
     facts = (
         f"{data['name']}: {data['train_examples']} training and {data['test_examples']} test examples ({data['test_split']} split),"
-        f" {data['wrong_labels']} training labels wrong by design. Teacher {setup['teacher']}, students {students};"
+        f" {data['wrong_labels']} training labels wrong by design. Teacher {teacher}, students {students};"
         f" temperature {setup['temperature']:g}, weight {setup['weight']:g}; {setup['epochs']} epochs of batch"
         f" {setup['batch_size']}, learning rate {setup['learning_rate']:g};"
         f" seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
