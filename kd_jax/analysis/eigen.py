@@ -21,6 +21,7 @@ EXACT_DIMENSIONS = 3000  # up to which all directions are computed exactly
 LANCZOS_DIRECTIONS = 400  # how many of the top ones are computed beyond
 GRID = 200  # points of the common range at which two curves are compared
 RANDOM_PAIRS = 50
+ALIVE = 1e-9  # share of the top eigenvalue below which the inputs do not vary along a direction: no gradient moves weights there
 
 
 class Moments(NamedTuple):
@@ -231,8 +232,8 @@ def estimates(growths, references):
     """Return the list of `DirectionEstimate` of a study: `eigen_ratio` of the ruled pairs, over random pairs the fraction
     of ratios below 1, `eigen_fraction_below_1`; and the same of the weights' movement, with `_moved` after the name.
 
-    They need two seeds: nothing can be redrawn within one training. Seeds with an empty common range are left out, and `count` says
-    how many remain.
+    They need two seeds: nothing can be redrawn within one training. Seeds with an empty common range are left out, and
+    `count` says how many remain. Random pairs are drawn among directions along which the inputs vary.
 
     Args:
         growths: list of `Growth`.
@@ -240,19 +241,29 @@ def estimates(growths, references):
     """
     found = []
     for (_, layer), of_layer in by_layer(growths).items():
-        count = len(of_layer[0].values)
+        values = of_layer[0].values
+        alive = int(np.sum(values > ALIVE * values[0]))
         for of, suffix in (("components", ""), ("moved", "_moved")):
-            for pair in ruled_pairs(count):
-                for arm, values in ratios(of_layer, references, pair, of).items():
-                    found += _estimate(f"eigen_ratio{suffix}", arm, layer, pair, values)
+            for pair in ruled_pairs(len(values)):
+                for arm, found_ratios in ratios(of_layer, references, pair, of).items():
+                    found += _estimate(f"eigen_ratio{suffix}", arm, layer, pair, found_ratios)
             by_arm = {}
-            for pair in random_pairs(count):
-                for arm, values in ratios(of_layer, references, pair, of).items():
-                    by_arm.setdefault(arm, []).append(values)
-            for arm, values in by_arm.items():
-                below = np.array(values) < 1  # an empty range counts as not below
-                found += _estimate(f"eigen_fraction_below_1{suffix}", arm, layer, (), below.mean(axis=0))
+            for pair in random_pairs(alive):
+                for arm, found_ratios in ratios(of_layer, references, pair, of).items():
+                    by_arm.setdefault(arm, []).append(found_ratios)
+            for arm, found_ratios in by_arm.items():
+                found += _estimate(
+                    f"eigen_fraction_below_1{suffix}", arm, layer, (), _share_below(np.array(found_ratios))
+                )
     return found
+
+
+def _share_below(found):
+    """Share of ratios [pairs, seeds] below 1 among those that exist, [seeds]; NaN where none does."""
+    exist = np.isfinite(found)
+    return np.divide(
+        (found < 1).sum(axis=0), exist.sum(axis=0), out=np.full(found.shape[1], np.nan), where=exist.any(axis=0)
+    )
 
 
 def _estimate(name, arm, layer, pair, values):

@@ -153,3 +153,21 @@ def test_each_arm_is_compared_with_the_one_hot_arm_of_its_network():
     cross = Study(teacher="resnet56", student=("mlp",))
     assert eigen.references(arms(cross)) == {"student": "onehot"}
     assert isinstance(arms(cross)[0], Arm)
+
+
+def test_directions_along_which_the_inputs_do_not_vary_are_in_no_random_pair():
+    """Weights do not move there, so a ratio would be rounding."""
+    time = np.linspace(0, 5, 30)[:, None]
+    components = np.where(np.arange(8) < 5, 1 - np.exp(-(0.7 ** np.arange(8)) * time), 0.3)
+    growths = []
+    for seed in range(3):
+        for arm, lag in (("onehot", 1.0), ("student", 0.9)):
+            lagging = components * np.where((np.arange(8) > 0) & (np.arange(8) < 5), lag, 1.0)
+            grown = grown_layer(arm, seed, lagging)
+            growths.append(grown._replace(values=np.where(np.arange(8) < 5, grown.values, 1e-12)))
+    found = {e.name: e for e in eigen.estimates(growths, {"student": "onehot"}) if not e.directions}
+    onehot, student = growths[:2]
+    living = [eigen.ratio(onehot.components[:, p].T, student.components[:, p].T) for p in eigen.random_pairs(5)]
+    assert found["eigen_fraction_below_1"].interval.estimate == pytest.approx(np.mean(np.array(living) < 1))
+    assert np.mean(np.array(living) < 1) >= 0.4  # the four pairs with the top at least
+    assert np.isfinite(found["eigen_fraction_below_1_moved"].interval.estimate)
