@@ -33,6 +33,7 @@ def write_report(workdir, folder=None):
             runs.read_metrics(runs.run_folder(workdir, config.run_name(arm, seed))) for seed in study.seed_range()
         ]
         for arm in config.arms(study)
+        if not arm.null_of
     }
     header, rows = tables.main_table(found)
     with open(folder / "table.csv", "w", newline="") as stream:

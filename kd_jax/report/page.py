@@ -7,7 +7,7 @@ from kd_jax.report import tables
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; } .quiet { color: #666; }
-table { border-collapse: collapse; font-size: 0.86rem; } .wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 0.86rem; margin: 0.8rem 0; } .wide { overflow-x: auto; }
 th, td { text-align: left; padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid #ddd; white-space: nowrap; }
 img { max-width: 100%; } figure { margin: 1rem 0; } figcaption { color: #555; font-size: 0.9rem; }
 .verdict { border-left: 0.4rem solid; padding: 0.2rem 0 0.2rem 0.8rem; margin: 0.7rem 0; }
