@@ -39,6 +39,14 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
+    def skip(self, units):
+        """Count units of work that an earlier program did: they say nothing about the time left."""
+        self._done += units
+        self._first += units
+        if self._bar is not None:
+            self._bar.initial += units
+            self._bar.update(units)
+
     def advance(self, units, label, detail="", always=False):
         """Add units of work.
 

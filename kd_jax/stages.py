@@ -191,7 +191,8 @@ class _Run:
             state, totals = built.place(restored) if restored is not None else fresh
             step = int(state.step)
             runs.rewind_metrics(self.folder, step)
-            self._report(step, step // self.record["steps_per_epoch"], None)
+            self.progress.skip(step)
+            self._report(0, step // self.record["steps_per_epoch"], None)
             keep = set(self.record["checkpoint_steps"])
             if step in keep:
                 trajectory.save(step, jax.device_get(state.variables))

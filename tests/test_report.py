@@ -87,6 +87,16 @@ def test_without_a_terminal_progress_is_plain_lines_with_the_time_left():
     assert re.fullmatch(r"\[100 %\] student-seed3 epoch 2/2, 0:00 left", lines[1])
 
 
+def test_work_of_an_earlier_program_does_not_shorten_the_time_left(monkeypatch):
+    clock = iter([0.0, 10.0])
+    monkeypatch.setattr("kd_jax.progress.time.monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    with Progress(100, done=40, stream=stream) as progress:
+        progress.skip(40)
+        progress.advance(10, "onehot-seed0", always=True)  # 10 units in 10 s, 10 units left
+    assert stream.getvalue() == "[ 90 %] onehot-seed0, 0:10 left\n"
+
+
 def test_on_a_terminal_progress_is_a_bar():
     class Terminal(io.StringIO):
         def isatty(self):
