@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from kd_jax.config import BadInput
 from kd_jax.models import layers
 from kd_jax.models.cnn import CNN
+from kd_jax.models.linear import Linear, RandomFeatures
 from kd_jax.models.mlp import MLP
 from kd_jax.models.resnet import CifarResNet
 from kd_jax.models.variables import Variables
@@ -33,12 +34,14 @@ class Model(NamedTuple):
         layers: `layers(x) -> names` of the layers with a kernel, in the order in which they are used.
         layer_inputs: `layer_inputs(variables, x, layer) -> [vectors, fan-in]`: what the kernel of a layer is multiplied
             with, in evaluation mode; for a convolution its patches. Pure.
+        fan_in: `fan_in(x, layer)`: length of those vectors.
     """
 
     init: Callable
     apply: Callable
     layers: Callable
     layer_inputs: Callable
+    fan_in: Callable
 
 
 def _widths(name, words, default):
@@ -53,6 +56,17 @@ def _mlp(name, words, **settings):
     return MLP(widths=_widths(name, words, (1000, 1000)), **settings)
 
 
+def _linear(name, words, **settings):
+    return Linear(**settings)
+
+
+def _features(name, words, **settings):
+    (count, *more) = _widths(name, words, (5000,))
+    if more:
+        raise BadInput(f"model {name!r}: expected one number of features, such as features_5000")
+    return RandomFeatures(features=count, **settings)
+
+
 def _cnn(name, words, **settings):
     return CNN(channels=_widths(name, words, (100, 100)), **settings)
 
@@ -61,9 +75,15 @@ def _resnet(depth):
     return lambda name, words, **settings: CifarResNet(depth=depth, **settings)
 
 
-# name -> how to build it. `mlp` and `cnn` take their widths after an underscore: mlp_256x256, cnn_32x64.
-FAMILIES = {"mlp": _mlp, "cnn": _cnn} | {f"resnet{depth}": _resnet(depth) for depth in (8, 20, 32, 44, 56, 110)}
-HELP = "mlp (or mlp_256x256), cnn (or cnn_32x64), resnet8, resnet20, resnet32, resnet44, resnet56, resnet110"
+# name -> how to build it. Those of `SIZED` take their widths after an underscore: mlp_256x256, cnn_32x64, features_5000.
+SIZED = ("mlp", "cnn", "features")
+FAMILIES = {"linear": _linear, "features": _features, "mlp": _mlp, "cnn": _cnn} | {
+    f"resnet{depth}": _resnet(depth) for depth in (8, 20, 32, 44, 56, 110)
+}
+HELP = (
+    "linear, features (or features_5000), mlp (or mlp_256x256), cnn (or cnn_32x64), resnet8, resnet20, resnet32, resnet44,"
+    " resnet56, resnet110"
+)
 
 
 def check_name(name):
@@ -74,7 +94,7 @@ def check_name(name):
 
 def _module(name, **settings):
     family, underscore, words = name.partition("_")
-    if family not in FAMILIES or (underscore and family not in ("mlp", "cnn")) or (underscore and not words):
+    if family not in FAMILIES or (underscore and family not in SIZED) or (underscore and not words):
         raise BadInput(f"model {name!r}: expected one of {HELP}")
     return FAMILIES[family](name, words, **settings)
 
@@ -104,6 +124,7 @@ def build(name, classes, precision="float32", axis_name=None):
         partial(_apply, module),
         partial(layers.names, module),
         partial(layers.inputs, module),
+        partial(_fan_in, module),
     )
     return Model(*bound)
 
@@ -124,6 +145,13 @@ def _apply(module, variables, x, train=False):
         return module.apply(collections, x, train=False), variables.model_state
     logits, updated = module.apply(collections, x, train=True, mutable=["batch_stats"])
     return logits, updated.get("batch_stats", {})
+
+
+def _fan_in(module, x, layer):
+    def inputs():
+        return layers.inputs(module, _init(module, jax.random.key(0), x), x[:1], layer)
+
+    return jax.eval_shape(inputs).shape[1]
 
 
 def parameter_count(params):
