@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import brentq
 
-from kd_jax.analysis import theory
+from kd_jax.analysis import eigen, theory
 from kd_jax.analysis.verdicts import Verdict
 from kd_jax.config import BadInput, checkpoint_steps
 from kd_jax.data import digits
@@ -163,6 +163,21 @@ class Simulation(NamedTuple):
         return theory.rounds_progress(self.rates[lower], totals)[1:], theory.progress(
             self.rates[lower], np.stack(times)[:, None]
         )
+
+    def ratios(self):
+        """Return (measured, expected): the first student's `eigen.ratio` to the one-hot run, for each direction.
+
+        The one-hot run is the teacher's own, of the same length. Measured from some 40 records, between which curves are read in
+        straight lines.
+
+        Returns:
+            Two float64 [directions].
+        """
+        onehot, student = self.progress[:2]
+        measured = [eigen.ratio(onehot[:, [0, k]].T, student[:, [0, k]].T) for k in range(len(self.rates))]
+        teacher_time, student_time = self.steps[0][-1], self.steps[1][-1]
+        expected = theory.matched_ratio(self.rates, self.rates[0], teacher_time, student_time, teacher_time)
+        return np.array(measured), expected
 
     def resolution(self):
         """Differences in `compared` below this are rounding: the closer to 1 the top direction is, the less of it is resolved."""

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from kd_jax import cli
 from kd_jax.config import Study
 
 ROOT = Path(__file__).parent.parent
-STUDIES = ["digits_kd", "cifar_kd"]
+STUDIES = ["digits_kd", "cifar_kd", "eigenspace"]
 
 
 def experiment(name):
@@ -24,11 +25,15 @@ def experiment(name):
     return module
 
 
+def run(name, *flags):
+    module = experiment(name)
+    if name == "eigenspace":
+        return cli.study_main(name, module.__doc__, module.PRESETS, flags, flag="setting")
+    return cli.study_main(name, module.__doc__, cli.Preset(module.FULL, module.SMALL), flags)
+
+
 def run_digits(*flags):
-    module = experiment("digits_kd")
-    return cli.study_main(
-        "digits_kd", module.__doc__, cli.Preset(module.FULL, module.SMALL), ["--platform=cpu", *flags]
-    )
+    return run("digits_kd", "--platform=cpu", *flags)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +55,17 @@ def run_digits(*flags):
         (["--platform=tpux"], r"tpux.*auto.*cpu.*gpu.*tpu"),
         (["--platform=gpu"], r"--platform=gpu: expected one of this machine's platforms \(cpu\).*--platform=cpu"),
         (["--precision=float16"], r"float16.*float32"),
+        (["--loss=hinge"], r"hinge.*cross_entropy.*mse"),
+        (["--momentum=1"], r"--momentum=1\.0: expected a number from 0 to below 1"),
+        (["--teacher_step=-1"], r"--teacher_step=-1: expected 0 for the last step"),
+        (["--teacher_step=99999"], r"--teacher_step=99999: expected at most 300, the steps of a training"),
+        (
+            ["--layers=Dense_9"],
+            r"--layers=Dense_9: expected a layer of a student; mlp_256x256 has Dense_0, Dense_1, Dense_2",
+        ),
+        (["--pairs", "0", "64"], r"--pairs=0 64: expected directions from 0 to 63 for Dense_0 of mlp_256x256"),
+        (["--pairs", "3", "3"], r"--pairs=3 3: expected two different directions each"),
+        (["--student=features_5x5"], r"model 'features_5x5': expected one number of features"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2_and_nothing_is_written(tmp_path, capsys, flags, said):
@@ -84,9 +100,8 @@ def test_flags_beside_small_count_and_dashes_are_underscores():
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_help_explains_every_flag_with_its_default(name, capsys):
-    module = experiment(name)
     with pytest.raises(SystemExit) as leaving:
-        cli.study_main(name, module.__doc__, cli.Preset(module.FULL, module.SMALL), ["--help"])
+        run(name, "--help")
     assert leaving.value.code == 0
     text = capsys.readouterr().out
     for flag in [*Study.__dataclass_fields__, "platform", "workdir", "data_dir", "small"]:
@@ -170,3 +185,26 @@ def test_a_folder_without_a_study_is_named(words, capsys):
 def test_an_unknown_command_is_one_line(capsys):
     assert cli.main(["analyse", "x"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_setting_decides_the_defaults_that_other_flags_change(monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "_train_and_report", lambda name, session, study: seen.append(study))
+    assert (
+        run("eigenspace")
+        == run("eigenspace", "--setting=cnn")
+        == run("eigenspace", "--setting", "cnn", "--epochs=3")
+        == 0
+    )
+    presets = experiment("eigenspace").PRESETS
+    assert seen[:2] == [presets["mlp"].full, presets["cnn"].full]
+    assert seen[2] == replace(presets["cnn"].full, epochs=3)
+    assert run("eigenspace", "--small", "--setting=random_features") == 0
+    assert seen[3] == presets["random_features"].small
+
+
+def test_a_setting_that_is_none_is_refused_in_one_line(capsys):
+    assert run("eigenspace", "--setting=cnnn") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(r"cnnn.*mlp.*random_features.*cnn", error)

@@ -51,13 +51,13 @@ def test_the_study_leaves_what_the_interface_promises(workdir):
     assert found["study"]["study"] == "linear_theory"
     assert {"config", "versions", "platform", "data"} <= set(found["study"])
     drawn = {path.name for path in (workdir / "analysis" / "figures").iterdir()}
-    names = ("progress", "effective_time", "rounds", "hilbert")
+    names = ("progress", "effective_time", "rounds", "eigen_ratios", "hilbert")
     assert drawn == {f"{name}.{kind}" for name in names for kind in ("png", "pdf")}
 
 
 def test_the_report_is_one_file_that_needs_no_network(workdir):
     page = (workdir / "analysis" / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 5
     assert "http" not in page
     assert "<script" not in page
 
@@ -181,3 +181,10 @@ def test_the_verdicts_would_notice_a_student_that_is_ahead(simulation):
 def test_the_verdicts_would_notice_rounds_that_theory_does_not_predict(simulation):
     found = linear.hilbert(10, 0.1, 3)
     assert linear.verdicts([simulation], found._replace(targets=found.targets * 1.01))[-1].verdict == "contradicted"
+
+
+def test_the_eigen_ratio_of_gradient_descent_is_that_of_the_closed_form(simulation):
+    measured, expected = simulation.ratios()
+    np.testing.assert_allclose(measured, expected, atol=2e-3)  # curves are read in straight lines between records
+    assert measured[0] == 1
+    assert measured[-1] < measured[1] < 0.95

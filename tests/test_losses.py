@@ -175,7 +175,37 @@ def test_at_weight_zero_the_objective_is_that_of_a_network_without_a_teacher():
     np.testing.assert_array_equal(plain, losses.one_hot(jnp.asarray(student), batch["y"]))
 
 
-@pytest.mark.parametrize("objective", [losses.label_objective(), losses.distillation_objective(0.3, 4.0)])
+def test_squared_loss_is_half_the_squared_distance_from_one_hot_label_and_teacher(float64):
+    student, teacher, labels = some()
+    batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher)}
+    to_label = 0.5 * ((student - np.eye(student.shape[1])[labels]) ** 2).sum(axis=1)
+    to_teacher = 0.5 * ((student - teacher) ** 2).sum(axis=1)
+    found = losses.label_objective("mse")(jnp.asarray(student), batch, 0)
+    np.testing.assert_allclose(found, to_label, rtol=1e-12)
+    mixed = losses.distillation_objective(0.3, 4.0, "mse")(jnp.asarray(student), batch, 0)
+    np.testing.assert_allclose(mixed, 0.7 * to_label + 0.3 * to_teacher, rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_no_gradient_flows_to_the_teacher(loss):
+    student, teacher, labels = some()
+
+    def total(teacher_logits):
+        batch = {"y": jnp.asarray(labels), "teacher_logits": teacher_logits}
+        return losses.distillation_objective(1.0, 4.0, loss)(jnp.asarray(student), batch, 0).sum()
+
+    assert (np.asarray(jax.grad(total)(jnp.asarray(teacher))) == 0).all()
+
+
+OBJECTIVES = [
+    losses.label_objective(),
+    losses.label_objective("mse"),
+    losses.distillation_objective(0.3, 4.0),
+    losses.distillation_objective(0.3, 4.0, "mse"),
+]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_an_examples_loss_does_not_depend_on_how_the_batch_is_split(objective):
     student, teacher, labels = some()
     batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher, jnp.float32)}

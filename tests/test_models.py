@@ -100,6 +100,37 @@ def test_an_mlp_is_dense_layers_with_relu_between():
     np.testing.assert_allclose(logits, dense(hidden, variables.params["Dense_2"]), rtol=1e-4, atol=1e-4)
 
 
+def test_a_linear_model_is_one_product_and_random_features_are_the_relu_of_a_fixed_one_before_it():
+    x = images()
+    flat = x.reshape(len(x), -1).astype(np.float64)
+    model, variables = made("linear", x)
+    np.testing.assert_allclose(
+        model.apply(variables, x)[0], dense(flat, variables.params["Dense_0"]), rtol=1e-4, atol=1e-4
+    )
+    model, variables = made("features_12", x)
+    features = np.asarray(model.layer_inputs(variables, x, "Dense_0"))
+    assert features.shape == (8, 12)
+    np.testing.assert_allclose(
+        model.apply(variables, x)[0], dense(features, variables.params["Dense_0"]), rtol=1e-4, atol=1e-4
+    )
+    # The same at another point, and with other variables: they are no part of what is trained.
+    more = images(2000, seed=1)
+    other = np.asarray(model.layer_inputs(made("features_12", x, seed=3)[1], more, "Dense_0"))
+    np.testing.assert_array_equal(other[:5], model.layer_inputs(variables, more[:5], "Dense_0"))
+    assert (other >= 0).all()
+    assert 0.4 < (other > 0).mean() < 0.6
+    assert np.square(other).mean() == pytest.approx(np.square(more).mean(), rel=0.25)  # of 12 features
+
+
+@pytest.mark.parametrize("name", ["linear", "features_12"])
+def test_a_linear_model_starts_at_zero_and_trains_one_layer(name):
+    x = images()
+    variables = compiled(name).init(jax.random.key(0), x)
+    assert list(variables.params) == ["Dense_0"]
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(variables))
+    assert models.parameter_count(variables.params) == ((12 if name == "features_12" else 192) + 1) * CLASSES
+
+
 @pytest.mark.parametrize("size", [8, 6])
 def test_a_cnn_is_convolutions_with_relu_and_pooling_and_a_dense_layer(size):
     x = images(size=size)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,8 +14,9 @@ import jax
 import numpy as np
 import pytest
 
-from kd_jax import config, runs, stages
+from kd_jax import config, extract, runs, stages
 from kd_jax.config import BadInput, Study
+from kd_jax.models import Variables
 
 STUDY = Study(
     dataset="digits",
@@ -164,6 +166,89 @@ def test_another_layer_can_be_followed(done, tmp_path):
     found = stages.analyze(workdir, look={"layers": ("Dense_1",)})
     assert {e["layer"] for e in found["estimates"] if "layer" in e} == {"Dense_1"}
     assert (workdir / "analysis" / "eigen" / "student-seed0-Dense_1.npz").is_file()
+
+
+def test_beyond_the_first_layer_a_run_has_the_directions_of_its_own_start(done, tmp_path):
+    """Units of another initialisation are other units. Against plain NumPy, for the teacher and for a student."""
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    stages.analyze(workdir, look={"layers": ("Dense_1",)})
+    _, _, dataset = stages.open_study(workdir)
+    x = ((dataset.train.x - dataset.mean) / dataset.std).reshape(len(dataset.train.x), -1)
+    values = {}
+    for arm in ("teacher", "onehot", "student"):
+        start = runs.load_variables(runs.run_folder(workdir, f"{arm}-seed1"), 0)["params"]["Dense_0"]
+        hidden = np.maximum(x @ start["kernel"] + start["bias"], 0)
+        with np.load(workdir / "analysis" / "eigen" / f"{arm}-seed1-Dense_1.npz") as arrays:
+            values[arm] = arrays["eigenvalues"]
+        np.testing.assert_allclose(values[arm], np.linalg.eigvalsh(np.cov(hidden.T, bias=True))[::-1], atol=1e-4)
+    np.testing.assert_array_equal(values["student"], values["onehot"])
+    assert np.abs(values["teacher"] - values["onehot"]).max() > 0.01
+
+
+def test_pairs_and_layers_asked_for_of_a_done_study_are_looked_at_without_training(done, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    assert stages.is_analysed(workdir, STUDY)
+    asked = replace(STUDY, pairs=((0, 3), (2, 5)))
+    assert train(asked, workdir) == 0
+    assert not stages.is_analysed(workdir, asked)
+    found = stages.analyze(workdir)
+    assert {(0, 3), (2, 5)} < {tuple(e["directions"]) for e in found["estimates"] if e["name"] == "eigen_ratio_moved"}
+    assert stages.is_analysed(workdir, asked)
+
+
+def test_a_pair_beyond_the_directions_that_the_inputs_vary_along_is_refused(done):
+    with pytest.raises(
+        BadInput, match=r"--pairs=0 63: expected directions from 0 to 5\d for Dense_0, along which its inputs vary"
+    ):
+        stages.analyze(done[0], look={"pairs": ((0, 63),)})
+    assert stages.is_analysed(done[0], STUDY)
+
+
+def test_a_trajectory_of_two_checkpoints_is_refused(done, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    folder = workdir / "runs" / "student-seed0"
+    for step in runs.kept_steps(folder)[1:-1]:
+        shutil.rmtree(folder / "trajectory" / str(step))
+    with pytest.raises(BadInput, match=r"student-seed0: expected at least three checkpoints, found 2; train with more"):
+        stages.analyze(workdir)
+
+
+def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
+    """Its hash is that of the step, its logits are those of the step, and a student of the last step becomes another."""
+    study = replace(STUDY, student=("mlp_8",), epochs=2, teacher_step=7, loss="mse", learning_rate=0.01)
+    train(study, tmp_path / "early")
+    train(replace(study, teacher_step=0), tmp_path / "late")
+    folder = tmp_path / "early" / "runs"
+    assert 7 in runs.kept_steps(folder / "teacher-seed0")
+    teacher = runs.load_variables(folder / "teacher-seed0", 7)
+    record = runs.read_study(tmp_path / "early")
+    assert record["teacher_hash"]["teacher-seed0"] == runs.tree_digest({"params": teacher["params"]})
+    found = stages.analyze(tmp_path / "early")
+    with np.load(tmp_path / "early" / "analysis" / "pairs" / "student-seed0-test.npz") as arrays:
+        _, study, dataset = stages.open_study(tmp_path / "early")
+        logits = extract.make_logits(study, dataset, study.teacher)(Variables(**teacher), dataset.test.x)
+        np.testing.assert_array_equal(arrays["teacher_logits"], logits)
+    early, late = (bits(tmp_path / name) for name in ("early", "late"))
+    assert early["teacher-seed0"][10] == late["teacher-seed0"][10]
+    assert early["onehot-seed0"][10] == late["onehot-seed0"][10]
+    assert early["student-seed0"][10] != late["student-seed0"][10]
+    assert found["warnings"] == []  # this teacher has much left to learn
+
+
+def test_a_squared_loss_teacher_that_fits_everything_is_warned_of(tmp_path):
+    """By theory the effect vanishes with it. More weights than examples, so that it can."""
+    study = replace(
+        STUDY, dataset="digits", train_examples=40, batch_size=20, augment="none", teacher="mlp_64", student=("mlp_64",)
+    )
+    study = replace(study, loss="mse", learning_rate=0.01, epochs=150, seeds=1, label_noise=0.0)
+    train(study, tmp_path)
+    (warning,) = stages.analyze(tmp_path)["warnings"]
+    assert re.search(
+        r"the teachers fit their labels fully .*the effect of distillation vanishes.*--teacher_step", warning
+    )
 
 
 def test_training_a_done_study_again_does_nothing(done):

@@ -17,6 +17,9 @@ CAPTIONS = {
     " Lines: closed form. Points: gradient descent.",
     "rounds": "The student's progress along a lower direction, as a share of what a model on labels has there when both are"
     " equally far along the top one. Every round of self-distillation lowers it. Lines: closed form. Points: gradient descent.",
+    "eigen_ratios": "What is measured of networks as eigen_ratio: the student's progress along each lower direction relative"
+    " to the model on labels, at equal progress along the top one, averaged over the range that both cover. Line: closed form."
+    " Points: gradient descent.",
     "hilbert": "Telling odd digits from even ones with a Gaussian kernel. Left: what is left of the labels along each"
     " eigendirection, after each round. Right: the size of what the next round learns; at 1 and below predicting zero is good"
     " enough, and the rounds have collapsed. Lines: closed form. Points: direct linear solves.",
@@ -38,6 +41,7 @@ def write_report(folder, found, study, simulations, hilbert):
         "progress": progress(shown),
         "effective_time": effective_time(shown, study),
         "rounds": shares_by_round(shown),
+        "eigen_ratios": ratios_by_rank(shown),
         "hilbert": hilbert_rounds(hilbert),
     }
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
@@ -218,6 +222,21 @@ def shares_by_round(simulations):
         axes.set_title(_titled(simulation), fontsize=10)
         axes.legend(fontsize=8)
     panels[0].set_ylabel("student / model on labels,\nequally far along the top direction")
+    return figure
+
+
+def ratios_by_rank(simulations):
+    """The eigen ratio of the first student to the model on labels, against the direction's rank."""
+    figure, panels = _panels(len(simulations))
+    for axes, simulation in zip(panels, simulations, strict=True):
+        measured, expected = simulation.ratios()
+        axes.plot(expected, color="#D55E00", linewidth=1.3, label="closed form")
+        axes.plot(measured, "o", ms=4.5, color="#D55E00", mfc="white", label="gradient descent")
+        axes.axhline(1, color="#009E73", linestyle="--", linewidth=1)
+        axes.set(xlabel="eigendirection, 0 the top", ylim=(0, 1.05))
+        axes.set_title(_titled(simulation), fontsize=10)
+        axes.legend(fontsize=8)
+    panels[0].set_ylabel("student / model on labels (eigen ratio)")
     return figure
 
 

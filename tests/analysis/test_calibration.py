@@ -160,3 +160,15 @@ def test_scores_are_computed_in_float64_and_leave_the_logits_alone():
     wide = logits.copy()
     calibration.brier(wide, labels)
     np.testing.assert_array_equal(wide, logits)
+
+
+def test_the_share_left_of_the_labels_variance_is_one_minus_r_squared():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 60)
+    one_hot = np.eye(3)[labels]
+    design = np.column_stack([np.ones(60), rng.normal(size=(60, 4)), labels == 1])
+    fit = design @ np.linalg.lstsq(design, one_hot, rcond=None)[0]
+    explained = ((fit - one_hot.mean(axis=0)) ** 2).sum() / ((one_hot - one_hot.mean(axis=0)) ** 2).sum()
+    assert calibration.share_left(fit, labels) == pytest.approx(1 - explained)
+    assert calibration.share_left(one_hot, labels) == 0
+    assert calibration.share_left(np.broadcast_to(one_hot.mean(axis=0), (60, 3)), labels) == pytest.approx(1)

@@ -172,3 +172,41 @@ def test_directions_along_which_the_inputs_do_not_vary_are_in_no_random_pair():
     assert found["eigen_fraction_below_1"].interval.estimate == pytest.approx(np.mean(np.array(living) < 1))
     assert np.mean(np.array(living) < 1) >= 0.4  # the four pairs with the top at least
     assert np.isfinite(found["eigen_fraction_below_1_moved"].interval.estimate)
+
+
+def test_of_few_vectors_lanczos_finds_just_the_directions_that_they_span():
+    x = np.random.default_rng(0).normal(size=(6, 50)) * 0.6 ** np.arange(6)[:, None]
+    moments = eigen.add(None, x)
+    found = eigen.directions(eigen.covariance(moments), moments.count - 1, exact_dimensions=10)
+    expected = np.linalg.eigvalsh(np.cov(x.T, bias=True))[::-1][:5]
+    np.testing.assert_allclose(found.values, expected, rtol=1e-9)
+    assert found.residuals.max() < 1e-10
+    assert eigen.alive(found.values) == 5
+
+
+def test_a_network_has_as_many_directions_as_are_counted_beforehand():
+    for dimensions in (7, 20, 21, 500):
+        found = eigen.directions(np.diag(np.arange(dimensions, 0.0, -1)), exact_dimensions=20, count=15)
+        known = dimensions if dimensions <= 20 else 15
+        assert len(found.values) == known
+    assert eigen.direction_count(784) == 784
+    assert eigen.direction_count(5000) == 400
+
+
+def test_pairs_chosen_by_hand_are_estimated_and_decide_nothing():
+    """The student lags at the ruled pairs, 0 with 2, 4 and 8 of 16, and is ahead at 0 with 11."""
+    time = np.linspace(0, 5, 60)[:, None]
+    components = 1 - np.exp(-(0.9 ** np.arange(16)) * time)
+    lag = np.where(np.arange(16) == 11, 1.5, np.where(np.arange(16) > 0, 0.8, 1.0))
+    growths = []
+    for seed in range(3):
+        tilt = 1 + 0.01 * np.random.default_rng(seed).normal(size=16)
+        growths += [grown_layer("onehot", seed, components), grown_layer("student", seed, components * lag * tilt)]
+    found = eigen.estimates(growths, {"student": "onehot"}, [(0, 11), (0, 4)])
+    of_pairs = {e.directions: e for e in found if e.name == "eigen_ratio"}
+    assert list(of_pairs) == [(0, 2), (0, 4), (0, 8), (0, 11)]
+    assert of_pairs[0, 11].interval.estimate == pytest.approx(1.5, abs=0.05)
+    assert [of_pairs[pair].ruled for pair in of_pairs] == [True, True, True, False]
+    verdict, *_ = verdicts.eigen_verdicts(found, {"student": "onehot"}, {"student": "onehot"})
+    assert verdict.verdict == "supported"
+    assert "0 and 11" not in verdict.because

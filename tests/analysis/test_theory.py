@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from kd_jax.analysis import theory
+from kd_jax.analysis import eigen, theory
 
 # T, s, S(1), matched t, then S and A at l = 0.5, 0.1, 0.01; to six digits.
 REFERENCE = [
@@ -210,6 +210,23 @@ def test_in_gradient_descent_too_the_student_is_behind_at_equal_top_progress():
     rates = theory.descent_rates(np.array([1.0, 0.5, 0.1]), 0.7)
     steps = theory.matched_time(rates, (6, 9))
     assert (theory.student_progress(rates[1:], 6, 9) < theory.progress(rates[1:], steps) - 1e-3).all()
+
+
+@pytest.mark.parametrize(("teacher", "student", "onehot"), [(2.0, 5.0, 5.0), (0.3, 0.3, 4.0), (5.0, 1.0, 0.5)])
+def test_the_matched_ratio_is_what_is_measured_of_curves_that_follow_the_closed_form(teacher, student, onehot):
+    eigenvalues, dense = np.array([1.0, 0.5, 0.1, 0.01]), np.linspace(0, 1, 20_001)[:, None]
+    of_onehot = theory.progress(eigenvalues, dense * onehot)
+    of_student = theory.student_progress(eigenvalues, teacher, dense * student)
+    found = theory.matched_ratio(eigenvalues, 1.0, teacher, student, onehot)
+    measured = [eigen.ratio(of_onehot[:, [0, k]].T, of_student[:, [0, k]].T) for k in range(4)]
+    np.testing.assert_allclose(found, measured, atol=1e-5)
+    assert (np.diff(found) < 0).all()
+    assert found[0] == pytest.approx(1, abs=1e-12)
+
+
+def test_the_matched_ratio_of_a_teacher_that_has_learnt_everything_is_one():
+    found = theory.matched_ratio(np.array([0.5, 0.1]), 1.0, 1000.0, 5.0, 5.0)
+    np.testing.assert_allclose(found, 1, atol=1e-12)
 
 
 # ---- Hilbert space

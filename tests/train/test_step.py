@@ -56,6 +56,43 @@ def test_sgd_is_momentum_in_its_two_forms_with_decay_in_the_gradient(float64, de
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
 
 
+def test_adam_is_kingma_and_bas_with_decay_in_the_gradient(float64):
+    study = replace(STUDY, weight_decay=0.1, optimizer="adam", momentum=0.8, learning_rate=0.01)
+    optimizer = state.make_optimizer(study, 10)
+    rng = np.random.default_rng(0)
+    expected = rng.normal(size=(3, 2))
+    found = {"kernel": jnp.asarray(expected)}
+    opt_state, first, second = optimizer.init(found), 0.0, 0.0
+    for t in range(1, 5):
+        gradient = rng.normal(size=(3, 2))
+        updates, opt_state = optimizer.update({"kernel": jnp.asarray(gradient)}, opt_state, found)
+        found = jax.tree.map(lambda p, u: p + u, found, updates)
+        decayed = gradient + 0.1 * expected
+        first, second = 0.8 * first + 0.2 * decayed, 0.999 * second + 0.001 * decayed**2
+        expected = expected - 0.01 * (first / (1 - 0.8**t)) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
+    np.testing.assert_allclose(found["kernel"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_descent_time_is_what_gradient_descent_needs_to_be_where_gradient_flow_is(float64, momentum):
+    """Along an eigenvalue so small that steps are fine, through warm-up and decay."""
+    total, eigenvalue = 4000, 1e-3
+    study = replace(STUDY, warmup=0.1, decay_at=(0.5,), momentum=momentum, optimizer="sgd")
+    optimizer = state.make_optimizer(study, total)
+
+    def step(carry, _):
+        left, opt_state = carry
+        updates, opt_state = optimizer.update(eigenvalue * left, opt_state)
+        return (left + updates, opt_state), left
+
+    path = np.asarray(jax.lax.scan(step, (jnp.ones(()), optimizer.init(jnp.ones(()))), length=total)[1])
+    steps = [0, 1000, 3000]
+    times = state.descent_times(study, total, steps)
+    assert times[0] == 0
+    np.testing.assert_allclose(np.exp(-eigenvalue * np.array(times)), path[steps], atol=0.01)
+    assert state.descent_times(replace(study, optimizer="adam"), total, steps) is None
+
+
 def test_a_step_follows_the_gradient_that_finite_differences_give(float64):
     study = replace(STUDY, momentum=0.0, optimizer="sgd")
     model = models.build("mlp_5", 3, "float64")
