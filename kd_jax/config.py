@@ -41,7 +41,8 @@ class Study:
     """Random views while training: 4-pixel-padded crops, and left-right flips."""
 
     teacher: str = "resnet56"
-    """Network of the teacher: mlp (mlp_256x256 sets the widths), cnn (cnn_32x64), resnet8, 20, 32, 44, 56, 110."""
+    """Network of the teacher: mlp (mlp_256x256 sets the widths), cnn (cnn_32x64), resnet8, 20, 32, 44, 56, 110;
+    resnet18, resnet50, mobilenetv2, and for small images resnet18_small, resnet50_small, mobilenetv2_small."""
     student: tuple[str, ...] = ("resnet56",)
     """Networks of the students, one or more; each is trained with the teacher and, as arm `onehot`, without."""
     nulls: tuple[Literal["order", "init", "slower", "faster"], ...] = ()
