@@ -4,13 +4,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from kd_jax.config import BadInput
+
 
 def names(module, x):
-    """Names of the layers with a kernel, in the order in which the network uses them: `Dense_0`, `stage1_block1_conv1`, ..."""
+    """Names of the layers with a kernel, in the order in which the network uses them: `Dense_0`, `stage1_block1_conv1`, ...
+
+    Convolutions in groups (the depthwise ones of MobileNet) are left out: each group of channels meets weights of its own, so
+    there is no one matrix [fan-in, units] that all patches are multiplied with.
+    """
     found = []
 
     def note(call, args, kwargs, context):
-        if context.method_name == "__call__" and isinstance(context.module, nn.Dense | nn.Conv):
+        kernel = context.method_name == "__call__" and isinstance(context.module, nn.Dense | nn.Conv)
+        if kernel and getattr(context.module, "feature_group_count", 1) == 1:
             found.append("/".join(context.module.path))
         return call(*args, **kwargs)
 
@@ -31,6 +38,9 @@ def inputs(module, variables, x, layer):
     """What the kernel of a layer is multiplied with, [vectors, fan-in], in the order of `kernel`'s rows.
 
     Dense layers: a vector per example, or per token. Convolutions: a vector per patch.
+
+    Raises:
+        BadInput: for a convolution in groups; see `names`.
     """
     caught = []
 
@@ -46,6 +56,8 @@ def inputs(module, variables, x, layer):
         module.apply(collections, x, train=False)
     (caller, value), *_ = caught
     if isinstance(caller, nn.Conv):
+        if caller.feature_group_count > 1:
+            raise BadInput(f"layer {layer!r}: expected one kernel for all channels, it has one per group of them")
         value = _patches(caller, value)
     return value.reshape(-1, value.shape[-1])
 
