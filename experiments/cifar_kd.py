@@ -9,7 +9,7 @@ A ResNet-56 teaches a ResNet-56 and a ResNet-20. With 450 epochs this is a job f
 import sys
 from dataclasses import replace
 
-from kd_jax.cli import study_main
+from kd_jax.cli import Preset, study_main
 from kd_jax.config import Study
 
 FULL = Study(
@@ -39,4 +39,4 @@ SMALL = replace(
 )
 
 if __name__ == "__main__":
-    sys.exit(study_main("cifar_kd", __doc__, FULL, SMALL))
+    sys.exit(study_main("cifar_kd", __doc__, Preset(FULL, SMALL)))

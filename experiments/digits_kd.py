@@ -8,7 +8,7 @@
 import sys
 from dataclasses import replace
 
-from kd_jax.cli import study_main
+from kd_jax.cli import Preset, study_main
 from kd_jax.config import Study
 
 FULL = Study(
@@ -27,4 +27,4 @@ FULL = Study(
 SMALL = replace(FULL, epochs=30, seeds=2, checkpoints=20)
 
 if __name__ == "__main__":
-    sys.exit(study_main("digits_kd", __doc__, FULL, SMALL))
+    sys.exit(study_main("digits_kd", __doc__, Preset(FULL, SMALL)))

@@ -6,9 +6,9 @@ import os
 import re
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
@@ -38,23 +38,52 @@ class _Command:
     study: Study
 
 
-def study_main(name, description, full, small, argv=None):
+class Preset(NamedTuple):
+    """The `Study` that flags change, and its reduced form for `--small`."""
+
+    full: Study
+    small: Study
+
+
+def study_main(name, description, preset, argv=None, flag=None):
     """Run a study's command line to its report, and return the exit status.
 
     Args:
         name: of the study; its default work folder is `runs/NAME`.
         description: shown by `--help`.
-        full, small: the `Study` that flags change, and its reduced form for `--small`.
+        preset: a `Preset`; or, with a `flag`, {value of that flag: Preset}, the first being the default.
         argv: arguments; `sys.argv[1:]` by default.
+        flag: name of the flag that chooses among presets, such as `setting`.
     """
     argv = sys.argv[1:] if argv is None else argv
 
     def run():
-        default = _Command(Session(), small if "--small" in argv else full)
-        command = parse(tyro.conf.OmitArgPrefixes[_Command], argv, description, default)
+        kind, chosen = _Command, preset
+        if flag:
+            # Before all others are parsed, for what it says decides their defaults.
+            value = _value_of(flag, argv) or next(iter(preset))
+            chosen = preset.get(value, next(iter(preset.values())))  # a wrong value is refused by the parser
+            kind = _command_with(flag, tuple(preset))
+        default = chosen.small if "--small" in argv else chosen.full
+        command = parse(tyro.conf.OmitArgPrefixes[kind], argv, description, kind(Session(), default))
         _train_and_report(name, command.session, command.study)
 
     return guarded(run)
+
+
+def _value_of(flag, argv):
+    """What `--flag=value` or `--flag value` says, or None."""
+    for position, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        if name == f"--{flag}":
+            return value if equals else next(iter(argv[position + 1 :]), None)
+    return None
+
+
+def _command_with(flag, values):
+    """A `_Command` with one more flag, that takes one of `values`."""
+    which = Annotated[Literal[values], tyro.conf.arg(help="Which recipe; the other flags change it.")]
+    return make_dataclass("_PresetCommand", [(flag, which, values[0])], bases=(_Command,), frozen=True)
 
 
 def _train_and_report(name, session, study):
@@ -66,7 +95,7 @@ def _train_and_report(name, session, study):
     stages.set_precision(study)
     chosen = devices.select(session.platform)
     trained = stages.train(name, study, workdir, session.data_dir or data.default_data_dir(), chosen)
-    if not trained and (workdir / "analysis" / "report.html").is_file():
+    if not trained and stages.is_analysed(workdir, study):
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
     _print_findings(workdir, stages.analyze(workdir, session.data_dir))
@@ -100,7 +129,9 @@ def analyze(
     workdir: tyro.conf.Positional[Path],
     data_dir: Path | None = None,
     platform: Platform = "cpu",
-    layers: tuple[str, ...] = (),
+    layers: tuple[str, ...] | None = None,
+    pairs: tuple[tuple[int, int], ...] | None = None,
+    kernel_examples: int | None = None,
 ):
     """Recompute every number and figure of a work folder from its checkpoints.
 
@@ -108,13 +139,18 @@ def analyze(
         workdir: Work folder of a study.
         data_dir: Folder of prepared TFDS sets [default: where the study found its data].
         platform: Kind of device; CPU suffices whatever hardware trained.
-        layers: Layers whose weights to follow along the eigendirections of their inputs [default: the first of each network].
+        layers: Layers whose weights to follow along the eigendirections of their inputs [default: as the study, else the first].
+        pairs: Pairs of eigendirections to compare beside those fixed by rule, such as 0 8 0 32 [default: as the study].
+        kernel_examples: Training examples on which to follow functions along the eigenvectors of their tangent kernel [default: as
+            the study].
     """
     from kd_jax import stages
     from kd_jax.train import devices
 
     devices.select(platform)
-    _print_findings(workdir, stages.analyze(workdir, data_dir, layers))
+    asked = {"layers": layers, "pairs": pairs, "kernel_examples": kernel_examples}
+    look = {name: value for name, value in asked.items() if value is not None}
+    _print_findings(workdir, stages.analyze(workdir, data_dir, look))
 
 
 def report(workdir: tyro.conf.Positional[Path]):

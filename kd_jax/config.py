@@ -22,6 +22,13 @@ class BadInput(Exception):
     """Something the user asked for cannot be done; the message is one line: the value, what was expected, the fix."""
 
 
+LOOKED_AT = (
+    "layers",
+    "pairs",
+    "kernel_examples",
+)  # fields of a `Study` that change what analysis looks at, and no training
+
+
 @dataclass(frozen=True)
 class Study:
     """A teacher, the students distilled from it, and the same students without it, over several seeds."""
@@ -41,8 +48,9 @@ class Study:
     """Random views while training: 4-pixel-padded crops, and left-right flips."""
 
     teacher: str = "resnet56"
-    """Network of the teacher: mlp (mlp_256x256 sets the widths), cnn (cnn_32x64), resnet8, 20, 32, 44, 56, 110;
-    resnet18, resnet50, mobilenetv2, and for small images resnet18_small, resnet50_small, mobilenetv2_small."""
+    """Network of the teacher: linear, features (features_5000: linear on fixed random ones), mlp
+    (mlp_256x256 sets the widths), cnn (cnn_32x64), resnet8, 20, 32, 44, 56, 110; resnet18, resnet50,
+    mobilenetv2, and for small images resnet18_small, resnet50_small, mobilenetv2_small."""
     student: tuple[str, ...] = ("resnet56",)
     """Networks of the students, one or more; each is trained with the teacher and, as arm `onehot`, without."""
     nulls: tuple[Literal["order", "init", "slower", "faster"], ...] = ()
@@ -52,13 +60,19 @@ class Study:
     """Softmax temperature of the distillation loss [> 0]."""
     weight: float = 1.0
     """Weight of the distillation loss; the one-hot loss has the rest [0 to 1]."""
+    loss: Literal["cross_entropy", "mse"] = "cross_entropy"
+    """What labels and teacher are matched by: cross-entropy, or half the squared distance of the logits from the one-hot label
+    and from the teacher's logits, without a temperature: what the paper's theorem is about. There the effect needs an
+    early-stopped teacher."""
+    teacher_step: int = 0
+    """Step of the teacher's training at which it teaches, to stop it early [0: its last]."""
 
     epochs: int = 450
     """Length of each training run [epochs]. Warm-up and decay below are shares of it, so they scale."""
     batch_size: int = 1024
     """Examples in a training step, over all devices."""
     learning_rate: float = 1.0
-    """Peak learning rate of SGD."""
+    """Peak learning rate."""
     warmup: float = 0.0
     """Linear warm-up from 0 to the peak [share of all steps]."""
     decay_at: tuple[float, ...] = ()
@@ -67,8 +81,8 @@ class Study:
     """Factor of the learning rate at each point of `decay_at`."""
     momentum: float = 0.9
     """Share of the last update that SGD carries into the next [0: none]."""
-    optimizer: Literal["nesterov", "sgd"] = "nesterov"
-    """SGD with Nesterov's momentum or with plain momentum."""
+    optimizer: Literal["nesterov", "sgd", "adam"] = "nesterov"
+    """SGD with Nesterov's momentum or with plain momentum, or Adam, whose first-moment decay is `momentum`."""
     weight_decay: float = 0.0
     """Coefficient of the L2 penalty's gradient, added before momentum."""
     decay_on: Literal["kernels", "all"] = "all"
@@ -78,6 +92,14 @@ class Study:
     topologies."""
     checkpoints: int = 50
     """Checkpoints kept per run, about; half spaced geometrically, half evenly, first and last step included."""
+    layers: tuple[str, ...] = ()
+    """Layers whose weights are followed along the eigendirections of their inputs [none: the first of each network]."""
+    pairs: tuple[tuple[int, int], ...] = ()
+    """Pairs of eigendirections to compare beside those fixed by rule, such as 0 8 0 32; 0 is the top. Equal progress is along
+    the first of a pair."""
+    kernel_examples: int = 0
+    """Size of the random part of the training set on which the functions that networks compute are followed along the
+    eigenvectors of their tangent kernel [examples; 0: none]."""
 
     seeds: int = 1
     """Runs of every arm; with two or more, intervals are over seeds."""
@@ -96,40 +118,58 @@ class Study:
         for name in ("epochs", "batch_size", "seeds"):
             _need(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         _need(self, "checkpoints", self.checkpoints >= 2, "at least 2 (the first and the last step)")
+        _need(self, "teacher_step", self.teacher_step >= 0, "0 for the last step, or a step of the teacher's training")
+        _need(self, "layers", len(set(self.layers)) == len(self.layers), "each layer once")
+        _need(self, "pairs", all(0 <= a != b >= 0 for a, b in self.pairs), "two different directions each, 0 the top")
+        _need(
+            self, "kernel_examples", self.kernel_examples == 0 or self.kernel_examples >= 2, "0 for none, or at least 2"
+        )
         for name in ("train_examples", "test_examples"):
             _need(self, name, getattr(self, name) == 0 or getattr(self, name) >= 2, "0 for all, or at least 2")
         for name in ("seed", "noise_seed"):
             _need(self, name, getattr(self, name) >= 0, "a whole number of at least 0")
         _need(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
-        for name in ("decay_by", "weight_decay", "momentum"):
+        for name in ("decay_by", "weight_decay"):
             _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
+        _need(self, "momentum", 0 <= self.momentum < 1, "a number from 0 to below 1")
 
     def seed_range(self):
         """The seeds of this study."""
         return range(self.seed, self.seed + self.seeds)
 
     def identity(self):
-        """What must agree for two studies to share a work folder: everything but which seeds were asked for."""
-        return {name: value for name, value in to_json(self).items() if name not in ("seeds", "seed")}
+        """What must agree for two studies to share a work folder: all but which seeds, and what only analysis looks at."""
+        return {name: value for name, value in to_json(self).items() if name not in ("seeds", "seed", *LOOKED_AT)}
 
 
 def _need(study, name, holds, expected):
     if not holds:
         value = getattr(study, name)
-        shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-        raise BadInput(f"--{name}={shown}: expected {expected}; see --help")
+        raise BadInput(f"--{name}={shown(value)}: expected {expected}; see --help")
+
+
+def shown(value):
+    """A flag's value as it is typed."""
+    return " ".join(map(shown, value)) if isinstance(value, tuple) else str(value)
 
 
 def to_json(study):
     """The study as plain JSON values."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(study).items()}
+    return {name: _lists(value) for name, value in asdict(study).items()}
+
+
+def _lists(value):
+    return [_lists(part) for part in value] if isinstance(value, tuple) else value
+
+
+def _tuples(value):
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
 
 
 def from_json(values):
     """The `Study` that `to_json` wrote; keys it does not know are ignored, so newer folders open too."""
     known = {field.name for field in fields(Study)}
-    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return Study(**{name: value for name, value in tuples.items() if name in known})
+    return Study(**{name: _tuples(value) for name, value in values.items() if name in known})
 
 
 @dataclass(frozen=True)
@@ -181,8 +221,8 @@ def run_name(arm, seed):
     return f"{arm.name}-seed{seed}"
 
 
-def checkpoint_steps(total_steps, count):
-    """Steps at which the trajectory is kept: 0, `total_steps`, and about `count` - 2 between.
+def checkpoint_steps(total_steps, count, also=0):
+    """Steps at which the trajectory is kept: 0, `total_steps`, about `count` - 2 between, and `also`.
 
     Half are spaced geometrically, where a network changes fast, and half evenly. Near step 0 the geometric ones coincide on
     whole numbers, so fewer than `count` may come out.
@@ -190,4 +230,4 @@ def checkpoint_steps(total_steps, count):
     geometric = {round(total_steps ** (i / (count // 2))) for i in range(count // 2 + 1)}
     even_count = count - count // 2
     even = {round(total_steps * i / even_count) for i in range(even_count + 1)}
-    return sorted({0, total_steps} | geometric | even)
+    return sorted({0, total_steps, also} | geometric | even)

@@ -60,7 +60,7 @@ def logit_pairs(workdir, study, dataset, step, seeds, advance=lambda label: None
     Args:
         workdir: the work folder.
         study, dataset: what was trained on what.
-        step: of the trajectory to look at.
+        step: of the trajectory to look at; the teacher's is the one at which it taught.
         seeds: which.
         advance: called after each network's pass over the data, with the run's name.
 
@@ -71,7 +71,7 @@ def logit_pairs(workdir, study, dataset, step, seeds, advance=lambda label: None
     for name in {arm.model for arm in config.arms(study)}:
         apply[name] = make_logits(study, dataset, name)
 
-    def both_splits(arm, seed):
+    def both_splits(arm, seed, step=step):
         name = config.run_name(arm, seed)
         variables = Variables(**runs.load_variables(runs.run_folder(workdir, name), step))
         result = {split: apply[arm.model](variables, getattr(dataset, split).x) for split in ("train", "test")}
@@ -80,7 +80,7 @@ def logit_pairs(workdir, study, dataset, step, seeds, advance=lambda label: None
 
     teacher, *others = [arm for arm in config.arms(study) if not arm.null_of]
     for seed in seeds:
-        of_teacher = both_splits(teacher, seed)
+        of_teacher = both_splits(teacher, seed, study.teacher_step or step)
         for arm in others:
             of_student = both_splits(arm, seed)
             for split, data in (("train", dataset.train), ("test", dataset.test)):
@@ -107,35 +107,58 @@ def input_directions(study, dataset, model_name, variables, layer):
     moments = None
     for start in range(0, len(chosen), PATCH_BATCH):
         moments = eigen.add(moments, on_batch(variables, dataset.train.x[chosen[start : start + PATCH_BATCH]]))
-    return eigen.directions(eigen.covariance(moments))
+    return eigen.directions(eigen.covariance(moments), moments.count - 1)
 
 
 def layer_names(study, dataset, model_name):
-    """The layers of a network that have a kernel, in the order of use; the first one's inputs are the data."""
-    model = models.build(model_name, dataset.classes, analysis_precision(study))
-    return model.layers(np.zeros((1, *dataset.train.x.shape[1:]), np.float32))
+    """The layers of a network that have a kernel, in the order of use; the first one's inputs are the same in every run."""
+    return _model(study, dataset, model_name).layers(_example(dataset))
 
 
-def chosen_layers(study, dataset, layers):
-    """Return [(one-hot arm, layer)] to follow: the first layer of each network, or those asked for, in the networks that have them.
+def _model(study, dataset, model_name):
+    return models.build(model_name, dataset.classes, analysis_precision(study))
+
+
+def _example(dataset):
+    return np.zeros((1, *dataset.train.x.shape[1:]), np.float32)
+
+
+def chosen_layers(study, dataset):
+    """Return [(one-hot arm, layer)] to follow: the first layer of each network, or `study.layers`, in the networks that have them.
 
     Raises:
-        BadInput: for a layer that no network has.
+        BadInput: for a layer that no network has, or a pair of directions that one of them has not.
     """
+    layers = study.layers
     onehots = [arm for arm in config.arms(study) if not arm.teacher and not arm.null_of and arm.name != "teacher"]
     names = {arm.model: layer_names(study, dataset, arm.model) for arm in onehots}
     for layer in layers:
         if not any(layer in known for known in names.values()):
             have = "; ".join(f"{model} has {', '.join(known)}" for model, known in names.items())
             raise BadInput(f"--layers={layer}: expected a layer of a student; {have}")
-    return [(arm, layer) for arm in onehots for layer in layers or names[arm.model][:1] if layer in names[arm.model]]
+    chosen = [(arm, layer) for arm in onehots for layer in layers or names[arm.model][:1] if layer in names[arm.model]]
+    for arm, layer in chosen:
+        fan_in = _model(study, dataset, arm.model).fan_in(_example(dataset), layer)
+        _check_pairs(study.pairs, eigen.direction_count(fan_in), f"{layer} of {arm.model}")
+    return chosen
+
+
+def _check_pairs(pairs, count, where):
+    for pair in pairs:
+        if max(pair) >= count:
+            raise BadInput(
+                f"--pairs={config.shown(pair)}: expected directions from 0 to {count - 1} for {where}; pass others"
+            )
 
 
 def growths(workdir, study, dataset, seeds, chosen, advance=lambda label: None):
     """Yield an `eigen.Growth` for every run of the networks and layers chosen.
 
-    The directions are those of the inputs at step 0 of the one-hot twin, from whose initialisation the student starts too. The
-    trajectory is streamed: one checkpoint is in memory at a time.
+    A run's directions are those of the layer's inputs at its own step 0: for a student the same as for its one-hot twin, from
+    whose initialisation it starts. Runs from another initialisation have others beyond the first layer, for its units are other
+    ones; there the k-th direction of the one is held against the k-th of the other.
+
+    The trajectory is streamed: one checkpoint is in memory at a time.
 
     Args:
         workdir: the work folder.
@@ -149,21 +172,38 @@ def growths(workdir, study, dataset, seeds, chosen, advance=lambda label: None):
     """
     arms = config.arms(study)
     for onehot, layer in chosen:
-        directions, is_first = None, layer == layer_names(study, dataset, onehot.model)[0]
+        known, is_first = {}, layer == layer_names(study, dataset, onehot.model)[0]
         for seed in seeds:
-            folder = runs.run_folder(workdir, config.run_name(onehot, seed))
-            if directions is None or not is_first:  # the first layer's inputs are the data, whatever the seed
-                variables = Variables(**runs.load_variables(folder, runs.kept_steps(folder)[0]))
-                directions = input_directions(study, dataset, onehot.model, variables, layer)
+            if not is_first:  # the first layer's inputs are the data, or fixed features of it, whatever the run
+                known.clear()
             for arm in [arm for arm in arms if arm.model == onehot.model]:
                 name = config.run_name(arm, seed)
-                found = _components(runs.run_folder(workdir, name), layer, directions)
+                folder, start = runs.run_folder(workdir, name), 0 if is_first else arm.init
+                if start not in known:
+                    variables = Variables(**runs.load_variables(folder, runs.kept_steps(folder)[0]))
+                    known[start] = input_directions(study, dataset, onehot.model, variables, layer)
+                    _check_pairs(study.pairs, eigen.alive(known[start].values), f"{layer}, along which its inputs vary")
+                directions = known[start]
+                found = weight_components(folder, layer, directions)
                 yield eigen.Growth(arm.name, seed, arm.model, layer, directions.values, directions.residuals, *found)
                 advance(name)
 
 
-def _components(folder, layer, directions):
-    """(steps [checkpoints], components, components of the movement, both [checkpoints, directions]) of a run."""
+def weight_components(folder, layer, directions):
+    """Return a layer's weights along the directions of its inputs, at every checkpoint of a run, which are read one at a time.
+
+    Args:
+        folder: of the run.
+        layer: its name.
+        directions: `eigen.Directions` of its inputs.
+
+    Returns:
+        steps int [checkpoints]; components and components of the movement since the first step, both float64
+        [checkpoints, directions].
+
+    Raises:
+        BadInput: for fewer than three checkpoints.
+    """
     steps = runs.kept_steps(folder)
     if len(steps) < 3:
         raise BadInput(
@@ -171,8 +211,8 @@ def _components(folder, layer, directions):
         )
     start, found, moved = None, [], []
     for _, variables in runs.stream_variables(folder):
-        weights = layers.kernel(variables["params"], layer)
+        weights = eigen.along(layers.kernel(variables["params"], layer, len(directions.vectors)), directions.vectors)
         start = weights if start is None else start
-        found.append(eigen.components(weights, directions.vectors))
-        moved.append(eigen.components(weights - start, directions.vectors))
+        found.append(np.linalg.norm(weights, axis=1))
+        moved.append(np.linalg.norm(weights - start, axis=1))
     return np.array(steps), np.array(found), np.array(moved)

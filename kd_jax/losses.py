@@ -27,22 +27,45 @@ def distillation(logits, teacher_logits, temperature):
     return temperature**2 * optax.softmax_cross_entropy(logits / temperature, targets)
 
 
-def one_hot_objective():
-    """Return `objective(logits, batch, step) -> [batch]` of a network that learns from labels alone."""
-    return lambda logits, batch, step: one_hot(logits, batch["y"])
+def squared_error(logits, labels):
+    """Half the squared distance of the logits from the one-hot label [batch], summed over classes: `1/2 |z - onehot|^2`."""
+    return 0.5 * jnp.square(logits - jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)).sum(-1)
 
 
-def distillation_objective(weight, temperature):
-    """Return `objective(logits, batch, step) -> [batch]` of a student: `(1 - w) one_hot + w distillation`.
+def squared_distillation(logits, teacher_logits):
+    """Half the squared distance of the logits from the teacher's (the paper, section 4). No gradient flows to the teacher."""
+    return 0.5 * jnp.square(logits - jax.lax.stop_gradient(teacher_logits)).sum(-1)
+
+
+LABEL_LOSSES = {"cross_entropy": one_hot, "mse": squared_error}
+
+
+def label_objective(loss="cross_entropy"):
+    """Return `objective(logits, batch, step) -> [batch]` of a network that learns from labels alone.
+
+    Args:
+        loss: a key of `LABEL_LOSSES`.
+    """
+    of_labels = LABEL_LOSSES[loss]
+    return lambda logits, batch, step: of_labels(logits, batch["y"])
+
+
+def distillation_objective(weight, temperature, loss="cross_entropy"):
+    """Return `objective(logits, batch, step) -> [batch]` of a student: `(1 - w) labels + w teacher`.
 
     Args:
         weight: w, from 0 to 1; the batch needs `y` and `teacher_logits`.
-        temperature: tau > 0.
+        temperature: tau > 0; only cross-entropy has one.
+        loss: a key of `LABEL_LOSSES`, for both parts.
     """
+    of_labels = LABEL_LOSSES[loss]
 
     def objective(logits, batch, step):
-        soft = distillation(logits, batch["teacher_logits"], temperature)
-        return (1 - weight) * one_hot(logits, batch["y"]) + weight * soft
+        if loss == "mse":
+            soft = squared_distillation(logits, batch["teacher_logits"])
+        else:
+            soft = distillation(logits, batch["teacher_logits"], temperature)
+        return (1 - weight) * of_labels(logits, batch["y"]) + weight * soft
 
     return objective
 

@@ -1,5 +1,6 @@
 """The stages of a study: train it, analyse what it left, report. Each starts from what the one before put in the work folder."""
 
+import json
 import shutil
 import signal
 import time
@@ -11,14 +12,16 @@ import jax
 import numpy as np
 
 from kd_jax import config, data, extract, models, runs
-from kd_jax.analysis import eigen, summary, verdicts
+from kd_jax.analysis import calibration, eigen, summary, verdicts
 from kd_jax.config import BadInput, versions
 from kd_jax.progress import Progress
 from kd_jax.report import write_report
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine, epoch
 from kd_jax.train.fit import fit
+from kd_jax.train.state import descent_times
 
+FITTED = 0.01  # a squared-loss teacher that leaves less than this share of its labels' variance is fully fitted
 RESUME_SECONDS = 30.0  # at most about this much work is lost to a crash
 
 
@@ -61,6 +64,7 @@ def train(name, study, workdir, data_dir, devices):
     parallel.check_batch(study.batch_size, devices)
     previous = _check_workdir(workdir, name, study)
     dataset = data.load(study, data_dir)
+    extract.chosen_layers(study, dataset)  # so that a layer which is not there is told now, not after training
     record = _record(name, study, dataset, data_dir, devices, previous)
     with runs.locked(workdir), _stop_requests() as stop:
         total = record["total_steps"]
@@ -107,18 +111,24 @@ def _check_workdir(workdir, name, study):
 def _record(name, study, dataset, data_dir, devices, previous):
     steps_per_epoch = len(dataset.train.y) // study.batch_size
     total = steps_per_epoch * study.epochs
+    if study.teacher_step > total:
+        raise BadInput(
+            f"--teacher_step={study.teacher_step}: expected at most {total}, the steps of a training; pass 0 for the last"
+        )
     if previous is not None and previous["data"]["fingerprint"] != dataset.fingerprint:
         raise BadInput(
             f"--dataset={study.dataset}: its contents changed since this work folder was begun"
             f" (fingerprint {dataset.fingerprint[:12]}, expected {previous['data']['fingerprint'][:12]}); pass another --workdir"
         )
+    checkpoint_steps = config.checkpoint_steps(total, study.checkpoints, study.teacher_step)
     record = {
         "study": name,
         "config": config.to_json(study),
         "arms": [vars(arm) for arm in config.arms(study)],
         "steps_per_epoch": steps_per_epoch,
         "total_steps": total,
-        "checkpoint_steps": config.checkpoint_steps(total, study.checkpoints),
+        "checkpoint_steps": checkpoint_steps,
+        "descent_times": descent_times(study, total, checkpoint_steps),
         "data": {
             "name": dataset.name,
             "data_dir": str(Path(data_dir).expanduser().absolute()),
@@ -155,7 +165,8 @@ def _teacher(workdir, study, arm, seed, record):
     if arm.teacher is None:
         return None
     name = f"{arm.teacher}-seed{seed}"
-    variables = models.Variables(**runs.load_variables(runs.run_folder(workdir, name), record["total_steps"]))
+    step = study.teacher_step or record["total_steps"]
+    variables = models.Variables(**runs.load_variables(runs.run_folder(workdir, name), step))
     if name not in record["teacher_hash"]:
         record["teacher_hash"][name] = runs.tree_digest(variables)
         runs.write_study(workdir, record)
@@ -301,18 +312,28 @@ def open_study(workdir, data_dir=None):
     return record, study, dataset
 
 
-def analyze(workdir, data_dir=None, layers=()):
+def is_analysed(workdir, study):
+    """Whether the work folder's analysis is of just this study: its seeds, and what it asks to be looked at."""
+    path = Path(workdir) / "analysis" / "summary.json"
+    if not (path.is_file() and path.with_name("report.html").is_file()):
+        return False
+    return config.from_json(json.loads(path.read_text())["study"]["config"]) == study
+
+
+def analyze(workdir, data_dir=None, look=None):
     """Recompute every number and figure of a work folder from its checkpoints, and return `summary.json`'s contents.
 
     Args:
         workdir: the work folder.
         data_dir: as `open_study`.
-        layers: whose weights to follow along the eigendirections of their inputs; by default the first layer of each network.
+        look: {name: value} of `config.LOOKED_AT`, instead of the study's own.
 
     Raises:
         BadInput: as `open_study`; or when a run is not finished.
     """
     record, study, dataset = open_study(workdir, data_dir)
+    study = replace(study, **look or {})
+    record["config"] = config.to_json(study)
     arms, seeds = config.arms(study), list(study.seed_range())
     unfinished = [
         name
@@ -321,7 +342,7 @@ def analyze(workdir, data_dir=None, layers=()):
     ]
     if unfinished:
         raise BadInput(f"{workdir}: expected finished runs, {unfinished[0]} is not; run the study's command again")
-    chosen = extract.chosen_layers(study, dataset, layers)
+    chosen = extract.chosen_layers(study, dataset)
     # Made beside the old one, which is replaced only by a whole new one.
     folder = Path(workdir) / ".analysis"
     shutil.rmtree(folder, ignore_errors=True)
@@ -337,13 +358,14 @@ def analyze(workdir, data_dir=None, layers=()):
             progress.advance(1, "analysing", label)
 
         pairs = extract.logit_pairs(workdir, study, dataset, record["total_steps"], seeds, advance)
-        estimates = summary.estimates(_kept(pairs, folder / "pairs"), baselines)
+        fitted = []
+        estimates = summary.estimates(_kept(pairs, folder / "pairs", fitted), baselines)
         growths = list(extract.growths(workdir, study, dataset, seeds, chosen, advance))
     for growth in growths:
         name = f"{growth.arm}-seed{growth.seed}-{growth.layer.replace('/', '.')}.npz"
         eigenvalues = growth.values  # under the name that outside scripts know
         np.savez(folder / "eigen" / name, eigenvalues=eigenvalues, **growth._asdict())
-    by_direction = eigen.estimates(growths, followed)
+    by_direction = eigen.estimates(growths, followed, study.pairs)
     losses = {
         (arm.name, seed): [
             line["train_loss"] for line in runs.read_metrics(runs.run_folder(workdir, config.run_name(arm, seed)))
@@ -359,7 +381,7 @@ def analyze(workdir, data_dir=None, layers=()):
             for verdict in verdicts.verdicts(estimates, baselines, did_not_learn)
             + verdicts.eigen_verdicts(by_direction, baselines, followed, did_not_learn)
         ],
-        "warnings": [str(run) for run in did_not_learn],
+        "warnings": [*map(str, did_not_learn), *(_fully_fitted(fitted) if study.loss == "mse" else [])],
         "study": record,
     }
     runs.write_json(folder / "summary.json", found)
@@ -370,9 +392,24 @@ def analyze(workdir, data_dir=None, layers=()):
     return found
 
 
-def _kept(pairs, folder):
-    """Pass pairs through and keep each as a file."""
+def _fully_fitted(shares):
+    """A warning where squared-loss teachers leave nothing of their labels to learn.
+
+    Args:
+        shares: what each teacher leaves of the labels' variance.
+    """
+    if max(shares) < FITTED:
+        yield (
+            f"the teachers fit their labels fully (they leave {max(shares):.1e} of the variance, less than {FITTED:g}): under"
+            " squared loss the effect of distillation vanishes then in theory; stop them earlier with --teacher_step or --epochs"
+        )
+
+
+def _kept(pairs, folder, fitted):
+    """Pass pairs through and keep each as a file; what teachers leave of the training labels' variance is added to `fitted`."""
     for pair in pairs:
+        if pair.split == "train":
+            fitted.append(calibration.share_left(pair.teacher, pair.y))
         np.savez(
             folder / f"{pair.arm}-seed{pair.seed}-{pair.split}.npz",
             teacher_logits=pair.teacher,

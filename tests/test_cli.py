@@ -26,7 +26,9 @@ def experiment(name):
 
 def run_digits(*flags):
     module = experiment("digits_kd")
-    return cli.study_main("digits_kd", module.__doc__, module.FULL, module.SMALL, ["--platform=cpu", *flags])
+    return cli.study_main(
+        "digits_kd", module.__doc__, cli.Preset(module.FULL, module.SMALL), ["--platform=cpu", *flags]
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def run_digits(*flags):
         (["--epochs=two"], r"--epochs.*two"),
         (["--batch_size=5000"], r"--batch_size=5000: expected at most the 1297 training examples"),
         (["--train_examples=99999"], r"--train_examples=99999: expected at most 1297"),
-        (["--student=resnet21"], r"model 'resnet21': expected one of mlp"),
+        (["--student=resnet21"], r"model 'resnet21': expected one of linear, features"),
         (["--teacher=mlp_0"], r"model 'mlp_0': expected widths such as"),
         (["--student", "mlp", "mlp"], r"--student=mlp mlp: expected each network once"),
         (["--dataset=digitz"], r"--dataset=digitz: .*did you mean digits"),
@@ -84,7 +86,7 @@ def test_flags_beside_small_count_and_dashes_are_underscores():
 def test_help_explains_every_flag_with_its_default(name, capsys):
     module = experiment(name)
     with pytest.raises(SystemExit) as leaving:
-        cli.study_main(name, module.__doc__, module.FULL, module.SMALL, ["--help"])
+        cli.study_main(name, module.__doc__, cli.Preset(module.FULL, module.SMALL), ["--help"])
     assert leaving.value.code == 0
     text = capsys.readouterr().out
     for flag in [*Study.__dataclass_fields__, "platform", "workdir", "data_dir", "small"]:
@@ -137,7 +139,7 @@ def test_cifar_kd_on_real_images(tmp_path, capsys):
     flags = ["--small", "--platform=cpu", f"--dataset={dataset}", f"--data_dir={data_dir}", f"--workdir={tmp_path}"]
     flags += ["--teacher=cnn_4x4", "--student", "cnn_4x4", "resnet8", "--augment=crop"]
     flags += ["--train_examples=160", "--test_examples=80", "--epochs=1", "--batch_size=32", "--checkpoints=6"]
-    assert cli.study_main("cifar_kd", module.__doc__, module.FULL, module.SMALL, flags) == 0
+    assert cli.study_main("cifar_kd", module.__doc__, cli.Preset(module.FULL, module.SMALL), flags) == 0
     assert "student_resnet8 (resnet8)" in capsys.readouterr().out
     study = json.loads((tmp_path / "study.json").read_text())
     assert study["data"]["name"] == dataset

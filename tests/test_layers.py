@@ -11,7 +11,7 @@ from kd_jax.models import Variables, layers
 from kd_jax.models.parts import convolution
 
 
-@pytest.mark.parametrize("name", ["mlp_7x5", "cnn_4x6", "resnet8"])
+@pytest.mark.parametrize("name", ["linear", "features_12", "mlp_7x5", "cnn_4x6", "resnet8"])
 def test_inputs_times_kernel_is_every_layers_output(float64, name):
     shape = (3, 8, 8, 3)
     x = np.random.default_rng(0).normal(size=shape)
@@ -25,7 +25,10 @@ def test_inputs_times_kernel_is_every_layers_output(float64, name):
     for layer in found:
         output = state["intermediates"][layer]["__call__"][0]
         bias = variables.params[layer].get("bias", 0.0)
-        product = model.layer_inputs(variables, x, layer) @ layers.kernel(variables.params, layer) + bias
+        product = (
+            model.layer_inputs(variables, x, layer) @ layers.kernel(variables.params, layer, model.fan_in(x, layer))
+            + bias
+        )
         np.testing.assert_allclose(product, output.reshape(product.shape), atol=1e-12)
 
 
@@ -65,7 +68,8 @@ def test_inputs_times_kernel_is_the_output_of_a_strided_and_padded_convolution(f
     _, state = module.apply({"params": variables.params}, x, capture_intermediates=True)
     assert layers.names(module, x) == ["seven", "three", "one"]
     for layer in ("seven", "three", "one"):
-        product = layers.inputs(module, variables, x, layer) @ layers.kernel(variables.params, layer)
+        found = layers.inputs(module, variables, x, layer)
+        product = found @ layers.kernel(variables.params, layer, found.shape[-1])
         output = state["intermediates"][layer]["__call__"][0]
         np.testing.assert_allclose(product, output.reshape(product.shape), atol=1e-12)
 
@@ -78,3 +82,33 @@ def test_a_convolution_in_groups_has_no_one_kernel_and_is_refused_by_name():
     assert set(kernels) - set(model.layers(x)) == {layer for layer in kernels if layer.endswith("_depthwise")}
     with pytest.raises(BadInput, match="'stage2_block1_depthwise': expected one kernel"):
         jax.eval_shape(lambda v: model.layer_inputs(v, x, "stage2_block1_depthwise"), variables)
+
+
+class Attentive(nn.Module):
+    """Tokens through an embedding, self-attention of two heads and a dense layer that is used twice."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        y = nn.Embed(11, 6, param_dtype=np.float64, name="tokens")(x)
+        y = nn.MultiHeadDotProductAttention(2, qkv_features=8, param_dtype=np.float64, name="attention")(y, y)
+        shared = nn.Dense(6, param_dtype=np.float64, name="shared")
+        return shared(nn.relu(shared(y)))
+
+
+def test_inputs_of_embeddings_and_attention_projections_are_token_features(float64):
+    """Of every projection of a self-attention, and of a layer that is used twice: inputs times kernel is its output."""
+    module, tokens = Attentive(), np.random.default_rng(0).integers(0, 11, size=(3, 5))
+    params = module.init(jax.random.key(0), tokens)["params"]
+    attention = [f"attention/{part}" for part in ("query", "key", "value", "out")]
+    assert layers.names(module, tokens) == ["tokens", *attention, "shared"]
+    kinds = (nn.Embed, nn.DenseGeneral, nn.Dense)
+    _, state = module.apply({"params": params}, tokens, capture_intermediates=lambda m, _: isinstance(m, kinds))
+    for layer, fan_in in zip(layers.names(module, tokens), (11, 6, 6, 6, 8, 6), strict=True):
+        found = layers.inputs(module, Variables(params, {}), tokens, layer)
+        calls, bias = state["intermediates"], params
+        for name in layer.split("/"):
+            calls, bias = calls[name], bias[name]
+        outputs = np.concatenate([np.reshape(call, (15, -1)) for call in calls["__call__"]])
+        assert found.shape == (len(outputs), fan_in)
+        product = found @ layers.kernel(params, layer, fan_in) + np.reshape(bias.get("bias", 0.0), -1)
+        np.testing.assert_allclose(product, outputs, atol=1e-12)

@@ -170,12 +170,12 @@ def test_the_weight_mixes_one_hot_and_distillation_linearly(weight, float64):
 def test_at_weight_zero_the_objective_is_that_of_a_network_without_a_teacher():
     student, teacher, labels = some()
     batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher)}
-    plain = losses.one_hot_objective()(jnp.asarray(student), {"y": batch["y"]}, 0)
+    plain = losses.label_objective()(jnp.asarray(student), {"y": batch["y"]}, 0)
     np.testing.assert_array_equal(losses.distillation_objective(0.0, 4.0)(jnp.asarray(student), batch, 0), plain)
     np.testing.assert_array_equal(plain, losses.one_hot(jnp.asarray(student), batch["y"]))
 
 
-@pytest.mark.parametrize("objective", [losses.one_hot_objective(), losses.distillation_objective(0.3, 4.0)])
+@pytest.mark.parametrize("objective", [losses.label_objective(), losses.distillation_objective(0.3, 4.0)])
 def test_an_examples_loss_does_not_depend_on_how_the_batch_is_split(objective):
     student, teacher, labels = some()
     batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher, jnp.float32)}

@@ -121,7 +121,7 @@ def test_a_layer_that_no_student_has_leaves_the_analysis_as_it_was(done):
     with pytest.raises(
         BadInput, match=r"--layers=Dense_7: expected a layer of a student; mlp_16 has Dense_0, Dense_1; mlp_8"
     ):
-        stages.analyze(done[0], layers=("Dense_7",))
+        stages.analyze(done[0], look={"layers": ("Dense_7",)})
     assert {name: (done[0] / "analysis" / name).stat().st_mtime_ns for name in before} == before
     assert files(done[0] / "analysis") == set(before)
 
@@ -152,14 +152,16 @@ def test_eigendirections_are_those_of_the_layers_inputs_and_components_those_of_
         assert arrays["residuals"].max() < 1e-8
     # Of the movement: in a training this short the weights themselves need not grow along the top direction.
     ratios = [e for e in found["estimates"] if e["name"] == "eigen_ratio_moved"]
-    assert {tuple(e["directions"]) for e in ratios} == {(0, 8), (0, 16), (0, 32)}
+    varying = int(np.sum(values > 1e-9 * values[-1]))
+    assert 50 < varying < 64  # some pixels are never inked
+    assert {tuple(e["directions"]) for e in ratios} == {(0, varying // share) for share in (8, 4, 2)}
     assert {e["arm"] for e in ratios} == {"teacher", "student", "student_mlp_8"}
 
 
 def test_another_layer_can_be_followed(done, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(done[0], workdir)
-    found = stages.analyze(workdir, layers=("Dense_1",))
+    found = stages.analyze(workdir, look={"layers": ("Dense_1",)})
     assert {e["layer"] for e in found["estimates"] if "layer" in e} == {"Dense_1"}
     assert (workdir / "analysis" / "eigen" / "student-seed0-Dense_1.npz").is_file()
 

@@ -24,6 +24,12 @@ def brier(logits, labels):
     return np.square(probabilities).sum(axis=1)
 
 
+def share_left(logits, labels):
+    """Squared distance of the logits from the one-hot labels, as a share of the labels' variance: 1 - R^2 of a squared-loss fit."""
+    one_hot = np.eye(np.shape(logits)[1])[labels]
+    return float(np.square(logits - one_hot).sum() / np.square(one_hot - one_hot.mean(axis=0)).sum())
+
+
 def top_confidence(logits):
     """Largest probability, [examples]."""
     return softmax(np.asarray(logits, np.float64), axis=1).max(axis=1)

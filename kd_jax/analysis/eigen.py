@@ -69,27 +69,43 @@ class Directions(NamedTuple):
     residuals: np.ndarray
 
 
-def directions(matrix, exact_dimensions=EXACT_DIMENSIONS, count=LANCZOS_DIRECTIONS):
-    """Return the `Directions` of a symmetric matrix: all of them, or beyond `exact_dimensions` the top `count` by Lanczos."""
+def directions(matrix, rank=None, exact_dimensions=EXACT_DIMENSIONS, count=LANCZOS_DIRECTIONS):
+    """Return the `Directions` of a symmetric matrix: all of them, or beyond `exact_dimensions` the top `count` by Lanczos.
+
+    Args:
+        matrix: float64 [dimensions, dimensions].
+        rank: at most so many eigenvalues are not zero, if that is known: Lanczos hardly tells the others apart.
+        exact_dimensions, count: as above.
+    """
     if len(matrix) <= exact_dimensions:
         values, vectors = np.linalg.eigh(matrix)
     else:
         operator = LinearOperator(matrix.shape, matvec=lambda v: matrix @ v, dtype=matrix.dtype)
         start = np.random.default_rng(0).normal(size=len(matrix))  # else SciPy starts at random
-        values, vectors = eigsh(operator, k=min(count, len(matrix) - 1), v0=start)
+        values, vectors = eigsh(operator, k=min(count, rank or count, len(matrix) - 1), v0=start)
     order = np.argsort(values)[::-1]
     values, vectors = values[order], vectors[:, order]
     return Directions(values, vectors, np.linalg.norm(matrix @ vectors - vectors * values, axis=0))
 
 
-def components(weights, vectors):
-    """Return ||W^T v_k|| for each direction, float64 [directions].
+def direction_count(dimensions):
+    """How many directions `directions` returns for so many dimensions."""
+    return dimensions if dimensions <= EXACT_DIMENSIONS else min(LANCZOS_DIRECTIONS, dimensions - 1)
+
+
+def alive(values):
+    """How many of the directions the inputs vary along: no gradient moves weights along the others."""
+    return int(np.sum(values > ALIVE * values[0]))
+
+
+def along(weights, vectors):
+    """Return V^T W, whose row norms are the components ||W^T v_k||, float64 [directions, units].
 
     Args:
         weights: [fan-in, units].
         vectors: [fan-in, directions].
     """
-    return np.linalg.norm(np.asarray(vectors, np.float64).T @ np.asarray(weights, np.float64), axis=1)
+    return np.asarray(vectors, np.float64).T @ np.asarray(weights, np.float64)
 
 
 def ratio(reference, other):
@@ -110,11 +126,16 @@ def ratio(reference, other):
     if not high > low:
         return np.nan
     levels = np.linspace(low, high, GRID + 1)[1:]
-    return float(np.mean(_first_reach(other, levels) / _first_reach(reference, levels)))
+    return float(np.mean(first_reach(other, levels) / first_reach(reference, levels)))
 
 
-def _first_reach(curve, levels):
-    """c_2 at the first moment when c_1 reaches each level."""
+def first_reach(curve, levels):
+    """Return c_2 at the first moment when c_1 reaches each level, by linear interpolation, float64 [levels].
+
+    Args:
+        curve: (c_1, c_2), each [checkpoints] from the first step on.
+        levels: of c_1, above where it starts and up to its maximum.
+    """
     first, second = np.asarray(curve[0], np.float64), np.asarray(curve[1], np.float64)
     after = np.searchsorted(np.maximum.accumulate(first), levels)
     after = np.clip(after, 1, len(first) - 1)
@@ -124,7 +145,11 @@ def _first_reach(curve, levels):
 
 
 def ruled_pairs(count):
-    """The pairs fixed before looking: the top direction against those at 1/8, 1/4 and 1/2 of the spectrum."""
+    """The pairs fixed before looking: the top direction against those at 1/8, 1/4 and 1/2 of the spectrum.
+
+    Args:
+        count: number of directions that the inputs vary along, see `alive`.
+    """
     return [(0, at) for at in sorted({count // 8, count // 4, count // 2} - {0})]
 
 
@@ -169,6 +194,7 @@ class DirectionEstimate:
 
     Attributes:
         directions: the pair (k1, k2), 0 the top; empty for a number about all random pairs.
+        ruled: False for a pair chosen by hand, from which no verdict is drawn.
     """
 
     name: str
@@ -177,6 +203,7 @@ class DirectionEstimate:
     directions: tuple[int, ...]
     interval: Interval
     values: tuple[float, ...]
+    ruled: bool = True
 
     def to_json(self):
         """The estimate as a flat dict of JSON values."""
@@ -223,12 +250,12 @@ def ratios(growths, references, pair, of="components"):
     found = {}
     for growth in growths:
         reference = table.get((references.get(growth.arm), growth.seed))
-        if reference is not None and max(pair) < len(growth.values):
+        if reference is not None:
             found.setdefault(growth.arm, []).append(ratio(curve(reference), curve(growth)))
     return {arm: np.array(values) for arm, values in found.items()}
 
 
-def estimates(growths, references):
+def estimates(growths, references, pairs=()):
     """Return the list of `DirectionEstimate` of a study: `eigen_ratio` of the ruled pairs, over random pairs the fraction
     of ratios below 1, `eigen_fraction_below_1`; and the same of the weights' movement, with `_moved` after the name.
 
@@ -238,17 +265,18 @@ def estimates(growths, references):
     Args:
         growths: list of `Growth`.
         references: {arm: the one-hot arm that it is compared with}.
+        pairs: further pairs of directions, chosen by hand.
     """
     found = []
     for (_, layer), of_layer in by_layer(growths).items():
-        values = of_layer[0].values
-        alive = int(np.sum(values > ALIVE * values[0]))
+        living = min(alive(growth.values) for growth in of_layer)
         for of, suffix in (("components", ""), ("moved", "_moved")):
-            for pair in ruled_pairs(len(values)):
+            ruled = ruled_pairs(living)
+            for pair in dict.fromkeys([*ruled, *pairs]):
                 for arm, found_ratios in ratios(of_layer, references, pair, of).items():
-                    found += _estimate(f"eigen_ratio{suffix}", arm, layer, pair, found_ratios)
+                    found += _estimate(f"eigen_ratio{suffix}", arm, layer, pair, found_ratios, pair in ruled)
             by_arm = {}
-            for pair in random_pairs(alive):
+            for pair in random_pairs(living):
                 for arm, found_ratios in ratios(of_layer, references, pair, of).items():
                     by_arm.setdefault(arm, []).append(found_ratios)
             for arm, found_ratios in by_arm.items():
@@ -266,8 +294,8 @@ def _share_below(found):
     )
 
 
-def _estimate(name, arm, layer, pair, values):
+def _estimate(name, arm, layer, pair, values, ruled=True):
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return []
-    return [DirectionEstimate(name, arm, layer, pair, intervals.over_seeds(values), tuple(map(float, values)))]
+    return [DirectionEstimate(name, arm, layer, pair, intervals.over_seeds(values), tuple(map(float, values)), ruled)]

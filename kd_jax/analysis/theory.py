@@ -133,6 +133,29 @@ def matched_time(eigenvalues, times):
     return float(effective_time(np.max(eigenvalues), times))
 
 
+def matched_ratio(eigenvalues, top, teacher_time, student_time, onehot_time, levels=200):
+    """Return what `eigen.ratio` measures of linear models that start at zero: the mean of student's over one-hot progress.
+
+    Both are taken at equal progress along the top direction, at evenly spaced levels of it up to the smaller of the two ends.
+
+    Args:
+        eigenvalues: l > 0, float [...].
+        top: eigenvalue of the direction along which progress is equal.
+        teacher_time, student_time, onehot_time: how long each is trained.
+        levels: how many.
+
+    Returns:
+        float64, the shape of `eigenvalues`; below 1 for eigenvalues below the top one.
+    """
+    limit = progress(top, teacher_time)
+    end = min(limit * progress(top, student_time), progress(top, onehot_time))
+    reached = np.linspace(0, end, levels + 1)[1:]
+    of_student = -np.log1p(-np.minimum(reached / limit, 1 - 1e-16)) / top
+    of_onehot = -np.log1p(-np.minimum(reached, 1 - 1e-16)) / top
+    along = np.asarray(eigenvalues, np.float64)[..., None]
+    return np.mean(student_progress(along, teacher_time, of_student) / progress(along, of_onehot), axis=-1)
+
+
 def delay(eigenvalues, teacher_time, student_time):
     """Return min(T, s) - tau(l): how much training time a student loses by learning from a teacher stopped at T.
 

@@ -80,7 +80,7 @@ def eigen_verdicts(estimates, baselines, references, did_not_learn=()):
     found = []
     failed = {run.arm for run in did_not_learn}
     for what, name in (("weights", "eigen_ratio"), ("movement of the weights", "eigen_ratio_moved")):
-        of_name = [e for e in estimates if e.name == name]
+        of_name = [e for e in estimates if e.name == name and e.ruled]
         for arm, layer in dict.fromkeys((e.arm, e.layer) for e in of_name if e.arm in baselines):
             same = [other for other, onehot in references.items() if onehot == baselines[arm]]
             nulls = [other for other in same if other not in baselines and other not in failed]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from kd_jax.config import BadInput
 from kd_jax.models import layers
 from kd_jax.models.cnn import CNN
+from kd_jax.models.linear import Linear, RandomFeatures
 from kd_jax.models.mlp import MLP
 from kd_jax.models.mobilenet import MobileNetV2
 from kd_jax.models.resnet import CifarResNet, ResNet
@@ -34,12 +35,14 @@ class Model(NamedTuple):
         layers: `layers(x) -> names` of the layers with a kernel, in the order in which they are used.
         layer_inputs: `layer_inputs(variables, x, layer) -> [vectors, fan-in]`: what the kernel of a layer is multiplied
             with, in evaluation mode; for a convolution its patches. Pure.
+        fan_in: `fan_in(x, layer)`: length of those vectors.
     """
 
     init: Callable
     apply: Callable
     layers: Callable
     layer_inputs: Callable
+    fan_in: Callable
 
 
 def _widths(name, words, default):
@@ -54,6 +57,13 @@ def _mlp(name, words, **settings):
     return MLP(widths=_widths(name, words, (1000, 1000)), **settings)
 
 
+def _features(name, words, **settings):
+    (count, *more) = _widths(name, words, (5000,))
+    if more:
+        raise BadInput(f"model {name!r}: expected one number of features, such as features_5000")
+    return RandomFeatures(features=count, **settings)
+
+
 def _cnn(name, words, **settings):
     return CNN(channels=_widths(name, words, (100, 100)), **settings)
 
@@ -62,8 +72,9 @@ def _fixed(module, **shape):
     return lambda name, words, **settings: module(**shape, **settings)
 
 
-# name -> how to build it. `mlp` and `cnn` take their widths after an underscore: mlp_256x256, cnn_32x64.
-FAMILIES = {"mlp": _mlp, "cnn": _cnn}
+# name -> how to build it. Those of `SIZED` take their widths after an underscore: mlp_256x256, cnn_32x64, features_5000.
+SIZED = ("mlp", "cnn", "features")
+FAMILIES = {"linear": _fixed(Linear), "features": _features, "mlp": _mlp, "cnn": _cnn}
 FAMILIES |= {f"resnet{depth}": _fixed(CifarResNet, depth=depth) for depth in (8, 20, 32, 44, 56, 110)}
 FAMILIES |= {
     "resnet18": _fixed(ResNet, blocks=(2, 2, 2, 2)),
@@ -74,8 +85,9 @@ FAMILIES |= {
     "mobilenetv2_small": _fixed(MobileNetV2, small=True),
 }
 HELP = (
-    "mlp (or mlp_256x256), cnn (or cnn_32x64), resnet8, resnet20, resnet32, resnet44, resnet56, resnet110, and resnet18, "
-    "resnet50, mobilenetv2 (for small images resnet18_small, resnet50_small, mobilenetv2_small)"
+    "linear, features (or features_5000), mlp (or mlp_256x256), cnn (or cnn_32x64), resnet8, resnet20, resnet32, resnet44,"
+    " resnet56, resnet110, and resnet18, resnet50, mobilenetv2 (for small images resnet18_small, resnet50_small,"
+    " mobilenetv2_small)"
 )
 
 
@@ -89,7 +101,7 @@ def _module(name, **settings):
     if name in FAMILIES:
         return FAMILIES[name](name, "", **settings)
     family, _, words = name.partition("_")
-    if family not in ("mlp", "cnn") or not words:
+    if family not in SIZED or not words:
         raise BadInput(f"model {name!r}: expected one of {HELP}")
     return FAMILIES[family](name, words, **settings)
 
@@ -119,6 +131,7 @@ def build(name, classes, precision="float32", axis_name=None):
         partial(_apply, module),
         partial(layers.names, module),
         partial(layers.inputs, module),
+        partial(_fan_in, module),
     )
     return Model(*bound)
 
@@ -139,6 +152,13 @@ def _apply(module, variables, x, train=False):
         return module.apply(collections, x, train=False), variables.model_state
     logits, updated = module.apply(collections, x, train=True, mutable=["batch_stats"])
     return logits, updated.get("batch_stats", {})
+
+
+def _fan_in(module, x, layer):
+    def inputs():
+        return layers.inputs(module, _init(module, jax.random.key(0), x), x[:1], layer)
+
+    return jax.eval_shape(inputs).shape[1]
 
 
 def parameter_count(params):

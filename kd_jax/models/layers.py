@@ -3,8 +3,11 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kd_jax.config import BadInput
+
+KINDS = nn.Dense | nn.DenseGeneral | nn.Conv | nn.Embed
 
 
 def names(module, x):
@@ -16,28 +19,33 @@ def names(module, x):
     found = []
 
     def note(call, args, kwargs, context):
-        kernel = context.method_name == "__call__" and isinstance(context.module, nn.Dense | nn.Conv)
+        kernel = context.method_name == "__call__" and isinstance(context.module, KINDS)
         if kernel and getattr(context.module, "feature_group_count", 1) == 1:
             found.append("/".join(context.module.path))
         return call(*args, **kwargs)
 
     with nn.intercept_methods(note):
         jax.eval_shape(lambda: module.init(jax.random.key(0), x, train=False))
-    return found
+    return list(dict.fromkeys(found))
 
 
-def kernel(params, layer):
-    """The kernel of a layer as a matrix [fan-in, units]; a convolution's fan-in runs over rows, columns, channels."""
+def kernel(params, layer, fan_in):
+    """The kernel of a layer as a matrix [fan-in, units].
+
+    The fan-in of a convolution runs over rows, columns, channels; that of attention's output over heads and their features;
+    that of an embedding over its vocabulary.
+    """
     node = params
     for name in layer.split("/"):
         node = node[name]
-    return node["kernel"].reshape(-1, node["kernel"].shape[-1])
+    return node["embedding" if "embedding" in node else "kernel"].reshape(fan_in, -1)
 
 
 def inputs(module, variables, x, layer):
     """What the kernel of a layer is multiplied with, [vectors, fan-in], in the order of `kernel`'s rows.
 
-    Dense layers: a vector per example, or per token. Convolutions: a vector per patch.
+    Dense layers and attention's projections: a vector per example, or per token. Convolutions: a vector per patch. Embeddings: a
+    one-hot vector per token. A layer that is used several times has the vectors of all its uses.
 
     Raises:
         BadInput: for a convolution in groups; see `names`.
@@ -54,11 +62,22 @@ def inputs(module, variables, x, layer):
         collections["batch_stats"] = variables.model_state
     with nn.intercept_methods(catch):
         module.apply(collections, x, train=False)
-    (caller, value), *_ = caught
+    return jnp.concatenate([_vectors(*call) for call in caught])
+
+
+def _vectors(caller, value):
+    """[vectors, fan-in] of a layer that is called with `value`."""
     if isinstance(caller, nn.Conv):
         if caller.feature_group_count > 1:
-            raise BadInput(f"layer {layer!r}: expected one kernel for all channels, it has one per group of them")
+            name = "/".join(caller.path)
+            raise BadInput(f"layer {name!r}: expected one kernel for all channels, it has one per group of them")
         value = _patches(caller, value)
+    elif isinstance(caller, nn.Embed):
+        value = jax.nn.one_hot(value, caller.num_embeddings)
+    elif isinstance(caller, nn.DenseGeneral):
+        axes = caller.axis if isinstance(caller.axis, tuple) else (caller.axis,)
+        value = jnp.moveaxis(value, axes, range(-len(axes), 0))
+        value = value.reshape(-1, int(np.prod(value.shape[-len(axes) :])))
     return value.reshape(-1, value.shape[-1])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kd_jax import config, runs
-from kd_jax.analysis import eigen
+from kd_jax.analysis import eigen, theory
 from kd_jax.config import BadInput
 from kd_jax.report import eigen_figures, figures, page, tables
 
@@ -50,10 +50,26 @@ def write_report(workdir, folder=None):
     references = eigen.references(config.arms(study))
     for (model, layer), of_layer in eigen.by_layer(growths).items():
         suffix = f"-{model}-{layer.replace('/', '.')}"
-        drawn[f"eigen_curves{suffix}"] = eigen_figures.curves(of_layer, references)
-        drawn[f"eigen_ratios{suffix}"] = eigen_figures.ratios_by_rank(of_layer, references)
+        drawn[f"eigen_curves{suffix}"] = eigen_figures.curves(of_layer, references, study.pairs)
+        drawn[f"eigen_ratios{suffix}"] = eigen_figures.ratios_by_rank(
+            of_layer, references, _linear_theory(found, model)
+        )
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
     (folder / "report.html").write_text(page.render(found, images))
+
+
+def _linear_theory(found, model):
+    """`ratios(eigenvalues)` of the closed form, for `eigen_figures.ratios_by_rank`; None where it does not speak of the study.
+
+    It does of a squared-loss student that learns from its teacher alone, in a model without hidden layers, by gradient descent.
+    """
+    record = found["study"]
+    study, times = config.from_json(record["config"]), record.get("descent_times")
+    linear = study.teacher == model and model.partition("_")[0] in ("linear", "features")
+    if not linear or study.loss != "mse" or study.weight < 1 or times is None:
+        return None
+    teacher = times[record["checkpoint_steps"].index(study.teacher_step or record["total_steps"])]
+    return lambda eigenvalues, top: theory.matched_ratio(eigenvalues, top, teacher, times[-1], times[-1])
 
 
 def _growths(folder):

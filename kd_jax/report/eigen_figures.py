@@ -6,9 +6,14 @@ from matplotlib.figure import Figure
 from kd_jax.analysis import eigen
 from kd_jax.report.figures import ARM_COLOURS
 
+OF = {"components": "weights", "moved": "movement"}
+LEVELS = 60  # points of a curve's mean and band
+RANKS = 100  # directions of a figure over all of them
 
-def _styles(arms, references):
+
+def _styles(growths, references):
     """{arm: (colour, line style)}: one-hot blue, students warm and solid, nulls thin and dashed."""
+    arms = list(dict.fromkeys(growth.arm for growth in growths))
     onehots = set(references.values())
     rest = iter(ARM_COLOURS[3:] * len(arms))
     styles = {}
@@ -22,45 +27,60 @@ def _styles(arms, references):
     return styles
 
 
-def curves(growths, references):
-    """Return the figure of (c_k1, c_k2) along training: a panel per ruled pair, a line per run.
+def curves(growths, references, pairs=()):
+    """Return the figure of (c_k1, c_k2) along training: a column per pair, weights above and their movement below.
+
+    Of every arm the mean over seeds; of one-hot and students also the seeds' range, as a band.
 
     Args:
         growths: list of `eigen.Growth` of one layer.
         references: {arm: the one-hot arm that it is compared with}.
+        pairs: further pairs, chosen by hand.
     """
-    pairs = eigen.ruled_pairs(len(growths[0].values))
-    styles = _styles(list(dict.fromkeys(growth.arm for growth in growths)), references)
-    figure = Figure(figsize=(4.6 * len(pairs), 4.4), layout="constrained")
-    panels = figure.subplots(1, len(pairs), squeeze=False)[0]
-    for axes, pair in zip(panels, pairs, strict=True):
-        named = set()
-        for growth in growths:
-            first, second = growth.components[:, pair].T
-            colour, style = styles[growth.arm]
-            label = None if growth.arm in named else growth.arm
-            named.add(growth.arm)
-            axes.plot(first, second, color=colour, linestyle=style, linewidth=1.2, alpha=0.8, label=label)
-            axes.plot(first[0], second[0], "o", color=colour, markersize=3)
-            at = int(np.searchsorted(np.maximum.accumulate(first), (first[0] + first.max()) / 2))
-            start, end = (first[max(at - 1, 0)], second[max(at - 1, 0)]), (first[at], second[at])
-            if style == "-" and start != end:
-                axes.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 0})
-        axes.set_xlabel(f"weights along direction {pair[0]}")
-        axes.set_ylabel(f"weights along direction {pair[1]}")
-        axes.grid(alpha=0.3)
-    panels[0].legend(fontsize=8)
+    living = min(eigen.alive(growth.values) for growth in growths)
+    pairs = list(dict.fromkeys([*eigen.ruled_pairs(living), *pairs]))
+    styles = _styles(growths, references)
+    figure = Figure(figsize=(4.4 * len(pairs) + 0.4, 7.6), layout="constrained")
+    grid = figure.subplots(2, len(pairs), squeeze=False)
+    for row, (of, what) in zip(grid, OF.items(), strict=True):
+        for axes, pair in zip(row, pairs, strict=True):
+            for arm, (colour, style) in styles.items():
+                runs = [getattr(growth, of)[:, pair].T for growth in growths if growth.arm == arm]
+                _curve(axes, runs, arm, colour, style)
+            axes.set_xlabel(f"{what} along direction {pair[0]}")
+            axes.set_ylabel(f"{what} along direction {pair[1]}")
+            axes.grid(alpha=0.3)
+    grid[1][0].legend(fontsize=8)
     figure.suptitle(
         f"{growths[0].model}, {growths[0].layer}: growth along the eigendirections of its inputs", fontsize=11
     )
     return figure
 
 
-def ratios_by_rank(growths, references):
+def _curve(axes, runs, arm, colour, style):
+    """Mean and range of c_2 over the runs that have reached a level of c_1, as far as they all get, with the time's direction."""
+    low, high = max(first[0] for first, _ in runs), min(first.max() for first, _ in runs)
+    if not high > low:
+        return
+    levels = np.linspace(low, high, LEVELS + 1)[1:]
+    reached = np.array([eigen.first_reach(run, levels) for run in runs])
+    mean = reached.mean(axis=0)
+    axes.plot(levels, mean, color=colour, linestyle=style, linewidth=1.5, label=arm)
+    if style == "-":
+        axes.fill_between(levels, reached.min(axis=0), reached.max(axis=0), color=colour, alpha=0.18, linewidth=0)
+        middle = LEVELS // 2
+        arrow = {"arrowstyle": "-|>", "color": colour, "lw": 0, "mutation_scale": 16}
+        axes.annotate(
+            "", xy=(levels[middle + 1], mean[middle + 1]), xytext=(levels[middle], mean[middle]), arrowprops=arrow
+        )
+
+
+def ratios_by_rank(growths, references, theory=None):
     """Return the figure of the spectrum and of the ratio to one-hot of every direction, matched on the top one.
 
     Args:
         growths, references: as `curves`.
+        theory: `theory(eigenvalues, top one) -> ratios` where a closed form exists, drawn beside the movement.
     """
     figure = Figure(figsize=(14, 4.2), layout="constrained")
     spectrum, *panels = figure.subplots(1, 3)
@@ -69,18 +89,22 @@ def ratios_by_rank(growths, references):
     title = f"{growths[0].model}, {growths[0].layer}: spectrum"
     spectrum.set(xlabel="eigendirection, 0 the top", ylabel="variance of the inputs", title=title)
     spectrum.grid(alpha=0.3)
-    for axes, of in zip(panels, ("components", "moved"), strict=True):
-        _ratio_panel(axes, growths, references, of)
+    living = min(eigen.alive(growth.values) for growth in growths)
+    ranks = np.unique(np.linspace(1, living - 1, RANKS).round().astype(int))
+    for axes, of in zip(panels, OF, strict=True):
+        _ratio_panel(axes, growths, references, of, ranks)
+    if theory is not None:
+        panels[1].plot(
+            ranks, theory(values[ranks], values[0]), color="black", linewidth=1.2, linestyle="--", label="closed form"
+        )
     panels[0].set(ylabel="weights relative to one-hot", title="at equal weights along direction 0")
     panels[1].set(ylabel="movement relative to one-hot", title="at equal movement along direction 0")
     panels[1].legend(fontsize=8)
     return figure
 
 
-def _ratio_panel(axes, growths, references, of):
-    styles = _styles(list(dict.fromkeys(growth.arm for growth in growths)), references)
-    count = len(growths[0].values)
-    ranks = np.unique(np.linspace(1, count - 1, 100).round().astype(int))
+def _ratio_panel(axes, growths, references, of, ranks):
+    styles = _styles(growths, references)
     table = {}
     for rank in ranks:
         for arm, found in eigen.ratios(growths, references, (0, int(rank)), of).items():

@@ -50,9 +50,9 @@ def build(study, dataset, model_name, teacher_name, devices):
     schedule = state.learning_rate_schedule(study, total_steps)
     optimizer = state.make_optimizer(study, total_steps)
     if teacher_name is None:
-        objective, teacher_apply = losses.one_hot_objective(), None
+        objective, teacher_apply = losses.label_objective(study.loss), None
     else:
-        objective = losses.distillation_objective(study.weight, study.temperature)
+        objective = losses.distillation_objective(study.weight, study.temperature, study.loss)
         teacher_apply = models.build(teacher_name, dataset.classes, study.precision).apply
     step = make_step(model.apply, objective, optimizer, parallel.AXIS)
     train_on = epoch.make_train_on(step, epoch.make_view(dataset, study, dtype), teacher_apply)
@@ -61,10 +61,11 @@ def build(study, dataset, model_name, teacher_name, devices):
     example = clean_view(dataset.train.x[:1])
     begin = jax.jit(partial(state.create, model, optimizer))
     shapes = jax.eval_shape(begin, jax.random.key(0), example)
+    evaluate_on = epoch.make_evaluate_on(model.apply, clean_view, losses.LABEL_LOSSES[study.loss])
     return Engine(
         start=lambda key: place(begin(key, example)),
         advance=parallel.make_advance(train_on, devices, parallel.loops_on_device(devices, shapes.params)),
-        evaluate=parallel.make_evaluate(epoch.make_evaluate_on(model.apply, clean_view), devices, epoch.padded_batches),
+        evaluate=parallel.make_evaluate(evaluate_on, devices, epoch.padded_batches),
         place=place,
         zero=lambda: place(epoch.zero_totals(dtype)),
         learning_rate=lambda at: float(np.asarray(schedule(at))),

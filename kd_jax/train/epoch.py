@@ -72,12 +72,13 @@ def zero_totals(dtype):
     return {"loss": jnp.zeros((), dtype), "correct": jnp.zeros((), jnp.int32), "count": jnp.zeros((), jnp.int32)}
 
 
-def make_evaluate_on(apply, clean_view):
+def make_evaluate_on(apply, clean_view, label_loss=one_hot):
     """Return `evaluate_on(variables, feed, rows, weights) -> totals` on clean views.
 
     Args:
         apply: of a `Model`.
         clean_view: `clean_view(x uint8) -> float`.
+        label_loss: one of `losses.LABEL_LOSSES`.
 
     `rows` [batch] are example indices and `weights` [batch] are 1, or 0 for the padding that fills the last batch.
     """
@@ -86,7 +87,7 @@ def make_evaluate_on(apply, clean_view):
         logits, _ = apply(variables, clean_view(feed.x[rows]), train=False)
         labels = feed.y[rows]
         return {
-            "loss": (weights * one_hot(logits, labels)).sum(),
+            "loss": (weights * label_loss(logits, labels)).sum(),
             "correct": (weights.astype(jnp.int32) * correct(logits, labels)).sum(),
             "count": weights.astype(jnp.int32).sum(),
         }

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from kd_jax.models import Variables
@@ -51,14 +52,36 @@ def learning_rate_schedule(study, total_steps):
     return optax.join_schedules([rise, after], [warmup_steps])
 
 
+def descent_times(study, total_steps, steps):
+    """Return how long gradient flow would have run, at some steps of gradient descent, in units of 1 / eigenvalue.
+
+    The sum of the learning rates; with momentum m each counts 1 / (1 - m) times, which is what it comes to in the long run.
+
+    Args:
+        study: a `Study`.
+        total_steps: of a training.
+        steps: which, rising.
+
+    Returns:
+        List of floats; None for Adam, whose steps are no gradient descent.
+    """
+    if study.optimizer == "adam":
+        return None
+    rates = np.asarray(jax.vmap(learning_rate_schedule(study, total_steps))(jnp.arange(total_steps)), np.float64)
+    return (np.append(0, np.cumsum(rates / (1 - study.momentum)))[list(steps)]).tolist()
+
+
 def make_optimizer(study, total_steps):
-    """Return the optax optimiser of a study: SGD with momentum; weight decay enters the gradient before momentum."""
+    """Return the optax optimiser of a study: SGD or Adam with momentum; weight decay enters the gradient before either."""
     schedule = learning_rate_schedule(study, total_steps)
-    sgd = optax.sgd(schedule, momentum=study.momentum or None, nesterov=study.optimizer == "nesterov")
+    if study.optimizer == "adam":
+        descent = optax.adam(schedule, b1=study.momentum)
+    else:
+        descent = optax.sgd(schedule, momentum=study.momentum or None, nesterov=study.optimizer == "nesterov")
     if not study.weight_decay:
-        return sgd
+        return descent
     mask = _is_kernel if study.decay_on == "kernels" else None
-    return optax.chain(optax.add_decayed_weights(study.weight_decay, mask), sgd)
+    return optax.chain(optax.add_decayed_weights(study.weight_decay, mask), descent)
 
 
 def _is_kernel(params):

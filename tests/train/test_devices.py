@@ -87,7 +87,7 @@ def test_a_vmapped_seed_equals_that_seed_alone(float64):
     model = models.build("mlp_16", 3, "float64")
     optimizer = states.make_optimizer(study, 4)
     train_on = epoch.make_train_on(
-        make_step(model.apply, losses.one_hot_objective(), optimizer), epoch.make_view(dataset, study, np.float64)
+        make_step(model.apply, losses.label_objective(), optimizer), epoch.make_view(dataset, study, np.float64)
     )
     x = np.zeros((1, 8, 8, 3))
 

@@ -1,0 +1,79 @@
+"""Does distillation exaggerate the bias toward the top eigendirections of the data? Trajectories in eigenspace, with their nulls.
+
+One-hot and distilled networks from the same initialisation, and one-hot ones in another order, from another initialisation and at
+other learning rates. MNIST with a quarter of the labels wrong on random features; MNIST on an MLP; CIFAR-10 on a CNN.
+
+    python experiments/eigenspace.py --setting=mlp --platform=cpu
+    python experiments/eigenspace.py --setting=random_features --loss=mse --optimizer=sgd --learning_rate=... --teacher_step=...
+    python experiments/eigenspace.py --setting=cnn --platform=gpu
+"""
+
+import sys
+from dataclasses import replace
+
+from kd_jax.cli import Preset, study_main
+from kd_jax.config import Study
+
+MLP = Study(
+    dataset="mnist",
+    teacher="mlp_1000x1000",
+    student=("mlp_1000x1000",),
+    nulls=("order", "init", "slower", "faster"),
+    epochs=10,
+    batch_size=128,
+    optimizer="adam",
+    learning_rate=1e-4,
+    checkpoints=60,
+    layers=("Dense_0", "Dense_1"),
+    seeds=5,
+)
+RANDOM_FEATURES = replace(
+    MLP,
+    teacher="features_5000",
+    student=("features_5000",),
+    train_examples=128,
+    test_examples=1000,
+    label_noise=0.25,
+    epochs=100,
+    batch_size=32,
+    learning_rate=1e-3,
+    nulls=("order", "slower", "faster"),  # its weights start at zero, so there is no other initialisation
+    layers=(),
+)
+CNN = replace(
+    MLP,
+    dataset="cifar10",
+    teacher="cnn_100x100",
+    student=("cnn_100x100",),
+    augment="none",
+    epochs=30,
+    layers=(),
+)
+
+
+def _reduced(study, **changes):
+    return replace(study, **{"test_examples": 1000, "checkpoints": 20, "seeds": 2, **changes})
+
+
+PRESETS = {
+    "mlp": Preset(MLP, _reduced(MLP, train_examples=2000, epochs=10, teacher="mlp_200x200", student=("mlp_200x200",))),
+    "random_features": Preset(
+        RANDOM_FEATURES,
+        _reduced(RANDOM_FEATURES, test_examples=500, epochs=50, teacher="features_1000", student=("features_1000",)),
+    ),
+    "cnn": Preset(
+        CNN,
+        _reduced(
+            CNN,
+            train_examples=500,
+            epochs=4,
+            batch_size=32,
+            nulls=("order", "init"),
+            teacher="cnn_32x64",
+            student=("cnn_32x64",),
+        ),
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(study_main("eigenspace", __doc__, PRESETS, flag="setting"))
