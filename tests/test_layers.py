@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from kd_jax import models
+from kd_jax.config import BadInput
 from kd_jax.models import Variables, layers
+from kd_jax.models.parts import convolution
 
 
 @pytest.mark.parametrize("name", ["linear", "features_12", "mlp_7x5", "cnn_4x6", "resnet8"])
@@ -32,11 +34,54 @@ def test_inputs_times_kernel_is_every_layers_output(float64, name):
 
 @pytest.mark.parametrize(
     ("name", "first", "last"),
-    [("mlp_7x5", "Dense_0", "Dense_2"), ("cnn_4", "Conv_0", "Dense_0"), ("resnet8", "stem", "head")],
+    [
+        ("mlp_7x5", "Dense_0", "Dense_2"),
+        ("cnn_4", "Conv_0", "Dense_0"),
+        ("resnet8", "stem", "head"),
+        ("resnet18", "stem", "head"),
+        ("mobilenetv2_small", "stem", "head"),
+    ],
 )
 def test_layers_are_named_in_the_order_of_use(name, first, last):
     found = models.build(name, 4).layers(np.zeros((1, 8, 8, 3), np.float32))
     assert (found[0], found[-1]) == (first, last)
+
+
+class Convolutions(nn.Module):
+    """The kinds of convolution in ResNet-50 and MobileNet-v2."""
+
+    dtype = param_dtype = np.float64
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        conv = convolution(self)
+        x = conv(4, 7, 2, name="seven")(x)
+        x = conv(4, 3, name="depthwise", feature_group_count=4)(x)
+        x = conv(6, 3, 2, name="three")(x)
+        return conv(5, 1, 2, name="one")(x)
+
+
+def test_inputs_times_kernel_is_the_output_of_a_strided_and_padded_convolution(float64):
+    x = np.random.default_rng(0).normal(size=(2, 22, 19, 3))
+    module = Convolutions()
+    variables = Variables(module.init(jax.random.key(0), x)["params"], {})
+    _, state = module.apply({"params": variables.params}, x, capture_intermediates=True)
+    assert layers.names(module, x) == ["seven", "three", "one"]
+    for layer in ("seven", "three", "one"):
+        found = layers.inputs(module, variables, x, layer)
+        product = found @ layers.kernel(variables.params, layer, found.shape[-1])
+        output = state["intermediates"][layer]["__call__"][0]
+        np.testing.assert_allclose(product, output.reshape(product.shape), atol=1e-12)
+
+
+def test_a_convolution_in_groups_has_no_one_kernel_and_is_refused_by_name():
+    x = np.zeros((1, 8, 8, 3), np.float32)
+    model = models.build("mobilenetv2_small", 4)
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    kernels = [layer for layer, leaves in variables.params.items() if "kernel" in leaves]
+    assert set(kernels) - set(model.layers(x)) == {layer for layer in kernels if layer.endswith("_depthwise")}
+    with pytest.raises(BadInput, match="'stage2_block1_depthwise': expected one kernel"):
+        jax.eval_shape(lambda v: model.layer_inputs(v, x, "stage2_block1_depthwise"), variables)
 
 
 class Attentive(nn.Module):

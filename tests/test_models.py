@@ -359,6 +359,12 @@ def test_float64_is_float64_throughout(name, float64):
         "ResNet20",
         "resnet20_",
         "resnet20_16",
+        "resnet20_small",
+        "resnet18_",
+        "resnet18_smal",
+        "resnet50_small_",
+        "mobilenetv2_64",
+        "mlp_small",
         "mlp_",
         "mlp_0",
         "mlp_8x",
@@ -379,6 +385,6 @@ def test_a_name_that_is_no_network_is_refused_by_name(name):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["mlp", "mlp_5", "cnn", "cnn_3x4", "resnet20", "resnet56"])
+@pytest.mark.parametrize("name", ["mlp", "mlp_5", "cnn", "cnn_3x4", "resnet20", "resnet50_small", "mobilenetv2"])
 def test_a_name_that_is_a_network_passes_the_check(name):
     assert models.check_name(name) == name

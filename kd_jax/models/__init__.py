@@ -16,7 +16,8 @@ from kd_jax.models import layers
 from kd_jax.models.cnn import CNN
 from kd_jax.models.linear import Linear, RandomFeatures
 from kd_jax.models.mlp import MLP
-from kd_jax.models.resnet import CifarResNet
+from kd_jax.models.mobilenet import MobileNetV2
+from kd_jax.models.resnet import CifarResNet, ResNet
 from kd_jax.models.variables import Variables
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
@@ -56,10 +57,6 @@ def _mlp(name, words, **settings):
     return MLP(widths=_widths(name, words, (1000, 1000)), **settings)
 
 
-def _linear(name, words, **settings):
-    return Linear(**settings)
-
-
 def _features(name, words, **settings):
     (count, *more) = _widths(name, words, (5000,))
     if more:
@@ -71,18 +68,26 @@ def _cnn(name, words, **settings):
     return CNN(channels=_widths(name, words, (100, 100)), **settings)
 
 
-def _resnet(depth):
-    return lambda name, words, **settings: CifarResNet(depth=depth, **settings)
+def _fixed(module, **shape):
+    return lambda name, words, **settings: module(**shape, **settings)
 
 
 # name -> how to build it. Those of `SIZED` take their widths after an underscore: mlp_256x256, cnn_32x64, features_5000.
 SIZED = ("mlp", "cnn", "features")
-FAMILIES = {"linear": _linear, "features": _features, "mlp": _mlp, "cnn": _cnn} | {
-    f"resnet{depth}": _resnet(depth) for depth in (8, 20, 32, 44, 56, 110)
+FAMILIES = {"linear": _fixed(Linear), "features": _features, "mlp": _mlp, "cnn": _cnn}
+FAMILIES |= {f"resnet{depth}": _fixed(CifarResNet, depth=depth) for depth in (8, 20, 32, 44, 56, 110)}
+FAMILIES |= {
+    "resnet18": _fixed(ResNet, blocks=(2, 2, 2, 2)),
+    "resnet18_small": _fixed(ResNet, blocks=(2, 2, 2, 2), small=True),
+    "resnet50": _fixed(ResNet, blocks=(3, 4, 6, 3), bottleneck=True),
+    "resnet50_small": _fixed(ResNet, blocks=(3, 4, 6, 3), bottleneck=True, small=True),
+    "mobilenetv2": _fixed(MobileNetV2),
+    "mobilenetv2_small": _fixed(MobileNetV2, small=True),
 }
 HELP = (
     "linear, features (or features_5000), mlp (or mlp_256x256), cnn (or cnn_32x64), resnet8, resnet20, resnet32, resnet44,"
-    " resnet56, resnet110"
+    " resnet56, resnet110, and resnet18, resnet50, mobilenetv2 (for small images resnet18_small, resnet50_small,"
+    " mobilenetv2_small)"
 )
 
 
@@ -93,8 +98,10 @@ def check_name(name):
 
 
 def _module(name, **settings):
-    family, underscore, words = name.partition("_")
-    if family not in FAMILIES or (underscore and family not in SIZED) or (underscore and not words):
+    if name in FAMILIES:
+        return FAMILIES[name](name, "", **settings)
+    family, _, words = name.partition("_")
+    if family not in SIZED or not words:
         raise BadInput(f"model {name!r}: expected one of {HELP}")
     return FAMILIES[family](name, words, **settings)
 

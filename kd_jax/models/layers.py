@@ -5,15 +5,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd_jax.config import BadInput
+
 KINDS = nn.Dense | nn.DenseGeneral | nn.Conv | nn.Embed
 
 
 def names(module, x):
-    """Names of the layers with a kernel, in the order in which the network uses them: `Dense_0`, `stage1_block1_conv1`, ..."""
+    """Names of the layers with a kernel, in the order in which the network uses them: `Dense_0`, `stage1_block1_conv1`, ...
+
+    Convolutions in groups (the depthwise ones of MobileNet) are left out: each group of channels meets weights of its own, so
+    there is no one matrix [fan-in, units] that all patches are multiplied with.
+    """
     found = []
 
     def note(call, args, kwargs, context):
-        if context.method_name == "__call__" and isinstance(context.module, KINDS):
+        kernel = context.method_name == "__call__" and isinstance(context.module, KINDS)
+        if kernel and getattr(context.module, "feature_group_count", 1) == 1:
             found.append("/".join(context.module.path))
         return call(*args, **kwargs)
 
@@ -39,6 +46,9 @@ def inputs(module, variables, x, layer):
 
     Dense layers and attention's projections: a vector per example, or per token. Convolutions: a vector per patch. Embeddings: a
     one-hot vector per token. A layer that is used several times has the vectors of all its uses.
+
+    Raises:
+        BadInput: for a convolution in groups; see `names`.
     """
     caught = []
 
@@ -58,6 +68,9 @@ def inputs(module, variables, x, layer):
 def _vectors(caller, value):
     """[vectors, fan-in] of a layer that is called with `value`."""
     if isinstance(caller, nn.Conv):
+        if caller.feature_group_count > 1:
+            name = "/".join(caller.path)
+            raise BadInput(f"layer {name!r}: expected one kernel for all channels, it has one per group of them")
         value = _patches(caller, value)
     elif isinstance(caller, nn.Embed):
         value = jax.nn.one_hot(value, caller.num_embeddings)
