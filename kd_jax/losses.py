@@ -50,11 +50,36 @@ def label_objective(loss="cross_entropy"):
     return lambda logits, batch, step: of_labels(logits, batch["y"])
 
 
+def kd_weight(weight, switch=None, steps_per_epoch=1):
+    """Return `schedule(step) -> w`, the weight of the distillation loss: constant, or switched on or off in mid-training.
+
+    `step` counts the steps already taken, so a hard switch after epoch e is in force from step `e * steps_per_epoch` on. A ramp of
+    n steps begins there: the i-th of them, from 1, has gone i / n of the way.
+
+    Args:
+        weight: of the phase with a teacher, from 0 to 1.
+        switch: a `config.Switch`; None for the same weight at every step.
+        steps_per_epoch: what its epoch is counted in.
+    """
+    if switch is None:
+        return optax.constant_schedule(weight)
+    begins = round(switch.epoch * steps_per_epoch)
+    before, after = (0.0, weight) if switch.to_kd else (weight, 0.0)
+
+    def schedule(step):
+        gone = jnp.clip(jnp.asarray(step - begins + 1, float) / float(switch.ramp), 0, 1)
+        return (1 - gone) * before + gone * after  # exact at both ends
+
+    return schedule
+
+
 def distillation_objective(weight, temperature, loss="cross_entropy"):
     """Return `objective(logits, batch, step) -> [batch]` of a student: `(1 - w) labels + w teacher`.
 
+    The teacher's logits are needed at every step, also where w is 0.
+
     Args:
-        weight: w, from 0 to 1; the batch needs `y` and `teacher_logits`.
+        weight: `weight(step) -> w`, from 0 to 1, such as `kd_weight` returns; the batch needs `y` and `teacher_logits`.
         temperature: tau > 0; only cross-entropy has one.
         loss: a key of `LABEL_LOSSES`, for both parts.
     """
@@ -65,7 +90,8 @@ def distillation_objective(weight, temperature, loss="cross_entropy"):
             soft = squared_distillation(logits, batch["teacher_logits"])
         else:
             soft = distillation(logits, batch["teacher_logits"], temperature)
-        return (1 - weight) * of_labels(logits, batch["y"]) + weight * soft
+        w = weight(step)
+        return (1 - w) * of_labels(logits, batch["y"]) + w * soft
 
     return objective
 

@@ -50,6 +50,11 @@ def run_digits(*flags):
         (["--platform=tpux"], r"tpux.*auto.*cpu.*gpu.*tpu"),
         (["--platform=gpu"], r"--platform=gpu: expected one of this machine's platforms \(cpu\).*--platform=cpu"),
         (["--precision=float16"], r"float16.*float32"),
+        (["--switch=onehot:kd"], r"--switch=onehot:kd: expected onehot:kd@EPOCH or kd:onehot@EPOCH"),
+        (["--switch=kd:kd@5"], r"--switch=kd:kd@5: expected onehot:kd@EPOCH"),
+        (["--switch=onehot:kd@-1"], r"--switch=onehot:kd@-1: expected onehot:kd@EPOCH"),
+        (["--switch=onehot:kd@5,ramp=0"], r"--switch=onehot:kd@5,ramp=0: expected .*STEPS of at least 1"),
+        (["--switch=kd:onehot@31"], r"--switch=kd:onehot@31: expected an epoch up to 30, the last"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2_and_nothing_is_written(tmp_path, capsys, flags, said):
