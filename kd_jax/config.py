@@ -47,6 +47,14 @@ class Study:
     """Which draw of the label noise; the same for every seed of the study."""
     augment: Literal["none", "crop", "crop_flip"] = "none"
     """Random views while training: 4-pixel-padded crops, and left-right flips."""
+    mixup: float = 0.0
+    """Blend each training image and its label with another's; its share is drawn from Beta(alpha, alpha) [alpha; 0: off]. Training
+    accuracy then counts the label with the larger share."""
+    cutmix: float = 0.0
+    """Paste a box of another image into each training image, and share the label by area, drawn from Beta(alpha, alpha) [alpha;
+    0: off]."""
+    label_smoothing: float = 0.0
+    """Share of each training label that is spread evenly over all classes [0 to below 1]."""
 
     teacher: str = "resnet56"
     """Network of the teacher: linear, features (features_5000: linear on fixed random ones), mlp
@@ -135,9 +143,13 @@ class Study:
         for name in ("seed", "noise_seed"):
             _need(self, name, getattr(self, name) >= 0, "a whole number of at least 0")
         _need(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
-        for name in ("decay_by", "weight_decay"):
+        for name in ("decay_by", "weight_decay", "mixup", "cutmix"):
             _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
-        _need(self, "momentum", 0 <= self.momentum < 1, "a number from 0 to below 1")
+        _need(
+            self, "cutmix", not (self.mixup and self.cutmix), f"0 beside --mixup={self.mixup}, for one of the two mixes"
+        )
+        for name in ("momentum", "label_smoothing"):
+            _need(self, name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
 
     def seed_range(self):
         """The seeds of this study."""

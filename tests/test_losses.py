@@ -201,6 +201,60 @@ def test_an_examples_loss_does_not_depend_on_how_the_batch_is_split(objective):
     np.testing.assert_allclose(padded[:BATCH], whole, rtol=1e-6)
 
 
+# ---- soft labels
+
+
+def soft_targets(seed=3):
+    return np.random.default_rng(seed).dirichlet(np.ones(CLASSES), BATCH)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_soft_labels_are_matched_by_cross_entropy_or_by_squared_distance(smoothing, float64):
+    student, _, labels = some()
+    targets = soft_targets()
+    batch = {"y": jnp.asarray(labels), "targets": jnp.asarray(targets)}
+    expected = (1 - smoothing) * targets + smoothing / CLASSES
+    np.testing.assert_allclose(expected.sum(axis=1), 1)
+    found = losses.label_objective("cross_entropy", smoothing)(jnp.asarray(student), batch, 0)
+    np.testing.assert_allclose(found, cross_entropy(expected, student), rtol=1e-12)
+    found = losses.label_objective("mse", smoothing)(jnp.asarray(student), batch, 0)
+    np.testing.assert_allclose(found, ((student - expected) ** 2).sum(axis=1) / 2, rtol=1e-12)
+
+
+def test_smoothing_adds_a_share_of_the_mean_over_classes(float64):
+    student, _, labels = some()
+    batch = {"y": jnp.asarray(labels)}
+    found = losses.label_objective(smoothing=0.2)(jnp.asarray(student), batch, 0)
+    nll = -log_softmax(student)
+    np.testing.assert_allclose(found, 0.8 * nll[np.arange(BATCH), labels] + 0.2 * nll.mean(axis=1), rtol=1e-12)
+    # The least that it can be is the entropy of the smoothed label.
+    share = np.full(CLASSES, 0.2 / CLASSES)
+    share[0] += 0.8
+    least = losses.label_objective(smoothing=0.2)(jnp.log(share)[None], {"y": jnp.array([0])}, 0)
+    np.testing.assert_allclose(least, -(share * np.log(share)).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_soft_labels_that_are_one_hot_are_labels(loss, float64):
+    student, _, labels = some()
+    hard = losses.label_objective(loss)(jnp.asarray(student), {"y": jnp.asarray(labels)}, 0)
+    batch = {"y": jnp.asarray(labels), "targets": jnp.eye(CLASSES)[labels]}
+    np.testing.assert_allclose(losses.label_objective(loss)(jnp.asarray(student), batch, 0), hard, rtol=1e-12)
+
+
+def test_a_student_mixes_soft_labels_with_its_teacher_and_smooths_only_the_labels(float64):
+    student, teacher, labels = some()
+    batch = {
+        "y": jnp.asarray(labels),
+        "targets": jnp.asarray(soft_targets()),
+        "teacher_logits": jnp.asarray(teacher),
+    }
+    hard = losses.label_objective(smoothing=0.1)(jnp.asarray(student), batch, 0)
+    soft = losses.distillation(jnp.asarray(student), jnp.asarray(teacher), 4.0)
+    objective = losses.distillation_objective(losses.kd_weight(0.3), 4.0, smoothing=0.1)
+    np.testing.assert_allclose(objective(jnp.asarray(student), batch, 0), 0.7 * hard + 0.3 * soft, rtol=1e-12)
+
+
 # ---- switching
 
 
