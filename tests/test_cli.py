@@ -14,7 +14,6 @@ from kd_jax import cli
 from kd_jax.config import Study
 
 ROOT = Path(__file__).parent.parent
-STUDIES = ["digits_kd", "cifar_kd"]
 
 
 def experiment(name):
@@ -29,6 +28,14 @@ def run_digits(*flags):
     return cli.study_main(
         "digits_kd", module.__doc__, cli.Preset(module.FULL, module.SMALL), ["--platform=cpu", *flags]
     )
+
+
+def run_cifar(*flags):
+    module = experiment("cifar_kd")
+    return cli.study_main("cifar_kd", module.__doc__, module.PRESETS, flags, flag="recipe")
+
+
+RUN = {"digits_kd": run_digits, "cifar_kd": run_cifar}
 
 
 @pytest.mark.parametrize(
@@ -91,11 +98,10 @@ def test_flags_beside_small_count_and_dashes_are_underscores():
     assert parsed.session.small
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", RUN)
 def test_help_explains_every_flag_with_its_default(name, capsys):
-    module = experiment(name)
     with pytest.raises(SystemExit) as leaving:
-        cli.study_main(name, module.__doc__, cli.Preset(module.FULL, module.SMALL), ["--help"])
+        RUN[name]("--help")
     assert leaving.value.code == 0
     text = capsys.readouterr().out
     for flag in [*Study.__dataclass_fields__, "platform", "workdir", "data_dir", "small"]:
@@ -144,11 +150,10 @@ def test_cifar_kd_on_real_images(tmp_path, capsys):
     data_dir = next((Path(p).expanduser() for p in places if p and (Path(p).expanduser() / dataset).is_dir()), None)
     if data_dir is None:
         pytest.skip(f"no prepared {dataset}")
-    module = experiment("cifar_kd")
     flags = ["--small", "--platform=cpu", f"--dataset={dataset}", f"--data_dir={data_dir}", f"--workdir={tmp_path}"]
     flags += ["--teacher=cnn_4x4", "--student", "cnn_4x4", "resnet8", "--augment=crop"]
     flags += ["--train_examples=160", "--test_examples=80", "--epochs=1", "--batch_size=32", "--checkpoints=6"]
-    assert cli.study_main("cifar_kd", module.__doc__, cli.Preset(module.FULL, module.SMALL), flags) == 0
+    assert run_cifar(*flags) == 0
     assert "student_resnet8 (resnet8)" in capsys.readouterr().out
     study = json.loads((tmp_path / "study.json").read_text())
     assert study["data"]["name"] == dataset
