@@ -5,6 +5,7 @@ import io
 import os
 import re
 import sys
+import textwrap
 import time
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
@@ -188,9 +189,38 @@ def doctor(data_dir: Path | None = None, platform: Platform = "auto"):
         print(f"data: no prepared sets in {folder}; name another --data_dir or set TFDS_DATA_DIR")
 
 
+def settings():
+    """List the paper's 18 image settings, with the command that runs each."""
+    from kd_jax import recipes
+
+    header = ("", "data", "label noise", "teacher", "student", "recipe", "")
+    rows = [
+        (
+            str(number),
+            setting.dataset,
+            f"{setting.label_noise:.0%}" if setting.label_noise else "-",
+            setting.teacher,
+            setting.student,
+            setting.recipe,
+            "" if setting.ready else "not yet",
+        )
+        for number, setting in enumerate(recipes.SETTINGS, 1)
+    ]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        first, *cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join([first.strip().rjust(widths[0]), *cells]).rstrip())
+    print(f"\n{textwrap.fill(recipes.NOTE, 100)}")
+    for number, setting in enumerate(recipes.SETTINGS, 1):
+        print(f"\n# {number}" if setting.ready else f"\n# {number}, not yet: {setting.experiment}.py is to come")
+        # Room for the backslash that goes on to the next line.
+        lines = textwrap.wrap(" ".join(setting.command), 98, subsequent_indent="    ", break_on_hyphens=False)
+        print(" \\\n".join(lines))
+
+
 def main(argv=None):
     """The console script `kd-jax`; returns the exit status."""
-    commands = {"analyze": analyze, "report": report, "doctor": doctor}
+    commands = {"analyze": analyze, "report": report, "settings": settings, "doctor": doctor}
     argv = sys.argv[1:] if argv is None else argv
 
     def run():

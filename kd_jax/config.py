@@ -6,9 +6,10 @@ A `Study` is everything that decides the numbers that come out. Where it runs (p
 
 import math
 import platform
+import re
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
-from typing import Literal
+from typing import Literal, NamedTuple
 
 PACKAGES = ("kd_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy", "scipy")
 
@@ -46,6 +47,14 @@ class Study:
     """Which draw of the label noise; the same for every seed of the study."""
     augment: Literal["none", "crop", "crop_flip"] = "none"
     """Random views while training: 4-pixel-padded crops, and left-right flips."""
+    mixup: float = 0.0
+    """Blend each training image and its label with another's; its share is drawn from Beta(alpha, alpha) [alpha; 0: off]. Training
+    accuracy then counts the label with the larger share."""
+    cutmix: float = 0.0
+    """Paste a box of another image into each training image, and share the label by area, drawn from Beta(alpha, alpha) [alpha;
+    0: off]."""
+    label_smoothing: float = 0.0
+    """Share of each training label that is spread evenly over all classes [0 to below 1]."""
 
     teacher: str = "resnet56"
     """Network of the teacher: linear, features (features_5000: linear on fixed random ones), mlp
@@ -66,6 +75,9 @@ class Study:
     early-stopped teacher."""
     teacher_step: int = 0
     """Step of the teacher's training at which it teaches, to stop it early [0: its last]."""
+    switch: str = ""
+    """Change of the students' loss in mid-training: onehot:kd@50 after 50 epochs, at once; kd:onehot@100,ramp=1000 over the 1000
+    steps that follow. `kd` is the mix that `weight` sets [empty: none]."""
 
     epochs: int = 450
     """Length of each training run [epochs]. Warm-up and decay below are shares of it, so they scale."""
@@ -119,6 +131,9 @@ class Study:
             _need(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         _need(self, "checkpoints", self.checkpoints >= 2, "at least 2 (the first and the last step)")
         _need(self, "teacher_step", self.teacher_step >= 0, "0 for the last step, or a step of the teacher's training")
+        switch = parse_switch(self.switch)
+        if switch is not None:
+            _need(self, "switch", switch.epoch <= self.epochs, f"an epoch up to {self.epochs}, the last")
         _need(self, "layers", len(set(self.layers)) == len(self.layers), "each layer once")
         _need(self, "pairs", all(0 <= a != b >= 0 for a, b in self.pairs), "two different directions each, 0 the top")
         _need(
@@ -129,9 +144,13 @@ class Study:
         for name in ("seed", "noise_seed"):
             _need(self, name, getattr(self, name) >= 0, "a whole number of at least 0")
         _need(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
-        for name in ("decay_by", "weight_decay"):
+        for name in ("decay_by", "weight_decay", "mixup", "cutmix"):
             _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
-        _need(self, "momentum", 0 <= self.momentum < 1, "a number from 0 to below 1")
+        _need(
+            self, "cutmix", not (self.mixup and self.cutmix), f"0 beside --mixup={self.mixup}, for one of the two mixes"
+        )
+        for name in ("momentum", "label_smoothing"):
+            _need(self, name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
 
     def seed_range(self):
         """The seeds of this study."""
@@ -151,6 +170,38 @@ def _need(study, name, holds, expected):
 def shown(value):
     """A flag's value as it is typed."""
     return " ".join(map(shown, value)) if isinstance(value, tuple) else str(value)
+
+
+class Switch(NamedTuple):
+    """A change of loss in mid-training.
+
+    Attributes:
+        to_kd: whether from one-hot labels to distillation; else the other way.
+        epoch: epochs completed when it begins.
+        ramp: steps that it takes; the last of them is the first with the new loss alone, so 1 is a hard switch.
+    """
+
+    to_kd: bool
+    epoch: float
+    ramp: int
+
+
+def parse_switch(text):
+    """The `Switch` that `--switch` describes; None where it is empty.
+
+    Raises:
+        BadInput: when it describes none.
+    """
+    if not text:
+        return None
+    found = re.fullmatch(r"(onehot:kd|kd:onehot)@([0-9]+(?:\.[0-9]+)?)(?:,ramp=([1-9][0-9]*))?", text)
+    if not found:
+        raise BadInput(
+            f"--switch={text}: expected onehot:kd@EPOCH or kd:onehot@EPOCH, and possibly ,ramp=STEPS of at least 1;"
+            " pass one such as --switch=onehot:kd@50,ramp=1000"
+        )
+    direction, epoch, ramp = found.groups()
+    return Switch(direction == "onehot:kd", float(epoch), int(ramp or 1))
 
 
 def to_json(study):

@@ -32,40 +32,89 @@ def squared_error(logits, labels):
     return 0.5 * jnp.square(logits - jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)).sum(-1)
 
 
+def squared_error_to(logits, targets):
+    """Half the squared distance of the logits from soft labels [batch, classes], summed over classes."""
+    return 0.5 * jnp.square(logits - targets).sum(-1)
+
+
 def squared_distillation(logits, teacher_logits):
     """Half the squared distance of the logits from the teacher's (the paper, section 4). No gradient flows to the teacher."""
-    return 0.5 * jnp.square(logits - jax.lax.stop_gradient(teacher_logits)).sum(-1)
+    return squared_error_to(logits, jax.lax.stop_gradient(teacher_logits))
 
 
 LABEL_LOSSES = {"cross_entropy": one_hot, "mse": squared_error}
+SOFT_LOSSES = {"cross_entropy": optax.softmax_cross_entropy, "mse": squared_error_to}
 
 
-def label_objective(loss="cross_entropy"):
+def smoothed(targets, smoothing):
+    """Return soft labels [batch, classes] of which the share `smoothing` is spread evenly (Szegedy et al. 2016, section 7)."""
+    return (1 - smoothing) * targets + smoothing / targets.shape[-1]
+
+
+def label_objective(loss="cross_entropy", smoothing=0.0):
     """Return `objective(logits, batch, step) -> [batch]` of a network that learns from labels alone.
+
+    They are `targets` [batch, classes] of the batch, where examples are mixed, else its `y`.
 
     Args:
         loss: a key of `LABEL_LOSSES`.
+        smoothing: share of a label that is spread evenly over the classes, from 0 to below 1.
     """
-    of_labels = LABEL_LOSSES[loss]
-    return lambda logits, batch, step: of_labels(logits, batch["y"])
+
+    def objective(logits, batch, step):
+        targets = batch.get("targets")
+        if targets is None and not smoothing:
+            return LABEL_LOSSES[loss](logits, batch["y"])
+        if targets is None:
+            targets = jax.nn.one_hot(batch["y"], logits.shape[-1], dtype=logits.dtype)
+        return SOFT_LOSSES[loss](logits, smoothed(targets, smoothing))
+
+    return objective
 
 
-def distillation_objective(weight, temperature, loss="cross_entropy"):
-    """Return `objective(logits, batch, step) -> [batch]` of a student: `(1 - w) labels + w teacher`.
+def kd_weight(weight, switch=None, steps_per_epoch=1):
+    """Return `schedule(step) -> w`, the weight of the distillation loss: constant, or switched on or off in mid-training.
+
+    `step` counts the steps already taken, so a hard switch after epoch e is in force from step `e * steps_per_epoch` on. A ramp of
+    n steps begins there: the i-th of them, from 1, has gone i / n of the way.
 
     Args:
-        weight: w, from 0 to 1; the batch needs `y` and `teacher_logits`.
+        weight: of the phase with a teacher, from 0 to 1.
+        switch: a `config.Switch`; None for the same weight at every step.
+        steps_per_epoch: what its epoch is counted in.
+    """
+    if switch is None:
+        return optax.constant_schedule(weight)
+    begins = round(switch.epoch * steps_per_epoch)
+    before, after = (0.0, weight) if switch.to_kd else (weight, 0.0)
+
+    def schedule(step):
+        gone = jnp.clip(jnp.asarray(step - begins + 1, float) / float(switch.ramp), 0, 1)
+        return (1 - gone) * before + gone * after  # exact at both ends
+
+    return schedule
+
+
+def distillation_objective(weight, temperature, loss="cross_entropy", smoothing=0.0):
+    """Return `objective(logits, batch, step) -> [batch]` of a student: `(1 - w) labels + w teacher`.
+
+    The teacher's logits are needed at every step, also where w is 0.
+
+    Args:
+        weight: `weight(step) -> w`, from 0 to 1, such as `kd_weight` returns; the batch needs `teacher_logits` beside labels.
         temperature: tau > 0; only cross-entropy has one.
         loss: a key of `LABEL_LOSSES`, for both parts.
+        smoothing: of the labels; the teacher's part has none.
     """
-    of_labels = LABEL_LOSSES[loss]
+    of_labels = label_objective(loss, smoothing)
 
     def objective(logits, batch, step):
         if loss == "mse":
             soft = squared_distillation(logits, batch["teacher_logits"])
         else:
             soft = distillation(logits, batch["teacher_logits"], temperature)
-        return (1 - weight) * of_labels(logits, batch["y"]) + weight * soft
+        w = weight(step)
+        return (1 - w) * of_labels(logits, batch, step) + w * soft
 
     return objective
 

@@ -367,9 +367,11 @@ def analyze(workdir, data_dir=None, look=None):
         np.savez(folder / "eigen" / name, eigenvalues=eigenvalues, **growth._asdict())
     by_direction = eigen.estimates(growths, followed, study.pairs)
     losses = {
-        (arm.name, seed): [
-            line["train_loss"] for line in runs.read_metrics(runs.run_folder(workdir, config.run_name(arm, seed)))
-        ]
+        (arm.name, seed): _losses_of_one_kind(
+            runs.read_metrics(runs.run_folder(workdir, config.run_name(arm, seed))),
+            config.parse_switch(study.switch) if arm.teacher else None,
+            record["steps_per_epoch"],
+        )
         for arm in arms
         for seed in seeds
     }
@@ -390,6 +392,15 @@ def analyze(workdir, data_dir=None, look=None):
     shutil.rmtree(final, ignore_errors=True)
     folder.rename(final)
     return found
+
+
+def _losses_of_one_kind(lines, switch, steps_per_epoch):
+    """Training losses of comparable epochs: where the loss is switched, of the phase after, or, if it has none, before."""
+    if switch is not None:
+        settled = switch.epoch + switch.ramp / steps_per_epoch
+        after = [line for line in lines if line["epoch"] - 1 >= settled]
+        lines = after or [line for line in lines if line["epoch"] <= switch.epoch] or lines
+    return [line["train_loss"] for line in lines]
 
 
 def _fully_fitted(shares):

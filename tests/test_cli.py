@@ -15,7 +15,6 @@ from kd_jax import cli
 from kd_jax.config import Study
 
 ROOT = Path(__file__).parent.parent
-STUDIES = ["digits_kd", "cifar_kd", "eigenspace"]
 
 
 def experiment(name):
@@ -25,11 +24,13 @@ def experiment(name):
     return module
 
 
+STUDIES = {"digits_kd": None, "cifar_kd": "recipe", "eigenspace": "setting"}  # and the flag that chooses among presets
+
+
 def run(name, *flags):
     module = experiment(name)
-    if name == "eigenspace":
-        return cli.study_main(name, module.__doc__, module.PRESETS, flags, flag="setting")
-    return cli.study_main(name, module.__doc__, cli.Preset(module.FULL, module.SMALL), flags)
+    preset = module.PRESETS if STUDIES[name] else cli.Preset(module.FULL, module.SMALL)
+    return cli.study_main(name, module.__doc__, preset, flags, flag=STUDIES[name])
 
 
 def run_digits(*flags):
@@ -66,6 +67,15 @@ def run_digits(*flags):
         (["--pairs", "0", "64"], r"--pairs=0 64: expected directions from 0 to 63 for Dense_0 of mlp_256x256"),
         (["--pairs", "3", "3"], r"--pairs=3 3: expected two different directions each"),
         (["--student=features_5x5"], r"model 'features_5x5': expected one number of features"),
+        (["--label_smoothing=1"], r"--label_smoothing=1\.0: expected a number from 0 to below 1"),
+        (["--mixup=-0.2"], r"--mixup=-0\.2: expected a number of at least 0"),
+        (["--cutmix=inf"], r"--cutmix=inf: expected a number of at least 0"),
+        (["--mixup=0.2", "--cutmix=1"], r"--cutmix=1\.0: expected 0 beside --mixup=0\.2"),
+        (["--switch=onehot:kd"], r"--switch=onehot:kd: expected onehot:kd@EPOCH or kd:onehot@EPOCH"),
+        (["--switch=kd:kd@5"], r"--switch=kd:kd@5: expected onehot:kd@EPOCH"),
+        (["--switch=onehot:kd@-1"], r"--switch=onehot:kd@-1: expected onehot:kd@EPOCH"),
+        (["--switch=onehot:kd@5,ramp=0"], r"--switch=onehot:kd@5,ramp=0: expected .*STEPS of at least 1"),
+        (["--switch=kd:onehot@31"], r"--switch=kd:onehot@31: expected an epoch up to 30, the last"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2_and_nothing_is_written(tmp_path, capsys, flags, said):
@@ -150,11 +160,10 @@ def test_cifar_kd_on_real_images(tmp_path, capsys):
     data_dir = next((Path(p).expanduser() for p in places if p and (Path(p).expanduser() / dataset).is_dir()), None)
     if data_dir is None:
         pytest.skip(f"no prepared {dataset}")
-    module = experiment("cifar_kd")
     flags = ["--small", "--platform=cpu", f"--dataset={dataset}", f"--data_dir={data_dir}", f"--workdir={tmp_path}"]
     flags += ["--teacher=cnn_4x4", "--student", "cnn_4x4", "resnet8", "--augment=crop"]
     flags += ["--train_examples=160", "--test_examples=80", "--epochs=1", "--batch_size=32", "--checkpoints=6"]
-    assert cli.study_main("cifar_kd", module.__doc__, cli.Preset(module.FULL, module.SMALL), flags) == 0
+    assert run("cifar_kd", *flags) == 0
     assert "student_resnet8 (resnet8)" in capsys.readouterr().out
     study = json.loads((tmp_path / "study.json").read_text())
     assert study["data"]["name"] == dataset

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kd_jax import losses
+from kd_jax.config import parse_switch
 
 BATCH, CLASSES = 12, 5
 
@@ -147,7 +148,7 @@ def test_no_gradient_reaches_the_teacher():
     student, teacher, labels = some()
     student, teacher = jnp.asarray(student), jnp.asarray(teacher)
     assert not gradient(lambda z: losses.distillation(student, z, 4.0), teacher).any()
-    objective = losses.distillation_objective(0.5, 4.0)
+    objective = losses.distillation_objective(losses.kd_weight(0.5), 4.0)
     assert not gradient(lambda z: objective(student, {"y": labels, "teacher_logits": z}, 0), teacher).any()
     shared = gradient(lambda z: losses.distillation(z, 2 * z, 1.0), student)  # not even where it is the student itself
     expected = gradient(lambda z: losses.distillation(z, 2 * student, 1.0), student)
@@ -161,7 +162,7 @@ def test_no_gradient_reaches_the_teacher():
 def test_the_weight_mixes_one_hot_and_distillation_linearly(weight, float64):
     student, teacher, labels = some()
     batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher)}
-    found = losses.distillation_objective(weight, 4.0)(jnp.asarray(student), batch, 0)
+    found = losses.distillation_objective(losses.kd_weight(weight), 4.0)(jnp.asarray(student), batch, 0)
     hard = -log_softmax(student)[np.arange(BATCH), labels]
     soft = 16 * cross_entropy(np.exp(log_softmax(teacher / 4)), student / 4)
     np.testing.assert_allclose(found, (1 - weight) * hard + weight * soft, rtol=1e-12)
@@ -171,7 +172,9 @@ def test_at_weight_zero_the_objective_is_that_of_a_network_without_a_teacher():
     student, teacher, labels = some()
     batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher)}
     plain = losses.label_objective()(jnp.asarray(student), {"y": batch["y"]}, 0)
-    np.testing.assert_array_equal(losses.distillation_objective(0.0, 4.0)(jnp.asarray(student), batch, 0), plain)
+    np.testing.assert_array_equal(
+        losses.distillation_objective(losses.kd_weight(0.0), 4.0)(jnp.asarray(student), batch, 0), plain
+    )
     np.testing.assert_array_equal(plain, losses.one_hot(jnp.asarray(student), batch["y"]))
 
 
@@ -182,7 +185,7 @@ def test_squared_loss_is_half_the_squared_distance_from_one_hot_label_and_teache
     to_teacher = 0.5 * ((student - teacher) ** 2).sum(axis=1)
     found = losses.label_objective("mse")(jnp.asarray(student), batch, 0)
     np.testing.assert_allclose(found, to_label, rtol=1e-12)
-    mixed = losses.distillation_objective(0.3, 4.0, "mse")(jnp.asarray(student), batch, 0)
+    mixed = losses.distillation_objective(losses.kd_weight(0.3), 4.0, "mse")(jnp.asarray(student), batch, 0)
     np.testing.assert_allclose(mixed, 0.7 * to_label + 0.3 * to_teacher, rtol=1e-12)
 
 
@@ -192,7 +195,7 @@ def test_no_gradient_flows_to_the_teacher(loss):
 
     def total(teacher_logits):
         batch = {"y": jnp.asarray(labels), "teacher_logits": teacher_logits}
-        return losses.distillation_objective(1.0, 4.0, loss)(jnp.asarray(student), batch, 0).sum()
+        return losses.distillation_objective(losses.kd_weight(1.0), 4.0, loss)(jnp.asarray(student), batch, 0).sum()
 
     assert (np.asarray(jax.grad(total)(jnp.asarray(teacher))) == 0).all()
 
@@ -200,8 +203,8 @@ def test_no_gradient_flows_to_the_teacher(loss):
 OBJECTIVES = [
     losses.label_objective(),
     losses.label_objective("mse"),
-    losses.distillation_objective(0.3, 4.0),
-    losses.distillation_objective(0.3, 4.0, "mse"),
+    losses.distillation_objective(losses.kd_weight(0.3), 4.0),
+    losses.distillation_objective(losses.kd_weight(0.3), 4.0, "mse"),
 ]
 
 
@@ -224,3 +227,109 @@ def test_an_examples_loss_does_not_depend_on_how_the_batch_is_split(objective):
         0,
     )
     np.testing.assert_allclose(padded[:BATCH], whole, rtol=1e-6)
+
+
+# ---- soft labels
+
+
+def soft_targets(seed=3):
+    return np.random.default_rng(seed).dirichlet(np.ones(CLASSES), BATCH)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_soft_labels_are_matched_by_cross_entropy_or_by_squared_distance(smoothing, float64):
+    student, _, labels = some()
+    targets = soft_targets()
+    batch = {"y": jnp.asarray(labels), "targets": jnp.asarray(targets)}
+    expected = (1 - smoothing) * targets + smoothing / CLASSES
+    np.testing.assert_allclose(expected.sum(axis=1), 1)
+    found = losses.label_objective("cross_entropy", smoothing)(jnp.asarray(student), batch, 0)
+    np.testing.assert_allclose(found, cross_entropy(expected, student), rtol=1e-12)
+    found = losses.label_objective("mse", smoothing)(jnp.asarray(student), batch, 0)
+    np.testing.assert_allclose(found, ((student - expected) ** 2).sum(axis=1) / 2, rtol=1e-12)
+
+
+def test_smoothing_adds_a_share_of_the_mean_over_classes(float64):
+    student, _, labels = some()
+    batch = {"y": jnp.asarray(labels)}
+    found = losses.label_objective(smoothing=0.2)(jnp.asarray(student), batch, 0)
+    nll = -log_softmax(student)
+    np.testing.assert_allclose(found, 0.8 * nll[np.arange(BATCH), labels] + 0.2 * nll.mean(axis=1), rtol=1e-12)
+    # The least that it can be is the entropy of the smoothed label.
+    share = np.full(CLASSES, 0.2 / CLASSES)
+    share[0] += 0.8
+    least = losses.label_objective(smoothing=0.2)(jnp.log(share)[None], {"y": jnp.array([0])}, 0)
+    np.testing.assert_allclose(least, -(share * np.log(share)).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_soft_labels_that_are_one_hot_are_labels(loss, float64):
+    student, _, labels = some()
+    hard = losses.label_objective(loss)(jnp.asarray(student), {"y": jnp.asarray(labels)}, 0)
+    batch = {"y": jnp.asarray(labels), "targets": jnp.eye(CLASSES)[labels]}
+    np.testing.assert_allclose(losses.label_objective(loss)(jnp.asarray(student), batch, 0), hard, rtol=1e-12)
+
+
+def test_a_student_mixes_soft_labels_with_its_teacher_and_smooths_only_the_labels(float64):
+    student, teacher, labels = some()
+    batch = {
+        "y": jnp.asarray(labels),
+        "targets": jnp.asarray(soft_targets()),
+        "teacher_logits": jnp.asarray(teacher),
+    }
+    hard = losses.label_objective(smoothing=0.1)(jnp.asarray(student), batch, 0)
+    soft = losses.distillation(jnp.asarray(student), jnp.asarray(teacher), 4.0)
+    objective = losses.distillation_objective(losses.kd_weight(0.3), 4.0, smoothing=0.1)
+    np.testing.assert_allclose(objective(jnp.asarray(student), batch, 0), 0.7 * hard + 0.3 * soft, rtol=1e-12)
+
+
+# ---- switching
+
+
+@pytest.mark.parametrize(
+    ("switch", "at"),
+    [
+        ("", {0: 0.75, 10**6: 0.75}),
+        ("onehot:kd@3", {0: 0, 29: 0, 30: 0.75, 31: 0.75, 10**6: 0.75}),
+        ("kd:onehot@3", {0: 0.75, 29: 0.75, 30: 0, 31: 0, 10**6: 0}),
+        ("onehot:kd@0", {0: 0.75, 1: 0.75}),
+        ("kd:onehot@2.5", {24: 0.75, 25: 0}),
+        ("onehot:kd@3,ramp=1", {29: 0, 30: 0.75}),
+        ("onehot:kd@3,ramp=3", {29: 0, 30: 0.25, 31: 0.5, 32: 0.75, 33: 0.75}),
+        ("kd:onehot@3,ramp=3", {29: 0.75, 30: 0.5, 31: 0.25, 32: 0, 33: 0}),
+    ],
+)
+def test_the_weight_of_the_teacher_changes_with_the_first_step_of_the_epoch(switch, at, float64):
+    schedule = losses.kd_weight(0.75, parse_switch(switch), steps_per_epoch=10)
+    compiled = jax.jit(schedule)
+    for step, expected in at.items():
+        exact = expected in (0, 0.75)
+        assert float(schedule(step)) == pytest.approx(expected, rel=0 if exact else 1e-15, abs=0)
+        assert float(compiled(jnp.int32(step))) == pytest.approx(expected, rel=0 if exact else 1e-15, abs=0)
+
+
+def test_a_ramp_changes_the_weight_by_the_same_amount_each_step():
+    schedule = losses.kd_weight(0.9, parse_switch("kd:onehot@2,ramp=1000"), steps_per_epoch=50)
+    weights = np.asarray(jax.vmap(schedule)(jnp.arange(1200)))
+    assert weights.dtype == np.float32
+    assert (weights[:100] == np.float32(0.9)).all()
+    assert (weights[1099:] == 0).all()
+    np.testing.assert_allclose(np.diff(weights[99:1100]), -0.9e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_before_a_switch_gradients_are_those_of_one_loss_and_after_it_of_the_other(loss):
+    student, teacher, labels = some()
+    batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher, jnp.float32)}
+    student = jnp.asarray(student, jnp.float32)
+
+    def slope(objective, step):
+        return gradient(lambda z: objective(z, batch, step), student)
+
+    schedule = losses.kd_weight(1.0, parse_switch("onehot:kd@4"), steps_per_epoch=5)
+    switched = losses.distillation_objective(schedule, 4.0, loss)
+    onehot = losses.label_objective(loss)
+    taught = losses.distillation_objective(losses.kd_weight(1.0), 4.0, loss)
+    np.testing.assert_array_equal(slope(switched, 19), slope(onehot, 19))
+    np.testing.assert_array_equal(slope(switched, 20), slope(taught, 20))
+    assert np.abs(slope(onehot, 0) - slope(taught, 0)).max() > 0.1

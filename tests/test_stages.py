@@ -238,6 +238,23 @@ def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
     assert found["warnings"] == []  # this teacher has much left to learn
 
 
+def test_a_switched_student_is_not_taken_for_one_that_did_not_learn(tmp_path):
+    """Its loss jumps by design: the distillation loss has a factor temperature^2."""
+    study = replace(STUDY, student=("mlp_16",), seeds=1, epochs=6, learning_rate=0.05, switch="onehot:kd@3")
+    train(study, tmp_path)
+    lines = runs.read_metrics(tmp_path / "runs" / "student-seed0")
+    onehot = runs.read_metrics(tmp_path / "runs" / "onehot-seed0")
+    assert lines[2]["train_loss"] == pytest.approx(onehot[2]["train_loss"], rel=1e-5)
+    assert lines[-1]["train_loss"] > lines[0]["train_loss"]
+    assert stages.analyze(tmp_path)["warnings"] == []
+    assert stages._losses_of_one_kind(lines, config.parse_switch(study.switch), 5) == [
+        line["train_loss"] for line in lines[4:]
+    ]
+    assert stages._losses_of_one_kind(lines, config.parse_switch("onehot:kd@6"), 5) == [
+        line["train_loss"] for line in lines
+    ]
+
+
 def test_a_squared_loss_teacher_that_fits_everything_is_warned_of(tmp_path):
     """By theory the effect vanishes with it. More weights than examples, so that it can."""
     study = replace(

@@ -8,9 +8,11 @@ import jax
 import numpy as np
 
 from kd_jax import losses, models
+from kd_jax.config import parse_switch
 from kd_jax.data.augment import standardise
 from kd_jax.train import devices as parallel
 from kd_jax.train import epoch, state
+from kd_jax.train.mixing import make_mix
 from kd_jax.train.step import make_step
 
 
@@ -46,16 +48,19 @@ def build(study, dataset, model_name, teacher_name, devices):
     """
     dtype = models.PARAMETER_DTYPES[study.precision]
     model = models.build(model_name, dataset.classes, study.precision, parallel.AXIS)
-    total_steps = study.epochs * (len(dataset.train.y) // study.batch_size)
+    steps_per_epoch = len(dataset.train.y) // study.batch_size
+    total_steps = study.epochs * steps_per_epoch
     schedule = state.learning_rate_schedule(study, total_steps)
     optimizer = state.make_optimizer(study, total_steps)
     if teacher_name is None:
-        objective, teacher_apply = losses.label_objective(study.loss), None
+        objective, teacher_apply = losses.label_objective(study.loss, study.label_smoothing), None
     else:
-        objective = losses.distillation_objective(study.weight, study.temperature, study.loss)
+        weight = losses.kd_weight(study.weight, parse_switch(study.switch), steps_per_epoch)
+        objective = losses.distillation_objective(weight, study.temperature, study.loss, study.label_smoothing)
         teacher_apply = models.build(teacher_name, dataset.classes, study.precision).apply
     step = make_step(model.apply, objective, optimizer, parallel.AXIS)
-    train_on = epoch.make_train_on(step, epoch.make_view(dataset, study, dtype), teacher_apply)
+    view = epoch.make_view(dataset, study, dtype)
+    train_on = epoch.make_train_on(step, view, teacher_apply, make_mix(study, view, dataset.classes))
     clean_view = partial(standardise, mean=dataset.mean, std=dataset.std, dtype=dtype)
     place = partial(parallel.replicate, devices=devices)
     example = clean_view(dataset.train.x[:1])

@@ -38,7 +38,7 @@ def order(seed, stream, epoch, examples, batch_size):
     return rng.permutation(examples)[: steps * batch_size].astype(np.int32).reshape(steps, batch_size)
 
 
-def make_train_on(step, view, teacher_apply=None):
+def make_train_on(step, view, teacher_apply=None, mix=None):
     """Return `train_on(state, totals, feed, rows) -> (state, totals)`: one step on the examples `rows` [batch].
 
     Args:
@@ -46,10 +46,13 @@ def make_train_on(step, view, teacher_apply=None):
         view: `view(key, step, ids, x) -> float views`; the student and its teacher see the same.
         teacher_apply: `apply` of the teacher's `Model`, for runs whose feed has a teacher. It runs with `train=False`, so its
             statistics stay as they are.
+        mix: of `mixing.make_mix`, to mix the views and labels that both see; None to leave them.
     """
 
     def train_on(state, totals, feed, rows):
         batch = {"x": view(feed.key, state.step, rows, feed.x[rows]), "y": feed.y[rows]}
+        if mix is not None:
+            batch |= mix(feed, state.step, rows, batch["x"])
         if teacher_apply is not None:
             batch["teacher_logits"], _ = teacher_apply(feed.teacher, batch["x"], train=False)
         state, more = step(state, batch)
