@@ -1,0 +1,67 @@
+"""Time and peak memory of following a layer's weights over a trajectory, by its length: memory must not grow with it.
+
+    python tests/long_extraction.py DATA_DIR [CHECKPOINTS ...]
+
+Trains MNIST's MLP of two 1000-wide layers for an epoch, keeping about so many checkpoints (50, 200), and extracts both hidden layers of the
+teacher, the one-hot twin and the student, each length in a process of its own. Prints a line per length and layer.
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+MEASURED = "--measured"
+
+
+def measure(workdir, layer):
+    """Print how long it takes to find a layer's directions and to follow it in all runs, and the peak memory."""
+    from kd_jax import extract, stages
+
+    _, study, dataset = stages.open_study(workdir)
+    (onehot, _), *_ = extract.chosen_layers(study, dataset)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.monotonic()
+    found = list(extract.growths(workdir, study, dataset, [0], [(onehot, layer)]))
+    seconds = time.monotonic() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        f"{layer}: {len(found)} runs of {len(found[0].steps)} checkpoints, {found[0].components.shape[1]} directions:"
+        f" {seconds:.1f} s, peak {peak / 2**20:.2f} GiB, of which {before / 2**20:.2f} GiB before it began",
+        flush=True,
+    )
+
+
+def main(data_dir, lengths):
+    """Train and measure for each number of checkpoints."""
+    import jax
+
+    from kd_jax import stages
+    from kd_jax.config import Study
+
+    for length in lengths:
+        with tempfile.TemporaryDirectory() as workdir:
+            study = Study(
+                dataset="mnist",
+                teacher="mlp_1000x1000",
+                student=("mlp_1000x1000",),
+                epochs=1,
+                batch_size=128,
+                optimizer="adam",
+                learning_rate=1e-4,
+                checkpoints=length,
+            )
+            stages.train("extraction", study, workdir, data_dir, jax.devices()[:1])
+            for layer in ("Dense_0", "Dense_1"):
+                subprocess.run([sys.executable, __file__, MEASURED, workdir, layer], check=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [MEASURED]:
+        measure(Path(sys.argv[2]), sys.argv[3])
+    elif len(sys.argv) < 2:
+        sys.exit(__doc__)
+    else:
+        main(sys.argv[1], [int(word) for word in sys.argv[2:]] or [50, 272])
