@@ -140,10 +140,9 @@ def analyze(
         workdir: Work folder of a study.
         data_dir: Folder of prepared TFDS sets [default: where the study found its data].
         platform: Kind of device; CPU suffices whatever hardware trained.
-        layers: Layers whose weights to follow along the eigendirections of their inputs [default: as the study, else the first].
-        pairs: Pairs of eigendirections to compare beside those fixed by rule, such as 0 8 0 32 [default: as the study].
-        kernel_examples: Training examples on which to follow functions along the eigenvectors of their tangent kernel [default: as
-            the study].
+        layers: Layers whose weights to follow along the eigendirections of their inputs [default: the study's].
+        pairs: Pairs of eigendirections to compare beside those fixed by rule, such as 0 8 0 32 [default: the study's].
+        kernel_examples: Training examples for the functions along their tangent kernel's eigenvectors [default: the study's].
     """
     from kd_jax import stages
     from kd_jax.train import devices
@@ -254,6 +253,11 @@ def guarded(run):
     """Call `run()`, turn what can go wrong for a user into one line on standard error, and return the exit status."""
     try:
         run()
+        sys.stdout.flush()
+        return OK
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as `head` has; Python would say so once more on leaving.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except BadInput as error:
         print(error, file=sys.stderr)

@@ -217,3 +217,13 @@ def test_a_setting_that_is_none_is_refused_in_one_line(capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert re.search(r"cnnn.*mlp.*random_features.*cnn", error)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    words = [sys.executable, "-c", "import sys; from kd_jax.cli import main; sys.exit(main(['settings']))"]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
