@@ -14,10 +14,10 @@ ROWS = 64  # examples along which gradients are pushed at once: their activation
 def make_kernel(logits, batch=None):
     """Return `kernel(variables, x) -> NumPy [examples * classes, examples * classes]`, the kernel in evaluation mode.
 
-    Rows and columns are ordered as `logits.reshape(-1)`: examples, and within an example its classes. A column is a product with two
-    Jacobians, neither of which is ever written down: the gradient of a logit, which needs its own example alone, and the
-    derivative of all logits in its direction. Memory is that of `batch * classes` gradients, whatever the number of examples; the
-    time, examples * classes pushes through all examples, halved by symmetry.
+    Rows and columns are ordered as `logits.reshape(-1)`: examples, and within an example its classes. A column is two products
+    with the Jacobian, which is never written down: the gradient of a logit, which needs its own example alone, and the
+    derivative of all logits in its direction. Memory is that of `batch * classes` gradients, whatever the number of examples;
+    the time, examples * classes pushes through all examples, halved by symmetry.
 
     Args:
         logits: `logits(variables, x) -> [examples, classes]`, pure, and of an example by itself: normalisation with running, not
