@@ -23,7 +23,7 @@ def analysis_precision(study):
     return "float64" if study.precision == "float64" else "float32"
 
 
-def _model_and_view(study, dataset, model_name):
+def model_and_view(study, dataset, model_name):
     """The `Model` as analysis runs it, and `view(x uint8) -> float`, its clean views."""
     precision = analysis_precision(study)
     view = partial(standardise, mean=dataset.mean, std=dataset.std, dtype=models.COMPUTE_DTYPES[precision])
@@ -38,7 +38,7 @@ def make_logits(study, dataset, model_name):
         dataset: a `Dataset`, for the classes and the standardisation.
         model_name: of the network.
     """
-    model, view = _model_and_view(study, dataset, model_name)
+    model, view = model_and_view(study, dataset, model_name)
 
     @jax.jit
     def on_batch(variables, x):
@@ -96,7 +96,7 @@ def input_directions(study, dataset, model_name, variables, layer):
         variables: of the network, NumPy; only what lies before the layer matters.
         layer: its name, one of `layer_names`.
     """
-    model, view = _model_and_view(study, dataset, model_name)
+    model, view = model_and_view(study, dataset, model_name)
 
     @jax.jit
     def on_batch(variables, x):

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "train": {"data", "models", "losses"},
     "runs": set(),
     "extract": {"analysis", "data", "models", "runs", "train"},
+    "extract_function": {"analysis", "extract", "models", "runs", "train"},
     "report": {"analysis", "runs"},
     "linear": {"analysis", "data"},
     "linear_study": {"linear", "report", "runs"},
