@@ -14,7 +14,7 @@ from kd_jax.config import BadInput
 from kd_jax.models import Variables
 
 CLASSES = 10
-NAMES = ["mlp_8x6", "cnn_4x5", "resnet8"]
+NAMES = ["mlp_8x6", "balanced_8", "cnn_4x5", "resnet8"]
 
 
 def images(count=8, size=8, seed=0):
@@ -222,6 +222,20 @@ def test_initial_dense_layers_have_he_fan_in_variance():
         assert not np.asarray(variables.params[layer]["bias"]).any()
 
 
+def test_a_balanced_network_is_an_mlp_with_he_weights_that_starts_at_zero_and_does_not_stay_there():
+    x = images()
+    model = compiled("balanced_400")
+    variables = model.init(jax.random.key(0), x)
+    assert np.abs(model.apply(variables, x)[0]).max() < 1e-5
+    assert np.abs(compiled("mlp_400").apply(variables, x)[0]).max() < 1e-5  # it differs in where it starts alone
+    for layer, fan_in in (("Dense_0", 192), ("Dense_1", 400)):
+        kernel = np.asarray(variables.params[layer]["kernel"], np.float64)
+        assert abs(np.mean(kernel**2) * fan_in / 2 - 1) < 4 * np.sqrt(4 / kernel.size)  # half of them are drawn
+    slopes = jax.grad(lambda params: model.apply(variables._replace(params=params), x)[0][:, 0].sum())(variables.params)
+    for layer in slopes:
+        assert np.abs(slopes[layer]["kernel"]).max() > 1e-3
+
+
 def test_normalisation_starts_as_the_identity_of_statistics_zero_and_one():
     variables = compiled("resnet8").init(jax.random.key(0), images())
     start = {"scale": 1, "bias": 0, "mean": 0, "var": 1}
@@ -372,6 +386,8 @@ def test_float64_is_float64_throughout(name, float64):
         "mlp_8X8",
         "mlp_1_2",
         "mlp_ 8",
+        "balanced_7",
+        "balanced_8x6",
         "cnn_3.5",
         "cnn_x",
         " mlp",
@@ -385,6 +401,8 @@ def test_a_name_that_is_no_network_is_refused_by_name(name):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["mlp", "mlp_5", "cnn", "cnn_3x4", "resnet20", "resnet50_small", "mobilenetv2"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "mlp_5", "balanced", "balanced_6", "cnn", "cnn_3x4", "resnet20", "resnet50_small", "mobilenetv2"]
+)
 def test_a_name_that_is_a_network_passes_the_check(name):
     assert models.check_name(name) == name

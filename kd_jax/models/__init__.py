@@ -57,6 +57,13 @@ def _mlp(name, words, **settings):
     return MLP(widths=_widths(name, words, (1000, 1000)), **settings)
 
 
+def _balanced(name, words, **settings):
+    width, *more = _widths(name, words, (1000,))
+    if more or width % 2:
+        raise BadInput(f"model {name!r}: expected one even width, such as balanced_512")
+    return MLP(widths=(width,), balanced=True, **settings)
+
+
 def _features(name, words, **settings):
     (count, *more) = _widths(name, words, (5000,))
     if more:
@@ -73,8 +80,8 @@ def _fixed(module, **shape):
 
 
 # name -> how to build it. Those of `SIZED` take their widths after an underscore: mlp_256x256, cnn_32x64, features_5000.
-SIZED = ("mlp", "cnn", "features")
-FAMILIES = {"linear": _fixed(Linear), "features": _features, "mlp": _mlp, "cnn": _cnn}
+SIZED = ("mlp", "balanced", "cnn", "features")
+FAMILIES = {"linear": _fixed(Linear), "features": _features, "mlp": _mlp, "balanced": _balanced, "cnn": _cnn}
 FAMILIES |= {f"resnet{depth}": _fixed(CifarResNet, depth=depth) for depth in (8, 20, 32, 44, 56, 110)}
 FAMILIES |= {
     "resnet18": _fixed(ResNet, blocks=(2, 2, 2, 2)),
@@ -85,8 +92,8 @@ FAMILIES |= {
     "mobilenetv2_small": _fixed(MobileNetV2, small=True),
 }
 HELP = (
-    "linear, features (or features_5000), mlp (or mlp_256x256), cnn (or cnn_32x64), resnet8, resnet20, resnet32, resnet44,"
-    " resnet56, resnet110, and resnet18, resnet50, mobilenetv2 (for small images resnet18_small, resnet50_small,"
+    "linear, features (or features_5000), mlp (or mlp_256x256), balanced (or balanced_512), cnn (or cnn_32x64), resnet8, resnet20,"
+    " resnet32, resnet44, resnet56, resnet110, and resnet18, resnet50, mobilenetv2 (for small images resnet18_small, resnet50_small,"
     " mobilenetv2_small)"
 )
 

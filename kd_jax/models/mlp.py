@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from kd_jax.models.initializers import he_fan_in
+from kd_jax.models.initializers import he_fan_in, opposed, paired
 
 
 class MLP(nn.Module):
@@ -14,10 +14,15 @@ class MLP(nn.Module):
     Attributes:
         widths: units of each hidden layer.
         classes: number of outputs.
+        balanced: start at the function that is zero everywhere (the doubling of Chizat, Oyallon and Bach, 2019): hidden units
+            come in pairs that start equal, and the output takes their difference. Weights are as large as always and all are
+            trained, so the tangent kernel is about that of an ordinary network. For one hidden layer, of even width: with more,
+            the gradients of both units of a pair would cancel on the way down.
     """
 
     widths: tuple[int, ...]
     classes: int
+    balanced: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     axis_name: str | None = None  # no normalisation, so nothing to average; here because every model takes it
@@ -25,7 +30,8 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x, train=False):
         x = x.reshape(x.shape[0], -1)
-        settings = {"kernel_init": he_fan_in, "dtype": self.dtype, "param_dtype": self.param_dtype}
+        settings = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        hidden, last = (paired, opposed) if self.balanced else (he_fan_in, he_fan_in)
         for width in self.widths:
-            x = nn.relu(nn.Dense(width, **settings)(x))
-        return nn.Dense(self.classes, **settings)(x).astype(self.param_dtype)
+            x = nn.relu(nn.Dense(width, kernel_init=hidden, **settings)(x))
+        return nn.Dense(self.classes, kernel_init=last, **settings)(x).astype(self.param_dtype)
