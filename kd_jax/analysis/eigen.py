@@ -121,12 +121,17 @@ def ratio(reference, other):
     Returns:
         The ratio; NaN where the range is empty, as when c_1 never grows.
     """
+    levels = common_levels(reference, other)
+    if not len(levels):
+        return np.nan
+    return float(np.mean(first_reach(other, levels) / first_reach(reference, levels)))
+
+
+def common_levels(reference, other):
+    """Return the levels of c_1 at which two curves are compared, float64 [levels]; none where the range is empty."""
     low = max(reference[0][0], other[0][0])
     high = min(np.max(reference[0]), np.max(other[0]))
-    if not high > low:
-        return np.nan
-    levels = np.linspace(low, high, GRID + 1)[1:]
-    return float(np.mean(first_reach(other, levels) / first_reach(reference, levels)))
+    return np.linspace(low, high, GRID + 1)[1:] if high > low else np.array([])
 
 
 def first_reach(curve, levels):
@@ -193,7 +198,8 @@ class DirectionEstimate:
     """A number about eigendirections in `summary.json`: as `intervals.Estimate`, of a layer.
 
     Attributes:
-        directions: the pair (k1, k2), 0 the top; empty for a number about all random pairs.
+        layer: empty for a number about the function that a network computes.
+        directions: the pair (k1, k2), 0 the top, of groups of eigenvectors for a function; empty for a number about all of them.
         ruled: False for a pair chosen by hand, from which no verdict is drawn.
     """
 
@@ -207,7 +213,9 @@ class DirectionEstimate:
 
     def to_json(self):
         """The estimate as a flat dict of JSON values."""
-        labels = {"name": self.name, "arm": self.arm, "layer": self.layer}
+        labels = {"name": self.name, "arm": self.arm}
+        if self.layer:
+            labels["layer"] = self.layer
         if self.directions:
             labels["directions"] = list(self.directions)
         return {**labels, **vars(self.interval), "values": list(self.values)}
@@ -274,13 +282,13 @@ def estimates(growths, references, pairs=()):
             ruled = ruled_pairs(living)
             for pair in dict.fromkeys([*ruled, *pairs]):
                 for arm, found_ratios in ratios(of_layer, references, pair, of).items():
-                    found += _estimate(f"eigen_ratio{suffix}", arm, layer, pair, found_ratios, pair in ruled)
+                    found += over_seeds(f"eigen_ratio{suffix}", arm, layer, pair, found_ratios, pair in ruled)
             by_arm = {}
             for pair in random_pairs(living):
                 for arm, found_ratios in ratios(of_layer, references, pair, of).items():
                     by_arm.setdefault(arm, []).append(found_ratios)
             for arm, found_ratios in by_arm.items():
-                found += _estimate(
+                found += over_seeds(
                     f"eigen_fraction_below_1{suffix}", arm, layer, (), _share_below(np.array(found_ratios))
                 )
     return found
@@ -294,7 +302,8 @@ def _share_below(found):
     )
 
 
-def _estimate(name, arm, layer, pair, values, ruled=True):
+def over_seeds(name, arm, layer, pair, values, ruled=True):
+    """Return [`DirectionEstimate`] of values [seeds], those that are no number left out; empty for fewer than two."""
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return []

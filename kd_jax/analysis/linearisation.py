@@ -178,7 +178,7 @@ def progress(changes, residuals, groups):
 
 
 def growth(changes, groups):
-    """Return ||Delta|| within each group, float64 [..., groups]: what `eigen.ratio` compares two runs by, whatever their loss.
+    """Return ||Delta|| within each group, float64 [..., groups].
 
     Args:
         changes, groups: as for `progress`.

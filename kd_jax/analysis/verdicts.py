@@ -6,6 +6,9 @@ import numpy as np
 
 from kd_jax.analysis import intervals
 
+# Root mean square error, in progress, below which theory describes a run.
+FOLLOWS = 0.05
+
 
 class Verdict(NamedTuple):
     """A claim, whether this study supports it, and the numbers that decided.
@@ -66,7 +69,8 @@ def verdicts(estimates, baselines, did_not_learn=()):
 
 
 def eigen_verdicts(estimates, baselines, references, did_not_learn=()):
-    """Return a `Verdict` for every student and layer with ratios: whether distillation exaggerates the bias to the top.
+    """Return a `Verdict` for every student and layer with ratios, and for its function: whether distillation exaggerates the bias
+    to the top.
 
     Supported when at every ruled pair the student's interval lies below 1 and below every null's estimate; contradicted when
     at every pair it lies above 1.
@@ -79,7 +83,11 @@ def eigen_verdicts(estimates, baselines, references, did_not_learn=()):
     """
     found = []
     failed = {run.arm for run in did_not_learn}
-    for what, name in (("weights", "eigen_ratio"), ("movement of the weights", "eigen_ratio_moved")):
+    for what, name in (
+        ("weights", "eigen_ratio"),
+        ("movement of the weights", "eigen_ratio_moved"),
+        ("groups of its tangent kernel's eigenvectors, function", "function_ratio"),
+    ):
         of_name = [e for e in estimates if e.name == name and e.ruled]
         for arm, layer in dict.fromkeys((e.arm, e.layer) for e in of_name if e.arm in baselines):
             same = [other for other, onehot in references.items() if onehot == baselines[arm]]
@@ -89,7 +97,49 @@ def eigen_verdicts(estimates, baselines, references, did_not_learn=()):
             blame = sorted({"teacher", baselines[arm], arm} & failed)
             if blame:
                 verdict, because = "inconclusive", f"{' and '.join(blame)} did not learn; {because}"
-            claim = f"{arm} exaggerates the bias toward the top eigendirections ({layer}, {what}: ratio below 1 and every null's)"
+            where = f"{layer}, {what}" if layer else what
+            claim = (
+                f"{arm} exaggerates the bias toward the top eigendirections ({where}: ratio below 1 and every null's)"
+            )
+            found.append(Verdict(claim, verdict, because))
+    return found
+
+
+def function_verdicts(estimates, baselines, did_not_learn=()):
+    """Return two `Verdict` for every student whose function has a prediction: whether linearisation and filter describe it.
+
+    Supported when the intervals of the errors of the student and of its one-hot arm lie below `FOLLOWS`; contradicted when one of
+    them lies above.
+
+    Args:
+        estimates: list of `eigen.DirectionEstimate`.
+        baselines: {student arm: its one-hot arm}.
+        did_not_learn: the `Unlearned` runs.
+    """
+    table = {(e.name, e.arm): e.interval for e in estimates if not e.directions}
+    failed = {run.arm for run in did_not_learn}
+    found = []
+    for student, onehot in baselines.items():
+        theories = {
+            "linearisation_error": f"the networks linearised at step 0 describe {student} and {onehot}",
+            "filter_error": f"the composed filter a(s) a(T) describes {student}, and a(t) {onehot}",
+        }
+        for name, theory in theories.items():
+            errors = [table.get((name, arm)) for arm in (onehot, student)]
+            if None in errors:
+                continue
+            verdict = "supported" if all(error.high < FOLLOWS for error in errors) else "inconclusive"
+            if any(error.low > FOLLOWS for error in errors):
+                verdict = "contradicted"
+            because = f"error of {student} {_shown(errors[1])}, of {onehot} {_shown(errors[0])}"
+            drifts = [(arm, table.get(("kernel_drift", arm))) for arm in (student, onehot)]
+            because += "".join(
+                f"; the kernel of {arm} moves by {100 * drift.estimate:.1f} %" for arm, drift in drifts if drift
+            )
+            blame = sorted({"teacher", onehot, student} & failed)
+            if blame:
+                verdict, because = "inconclusive", f"{' and '.join(blame)} did not learn; {because}"
+            claim = f"{theory} (function, error of progress below {FOLLOWS:g})"
             found.append(Verdict(claim, verdict, because))
     return found
 

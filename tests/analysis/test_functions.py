@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kd_jax.analysis import functions, linearisation
-from kd_jax.analysis.functions import Functions, Path
+from kd_jax.analysis import eigen, functions, linearisation, theory, verdicts
+from kd_jax.analysis.functions import Followed, Functions, Path, Predicted
 from kd_jax.config import Arm
 
 EXAMPLES, CLASSES, TOTAL = 10, 2, 60
@@ -53,34 +53,42 @@ def study(**change):
     return SimpleNamespace(**settings | {"weight": 1.0, "teacher_step": 12} | change)
 
 
+def followed_and_predicted(study, same_start=False):
+    found, rates = trained(study, same_start)
+    spectrum = linearisation.spectrum(found.kernel, CLASSES)
+    followed = {run.arm: run for run in functions.follow(found, spectrum, ARMS)}
+    predicted = {run.arm: run for run in functions.predict(found, spectrum, study, ARMS, rates)}
+    return followed, predicted
+
+
 @pytest.mark.parametrize("change", [{}, {"weight": 0.3}, {"teacher_step": 0}])
 def test_a_linear_model_is_where_its_linearisation_says(change):
-    found, rates = trained(study(**change))
-    spectrum = linearisation.spectrum(found.kernel, CLASSES)
-    followed = {run.arm: run for run in functions.follow(found, spectrum)}
-    predicted = {run.arm: run for run in functions.predict(found, spectrum, study(**change), ARMS, rates)}
-    assert list(followed) == list(found.paths)
-    assert set(predicted) == set(found.paths)
+    followed, predicted = followed_and_predicted(study(**change))
+    assert set(followed) == set(predicted) == {"teacher", "onehot", "student", "onehot_slower"}
     for arm, run in followed.items():
         assert (run.seed, run.model) == (7, "linear")
-        assert run.progress.shape == run.growth.shape == (6, len(run.values))
+        assert run.progress.shape == run.growth.shape == (6, len(run.groups))
         np.testing.assert_allclose(predicted[arm].linearised, run.progress, atol=1e-10)
-        np.testing.assert_allclose(predicted[arm].taught, run.progress, atol=1e-10)
         if arm != "student":
-            np.testing.assert_allclose(predicted[arm].composed, run.progress, atol=1e-10)
-    assert (np.diff(followed["onehot"].values) <= 0).all()
+            np.testing.assert_allclose(predicted[arm].filtered, run.progress, atol=1e-10)
     # The slower run gets less far along every group in which anything moves.
-    moving = followed["onehot"].values > 1e-9
-    assert (followed["onehot_slower"].progress < followed["onehot"].progress)[1:, moving].all()
+    moving = functions.moving(followed["onehot"])
+    assert (followed["onehot_slower"].progress < followed["onehot"].progress)[1:, :moving].all()
+
+
+def test_groups_without_eigenvalues_do_not_move():
+    """Six inputs: 12 of the 20 eigenvalues are not zero. Groups are of 2, 4 and 14 vectors, so all three move."""
+    followed, _ = followed_and_predicted(study())
+    run = followed["onehot"]
+    assert run.groups.tolist() == [[0, 2], [2, 6], [6, 20]]
+    assert functions.moving(run) == 3
+    assert functions.moving(run._replace(groups=np.array([[0, 2], [2, 6], [6, 12], [12, 20]]))) == 3
 
 
 def test_the_composed_filter_needs_a_teacher_that_started_where_the_student_did():
     for same_start in (True, False):
-        found, rates = trained(study(), same_start)
-        spectrum = linearisation.spectrum(found.kernel, CLASSES)
-        (measured,) = (run for run in functions.follow(found, spectrum) if run.arm == "student")
-        (predicted,) = (run for run in functions.predict(found, spectrum, study(), ARMS, rates) if run.arm == "student")
-        gap = np.abs(predicted.composed - measured.progress).max()
+        followed, predicted = followed_and_predicted(study(), same_start)
+        gap = np.abs(predicted["student"].filtered - followed["student"].progress).max()
         assert gap < 1e-10 if same_start else gap > 0.01
 
 
@@ -89,3 +97,106 @@ def test_no_filter_is_predicted_where_none_is_defined():
     spectrum = linearisation.spectrum(found.kernel, CLASSES)
     assert functions.predict(found, spectrum, study(optimizer="adam"), ARMS, rates) == []
     assert functions.predict(found._replace(normalised=True), spectrum, study(), ARMS, rates) == []
+
+
+# ---- of a study
+
+
+def flow(arm, seed, times, teacher_time=None):
+    """A run of gradient flow from zero, whose progress in three groups is the filter."""
+    values = np.array([1.0, 0.3, 0.05])
+    progress = theory.progress(values, times[:, None])
+    if teacher_time is not None:
+        progress = progress * theory.progress(values, teacher_time)
+    groups = np.array([[0, 1], [1, 2], [2, 3]])
+    return Followed(arm, seed, "mlp", values, groups, np.arange(len(times)), progress, progress, 0.1 + 0.02 * seed)
+
+
+TIMES = np.linspace(0, 6, 400)
+OF_STUDY = (
+    Arm("onehot", "mlp"),
+    Arm("student", "mlp", teacher="teacher", baseline="onehot"),
+    Arm("onehot_slower", "mlp", null_of="onehot", rate=0.25),
+)
+
+
+def runs_of(seed):
+    """A student stopped at 2 of a teacher, its twin, and a null."""
+    runs = flow("onehot", seed, TIMES), flow("student", seed, TIMES, 2.0), flow("onehot_slower", seed, TIMES / 4)
+    return [*runs[:2], runs[2]._replace(drift=np.nan)]
+
+
+def test_the_ratio_is_that_of_the_theory_at_equal_progress_and_1_for_another_learning_rate():
+    onehot, student, slower = runs_of(0)
+    for group in (1, 2):
+        levels = np.linspace(0, student.progress[-1, 0], 1001)[1:]
+        of_onehot = theory.progress(onehot.eigenvalues[group], -np.log1p(-levels))
+        limit, of_group = theory.progress(onehot.eigenvalues[[0, group]], 2.0)
+        of_student = of_group * theory.progress(onehot.eigenvalues[group], -np.log1p(-levels / limit))
+        expected = of_student.sum() / of_onehot.sum()
+        assert expected < 0.9
+        assert functions.ratio(onehot.progress, student.progress, group) == pytest.approx(expected, rel=0.02)
+        assert functions.ratio(onehot.progress, slower.progress, group) == pytest.approx(1, abs=0.01)
+    assert np.isnan(functions.ratio(onehot.progress, 0 * student.progress, 1))
+
+
+def test_estimates_are_over_seeds_and_errors_are_root_mean_squares():
+    followed = [run for seed in (0, 1, 2) for run in runs_of(seed)]
+    predicted = [
+        Predicted(run.arm, run.seed, "mlp", run.progress + 0.03, run.progress - 0.1) for run in followed if run.seed
+    ]
+    table = {(e.name, e.arm, e.directions): e for e in functions.estimates(followed, predicted, OF_STUDY)}
+    assert len(table[("function_ratio", "student", (0, 2))].values) == 3
+    assert table[("function_ratio", "student", (0, 2))].interval.high < 1
+    assert table["kernel_drift", "onehot", ()].values == pytest.approx((0.1, 0.12, 0.14))
+    assert ("kernel_drift", "onehot_slower", ()) not in table  # it was not measured
+    assert table["linearisation_error", "student", ()].values == pytest.approx((0.03, 0.03))
+    assert table["filter_error", "onehot", ()].interval.estimate == pytest.approx(0.1)
+    assert table["filter_error", "onehot", ()].to_json().keys().isdisjoint({"layer", "directions"})
+    assert table[("function_ratio", "student", (0, 2))].to_json()["directions"] == [0, 2]
+    assert not functions.estimates([run for run in followed if run.seed == 0], [], OF_STUDY)
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"), [(0.01, "supported"), (0.2, "contradicted"), ((0.02, 0.04, 0.09), "inconclusive")]
+)
+def test_theory_describes_a_student_when_its_error_and_its_twins_are_small(error, verdict):
+    followed = [run for seed in (0, 1, 2) for run in runs_of(seed)]
+    errors = np.broadcast_to(error, 3)
+    predicted = [
+        Predicted(run.arm, run.seed, "mlp", run.progress, run.progress + errors[run.seed] * (run.arm == "student"))
+        for run in followed
+    ]
+    found = functions.estimates(followed, predicted, OF_STUDY)
+    linear, composed = verdicts.function_verdicts(found, {"student": "onehot"})
+    assert linear.verdict == "supported"
+    assert composed.verdict == verdict
+    assert "a(s) a(T)" in composed.claim
+    assert "the kernel of student moves by 12.0 %" in composed.because
+    failed = [verdicts.Unlearned("teacher", 0, 1.0, 2.0)]
+    assert {v.verdict for v in verdicts.function_verdicts(found, {"student": "onehot"}, failed)} == {"inconclusive"}
+
+
+def test_verdicts_look_where_the_students_filter_lags():
+    """A teacher that has learnt two groups of three fully teaches them as labels do."""
+    for teacher_time, expected in ((2.0, {(0, 1), (0, 2)}), (15.0, {(0, 2)}), (400.0, set())):
+        followed = [
+            flow(arm, seed, TIMES, time)
+            for seed in (0, 1)
+            for arm, time in (("onehot", None), ("student", teacher_time), ("onehot_slower", None))
+        ]
+        predicted = [Predicted(run.arm, run.seed, "mlp", run.progress, run.progress) for run in followed]
+        found = [e for e in functions.estimates(followed, predicted, OF_STUDY) if e.name == "function_ratio"]
+        for arm in ("student", "onehot_slower"):
+            assert {e.directions for e in found if e.arm == arm and e.ruled} == expected
+        bias = verdicts.eigen_verdicts(found, {"student": "onehot"}, eigen.references(OF_STUDY))
+        assert [verdict.verdict for verdict in bias] == ["supported"] * bool(expected)
+
+
+def test_without_a_prediction_theory_is_not_judged_and_the_bias_is_in_every_group():
+    found = functions.estimates([run for seed in (0, 1) for run in runs_of(seed)], [], OF_STUDY)
+    assert verdicts.function_verdicts(found, {"student": "onehot"}) == []
+    (bias,) = verdicts.eigen_verdicts(found, {"student": "onehot"}, eigen.references(OF_STUDY))
+    assert bias.verdict == "supported"
+    assert "function" in bias.claim
+    assert "directions 0 and 1, 0 and 2" in bias.because
