@@ -49,6 +49,26 @@ CNN = replace(
     epochs=30,
     layers=(),
 )
+KERNEL = Study(
+    dataset="mnist",
+    train_examples=128,
+    test_examples=128,  # an epoch is a step here, so evaluation takes as long as training
+    teacher="balanced_512",
+    student=("balanced_512",),
+    nulls=(
+        "slower",
+    ),  # a batch is the whole training set, so there is no other order; the teacher has another initialisation
+    loss="mse",
+    teacher_step=300,
+    epochs=3000,
+    batch_size=128,
+    optimizer="sgd",
+    momentum=0.0,
+    learning_rate=1.8e-3,
+    checkpoints=60,
+    kernel_examples=128,
+    seeds=5,
+)
 
 
 def _reduced(study, **changes):
@@ -71,6 +91,20 @@ PRESETS = {
             nulls=("order", "init"),
             teacher="cnn_32x64",
             student=("cnn_32x64",),
+        ),
+    ),
+    "kernel": Preset(
+        KERNEL,
+        _reduced(
+            KERNEL,
+            train_examples=48,
+            test_examples=100,
+            batch_size=48,
+            epochs=600,
+            teacher_step=100,
+            kernel_examples=48,
+            teacher="balanced_128",
+            student=("balanced_128",),
         ),
     ),
 }

@@ -116,6 +116,12 @@ def _print_findings(workdir, found):
         print(
             "Weights along lower eigendirections of the inputs at equal progress along a top one, relative to one-hot.\n"
         )
+    functions = tables.function_table(found)
+    if functions is not None:
+        print(tables.text(*functions))
+        print(
+            "Functions along groups of eigenvectors of the tangent kernel at step 0; ratios at equal progress in group 0.\n"
+        )
     for warning in found["warnings"]:
         print(f"warning: {warning}")
     for verdict in found["verdicts"]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from kd_jax import config, data, extract, models, runs
-from kd_jax.analysis import calibration, eigen, summary, verdicts
+from kd_jax import config, data, extract, extract_function, models, runs
+from kd_jax.analysis import calibration, eigen, functions, linearisation, summary, verdicts
 from kd_jax.config import BadInput, versions
 from kd_jax.progress import Progress
 from kd_jax.report import write_report
@@ -64,7 +64,9 @@ def train(name, study, workdir, data_dir, devices):
     parallel.check_batch(study.batch_size, devices)
     previous = _check_workdir(workdir, name, study)
     dataset = data.load(study, data_dir)
-    extract.chosen_layers(study, dataset)  # so that a layer which is not there is told now, not after training
+    # So that what cannot be looked at is told now, not after training.
+    extract.chosen_layers(study, dataset)
+    extract_function.probe(dataset, study.kernel_examples)
     record = _record(name, study, dataset, data_dir, devices, previous)
     with runs.locked(workdir), _stop_requests() as stop:
         total = record["total_steps"]
@@ -343,15 +345,18 @@ def analyze(workdir, data_dir=None, look=None):
     if unfinished:
         raise BadInput(f"{workdir}: expected finished runs, {unfinished[0]} is not; run the study's command again")
     chosen = extract.chosen_layers(study, dataset)
+    extract_function.probe(dataset, study.kernel_examples)
     # Made beside the old one, which is replaced only by a whole new one.
     folder = Path(workdir) / ".analysis"
     shutil.rmtree(folder, ignore_errors=True)
     for kind in ("pairs", "eigen"):
         (folder / kind).mkdir(parents=True)
     baselines = {arm.name: arm.baseline for arm in arms if arm.baseline}
-    followed = eigen.references(arms)
+    references = eigen.references(arms)
     passes = sum(not arm.null_of for arm in arms)
     passes += sum(arm.model == onehot.model for onehot, _ in chosen for arm in arms)
+    if study.kernel_examples:
+        passes += extract_function.passes(study)
     with Progress(passes * len(seeds)) as progress:
 
         def advance(label):
@@ -361,11 +366,14 @@ def analyze(workdir, data_dir=None, look=None):
         fitted = []
         estimates = summary.estimates(_kept(pairs, folder / "pairs", fitted), baselines)
         growths = list(extract.growths(workdir, study, dataset, seeds, chosen, advance))
+        followed, predicted = _functions(workdir, study, dataset, seeds, record["total_steps"], advance)
     for growth in growths:
         name = f"{growth.arm}-seed{growth.seed}-{growth.layer.replace('/', '.')}.npz"
         eigenvalues = growth.values  # under the name that outside scripts know
         np.savez(folder / "eigen" / name, eigenvalues=eigenvalues, **growth._asdict())
-    by_direction = eigen.estimates(growths, followed, study.pairs)
+    _keep_functions(followed, predicted, folder / "function")
+    by_direction = eigen.estimates(growths, references, study.pairs)
+    by_direction += functions.estimates(followed, predicted, arms)
     losses = {
         (arm.name, seed): _losses_of_one_kind(
             runs.read_metrics(runs.run_folder(workdir, config.run_name(arm, seed))),
@@ -381,7 +389,8 @@ def analyze(workdir, data_dir=None, look=None):
         "verdicts": [
             verdict._asdict()
             for verdict in verdicts.verdicts(estimates, baselines, did_not_learn)
-            + verdicts.eigen_verdicts(by_direction, baselines, followed, did_not_learn)
+            + verdicts.eigen_verdicts(by_direction, baselines, references, did_not_learn)
+            + verdicts.function_verdicts(by_direction, baselines, did_not_learn)
         ],
         "warnings": [*map(str, did_not_learn), *(_fully_fitted(fitted) if study.loss == "mse" else [])],
         "study": record,
@@ -401,6 +410,27 @@ def _losses_of_one_kind(lines, switch, steps_per_epoch):
         after = [line for line in lines if line["epoch"] - 1 >= settled]
         lines = after or [line for line in lines if line["epoch"] <= switch.epoch] or lines
     return [line["train_loss"] for line in lines]
+
+
+def _functions(workdir, study, dataset, seeds, total_steps, advance):
+    """(list of `Followed`, list of `Predicted`) of all runs; both empty where the study asks for no kernel."""
+    followed, predicted = [], []
+    if study.kernel_examples:
+        arms, rates = config.arms(study), extract_function.learning_rates(study, total_steps)
+        for found in extract_function.functions(workdir, study, dataset, seeds, study.kernel_examples, advance):
+            spectrum = linearisation.spectrum(found.kernel, dataset.classes)
+            followed += functions.follow(found, spectrum, arms)
+            predicted += functions.predict(found, spectrum, study, arms, rates)
+    return followed, predicted
+
+
+def _keep_functions(followed, predicted, folder):
+    """Write a file for every run that was followed, with its prediction where there is one."""
+    predictions = {(run.arm, run.seed): run._asdict() for run in predicted}
+    for run in followed:
+        folder.mkdir(exist_ok=True)
+        name = f"{run.arm}-seed{run.seed}.npz"
+        np.savez(folder / name, **{**predictions.get((run.arm, run.seed), {}), **run._asdict()})
 
 
 def _fully_fitted(shares):

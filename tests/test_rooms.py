@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "report": {"analysis", "runs"},
     "linear": {"analysis", "data"},
     "linear_study": {"linear", "report", "runs"},
-    "stages": {"analysis", "data", "extract", "models", "progress", "report", "runs", "train"},
+    "stages": {"analysis", "data", "extract", "extract_function", "models", "progress", "report", "runs", "train"},
 }
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from kd_jax import config, runs
-from kd_jax.analysis import eigen, theory
+from kd_jax.analysis import eigen, functions, theory
 from kd_jax.config import BadInput
-from kd_jax.report import eigen_figures, figures, page, tables
+from kd_jax.report import eigen_figures, figures, function_figures, page, tables
 
 
 def write_report(workdir, folder=None):
@@ -41,7 +41,7 @@ def write_report(workdir, folder=None):
         writer.writerow(tables.CSV_COLUMNS)
         writer.writerows(tables.csv_rows(found))
     (folder / "table.md").write_text(tables.markdown(header, rows))
-    growths = _growths(folder / "eigen")
+    growths = _read(folder / "eigen", eigen.Growth)
     drawn = {
         "confidence": figures.confidence(folder / "pairs", found, study),
         "slopes": figures.slopes(found),
@@ -54,6 +54,11 @@ def write_report(workdir, folder=None):
         drawn[f"eigen_ratios{suffix}"] = eigen_figures.ratios_by_rank(
             of_layer, references, _linear_theory(found, model)
         )
+    followed = _read(folder / "function", functions.Followed)
+    predicted = _read(folder / "function", functions.Predicted)
+    for arm in [arm for arm in config.arms(study) if arm.baseline and followed]:
+        of_network = [[run for run in of if run.model == arm.model] for of in (followed, predicted)]
+        drawn[f"function_progress-{arm.model}"] = function_figures.progress(*of_network, arm.baseline, arm.name)
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
     (folder / "report.html").write_text(page.render(found, images))
 
@@ -72,13 +77,14 @@ def _linear_theory(found, model):
     return lambda eigenvalues, top: theory.matched_ratio(eigenvalues, top, teacher, times[-1], times[-1])
 
 
-def _growths(folder):
-    """The `eigen.Growth` of every file in a folder, in the order of arms, seeds and layers."""
+def _read(folder, kind):
+    """What the files of a folder hold of a named tuple, as a list of it, in the order of networks, layers, arms and seeds."""
     found = []
     for path in folder.glob("*.npz"):
         with np.load(path) as arrays:
-            found.append(eigen.Growth(**{name: _plain(arrays[name]) for name in eigen.Growth._fields}))
-    return sorted(found, key=lambda growth: (growth.model, growth.layer, growth.arm, growth.seed))
+            if set(kind._fields) <= set(arrays.files):
+                found.append(kind(**{name: _plain(arrays[name]) for name in kind._fields}))
+    return sorted(found, key=lambda run: (run.model, getattr(run, "layer", ""), run.arm, run.seed))
 
 
 def _plain(array):

@@ -27,10 +27,22 @@ CAPTIONS = {
     "eigen_ratios": """Left, the variance of the layer's inputs along each eigendirection. Then the same comparison for every lower
         direction, of the weights and of their movement since the start, relative to one-hot at equal progress along the top one:
         the mean of the seeds, and for students their range.""",
+    "function_progress": """What a network computes on the probe, along groups of eigenvectors of its tangent kernel at step 0.
+        Left, their eigenvalues. Middle, the progress from the start to the labels within each group: points, with the range of the
+        seeds, are measured; lines are the filters, a(t) and for the student the composed a(s) a(T), beside it a(s) alone, dotted.
+        Right, the same progress against what the linearised networks predict from step 0, a point per seed, checkpoint and
+        group.""",
     "learning_curves": "Mean over seeds; the band is the range of the seeds.",
 }
 RATIO_NOTE = """Weights along a lower eigendirection of a layer's inputs at equal progress along the top one, relative to the
     one-hot run of the same initialisation. The other arms are nulls: they differ from it by something that is no teacher."""
+
+FUNCTION_NOTE = """The function on the probe, along groups of eigenvectors of the tangent kernel at step 0, group 0 the top. Ratio:
+    progress toward the labels in a lower group at equal progress in the top one, relative to the one-hot run of the same seed, as
+    measured and by the filters, a(t) and for a student a(s) a(T); verdicts look at groups where a student's filter lags by 5 % or
+    more. Errors are root mean squares of measured less predicted progress: by the linearised networks, and by the filter. Drift:
+    relative change of the kernel over training. Steps that are large for the top group compare it with a run of smaller ones
+    unfairly, and the filters show by how much."""
 
 
 def render(found, images):
@@ -43,7 +55,7 @@ def render(found, images):
     study = found["study"]
     setup, where = study["config"], study["platform"]
     header, rows = tables.main_table(found)
-    ratios = tables.eigen_table(found)
+    about_directions = [(tables.eigen_table(found), RATIO_NOTE), (tables.function_table(found), FUNCTION_NOTE)]
     data = study["data"]
     sizes = {model: f"{model} ({count:,} parameters)" for model, count in study["parameters"].items()}
     teacher, students = sizes[setup["teacher"]], ", ".join(sizes[model] for model in setup["student"])
@@ -65,7 +77,7 @@ def render(found, images):
         f"<p class='quiet'>{escape(tables.what_intervals_are(found))} Train accuracy is on the labels that were trained on."
         " Gain is over the same network, initialisation and batches without a teacher.</p>",
         table([header, *rows]),
-        *([table([ratios[0], *ratios[1]]), f"<p class='quiet'>{RATIO_NOTE}</p>"] if ratios else []),
+        *(table([of[0], *of[1]]) + f"<p class='quiet'>{note}</p>" for of, note in about_directions if of),
         "<h2>Figures</h2>",
         *(_figure(name, image) for name, image in images.items()),
         "<h2>Every estimate</h2>",
@@ -93,7 +105,7 @@ def _everything(found):
     yield "name", "arm", "where", "estimate", "over"
     for e in found["estimates"]:
         pair = " and ".join(map(str, e.get("directions", [])))
-        where = f"{e['split']}, {e['subset']}" if "split" in e else f"{e['layer']} {pair}"
+        where = f"{e['split']}, {e['subset']}" if "split" in e else f"{e.get('layer', '')} {pair}".strip()
         yield e["name"], e["arm"], where, tables.shown(e, 4), f"{e['count']} {e['resampled']}"
 
 

@@ -63,17 +63,51 @@ def main_table(found):
 
 def eigen_table(found):
     """Return (header, rows) of strings: a pair of directions per row, an arm per column; None where there are no ratios."""
+    return _arm_per_column(found, "ratio to onehot", _eigen_cell)
+
+
+def _eigen_cell(e):
+    if not e["name"].startswith("eigen_"):
+        return None
+    pair = " and ".join(map(str, e["directions"])) if "directions" in e else "random pairs below 1"
+    what = ", movement" if e["name"].endswith("_moved") else ""
+    return f"{e['layer']}, {pair}{what}", shown(e, 3 if "directions" in e else 2)
+
+
+# name -> heading
+FUNCTIONS = {
+    "function_ratio": "ratio to onehot, group",
+    "function_ratio_filter": "the same by the filters, group",
+    "kernel_drift": "kernel's drift",
+    "linearisation_error": "error of the linearisation",
+    "filter_error": "error of the filter",
+}
+
+
+def function_table(found):
+    """Return (header, rows) of strings of the functions along kernels' eigenvectors; None where none were followed."""
+    return _arm_per_column(found, "function", _function_cell)
+
+
+def _function_cell(e):
+    heading = FUNCTIONS.get(e["name"])
+    if heading is None:
+        return None
+    return f"{heading} {e['directions'][1]}" if "directions" in e else heading, shown(e)
+
+
+def _arm_per_column(found, corner, cell):
+    """(header, rows) of the estimates of which `cell(estimate)` makes (row's label, text) and not None; None if there are none."""
     about = {}
     for e in found["estimates"]:
-        if e["name"].startswith("eigen_"):
-            pair = " and ".join(map(str, e["directions"])) if "directions" in e else "random pairs below 1"
-            what = ", movement" if e["name"].endswith("_moved") else ""
-            about.setdefault(f"{e['layer']}, {pair}{what}", {})[e["arm"]] = shown(e, 3 if "directions" in e else 2)
+        label, text = cell(e) or (None, None)
+        if label:
+            about.setdefault(label, {})[e["arm"]] = text
     if not about:
         return None
     arms = list(dict.fromkeys(arm for cells in about.values() for arm in cells))
     rows = [[label, *(cells.get(arm, "-") for arm in arms)] for label, cells in about.items()]
-    return ["ratio to onehot", *arms], rows
+    return [corner, *arms], rows
 
 
 def what_intervals_are(found):
