@@ -120,7 +120,7 @@ def _print_findings(workdir, found):
     if functions is not None:
         print(tables.text(*functions))
         print(
-            "Functions along groups of eigenvectors of the tangent kernel at step 0; ratios at equal progress in group 0.\n"
+            "Functions, along groups of eigenvectors of the tangent kernel; ratios at equal progress in the first of two groups.\n"
         )
     for warning in found["warnings"]:
         print(f"warning: {warning}")

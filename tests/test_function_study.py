@@ -73,11 +73,14 @@ def test_its_summary_says_that_the_theory_holds_and_that_the_kernel_stays(done):
         assert abs(table["kernel_drift", arm]["estimate"]) < 1e-12
         assert table["linearisation_error", arm]["high"] < 1e-9
         assert table["filter_error", arm]["high"] < 1e-9
-    last = max(pair for name, arm, *pair in table if name == "function_ratio" and arm == "student")[1]
-    ratios = [table["function_ratio", "student", 0, group]["estimate"] for group in range(1, last + 1)]
-    assert last >= 3
-    assert (np.diff(ratios) < 0).all()  # the lower, the further behind
-    assert ratios[0] < 1
+    pairs = [tuple(pair) for name, arm, *pair in table if name == "function_ratio" and arm == "student"]
+    assert pairs == [(group, group + 1) for group in range(len(pairs))]
+    assert len(pairs) >= 3
+    for pair in pairs:
+        measured, by_filter = (table[name, "student", *pair] for name in ("function_ratio", "function_ratio_filter"))
+        # A group that is learnt to rounding reaches its last level at a moment that rounding decides.
+        assert measured["values"] == pytest.approx(by_filter["values"], abs=0.01)
+        assert measured["estimate"] < 1
     verdicts = {verdict["claim"]: verdict["verdict"] for verdict in found["verdicts"]}
     assert [verdicts[claim] for claim in verdicts if "(function, error" in claim] == ["supported"] * 2
 
@@ -87,7 +90,7 @@ def test_its_report_has_figure_table_and_rows(done):
     folder = workdir / "analysis"
     page = (folder / "report.html").read_text()
     assert "alt='function_progress-linear'" in page
-    assert "ratio to onehot, group 1" in page
+    assert "ratio to onehot, groups 0 and 1" in page
     assert (folder / "figures" / "function_progress-linear.pdf").is_file()
     assert (folder / "table.csv").read_text().count("\n") == len(found["estimates"]) + 1
 

@@ -10,6 +10,7 @@ theorem, at zero. Ordinary networks do not, and their initial functions can be l
 mostly learns what its teacher has kept of its own. The model `balanced` starts at zero; for it the two predictions are one.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -178,20 +179,20 @@ def moving(run):
     return eigen.alive(np.array([run.eigenvalues[start:stop].mean() for start, stop in run.groups]))
 
 
-def ratio(reference, other, group):
-    """Return the progress of `other` in a group, relative to that of `reference`, at equal progress in the top group.
+def ratio(reference, other, pair):
+    """Return the progress of `other` in a group, relative to that of `reference`, at equal progress in a higher one.
 
     Matched as by `eigen.ratio`, but a ratio of sums over the levels: at the lowest of them a group that lags has hardly moved,
     and its ratio there is anything.
 
     Args:
         reference, other: progress, float [checkpoints, groups].
-        group: which, from 1 on.
+        pair: (the higher group, the lower group).
 
     Returns:
-        The ratio; NaN where the top group never gets on.
+        The ratio; NaN where the higher group never gets on.
     """
-    curves = [progress[:, (0, group)].T for progress in (reference, other)]
+    curves = [progress[:, pair].T for progress in (reference, other)]
     levels = eigen.common_levels(*curves)
     if not len(levels):
         return np.nan
@@ -202,7 +203,9 @@ def ratio(reference, other, group):
 def estimates(followed, predicted, arms):
     """Return the list of `eigen.DirectionEstimate` of a study, over seeds; they need two.
 
-    `function_ratio`: `ratio` of every group but the top to the one-hot run of the same seed; `directions` are group numbers.
+    `function_ratio`: `ratio` to the one-hot run of the same seed, of every group and the next lower one, its `directions`. (At
+    equal progress in the top group, as weights are compared, the lowest groups have learnt less than a hundredth, for the
+    function of the top group is learnt in a few steps.)
     `function_ratio_filter`: what it is by the filters. A pair counts for verdicts where the filter of a student lags by `LAG` or
     more: a teacher who has learnt all that there is in a group teaches it as labels do. Where no filter exists, all count.
     `linearisation_error`, `filter_error`: root mean square, over checkpoints and moving groups, of measured less predicted
@@ -217,13 +220,13 @@ def estimates(followed, predicted, arms):
     ratios, numbers = {}, {}
     for arm, reference in eigen.references(arms).items():
         for seed in [seed for who, seed in runs if who == arm]:
-            pair = (reference, seed), (arm, seed)
-            for group in range(1, moving(runs[arm, seed])):
-                of_runs = ratio(*(runs[run].progress for run in pair), group)
-                ratios.setdefault(("function_ratio", arm, (0, group)), []).append(of_runs)
-                if pair[1] in predictions:
-                    by_filter = ratio(*(predictions[run].filtered for run in pair), group)
-                    ratios.setdefault(("function_ratio_filter", arm, (0, group)), []).append(by_filter)
+            both = (reference, seed), (arm, seed)
+            for pair in itertools.pairwise(range(moving(runs[arm, seed]))):
+                of_runs = ratio(*(runs[run].progress for run in both), pair)
+                ratios.setdefault(("function_ratio", arm, pair), []).append(of_runs)
+                if both[1] in predictions:
+                    by_filter = ratio(*(predictions[run].filtered for run in both), pair)
+                    ratios.setdefault(("function_ratio_filter", arm, pair), []).append(by_filter)
     for (arm, _), run in runs.items():
         numbers.setdefault(("kernel_drift", arm), []).append(run.drift)
     for (arm, seed), prediction in predictions.items():

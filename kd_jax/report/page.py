@@ -38,11 +38,11 @@ RATIO_NOTE = """Weights along a lower eigendirection of a layer's inputs at equa
     one-hot run of the same initialisation. The other arms are nulls: they differ from it by something that is no teacher."""
 
 FUNCTION_NOTE = """The function on the probe, along groups of eigenvectors of the tangent kernel at step 0, group 0 the top. Ratio:
-    progress toward the labels in a lower group at equal progress in the top one, relative to the one-hot run of the same seed, as
+    progress toward the labels in a group at equal progress in the group above it, relative to the one-hot run of the same seed, as
     measured and by the filters, a(t) and for a student a(s) a(T); verdicts look at groups where a student's filter lags by 5 % or
     more. Errors are root mean squares of measured less predicted progress: by the linearised networks, and by the filter. Drift:
-    relative change of the kernel over training. Steps that are large for the top group compare it with a run of smaller ones
-    unfairly, and the filters show by how much."""
+    relative change of the kernel over training. Where one step covers most of a group, the ratio of a run with smaller steps is
+    not 1, and the filters show by how much."""
 
 
 def render(found, images):

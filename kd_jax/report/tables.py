@@ -76,8 +76,8 @@ def _eigen_cell(e):
 
 # name -> heading
 FUNCTIONS = {
-    "function_ratio": "ratio to onehot, group",
-    "function_ratio_filter": "the same by the filters, group",
+    "function_ratio": "ratio to onehot, groups",
+    "function_ratio_filter": "the same by the filters, groups",
     "kernel_drift": "kernel's drift",
     "linearisation_error": "error of the linearisation",
     "filter_error": "error of the filter",
@@ -93,7 +93,8 @@ def _function_cell(e):
     heading = FUNCTIONS.get(e["name"])
     if heading is None:
         return None
-    return f"{heading} {e['directions'][1]}" if "directions" in e else heading, shown(e)
+    pair = " and ".join(map(str, e["directions"])) if "directions" in e else ""
+    return f"{heading} {pair}".rstrip(), shown(e)
 
 
 def _arm_per_column(found, corner, cell):
