@@ -141,8 +141,12 @@ def obstacle(study, normalised=False):
         return f"{study.optimizer} rescales parameters as it goes"
     if study.weight_decay:
         return "weight decay pulls parameters, not the function"
-    if study.augment != "none":
-        return "augmented views are other examples at every step"
+    if study.augment != "none" or study.mixup or study.cutmix:
+        return "augmented and mixed views are other examples at every step"
+    if study.label_smoothing:
+        return "smoothed labels are other targets"
+    if study.switch:
+        return "the loss is switched in mid-training"
     if normalised:
         return "the network normalises over the batch"
     return ""

@@ -93,8 +93,8 @@ FAMILIES |= {
 }
 HELP = (
     "linear, features (or features_5000), mlp (or mlp_256x256), balanced (or balanced_512), cnn (or cnn_32x64), resnet8, resnet20,"
-    " resnet32, resnet44, resnet56, resnet110, and resnet18, resnet50, mobilenetv2 (for small images resnet18_small, resnet50_small,"
-    " mobilenetv2_small)"
+    " resnet32, resnet44, resnet56, resnet110, and resnet18, resnet50, mobilenetv2 (for small images resnet18_small,"
+    " resnet50_small, mobilenetv2_small)"
 )
 
 

@@ -1,13 +1,11 @@
 """Runs of a linear model in function space: what is predicted from step 0 is what was measured."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from kd_jax.analysis import eigen, functions, linearisation, theory, verdicts
 from kd_jax.analysis.functions import Followed, Functions, Path, Predicted
-from kd_jax.config import Arm
+from kd_jax.config import Arm, Study
 
 EXAMPLES, CLASSES, TOTAL = 10, 2, 60
 ARMS = (
@@ -49,8 +47,7 @@ def trained(study, same_start=False):
 
 
 def study(**change):
-    settings = {"loss": "mse", "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "augment": "none"}
-    return SimpleNamespace(**settings | {"weight": 1.0, "teacher_step": 12} | change)
+    return Study(**{"loss": "mse", "optimizer": "sgd", "momentum": 0.0, "teacher_step": 12} | change)
 
 
 def followed_and_predicted(study, same_start=False):

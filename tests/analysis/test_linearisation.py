@@ -1,12 +1,11 @@
 """Function space: filters against gradient descent that was really run, matrix exponentials and the linear theory."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from scipy.linalg import expm
 
 from kd_jax.analysis import eigen, linearisation, theory
+from kd_jax.config import Study
 
 EXAMPLES, FEATURES, CLASSES = 12, 9, 3
 
@@ -181,11 +180,15 @@ def test_eigenvalues_below_zero_by_rounding_are_zero_and_nothing_moves_there():
         ({"optimizer": "adam"}, "adam"),
         ({"weight_decay": 1e-4}, "weight decay"),
         ({"augment": "crop"}, "augmented"),
+        ({"mixup": 0.2}, "mixed"),
+        ({"cutmix": 1.0}, "mixed"),
+        ({"label_smoothing": 0.1}, "smoothed"),
+        ({"switch": "onehot:kd@2"}, "switched"),
     ],
 )
 def test_a_filter_is_drawn_only_where_the_equation_holds(change, reason):
-    study = {"loss": "mse", "optimizer": "sgd", "weight_decay": 0.0, "augment": "none"}
-    found = linearisation.obstacle(SimpleNamespace(**study | change))
+    study = Study(**{"loss": "mse", "optimizer": "sgd"} | change)
+    found = linearisation.obstacle(study)
     assert reason in found
     assert bool(found) == bool(reason)
-    assert linearisation.obstacle(SimpleNamespace(**study | change), normalised=True)
+    assert linearisation.obstacle(study, normalised=True)
