@@ -3,9 +3,27 @@
 One-hot and distilled networks from the same initialisation, and one-hot ones in another order, from another initialisation and at
 other learning rates. MNIST with a quarter of the labels wrong on random features; MNIST on an MLP; CIFAR-10 on a CNN.
 
+`--setting=kernel` goes beyond linear models with the network's own linearisation: does the composed filter a(s) a(T) describe
+what a student computes, along the eigenvectors of its tangent kernel at step 0? 128 MNIST digits in full batches, which are
+also the probe; one hidden layer that starts at the zero function; squared loss, the teacher stopped at step 300 of 3000. The
+learning rate is 0.45 of the bound beyond which descent diverges, 2 over the kernel's largest eigenvalue (about 500 over
+examples), fixed before anything was compared. What came out: root mean square errors of progress, 5 seeds (3 for mlp_512); and
+the student's progress in groups 5 and 6, the lowest, relative to its one-hot twin's at equal progress in the group above.
+
+                                     a(t), one-hot   a(s) a(T), student   relative to one-hot         by the filters
+    balanced_512                     0.001 ± 0.000   0.026 ± 0.004        0.94 ± 0.02, 0.92 ± 0.02    0.95, 0.79
+    balanced_64                      0.024 ± 0.007   0.114 ± 0.013        1.02 ± 0.11, 1.11 ± 0.04    0.84, 0.57
+    mlp_512, --learning_rate=1.9e-3  0.013 ± 0.001   0.063 ± 0.006        0.99 ± 0.04, 0.98 ± 0.03    0.95, 0.83
+    balanced_512, --loss=cross_entropy --learning_rate=3.6e-3             0.82 ± 0.04, 0.85 ± 0.05    none
+
+It holds at width 512. It breaks where networks are narrow: at width 64 kernels move by a fifth, and the teacher's is another
+from the start. It breaks where networks do not start at zero: mlp_512 is described by its linearisation, to 0.014, and not
+by the filter. Groups that the teacher has learnt fully show no lag. About 35 minutes on two CPU cores with other work.
+
     python experiments/eigenspace.py --setting=mlp --platform=cpu
     python experiments/eigenspace.py --setting=random_features --loss=mse --optimizer=sgd --learning_rate=... --teacher_step=...
     python experiments/eigenspace.py --setting=cnn --platform=gpu
+    python experiments/eigenspace.py --setting=kernel --platform=cpu
 """
 
 import sys
@@ -55,9 +73,7 @@ KERNEL = Study(
     test_examples=128,  # an epoch is a step here, so evaluation takes as long as training
     teacher="balanced_512",
     student=("balanced_512",),
-    nulls=(
-        "slower",
-    ),  # a batch is the whole training set, so there is no other order; the teacher has another initialisation
+    nulls=("slower",),  # a batch is the whole training set: there is no other order, and the teacher is another init
     loss="mse",
     teacher_step=300,
     epochs=3000,
