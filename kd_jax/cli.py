@@ -1,6 +1,7 @@
 """Command lines: parse, call, print. `experiments/` and the console script `kd-jax` alone import this."""
 
 import contextlib
+import functools
 import io
 import os
 import re
@@ -230,15 +231,26 @@ def main(argv=None):
 
     def run():
         with _one_line_errors(argv):
-            tyro.extras.subcommand_cli_from_dict(
-                commands,
+            call = tyro.extras.subcommand_cli_from_dict(
+                {name: _later(command) for name, command in commands.items()},
                 prog="kd-jax",
                 description="What did the student do differently?",
                 args=argv,
                 use_underscores=True,
             )
+        call()
 
     return guarded(run)
+
+
+def _later(command):
+    """A function that parses as `command` does and returns a call of it: what is only parsed does not hold back its progress."""
+
+    @functools.wraps(command)
+    def bound(*args, **kwargs):
+        return functools.partial(command, *args, **kwargs)
+
+    return bound
 
 
 def analyze_main(argv=None):
@@ -247,7 +259,8 @@ def analyze_main(argv=None):
 
     def run():
         with _one_line_errors(argv):
-            tyro.cli(analyze, args=argv, use_underscores=True)
+            call = tyro.cli(_later(analyze), args=argv, use_underscores=True)
+        call()
 
     return guarded(run)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from kd_jax import config, data, extract, extract_function, models, runs
-from kd_jax.analysis import calibration, eigen, functions, linearisation, summary, verdicts
+from kd_jax import config, data, extract, extract_function, findings, models, runs
+from kd_jax.analysis import eigen, functions, summary, verdicts
 from kd_jax.config import BadInput, versions
 from kd_jax.progress import Progress
 from kd_jax.report import write_report
@@ -21,7 +21,6 @@ from kd_jax.train import engine, epoch
 from kd_jax.train.fit import fit
 from kd_jax.train.state import descent_times
 
-FITTED = 0.01  # a squared-loss teacher that leaves less than this share of its labels' variance is fully fitted
 RESUME_SECONDS = 30.0  # at most about this much work is lost to a crash
 
 
@@ -331,11 +330,15 @@ def analyze(workdir, data_dir=None, look=None):
         look: {name: value} of `config.LOOKED_AT`, instead of the study's own.
 
     Raises:
-        BadInput: as `open_study`; or when a run is not finished.
+        BadInput: as `open_study`; or when a run is not finished, or another program works in the folder.
     """
     record, study, dataset = open_study(workdir, data_dir)
     study = replace(study, **look or {})
-    record["config"] = config.to_json(study)
+    with runs.locked(workdir):
+        return _analyze(workdir, record | {"config": config.to_json(study)}, study, dataset)
+
+
+def _analyze(workdir, record, study, dataset):
     arms, seeds = config.arms(study), list(study.seed_range())
     unfinished = [
         name
@@ -364,18 +367,15 @@ def analyze(workdir, data_dir=None, look=None):
 
         pairs = extract.logit_pairs(workdir, study, dataset, record["total_steps"], seeds, advance)
         fitted = []
-        estimates = summary.estimates(_kept(pairs, folder / "pairs", fitted), baselines)
+        estimates = summary.estimates(findings.kept(pairs, folder / "pairs", fitted), baselines)
         growths = list(extract.growths(workdir, study, dataset, seeds, chosen, advance))
-        followed, predicted = _functions(workdir, study, dataset, seeds, record["total_steps"], advance)
-    for growth in growths:
-        name = f"{growth.arm}-seed{growth.seed}-{growth.layer.replace('/', '.')}.npz"
-        eigenvalues = growth.values  # under the name that outside scripts know
-        np.savez(folder / "eigen" / name, eigenvalues=eigenvalues, **growth._asdict())
-    _keep_functions(followed, predicted, folder / "function")
+        followed, predicted = findings.follow_functions(workdir, study, dataset, seeds, record["total_steps"], advance)
+    findings.keep_growths(growths, folder / "eigen")
+    findings.keep_functions(followed, predicted, folder / "function")
     by_direction = eigen.estimates(growths, references, study.pairs)
     by_direction += functions.estimates(followed, predicted, arms)
     losses = {
-        (arm.name, seed): _losses_of_one_kind(
+        (arm.name, seed): findings.comparable_losses(
             runs.read_metrics(runs.run_folder(workdir, config.run_name(arm, seed))),
             config.parse_switch(study.switch) if arm.teacher else None,
             record["steps_per_epoch"],
@@ -392,7 +392,7 @@ def analyze(workdir, data_dir=None, look=None):
             + verdicts.eigen_verdicts(by_direction, baselines, references, did_not_learn)
             + verdicts.function_verdicts(by_direction, baselines, did_not_learn)
         ],
-        "warnings": [*map(str, did_not_learn), *(_fully_fitted(fitted) if study.loss == "mse" else [])],
+        "warnings": [*map(str, did_not_learn), *(findings.fully_fitted(fitted) if study.loss == "mse" else [])],
         "study": record,
     }
     runs.write_json(folder / "summary.json", found)
@@ -401,62 +401,3 @@ def analyze(workdir, data_dir=None, look=None):
     shutil.rmtree(final, ignore_errors=True)
     folder.rename(final)
     return found
-
-
-def _losses_of_one_kind(lines, switch, steps_per_epoch):
-    """Training losses of comparable epochs: where the loss is switched, of the phase after, or, if it has none, before."""
-    if switch is not None:
-        settled = switch.epoch + switch.ramp / steps_per_epoch
-        after = [line for line in lines if line["epoch"] - 1 >= settled]
-        lines = after or [line for line in lines if line["epoch"] <= switch.epoch] or lines
-    return [line["train_loss"] for line in lines]
-
-
-def _functions(workdir, study, dataset, seeds, total_steps, advance):
-    """(list of `Followed`, list of `Predicted`) of all runs; both empty where the study asks for no kernel."""
-    followed, predicted = [], []
-    if study.kernel_examples:
-        arms, rates = config.arms(study), extract_function.learning_rates(study, total_steps)
-        for found in extract_function.functions(workdir, study, dataset, seeds, study.kernel_examples, advance):
-            spectrum = linearisation.spectrum(found.kernel, dataset.classes)
-            followed += functions.follow(found, spectrum, arms)
-            predicted += functions.predict(found, spectrum, study, arms, rates)
-    return followed, predicted
-
-
-def _keep_functions(followed, predicted, folder):
-    """Write a file for every run that was followed, with its prediction where there is one."""
-    predictions = {(run.arm, run.seed): run._asdict() for run in predicted}
-    for run in followed:
-        folder.mkdir(exist_ok=True)
-        name = f"{run.arm}-seed{run.seed}.npz"
-        np.savez(folder / name, **{**predictions.get((run.arm, run.seed), {}), **run._asdict()})
-
-
-def _fully_fitted(shares):
-    """A warning where squared-loss teachers leave nothing of their labels to learn.
-
-    Args:
-        shares: what each teacher leaves of the labels' variance.
-    """
-    if max(shares) < FITTED:
-        yield (
-            f"the teachers fit their labels fully (they leave {max(shares):.1e} of the variance, less than {FITTED:g}): under"
-            " squared loss the effect of distillation vanishes then in theory; stop them earlier with --teacher_step or --epochs"
-        )
-
-
-def _kept(pairs, folder, fitted):
-    """Pass pairs through and keep each as a file; what teachers leave of the training labels' variance is added to `fitted`."""
-    for pair in pairs:
-        if pair.split == "train":
-            fitted.append(calibration.share_left(pair.teacher, pair.y))
-        np.savez(
-            folder / f"{pair.arm}-seed{pair.seed}-{pair.split}.npz",
-            teacher_logits=pair.teacher,
-            student_logits=pair.student,
-            labels=pair.y,
-            true_labels=pair.true_y,
-            ids=pair.ids,
-        )
-        yield pair

@@ -2,8 +2,8 @@
 
     python tests/long_extraction.py DATA_DIR [CHECKPOINTS ...]
 
-Trains MNIST's MLP of two 1000-wide layers for an epoch, keeping about so many checkpoints (50, 200), and extracts both hidden layers of the
-teacher, the one-hot twin and the student, each length in a process of its own. Prints a line per length and layer.
+Trains MNIST's MLP of two 1000-wide layers for an epoch, keeping about so many checkpoints (fewer, near 50 and 200 by default), and
+extracts both hidden layers of the teacher, the one-hot twin and the student, each in a process of its own. Prints a line for each.
 """
 
 import resource

@@ -227,3 +227,19 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait() == 0
+
+
+@pytest.mark.parametrize("call", [lambda words: cli.main(["analyze", *words]), cli.analyze_main])
+def test_progress_of_an_analysis_is_seen_while_it_runs(call, monkeypatch, tmp_path):
+    """While flags are parsed standard error is held back; not while the analysis runs."""
+    from kd_jax import stages
+
+    seen, real = [], sys.stderr
+
+    def analyze(workdir, data_dir, look):
+        seen.append((workdir, look, sys.stderr is real))
+        raise cli.BadInput("enough")
+
+    monkeypatch.setattr(stages, "analyze", analyze)
+    assert call([str(tmp_path), "--pairs", "0", "8", "0", "32", "--layers", "a", "b"]) == 2
+    assert seen == [(tmp_path, {"pairs": ((0, 8), (0, 32)), "layers": ("a", "b")}, True)]

@@ -23,7 +23,19 @@ MAY_IMPORT = {
     "report": {"analysis", "runs"},
     "linear": {"analysis", "data"},
     "linear_study": {"linear", "report", "runs"},
-    "stages": {"analysis", "data", "extract", "extract_function", "models", "progress", "report", "runs", "train"},
+    "findings": {"analysis", "extract_function"},
+    "stages": {
+        "findings",
+        "analysis",
+        "data",
+        "extract",
+        "extract_function",
+        "models",
+        "progress",
+        "report",
+        "runs",
+        "train",
+    },
 }
 
 

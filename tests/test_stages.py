@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from kd_jax import config, extract, runs, stages
+from kd_jax import config, extract, findings, runs, stages
 from kd_jax.config import BadInput, Study
 from kd_jax.models import Variables
 
@@ -126,6 +126,11 @@ def test_a_layer_that_no_student_has_leaves_the_analysis_as_it_was(done):
         stages.analyze(done[0], look={"layers": ("Dense_7",)})
     assert {name: (done[0] / "analysis" / name).stat().st_mtime_ns for name in before} == before
     assert files(done[0] / "analysis") == set(before)
+
+
+def test_two_analyses_of_one_folder_do_not_mix(done):
+    with runs.locked(done[0]), pytest.raises(BadInput, match="another program is writing it"):
+        stages.analyze(done[0])
 
 
 def test_an_analysis_that_breaks_off_leaves_the_old_one(done, tmp_path, monkeypatch):
@@ -247,10 +252,10 @@ def test_a_switched_student_is_not_taken_for_one_that_did_not_learn(tmp_path):
     assert lines[2]["train_loss"] == pytest.approx(onehot[2]["train_loss"], rel=1e-5)
     assert lines[-1]["train_loss"] > lines[0]["train_loss"]
     assert stages.analyze(tmp_path)["warnings"] == []
-    assert stages._losses_of_one_kind(lines, config.parse_switch(study.switch), 5) == [
+    assert findings.comparable_losses(lines, config.parse_switch(study.switch), 5) == [
         line["train_loss"] for line in lines[4:]
     ]
-    assert stages._losses_of_one_kind(lines, config.parse_switch("onehot:kd@6"), 5) == [
+    assert findings.comparable_losses(lines, config.parse_switch("onehot:kd@6"), 5) == [
         line["train_loss"] for line in lines
     ]
 

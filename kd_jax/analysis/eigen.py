@@ -265,7 +265,8 @@ def ratios(growths, references, pair, of="components"):
 
 def estimates(growths, references, pairs=()):
     """Return the list of `DirectionEstimate` of a study: `eigen_ratio` of the ruled pairs, over random pairs the fraction
-    of ratios below 1, `eigen_fraction_below_1`; and the same of the weights' movement, with `_moved` after the name.
+    of ratios below 1, `eigen_fraction_below_1`, and every arm's `eigen_component` at its last step along the directions of those
+    pairs, one direction each; and the same of the weights' movement, with `_moved` after the name.
 
     They need two seeds: nothing can be redrawn within one training. Seeds with an empty common range are left out, and
     `count` says how many remain. Random pairs are drawn among directions along which the inputs vary.
@@ -280,6 +281,10 @@ def estimates(growths, references, pairs=()):
         living = min(alive(growth.values) for growth in of_layer)
         for of, suffix in (("components", ""), ("moved", "_moved")):
             ruled = ruled_pairs(living)
+            for direction in sorted({k for pair in [*ruled, *pairs] for k in pair}):
+                for arm in dict.fromkeys(growth.arm for growth in of_layer):
+                    ends = [getattr(growth, of)[-1, direction] for growth in of_layer if growth.arm == arm]
+                    found += over_seeds(f"eigen_component{suffix}", arm, layer, (direction,), np.array(ends))
             for pair in dict.fromkeys([*ruled, *pairs]):
                 for arm, found_ratios in ratios(of_layer, references, pair, of).items():
                     found += over_seeds(f"eigen_ratio{suffix}", arm, layer, pair, found_ratios, pair in ruled)

@@ -194,6 +194,11 @@ def _gain(table, student):
     interval = gain.interval
     verdict = "supported" if interval.low > 0 else "contradicted" if interval.high < 0 else "inconclusive"
     because = f"accuracy gain over the same network on one-hot labels {_shown(interval)}"
+    if len(gain.values) > 1 and interval.low == interval.high:
+        verdict, because = (
+            "inconclusive",
+            f"{because}; the same in all seeds, by chance: shares of a test set are whole counts",
+        )
     if len(gain.values) < 2:
         # Two trainings can differ surely, and still by chance: the claim is about distillation, not about these two networks.
         verdict, because = "inconclusive", f"{because}; one seed, how others would differ is not known"

@@ -67,7 +67,7 @@ def eigen_table(found):
 
 
 def _eigen_cell(e):
-    if not e["name"].startswith("eigen_"):
+    if not e["name"].startswith(("eigen_ratio", "eigen_fraction")):
         return None
     pair = " and ".join(map(str, e["directions"])) if "directions" in e else "random pairs below 1"
     what = ", movement" if e["name"].endswith("_moved") else ""

@@ -113,6 +113,10 @@ def test_a_planted_lag_is_estimated_and_the_null_is_near_one():
         assert found["eigen_ratio", "student", pair].interval.resampled == "seeds"
         assert len(found["eigen_ratio", "student", pair].values) == 5
     assert found["eigen_ratio_moved", "student", (0, 8)].interval.estimate == pytest.approx(0.8, abs=0.03)
+    ends = [growth.components[-1, 4] for growth in growths if growth.arm == "student"]
+    assert found["eigen_component", "student", (4,)].values == tuple(ends)
+    assert found["eigen_component", "student", (4,)].interval.estimate == pytest.approx(np.mean(ends))
+    assert {e.directions for e in found.values() if e.name == "eigen_component"} == {(0,), (2,), (4,), (8,)}
     json = found["eigen_ratio", "student", (0, 8)].to_json()
     assert json["directions"] == [0, 8]
     assert "split" not in json
