@@ -30,6 +30,8 @@ class Session:
     """Work folder, made if absent [default: runs/NAME of the study]. The same command again resumes it."""
     data_dir: Path | None = None
     """Folder of prepared TFDS sets [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets]."""
+    tiny_imagenet_dir: Path | None = None
+    """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
     small: bool = False
     """A reduced run, within a minute on two CPU cores; flags given beside it still count."""
 
@@ -96,11 +98,12 @@ def _train_and_report(name, session, study):
     workdir = session.workdir or Path("runs") / name
     stages.set_precision(study)
     chosen = devices.select(session.platform)
-    trained = stages.train(name, study, workdir, session.data_dir or data.default_data_dir(), chosen)
+    data_dir = data.place(study.dataset, session.data_dir, session.tiny_imagenet_dir)
+    trained = stages.train(name, study, workdir, data_dir, chosen)
     if not trained and stages.is_analysed(workdir, study):
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
-    _print_findings(workdir, stages.analyze(workdir, session.data_dir))
+    _print_findings(workdir, stages.analyze(workdir, data_dir))
     print(f"{time.monotonic() - began:.0f} s in all")
 
 
@@ -136,6 +139,7 @@ def _print_findings(workdir, found):
 def analyze(
     workdir: tyro.conf.Positional[Path],
     data_dir: Path | None = None,
+    tiny_imagenet_dir: Path | None = None,
     platform: Platform = "cpu",
     layers: tuple[str, ...] | None = None,
     pairs: tuple[tuple[int, int], ...] | None = None,
@@ -146,6 +150,7 @@ def analyze(
     Args:
         workdir: Work folder of a study.
         data_dir: Folder of prepared TFDS sets [default: where the study found its data].
+        tiny_imagenet_dir: Folder of Tiny-ImageNet, for a study of it [default: where the study found it].
         platform: Kind of device; CPU suffices whatever hardware trained.
         layers: Layers whose weights to follow along the eigendirections of their inputs [default: the study's].
         pairs: Pairs of eigendirections to compare beside those fixed by rule, such as 0 8 0 32 [default: the study's].
@@ -157,7 +162,7 @@ def analyze(
     devices.select(platform)
     asked = {"layers": layers, "pairs": pairs, "kernel_examples": kernel_examples}
     look = {name: value for name, value in asked.items() if value is not None}
-    _print_findings(workdir, stages.analyze(workdir, data_dir, look))
+    _print_findings(workdir, stages.analyze(workdir, tiny_imagenet_dir or data_dir, look))
 
 
 def report(workdir: tyro.conf.Positional[Path]):
@@ -172,21 +177,30 @@ def report(workdir: tyro.conf.Positional[Path]):
     print(f"report: {workdir / 'analysis' / 'report.html'}")
 
 
-def doctor(data_dir: Path | None = None, platform: Platform = "auto"):
+def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, platform: Platform = "auto"):
     """Say what this machine offers: versions, devices, data sets.
 
     Args:
         data_dir: Folder of prepared TFDS sets [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets].
+        tiny_imagenet_dir: Folder of Tiny-ImageNet [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200].
         platform: Kind of device to ask for.
     """
-    from kd_jax.data import tfds
+    from kd_jax import data
+    from kd_jax.data import tfds, tiny_imagenet
     from kd_jax.train import devices
 
     print(", ".join(f"{package} {version}" for package, version in versions().items()))
     chosen = devices.select(platform)
     print(f"platform {chosen[0].platform}: {len(chosen)} x {chosen[0].device_kind}, {os.cpu_count()} CPU cores")
-    folder = data_dir or tfds.default_data_dir()
+    folder = data_dir or data.default_data_dir()
     print("data: digits is embedded")
+    tiny = data.place(tiny_imagenet.NAME, data_dir, tiny_imagenet_dir)
+    found = tiny_imagenet.find(tiny)
+    print(
+        f"data: tiny_imagenet in {found}"
+        if found
+        else f"data: no Tiny-ImageNet in {tiny}; name another --tiny_imagenet_dir or set TINY_IMAGENET_DIR"
+    )
     found = tfds.available(folder)
     for name, path, file_format in found:
         note = "" if file_format == "array_record" else f" ({file_format}: convert it to array_record to use it)"
@@ -218,7 +232,7 @@ def settings():
         print("  ".join([first.strip().rjust(widths[0]), *cells]).rstrip())
     print(f"\n{textwrap.fill(recipes.NOTE, 100)}")
     for number, setting in enumerate(recipes.SETTINGS, 1):
-        print(f"\n# {number}" if setting.ready else f"\n# {number}, not yet: {setting.experiment}.py is to come")
+        print(f"\n# {number}" if setting.ready else f"\n# {number}, not yet: {setting.dataset} cannot be read so far")
         # Room for the backslash that goes on to the next line.
         lines = textwrap.wrap(" ".join(setting.command), 98, subsequent_indent="    ", break_on_hyphens=False)
         print(" \\\n".join(lines))

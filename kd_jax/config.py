@@ -23,6 +23,8 @@ class BadInput(Exception):
     """Something the user asked for cannot be done; the message is one line: the value, what was expected, the fix."""
 
 
+TO_COME = ("imagenet2012",)  # data sets that recipes name and that cannot be read yet
+
 LOOKED_AT = (
     "layers",
     "pairs",
@@ -35,8 +37,8 @@ class Study:
     """A teacher, the students distilled from it, and the same students without it, over several seeds."""
 
     dataset: str = "cifar10"
-    """Data: `digits` (embedded, no download), any TFDS image classification set by name (cifar10, cifar100, mnist,
-    emnist/letters, ...), or the folder of a prepared one."""
+    """Data: `digits` (embedded, no download), `tiny_imagenet` (from --tiny_imagenet_dir), any TFDS image classification set by
+    name (cifar10, cifar100, mnist, emnist/letters, ...), or the folder of a prepared one."""
     train_examples: int = 0
     """Size of the fixed random part of the training split that is used [examples; 0: all]."""
     test_examples: int = 0

@@ -47,7 +47,7 @@ def train(name, study, workdir, data_dir, devices):
         name: of the study, for `study.json`.
         study: a `Study`.
         workdir: the work folder; made if absent, resumed if it holds the same study.
-        data_dir: where TFDS sets are.
+        data_dir: where the data lies, as `data.load` takes it.
         devices: of `train.devices.select`.
 
     Returns:

@@ -9,9 +9,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from kd_jax import cli
+from kd_jax import cli, stages
 from kd_jax.config import Study
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +26,8 @@ def experiment(name):
     return module
 
 
-STUDIES = {"digits_kd": None, "cifar_kd": "recipe", "eigenspace": "setting"}  # and the flag that chooses among presets
+# and the flag that chooses among presets
+STUDIES = {"digits_kd": None, "cifar_kd": "recipe", "imagenet_kd": "recipe", "eigenspace": "setting"}
 
 
 def run(name, *flags):
@@ -51,6 +54,11 @@ def run_digits(*flags):
         (["--student=resnet21"], r"model 'resnet21': expected one of linear, features"),
         (["--teacher=mlp_0"], r"model 'mlp_0': expected widths such as"),
         (["--student", "mlp", "mlp"], r"--student=mlp mlp: expected each network once"),
+        (["--dataset=imagenet2012"], r"--dataset=imagenet2012: expected .*not supported yet; pass"),
+        (
+            ["--dataset=tiny_imagenet", "--tiny_imagenet_dir=no"],
+            r"--tiny_imagenet_dir=no: expected .*tiny-imagenet-200\.zip",
+        ),
         (["--dataset=digitz"], r"--dataset=digitz: .*did you mean digits"),
         (["--temprature=2"], r"--temprature.*did you mean --temperature"),
         (["--platform=tpux"], r"tpux.*auto.*cpu.*gpu.*tpu"),
@@ -114,7 +122,7 @@ def test_help_explains_every_flag_with_its_default(name, capsys):
         run(name, "--help")
     assert leaving.value.code == 0
     text = capsys.readouterr().out
-    for flag in [*Study.__dataclass_fields__, "platform", "workdir", "data_dir", "small"]:
+    for flag in [*Study.__dataclass_fields__, "platform", "workdir", "data_dir", "tiny_imagenet_dir", "small"]:
         after = re.search(rf"^\W*--{flag}\b(.*?)(?=^\W*--\w|\Z)", text, re.S | re.M)
         assert after, flag
         assert "default" in after[1], flag
@@ -174,15 +182,67 @@ def test_cifar_kd_on_real_images(tmp_path, capsys):
     assert (tmp_path / "analysis" / "eigen" / "student_resnet8-seed0-stem.npz").is_file()
 
 
-def test_doctor_names_platform_versions_and_data(tmp_path, capsys):
+@pytest.mark.slow
+def test_a_study_of_tiny_imagenet_is_found_again_where_it_lay_and_where_a_flag_says_that_it_lies_now(
+    tmp_path, capsys, monkeypatch
+):
+    rng = np.random.default_rng(0)
+    folder, workdir = tmp_path / "tiny", tmp_path / "work"
+    (folder / "val" / "images").mkdir(parents=True)
+    annotations = ""
+    for wnid in ("n1", "n2"):
+        images = folder / "train" / wnid / "images"
+        images.mkdir(parents=True)
+        for number in range(4):
+            for path in (images / f"{wnid}_{number}.JPEG", folder / "val" / "images" / f"val_{wnid}{number}.JPEG"):
+                Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(path)
+            annotations += f"val_{wnid}{number}.JPEG\t{wnid}\t0\t0\t63\t63\n"
+    (folder / "val" / "val_annotations.txt").write_text(annotations)
+    (folder / "wnids.txt").write_text("n1\nn2\n")
+    # Of the analysis only what it opens, for the sake of time.
+    monkeypatch.setattr(stages, "analyze", lambda workdir, data_dir, look=None: stages.open_study(workdir, data_dir))
+    monkeypatch.setattr(cli, "_print_findings", lambda workdir, opened: print(opened[2].name, opened[2].train.x.shape))
+    flags = ["--small", "--platform=cpu", f"--tiny_imagenet_dir={folder}", f"--workdir={workdir}", "--seeds=1"]
+    flags += ["--teacher=linear", "--student=linear", "--train_examples=0", "--test_examples=0", "--epochs=1"]
+    assert run("imagenet_kd", *flags, "--batch_size=8") == 0
+    opened = "tiny_imagenet[2 classes, 8 + 8 images] (8, 64, 64, 3)\n"
+    assert capsys.readouterr().out.startswith(opened)
+    assert json.loads((workdir / "study.json").read_text())["data"]["data_dir"] == str(folder)
+    assert cli.main(["analyze", str(workdir)]) == 0
+    folder = folder.rename(tmp_path / "moved")
+    assert cli.main(["analyze", str(workdir)]) == 2
+    assert re.fullmatch(r"--tiny_imagenet_dir=.*\n", capsys.readouterr().err)
+    for flag in ("tiny_imagenet_dir", "data_dir"):
+        assert cli.main(["analyze", str(workdir), f"--{flag}={folder}"]) == 0
+        assert capsys.readouterr().out == opened
+
+
+@pytest.mark.parametrize("name", ["imagenet_kd", "cifar_kd"])
+def test_the_recipe_of_imagenet_is_refused_in_one_line_until_it_can_be_read(name, tmp_path, capsys):
+    workdir = tmp_path / "work"
+    assert run(name, "--recipe=imagenet", "--platform=cpu", f"--workdir={workdir}") == 2
+    assert re.fullmatch(r"--dataset=imagenet2012: expected .*not supported yet.*\n", capsys.readouterr().err)
+    assert not workdir.exists()
+
+
+def test_doctor_names_platform_versions_and_data(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("TINY_IMAGENET_DIR", raising=False)
     folder = tmp_path / "mnist" / "3.0.1"
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").write_text('{"fileFormat": "tfrecord"}')
+    tiny = tmp_path / "tiny-imagenet-200"
     assert cli.main(["doctor", f"--data_dir={tmp_path}"]) == 0
     text = capsys.readouterr().out
+    assert f"data: no Tiny-ImageNet in {tiny}; name another --tiny_imagenet_dir" in text
     assert "platform cpu: 4 x cpu" in text
     assert f"data: mnist in {folder} (tfrecord: convert it to array_record to use it)" in text
     assert re.search(r"jax \d+\.\d+", text)
+    (tiny / "train").mkdir(parents=True)
+    (tiny / "val" / "images").mkdir(parents=True)
+    for name in ("wnids.txt", "val/val_annotations.txt"):
+        (tiny / name).touch()
+    assert cli.main(["doctor", f"--tiny_imagenet_dir={tiny}"]) == 0
+    assert f"data: tiny_imagenet in {tiny}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [["analyze", "nowhere"], ["report", "nowhere"]])

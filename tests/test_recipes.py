@@ -7,22 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from kd_jax import cli, models, recipes
+from kd_jax import cli, data, models, recipes
+from kd_jax.config import BadInput
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
 def studied(monkeypatch):
-    """`studied(flags) -> Study` that `cifar_kd.py` would run, without running it; None where it refuses."""
-    spec = importlib.util.spec_from_file_location("cifar_kd", ROOT / "experiments" / "cifar_kd.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """`studied(flags, experiment) -> Study` that an experiment would run, without running it; None where it refuses."""
     asked = []
     monkeypatch.setattr(cli, "_train_and_report", lambda name, session, study: asked.append(study))
 
-    def parse(*flags):
-        status = cli.study_main("cifar_kd", module.__doc__, module.PRESETS, flags, flag="recipe")
+    def parse(*flags, experiment="cifar_kd"):
+        spec = importlib.util.spec_from_file_location(experiment, ROOT / "experiments" / f"{experiment}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        status = cli.study_main(experiment, module.__doc__, module.PRESETS, flags, flag="recipe")
         assert status == (0 if asked else 2)
         return asked.pop() if asked else None
 
@@ -78,7 +79,8 @@ def test_the_default_of_cifar_kd_is_the_first_recipe_and_small_reduces_each(stud
     for name in recipes.RECIPES:
         small, full = studied(f"--recipe={name}", "--small"), recipes.study(name)
         assert small.epochs * small.train_examples <= 10_000
-        assert (small.teacher, small.student) == ("cnn_32x64", ("cnn_32x64",))
+        assert small.teacher == ("cnn_16x32" if full.dataset in recipes.LARGE else "cnn_32x64")
+        assert small.student == (small.teacher,)
         assert (small.dataset, small.optimizer, small.weight) == (full.dataset, full.optimizer, full.weight)
 
 
@@ -121,16 +123,35 @@ def test_every_network_of_the_settings_is_known(network):
 def test_the_commands_of_the_settings_run_what_they_say(studied):
     for setting in recipes.SETTINGS:
         _, path, *flags = setting.command
-        assert (ROOT / path).is_file() == setting.ready
-        if setting.ready:
-            study, recipe = studied(*flags), recipes.study(setting.recipe)
-            assert (study.dataset, study.label_noise) == (setting.dataset, setting.label_noise)
-            assert (study.teacher, study.student) == (setting.teacher, (setting.student,))
-            assert (study.epochs, study.learning_rate, study.decay_at) == (
-                recipe.epochs,
-                recipe.learning_rate,
-                recipe.decay_at,
-            )
+        study, recipe = studied(*flags, experiment=Path(path).stem), recipes.study(setting.recipe)
+        assert (study.dataset, study.label_noise) == (setting.dataset, setting.label_noise)
+        assert (study.teacher, study.student) == (setting.teacher, (setting.student,))
+        assert (study.epochs, study.learning_rate, study.decay_at) == (
+            recipe.epochs,
+            recipe.learning_rate,
+            recipe.decay_at,
+        )
+
+
+def test_a_setting_is_ready_where_its_data_can_be_read(tmp_path, monkeypatch):
+    """Others are refused as such, those of a data set that is only not there otherwise."""
+
+    def absent(name, data_dir):
+        raise BadInput("not on this machine")
+
+    monkeypatch.setattr(data.tfds, "load", absent)
+    for setting in recipes.SETTINGS:
+        with pytest.raises(BadInput) as caught:
+            data.load(recipes.study(setting.recipe), tmp_path)
+        assert ("not supported yet" in str(caught.value)) != setting.ready
+    assert {setting.dataset for setting in recipes.SETTINGS if not setting.ready} == {"imagenet2012"}
+
+
+def test_imagenet_kd_is_of_tiny_imagenet_and_small_reduces_it_further_than_cifar(studied):
+    assert studied(experiment="imagenet_kd") == recipes.study("tiny_imagenet")
+    small = studied("--small", experiment="imagenet_kd")
+    assert (small.dataset, small.seeds, small.nulls) == ("tiny_imagenet", 2, ("slower",))
+    assert small.epochs * small.train_examples <= 2500
 
 
 def test_kd_jax_settings_prints_each_setting_and_its_command_in_100_columns(capsys):

@@ -1,11 +1,24 @@
-"""Real data as NumPy arrays: embedded digits, and any TFDS image classification set."""
+"""Real data as NumPy arrays: embedded digits, Tiny-ImageNet, and any TFDS image classification set."""
 
-from kd_jax.data import digits, tfds
+from kd_jax.config import TO_COME, BadInput
+from kd_jax.data import digits, tfds, tiny_imagenet
 from kd_jax.data.arrays import Dataset, Split, assemble
 
-__all__ = ["Dataset", "Split", "default_data_dir", "load"]
+__all__ = ["Dataset", "Split", "default_data_dir", "load", "place"]
 
 default_data_dir = tfds.default_data_dir
+
+
+def place(dataset, data_dir=None, tiny_imagenet_dir=None):
+    """Return the folder in which a set is looked for, as `load` takes it.
+
+    Args:
+        dataset: its name.
+        data_dir: folder of prepared TFDS sets, by default `default_data_dir()`.
+        tiny_imagenet_dir: folder of Tiny-ImageNet, by default `tiny_imagenet.default_dir(data_dir)`.
+    """
+    data_dir = data_dir or default_data_dir()
+    return (tiny_imagenet_dir or tiny_imagenet.default_dir(data_dir)) if dataset == tiny_imagenet.NAME else data_dir
 
 
 def load(study, data_dir):
@@ -13,10 +26,20 @@ def load(study, data_dir):
 
     Args:
         study: a `kd_jax.config.Study`.
-        data_dir: folder of prepared TFDS sets; not looked at for `digits`.
+        data_dir: folder of prepared TFDS sets; for `tiny_imagenet` its own, or the one around it; not looked at for `digits`.
 
     Raises:
         BadInput: when there is no such set, it cannot be prepared, or it is not image classification.
     """
-    source = digits.load() if study.dataset == "digits" else tfds.load(study.dataset, data_dir)
-    return assemble(source, study)
+    return assemble(_source(study.dataset, data_dir), study)
+
+
+def _source(name, data_dir):
+    if name.split("/")[0].split(":")[0] in TO_COME:
+        raise BadInput(
+            f"--dataset={name}: expected a set that fits in memory; reading one in a stream is not supported yet;"
+            f" pass another, such as --dataset={tiny_imagenet.NAME}"
+        )
+    if name == "digits":
+        return digits.load()
+    return tiny_imagenet.load(data_dir) if name == tiny_imagenet.NAME else tfds.load(name, data_dir)

@@ -8,6 +8,7 @@ import numpy as np
 from kd_jax.config import BadInput
 from kd_jax.data.noise import symmetric
 
+BLOCK = 1000  # images at a time
 SUBSET_SEED = 0  # which part `--train_examples` takes; fixed, so that every study means the same images
 
 
@@ -86,7 +87,7 @@ def assemble(source, study):
     pixels = train.x.shape[0] * train.x.shape[1] * train.x.shape[2]
     channels = range(train.x.shape[3])
     sums = np.array([train.x[..., c].sum(dtype=np.int64) for c in channels], np.float64)
-    squares = np.array([np.square(train.x[..., c], dtype=np.int64).sum() for c in channels], np.float64)
+    squares = np.array([_sum_of_squares(train.x[..., c]) for c in channels], np.float64)
     mean = sums / pixels
     std = np.sqrt(squares / pixels - mean**2)
     return Dataset(
@@ -99,6 +100,11 @@ def assemble(source, study):
         source.test_split,
         _digest(train, test),
     )
+
+
+def _sum_of_squares(x):
+    # Block by block: in int64 the whole of Tiny-ImageNet would take eight times its memory.
+    return sum(int(np.square(x[i : i + BLOCK], dtype=np.int64).sum()) for i in range(0, len(x), BLOCK))
 
 
 def _part(x, y, count, flag):

@@ -1,13 +1,10 @@
 """Prepared TensorFlow Datasets image classification sets, read without TensorFlow.
 
 Folders are looked for by hand first: TFDS answers for a set that is absent, without a network, after minutes and with half-made
-folders. Images are decoded once and kept as one NumPy file beside the data, or in the user's cache folder where that
-cannot be written.
+folders. Images are decoded once.
 """
 
-import contextlib
 import difflib
-import hashlib
 import json
 import os
 import re
@@ -18,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kd_jax.config import BadInput
+from kd_jax.data import cache
 from kd_jax.data.arrays import Source
 
 DOWNLOAD_HOST = ("storage.googleapis.com", 443)  # where TFDS keeps its checksums and most of its sets
@@ -41,10 +39,10 @@ def load(name, data_dir):
         BadInput: when it is absent and cannot be prepared, cannot be read, or is not image classification.
     """
     folder = find(name, data_dir) or prepare(name, data_dir)
-    cached = _cached(folder)
-    if cached is None:
-        cached = _decode(folder)
-    return cached
+    files = {
+        path.name: path.stat() for path in folder.iterdir() if path.is_file() and not path.name.startswith(cache.PREFIX)
+    }
+    return cache.kept(folder, files, lambda: _decode(folder))
 
 
 def find(name, data_dir):
@@ -85,7 +83,7 @@ def prepare(name, data_dir):
     known = tfds.list_builders(with_community_datasets=False)
     if name.split("/")[0].split(":")[0] not in known:
         prepared = [found for found, *_ in available(data_dir)]
-        close = difflib.get_close_matches(name, [*known, *prepared, "digits"], n=3)
+        close = difflib.get_close_matches(name, [*known, *prepared, "digits", "tiny_imagenet"], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "see https://www.tensorflow.org/datasets/catalog"
         raise BadInput(f"{searched}, or a name that TFDS knows; {hint}")
     command = f"pip install tensorflow && tfds build {name} --file_format=array_record --data_dir={data_dir}"
@@ -126,15 +124,13 @@ def _decode(folder):
         arrays[part] = _read(builder, split, image_key, label_key)
         if (arrays[part][1] < 0).any():
             raise BadInput(f"{label}: expected labels in split {split}, found hidden ones (-1)")
-    source = Source(
+    return Source(
         info.name if not info.config_name else f"{info.name}/{info.config_name}",
         *arrays["train"],
         *arrays["test"],
         info.features[label_key].num_classes,
         test_split,
     )
-    _store(source, folder)
-    return source
 
 
 def _keys(tfds, info, label):
@@ -176,48 +172,3 @@ def _read(builder, split, image_key, label_key):
                 x[i], y[i] = example[image_key], example[label_key]
             bar.update(stop - start)
     return x, y
-
-
-def _cache_files(folder):
-    """Where the decoded arrays may lie. The name follows the files' sizes and times: a set prepared anew is decoded anew."""
-    stamp = hashlib.sha256(str(folder).encode())
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith("kd_jax-"):
-            stat = path.stat()
-            stamp.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}".encode())
-    name = f"kd_jax-{stamp.hexdigest()[:16]}.npz"
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return folder / name, user_cache / "kd_jax" / name
-
-
-def _cached(folder):
-    for path in _cache_files(folder):
-        if path.is_file():
-            with np.load(path) as arrays:
-                return Source(
-                    str(arrays["name"]),
-                    arrays["train_x"],
-                    arrays["train_y"],
-                    arrays["test_x"],
-                    arrays["test_y"],
-                    int(arrays["classes"]),
-                    str(arrays["test_split"]),
-                )
-    return None
-
-
-def _store(source, folder):
-    """Keep the decoded arrays in the first place that can be written; without one, the next run decodes again."""
-    for path in _cache_files(folder):
-        if path.parent == folder and not folder.stat().st_mode & 0o222:
-            continue  # marked read-only: leave it alone, even where root could write
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with open(temporary, "wb") as stream:
-                    np.savez(stream, **source._asdict())
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
-            return
