@@ -3,6 +3,17 @@
 One-hot and distilled networks from the same initialisation, and one-hot ones in another order, from another initialisation and at
 other learning rates. MNIST with a quarter of the labels wrong on random features; MNIST on an MLP; CIFAR-10 on a CNN.
 
+What came out, 5 seeds, two CPU cores shared with other work; ratio of the movement of weights to one-hot at equal movement along the top
+direction, at the three pairs fixed by rule, and the smallest of the nulls' estimates there:
+
+                                            student               least null            time
+    random_features                         0.76, 0.65, 0.52      0.99, 0.79, 0.72      18 min
+    mlp, first layer, all of MNIST          0.77, 0.85, 1.05      0.94, 0.95, 0.99      104 min
+    mlp, second layer                       0.75, 0.73, 0.75      0.84, 0.84, 0.88
+    cnn, 1,000 images of cifar10_jpeg       0.84, 0.76, 1.01      1.01, 1.05, 0.97      30 min
+
+The weights themselves show it only where they start at zero, in random_features. Intervals and conditions are in the README.
+
 `--setting=kernel` goes beyond linear models with the network's own linearisation: does the composed filter a(s) a(T) describe
 what a student computes, along the eigenvectors of its tangent kernel at step 0? 128 MNIST digits in full batches, which are
 also the probe; one hidden layer that starts at the zero function; squared loss, the teacher stopped at step 300 of 3000. The
@@ -21,7 +32,7 @@ from the start. It breaks where networks do not start at zero: mlp_512 is descri
 by the filter. Groups that the teacher has learnt fully show no lag. About 35 minutes on two CPU cores with other work.
 
     python experiments/eigenspace.py --setting=mlp --platform=cpu
-    python experiments/eigenspace.py --setting=random_features --loss=mse --optimizer=sgd --learning_rate=... --teacher_step=...
+    python experiments/eigenspace.py --setting=random_features --platform=cpu
     python experiments/eigenspace.py --setting=cnn --platform=gpu
     python experiments/eigenspace.py --setting=kernel --platform=cpu
 """

@@ -6,7 +6,7 @@ Trains MNIST's MLP of two 1000-wide layers for an epoch, keeping about so many c
 extracts both hidden layers of the teacher, the one-hot twin and the student, each in a process of its own. Prints a line for each.
 """
 
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,16 +22,20 @@ def measure(workdir, layer):
 
     _, study, dataset = stages.open_study(workdir)
     (onehot, _), *_ = extract.chosen_layers(study, dataset)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     began = time.monotonic()
     found = list(extract.growths(workdir, study, dataset, [0], [(onehot, layer)]))
     seconds = time.monotonic() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
         f"{layer}: {len(found)} runs of {len(found[0].steps)} checkpoints, {found[0].components.shape[1]} directions:"
-        f" {seconds:.1f} s, peak {peak / 2**20:.2f} GiB, of which {before / 2**20:.2f} GiB before it began",
+        f" {seconds:.1f} s, peak {peak_memory():.2f} GiB, {before:.2f} GiB before it began",
         flush=True,
     )
+
+
+def peak_memory():
+    """Largest resident memory of this process so far [GiB]; `getrusage` would count its parent's as well. Linux."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**20
 
 
 def main(data_dir, lengths):

@@ -171,6 +171,7 @@ def test_cifar_kd_on_real_images(tmp_path, capsys):
     flags = ["--small", "--platform=cpu", f"--dataset={dataset}", f"--data_dir={data_dir}", f"--workdir={tmp_path}"]
     flags += ["--teacher=cnn_4x4", "--student", "cnn_4x4", "resnet8", "--augment=crop"]
     flags += ["--train_examples=160", "--test_examples=80", "--epochs=1", "--batch_size=32", "--checkpoints=6"]
+    flags += ["--seeds=1", "--nulls"]
     assert run("cifar_kd", *flags) == 0
     assert "student_resnet8 (resnet8)" in capsys.readouterr().out
     study = json.loads((tmp_path / "study.json").read_text())
