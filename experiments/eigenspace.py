@@ -3,7 +3,7 @@
 One-hot and distilled networks from the same initialisation, and one-hot ones in another order, from another initialisation and at
 other learning rates. MNIST with a quarter of the labels wrong on random features; MNIST on an MLP; CIFAR-10 on a CNN.
 
-What came out, 5 seeds, two CPU cores shared with other work; ratio of the movement of weights to one-hot at equal movement along the top
+What came out, 5 seeds, two CPU cores shared with other work; ratio of weights' movement to one-hot at equal movement along the top
 direction, at the three pairs fixed by rule, and the smallest of the nulls' estimates there:
 
                                             student               least null            time
