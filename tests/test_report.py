@@ -5,11 +5,14 @@ import io
 import itertools
 import json
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from kd_jax import report
-from kd_jax.config import BadInput, checkpoint_steps
+from kd_jax.analysis import theory
+from kd_jax.config import BadInput, Study, checkpoint_steps, to_json
 from kd_jax.progress import Progress
 from kd_jax.report import page, tables
 
@@ -120,3 +123,22 @@ def test_checkpoints_are_dense_early_even_late_and_hold_both_ends(total, count):
         assert steps[:3] == [0, 1, 2]
         gaps = [b - a for a, b in itertools.pairwise(steps)]
         assert max(gaps) <= total / (count - count // 2) + 1
+
+
+def test_the_closed_form_is_drawn_for_what_it_speaks_of_alone():
+    """Squared loss, gradient descent, no hidden layers, no labels beside the teacher; with the times of teacher and student."""
+    study = Study(teacher="features_50", student=("features_50",), loss="mse", optimizer="sgd", teacher_step=300)
+    record = {"checkpoint_steps": [0, 300, 2000], "descent_times": [0.0, 0.3, 2.0], "total_steps": 2000}
+
+    def drawn(times=record["descent_times"], model="features_50", **changes):
+        config = to_json(replace(study, **changes))
+        return report._linear_theory({"study": {**record, "config": config, "descent_times": times}}, model)
+
+    values = np.array([50.0, 1.6, 0.1])
+    np.testing.assert_allclose(drawn()(values, 50.0), theory.matched_ratio(values, 50.0, 0.3, 2.0, 2.0))
+    np.testing.assert_allclose(drawn(teacher_step=0)(values, 50.0), theory.matched_ratio(values, 50.0, 2.0, 2.0, 2.0))
+    assert drawn(loss="cross_entropy") is None
+    assert drawn(weight=0.5) is None
+    assert drawn(times=None, optimizer="adam") is None
+    assert drawn(model="mlp_5", teacher="mlp_5", student=("mlp_5",)) is None
+    assert drawn(teacher="mlp_5") is None

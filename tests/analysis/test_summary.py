@@ -352,3 +352,13 @@ def test_a_study_with_a_planted_exaggeration_is_supported_from_logits_to_verdict
     assert (exaggeration.verdict, gain.verdict) == ("supported", "inconclusive")
     assert "exaggerates" in exaggeration.claim
     assert "accuracy" in gain.claim
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [((0.008, 0.008), "inconclusive"), ((0.008, 0.0081, 0.0079), "supported")]
+)
+def test_a_gain_that_is_the_same_in_all_seeds_shows_nothing(values, expected):
+    """Shares of a test set are whole counts, so two can agree by chance; the interval is then a point."""
+    gain = Estimate("accuracy_gain", "student", intervals.over_seeds(values), values, "test", "all")
+    (verdict,) = verdicts.verdicts([gain], {"student": "onehot"})
+    assert verdict.verdict == expected
