@@ -223,7 +223,8 @@ def test_a_trajectory_of_two_checkpoints_is_refused(done, tmp_path):
 
 def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
     """Its hash is that of the step, its logits are those of the step, and a student of the last step becomes another."""
-    study = replace(STUDY, student=("mlp_8",), epochs=2, teacher_step=7, loss="mse", learning_rate=0.01)
+    study = replace(STUDY, teacher="mlp_8", student=("mlp_8",), seeds=1, epochs=2, teacher_step=7)
+    study = replace(study, loss="mse", learning_rate=0.01)
     train(study, tmp_path / "early")
     train(replace(study, teacher_step=0), tmp_path / "late")
     folder = tmp_path / "early" / "runs"
@@ -304,7 +305,7 @@ def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkey
 
     Or with none, and ever later: then metrics and trajectory are ahead of what training resumes from.
     """
-    study = replace(STUDY, student=("mlp_8",), seeds=1)
+    study = replace(STUDY, teacher="mlp_8", student=("mlp_8",), seeds=1)
     train(study, tmp_path / "unbroken")
     monkeypatch.setattr(stages, "RESUME_SECONDS", 0.0 if saves else np.inf)
     real_fit = stages.fit

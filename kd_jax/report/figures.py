@@ -27,6 +27,7 @@ def save(figure, path):
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     path.with_suffix(".png").write_bytes(buffer.getvalue())
+    figure.set_layout_engine("none")  # it is laid out now, and to do so takes as long as to draw
     figure.savefig(path.with_suffix(".pdf"))
     return base64.b64encode(buffer.getvalue()).decode()
 
