@@ -109,7 +109,7 @@ def reduced(full):
         teacher="cnn_32x64",
         student=("cnn_32x64",),
         nulls=("slower",),
-        epochs=5,
+        epochs=4,
         batch_size=32,
         learning_rate=0.01,
         warmup=0.1,

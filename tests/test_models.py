@@ -116,7 +116,8 @@ def test_a_linear_model_is_one_product_and_random_features_are_the_relu_of_a_fix
     # The same at another point, and with other variables: they are no part of what is trained.
     more = images(2000, seed=1)
     other = np.asarray(model.layer_inputs(made("features_12", x, seed=3)[1], more, "Dense_0"))
-    np.testing.assert_array_equal(other[:5], model.layer_inputs(variables, more[:5], "Dense_0"))
+    again = model.layer_inputs(variables, more[:5], "Dense_0")
+    np.testing.assert_allclose(other[:5], again, rtol=1e-4, atol=1e-4)  # a product of other rows can round otherwise
     assert (other >= 0).all()
     assert 0.4 < (other > 0).mean() < 0.6
     assert np.square(other).mean() == pytest.approx(np.square(more).mean(), rel=0.25)  # of 12 features
