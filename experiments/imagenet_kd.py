@@ -8,9 +8,9 @@ stream, is not supported yet and refused.
     python experiments/imagenet_kd.py --platform=gpu --tiny_imagenet_dir=tiny-imagenet-200
     python experiments/imagenet_kd.py --platform=cpu --small --tiny_imagenet_dir=tiny-imagenet-200
 
-The reduced run, a CNN on 500 images, takes 57 s on two cores. On the first 20 classes, 24 November 2026, it had too few images
-and steps for a finding: test accuracy 0.13 for the teacher, 0.15 for the one-hot twin and 0.10 for the student, the intervals of two
-seeds wider than all of that. It shows that all of it runs.
+The reduced run, a CNN on 500 images, takes 57 s on two cores. On the first 20 classes, 24 November 2026, it had too few
+images and steps for a finding: test accuracy 0.13 for the teacher, 0.15 for the one-hot twin and 0.10 for the student, the
+intervals of two seeds wider than all of that. It shows that all of it runs.
 """
 
 import sys
