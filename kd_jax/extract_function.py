@@ -7,7 +7,6 @@ from kd_jax.analysis import linearisation
 from kd_jax.analysis.functions import Functions, Path
 from kd_jax.config import BadInput
 from kd_jax.models import Variables, tangent
-from kd_jax.train.state import learning_rate_schedule
 
 LIMIT = 6000  # examples * classes; eigenvectors of a matrix of that size take minutes, and twice as many take eight times as long
 
@@ -43,12 +42,6 @@ def make_kernel(study, dataset, model_name):
     """
     model, view = extract.model_and_view(study, dataset, model_name)
     return tangent.make_kernel(lambda variables, x: model.apply(variables, view(x), train=False)[0])
-
-
-def learning_rates(study, total_steps):
-    """The learning rate of every step of a run, float64 [total steps]."""
-    schedule = learning_rate_schedule(study, total_steps)
-    return np.broadcast_to(np.asarray(schedule(np.arange(total_steps)), np.float64), total_steps)
 
 
 def functions(workdir, study, dataset, seeds, examples, advance=lambda label: None):

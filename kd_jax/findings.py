@@ -4,6 +4,7 @@ import numpy as np
 
 from kd_jax import config, extract_function
 from kd_jax.analysis import calibration, functions, linearisation
+from kd_jax.train.state import learning_rates
 
 FITTED = 0.01  # a squared-loss teacher that leaves less than this share of its labels' variance is fully fitted
 
@@ -42,7 +43,7 @@ def follow_functions(workdir, study, dataset, seeds, total_steps, advance):
     """
     followed, predicted = [], []
     if study.kernel_examples:
-        arms, rates = config.arms(study), extract_function.learning_rates(study, total_steps)
+        arms, rates = config.arms(study), learning_rates(study, total_steps)
         for found in extract_function.functions(workdir, study, dataset, seeds, study.kernel_examples, advance):
             spectrum = linearisation.spectrum(found.kernel, dataset.classes)
             followed += functions.follow(found, spectrum, arms)

@@ -92,6 +92,4 @@ def test_the_probe_is_a_fixed_part_of_the_training_set_up_to_all_of_it(done):
 def test_learning_rates_are_those_of_training(change):
     study = replace(STUDY, **change)
     schedule = state.learning_rate_schedule(study, 20)
-    np.testing.assert_allclose(
-        extract_function.learning_rates(study, 20), [float(schedule(step)) for step in range(20)]
-    )
+    np.testing.assert_allclose(state.learning_rates(study, 20), [float(schedule(step)) for step in range(20)])

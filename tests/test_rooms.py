@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "report": {"analysis", "runs"},
     "linear": {"analysis", "data"},
     "linear_study": {"linear", "report", "runs"},
-    "findings": {"analysis", "extract_function"},
+    "findings": {"analysis", "extract_function", "train"},
     "stages": {
         "findings",
         "analysis",

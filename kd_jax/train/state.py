@@ -52,6 +52,12 @@ def learning_rate_schedule(study, total_steps):
     return optax.join_schedules([rise, after], [warmup_steps])
 
 
+def learning_rates(study, total_steps):
+    """The learning rate of every step of a run, float64 [total steps]."""
+    schedule = learning_rate_schedule(study, total_steps)
+    return np.broadcast_to(np.asarray(schedule(np.arange(total_steps)), np.float64), total_steps)
+
+
 def descent_times(study, total_steps, steps):
     """Return how long gradient flow would have run, at some steps of gradient descent, in units of 1 / eigenvalue.
 
@@ -67,8 +73,8 @@ def descent_times(study, total_steps, steps):
     """
     if study.optimizer == "adam":
         return None
-    rates = np.asarray(jax.vmap(learning_rate_schedule(study, total_steps))(jnp.arange(total_steps)), np.float64)
-    return (np.append(0, np.cumsum(rates / (1 - study.momentum)))[list(steps)]).tolist()
+    times = np.append(0, np.cumsum(learning_rates(study, total_steps) / (1 - study.momentum)))
+    return times[list(steps)].tolist()
 
 
 def make_optimizer(study, total_steps):
