@@ -7,7 +7,7 @@ A `Study` is everything that decides the numbers that come out. Where it runs (p
 import math
 import platform
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from typing import Literal, NamedTuple
 
@@ -87,6 +87,9 @@ class Study:
     """What labels and teacher are matched by: cross-entropy, or half the squared distance of the logits from the one-hot label
     and from the teacher's logits, without a temperature: what the paper's theorem is about. There the effect needs an
     early-stopped teacher."""
+    teacher_with: tuple[str, ...] = ()
+    """What the teacher's training does otherwise than the students', such as epochs=20 weight_decay=0.01; takes epochs, batch_size,
+    learning_rate, warmup, weight_decay, momentum, label_smoothing, mixup, cutmix [none]."""
     teacher_step: int = 0
     """Step of the teacher's training at which it teaches, to stop it early [0: its last]."""
     switch: str = ""
@@ -151,6 +154,12 @@ class Study:
             _need(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         _need(self, "checkpoints", self.checkpoints >= 2, "at least 2 (the first and the last step)")
         _need(self, "teacher_step", self.teacher_step >= 0, "0 for the last step, or a step of the teacher's training")
+        _need(self, "teacher_with", not self.teacher_with or not self.kernel_examples, "none beside --kernel_examples")
+        if self.teacher_with:
+            try:
+                replace(self, teacher_with=(), switch="", **parse_changes(self.teacher_with))
+            except BadInput as error:
+                raise BadInput(f"--teacher_with={shown(self.teacher_with)}: {error}") from None
         switch = parse_switch(self.switch)
         if switch is not None:
             _need(self, "switch", switch.epoch <= self.epochs, f"an epoch up to {self.epochs}, the last")
@@ -228,6 +237,33 @@ def parse_switch(text):
     return Switch(direction == "onehot:kd", float(epoch), int(ramp or 1))
 
 
+CHANGES = {
+    "epochs": int,
+    "batch_size": int,
+    **dict.fromkeys(
+        ("learning_rate", "warmup", "weight_decay", "momentum", "label_smoothing", "mixup", "cutmix"), float
+    ),
+}
+
+
+def parse_changes(words):
+    """The fields of a `Study` that words such as `epochs=20` set, as {name: value}.
+
+    Raises:
+        BadInput: when one sets none of `CHANGES`.
+    """
+    changes = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        try:
+            changes[name] = CHANGES[name](value)
+        except (KeyError, ValueError):
+            raise BadInput(
+                f"{word}: expected one of {', '.join(CHANGES)} and its value; pass epochs=20 or such"
+            ) from None
+    return changes
+
+
 def to_json(study):
     """The study as plain JSON values."""
     return {name: _lists(value) for name, value in asdict(study).items()}
@@ -291,12 +327,56 @@ def arms(study):
     return tuple(listed)
 
 
+def as_trained(study, arm):
+    """The `Study` whose optimiser, batches and epochs are those of one of its arms."""
+    changes = parse_changes(study.teacher_with) if arm.name == "teacher" else {}
+    # A switch is the students': the epochs of a teacher may be fewer.
+    own = replace(study, teacher_with=(), switch="", **changes) if changes else study
+    return replace(own, learning_rate=arm.rate * own.learning_rate)
+
+
+class Length(NamedTuple):
+    """How long a run is, in steps.
+
+    Attributes:
+        steps_per_epoch, total_steps: of its training.
+        checkpoint_steps: steps of its trajectory, rising.
+    """
+
+    steps_per_epoch: int
+    total_steps: int
+    checkpoint_steps: list
+
+
+def length(study, arm, train_examples, also=()):
+    """The `Length` of the runs of an arm.
+
+    Where a loss is switched there is a checkpoint before and one after, and one where an early-stopped teacher teaches.
+
+    Args:
+        study: a `Study`.
+        arm: one of its arms.
+        train_examples: size of the training set.
+        also: steps for further checkpoints; those beyond the end are left out.
+    """
+    own = as_trained(study, arm)
+    steps_per_epoch = train_examples // own.batch_size
+    total = steps_per_epoch * own.epochs
+    also = {*also, study.teacher_step} if arm.name == "teacher" else set(also)
+    switch = parse_switch(study.switch)
+    if switch is not None and arm.teacher:
+        begins = round(switch.epoch * steps_per_epoch)
+        also |= {begins, begins + switch.ramp}
+    also = {step for step in also if step <= total}
+    return Length(steps_per_epoch, total, checkpoint_steps(total, study.checkpoints, also))
+
+
 def run_name(arm, seed):
     """The folder name of a run."""
     return f"{arm.name}-seed{seed}"
 
 
-def checkpoint_steps(total_steps, count, also=0):
+def checkpoint_steps(total_steps, count, also=()):
     """Steps at which the trajectory is kept: 0, `total_steps`, about `count` - 2 between, and `also`.
 
     Half are spaced geometrically, where a network changes fast, and half evenly. Near step 0 the geometric ones coincide on
@@ -305,4 +385,4 @@ def checkpoint_steps(total_steps, count, also=0):
     geometric = {round(total_steps ** (i / (count // 2))) for i in range(count // 2 + 1)}
     even_count = count - count // 2
     even = {round(total_steps * i / even_count) for i in range(even_count + 1)}
-    return sorted({0, total_steps, also} | geometric | even)
+    return sorted({0, total_steps, *also} | geometric | even)

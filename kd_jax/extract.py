@@ -54,13 +54,13 @@ def make_logits(study, dataset, model_name):
     return logits
 
 
-def logit_pairs(workdir, study, dataset, step, seeds, advance=lambda label: None):
+def logit_pairs(workdir, study, dataset, last, seeds, advance=lambda label: None):
     """Yield a `Pair` for every student and every one-hot twin, each seed, train and test.
 
     Args:
         workdir: the work folder.
         study, dataset: what was trained on what.
-        step: of the trajectory to look at; the teacher's is the one at which it taught.
+        last: {arm: the step at which its runs end}, to be looked at; an early-stopped teacher is looked at where it taught.
         seeds: which.
         advance: called after each network's pass over the data, with the run's name.
 
@@ -71,8 +71,8 @@ def logit_pairs(workdir, study, dataset, step, seeds, advance=lambda label: None
     for name in {arm.model for arm in config.arms(study)}:
         apply[name] = make_logits(study, dataset, name)
 
-    def both_splits(arm, seed, step=step):
-        name = config.run_name(arm, seed)
+    def both_splits(arm, seed, step=None):
+        name, step = config.run_name(arm, seed), step or last[arm.name]
         variables = Variables(**runs.load_variables(runs.run_folder(workdir, name), step))
         result = {split: apply[arm.model](variables, getattr(dataset, split).x) for split in ("train", "test")}
         advance(name)
@@ -80,7 +80,7 @@ def logit_pairs(workdir, study, dataset, step, seeds, advance=lambda label: None
 
     teacher, *others = [arm for arm in config.arms(study) if not arm.null_of]
     for seed in seeds:
-        of_teacher = both_splits(teacher, seed, study.teacher_step or step)
+        of_teacher = both_splits(teacher, seed, study.teacher_step)
         for arm in others:
             of_student = both_splits(arm, seed)
             for split, data in (("train", dataset.train), ("test", dataset.test)):

@@ -40,7 +40,7 @@ def set_precision(study):
 # ---- train
 
 
-def train(name, study, workdir, data_dir, devices):
+def train(name, study, workdir, data_dir, devices, also=()):
     """Train every run of a study that is not done yet.
 
     Args:
@@ -49,6 +49,7 @@ def train(name, study, workdir, data_dir, devices):
         workdir: the work folder; made if absent, resumed if it holds the same study.
         data_dir: where the data lies, as `data.load` takes it.
         devices: of `train.devices.select`.
+        also: steps at which the teachers are to be kept, besides those that the study asks for.
 
     Returns:
         How many runs were trained or finished; 0 when all was done already.
@@ -60,36 +61,38 @@ def train(name, study, workdir, data_dir, devices):
     """
     for model in (study.teacher, *study.student):
         models.check_name(model)
-    parallel.check_batch(study.batch_size, devices)
+    for arm in config.arms(study):
+        parallel.check_batch(config.as_trained(study, arm).batch_size, devices)
     previous = _check_workdir(workdir, name, study)
     dataset = data.load(study, data_dir)
     # So that what cannot be looked at is told now, not after training.
     extract.chosen_layers(study, dataset)
     extract_function.probe(dataset, study.kernel_examples)
-    record = _record(name, study, dataset, data_dir, devices, previous)
+    record = _record(name, study, dataset, data_dir, devices, previous, also)
+    lengths = _lengths(study, dataset, also)
     with runs.locked(workdir), _stop_requests() as stop:
-        total = record["total_steps"]
-        todo, done = [], 0
+        todo, done, total = [], 0, 0
         for seed in study.seed_range():
             for arm in config.arms(study):
-                folder = runs.run_folder(workdir, config.run_name(arm, seed))
-                if total in runs.kept_steps(folder):
-                    done += total
+                steps = lengths[arm.name].total_steps
+                total += steps
+                if steps in runs.kept_steps(runs.run_folder(workdir, config.run_name(arm, seed))):
+                    done += steps
                 else:
                     todo.append((arm, seed))
         runs.write_study(workdir, record)
         if not todo:
             return 0
         engines = {}
-        with Progress(total * len(config.arms(study)) * study.seeds, done) as progress:
+        with Progress(total, done) as progress:
             for arm, seed in todo:
                 teacher_model = study.teacher if arm.teacher else None
-                key = arm.model, teacher_model, arm.rate
+                own = config.as_trained(study, arm)
+                key = arm.model, teacher_model, own
                 if key not in engines:
-                    scaled = replace(study, learning_rate=arm.rate * study.learning_rate)
-                    engines[key] = engine.build(scaled, dataset, arm.model, teacher_model, devices)
-                teacher = _teacher(workdir, study, arm, seed, record)
-                run = _Run(workdir, study, dataset, arm, seed, record, progress, stop)
+                    engines[key] = engine.build(own, dataset, arm.model, teacher_model, devices)
+                teacher = _teacher(workdir, study, arm, seed, record, lengths)
+                run = _Run(workdir, own, dataset, arm, seed, lengths[arm.name], progress, stop)
                 run.train(engines[key], teacher)
                 if teacher is not None:
                     _check_teacher(teacher, config.run_name(config.arms(study)[0], seed), record)
@@ -109,27 +112,46 @@ def _check_workdir(workdir, name, study):
     return record
 
 
-def _record(name, study, dataset, data_dir, devices, previous):
-    steps_per_epoch = len(dataset.train.y) // study.batch_size
-    total = steps_per_epoch * study.epochs
+def _lengths(study, dataset, also=()):
+    """{arm's name: its `config.Length`}; `also` are further checkpoints of the teacher.
+
+    Raises:
+        BadInput: for a teacher that is stopped after its end, or has no whole batch.
+    """
+    arms, count = config.arms(study), len(dataset.train.y)
+    for arm in arms:
+        if config.as_trained(study, arm).batch_size > count:
+            raise BadInput(f"--teacher_with={config.shown(study.teacher_with)}: expected a batch of at most {count}")
+    lengths = {arm.name: config.length(study, arm, count, also if arm.name == "teacher" else ()) for arm in arms}
+    total = lengths["teacher"].total_steps
     if study.teacher_step > total:
         raise BadInput(
             f"--teacher_step={study.teacher_step}: expected at most {total}, the steps of a training; pass 0 for the last"
         )
+    return lengths
+
+
+def _record(name, study, dataset, data_dir, devices, previous, also):
+    lengths = _lengths(study, dataset, also)
+    steps_per_epoch, total, checkpoint_steps = lengths["student"]
     if previous is not None and previous["data"]["fingerprint"] != dataset.fingerprint:
         raise BadInput(
             f"--dataset={study.dataset}: its contents changed since this work folder was begun"
             f" (fingerprint {dataset.fingerprint[:12]}, expected {previous['data']['fingerprint'][:12]}); pass another --workdir"
         )
-    checkpoint_steps = config.checkpoint_steps(total, study.checkpoints, study.teacher_step)
+    times = descent_times(study, total, checkpoint_steps)
+    taught = None
+    if times is not None and not study.teacher_with:
+        (taught,) = descent_times(study, total, [study.teacher_step or total])
     record = {
         "study": name,
         "config": config.to_json(study),
-        "arms": [vars(arm) for arm in config.arms(study)],
+        "arms": [vars(arm) | lengths[arm.name]._asdict() for arm in config.arms(study)],
         "steps_per_epoch": steps_per_epoch,
         "total_steps": total,
         "checkpoint_steps": checkpoint_steps,
-        "descent_times": descent_times(study, total, checkpoint_steps),
+        "descent_times": times,
+        "teacher_time": taught,
         "data": {
             "name": dataset.name,
             "data_dir": str(Path(data_dir).expanduser().absolute()),
@@ -161,12 +183,12 @@ def _parameters(study, dataset, model_name):
     return models.parameter_count(jax.eval_shape(model.init, jax.random.key(0), x).params)
 
 
-def _teacher(workdir, study, arm, seed, record):
+def _teacher(workdir, study, arm, seed, record, lengths):
     """The frozen teacher's variables for an arm, or None. Its hash enters the study's record, or must agree with it."""
     if arm.teacher is None:
         return None
     name = f"{arm.teacher}-seed{seed}"
-    step = study.teacher_step or record["total_steps"]
+    step = study.teacher_step or lengths[arm.teacher].total_steps
     variables = models.Variables(**runs.load_variables(runs.run_folder(workdir, name), step))
     if name not in record["teacher_hash"]:
         record["teacher_hash"][name] = runs.tree_digest(variables)
@@ -184,11 +206,11 @@ def _check_teacher(variables, name, record):
 class _Run:
     """One run: joins training, which knows no disk, to its folder, which knows no training."""
 
-    def __init__(self, workdir, study, dataset, arm, seed, record, progress, stop):
+    def __init__(self, workdir, study, dataset, arm, seed, length, progress, stop):
         self.name = config.run_name(arm, seed)
         self.folder = runs.run_folder(workdir, self.name)
         self.study, self.dataset, self.arm, self.seed = study, dataset, arm, seed
-        self.record, self.progress, self.stop = record, progress, stop
+        self.length, self.progress, self.stop = length, progress, stop
 
     def train(self, built, teacher):
         init_key, _ = self._keys(self.arm.init)
@@ -204,8 +226,8 @@ class _Run:
             step = int(state.step)
             runs.rewind_metrics(self.folder, step)
             self.progress.skip(step)
-            self._report(0, step // self.record["steps_per_epoch"], None)
-            keep = set(self.record["checkpoint_steps"])
+            self._report(0, step // self.length.steps_per_epoch, None)
+            keep = set(self.length.checkpoint_steps)
             if step in keep:
                 trajectory.save(step, jax.device_get(state.variables))
             saved = began = time.monotonic()
@@ -222,13 +244,13 @@ class _Run:
                 if step in keep:
                     trajectory.save(step, jax.device_get(pause.state.variables))
                 due = time.monotonic() - saved > RESUME_SECONDS
-                if due or self.stop.requested or step == self.record["total_steps"]:
+                if due or self.stop.requested or step == self.length.total_steps:
                     # An epoch that ends here starts again from nothing.
                     sums = built.zero() if pause.ends_epoch else pause.totals
                     resume.save(step, jax.device_get((pause.state, sums)))
                     saved = time.monotonic()
                 if self.stop.requested:
-                    raise Stopped(f"{self.name} saved at step {step} of {self.record['total_steps']}")
+                    raise Stopped(f"{self.name} saved at step {step} of {self.length.total_steps}")
 
     def _keys(self, stream):
         return jax.random.split(jax.random.fold_in(jax.random.key(self.seed), stream))
@@ -250,6 +272,8 @@ class _Run:
             "seconds": seconds,
             "examples_per_second": float(totals["count"] / seconds),
         }
+        if built.kd_weight is not None:
+            line["kd_weight"] = built.kd_weight(pause.step - 1)
         if not np.isfinite(line["train_loss"]):
             raise Diverged(
                 f"{self.name}: the loss is {line['train_loss']} in epoch {line['epoch']}; lower --learning_rate or raise --warmup"
@@ -263,7 +287,7 @@ class _Run:
             detail += f" loss {totals['loss'] / totals['count']:.3f} accuracy {totals['correct'] / totals['count']:.3f}"
         if metrics is not None:
             detail += f" test {metrics['test_accuracy']:.3f}"
-        last = metrics is not None and metrics["step"] == self.record["total_steps"]
+        last = metrics is not None and metrics["step"] == self.length.total_steps
         self.progress.advance(steps, self.name, detail, always=last)
 
 
@@ -340,10 +364,12 @@ def analyze(workdir, data_dir=None, look=None):
 
 def _analyze(workdir, record, study, dataset):
     arms, seeds = config.arms(study), list(study.seed_range())
+    lengths = _lengths(study, dataset)
     unfinished = [
-        name
-        for name in (config.run_name(arm, seed) for arm in arms for seed in seeds)
-        if record["total_steps"] not in runs.kept_steps(runs.run_folder(workdir, name))
+        config.run_name(arm, seed)
+        for arm in arms
+        for seed in seeds
+        if lengths[arm.name].total_steps not in runs.kept_steps(runs.run_folder(workdir, config.run_name(arm, seed)))
     ]
     if unfinished:
         raise BadInput(f"{workdir}: expected finished runs, {unfinished[0]} is not; run the study's command again")
@@ -365,7 +391,8 @@ def _analyze(workdir, record, study, dataset):
         def advance(label):
             progress.advance(1, "analysing", label)
 
-        pairs = extract.logit_pairs(workdir, study, dataset, record["total_steps"], seeds, advance)
+        last = {name: length.total_steps for name, length in lengths.items()}
+        pairs = extract.logit_pairs(workdir, study, dataset, last, seeds, advance)
         fitted = []
         estimates = summary.estimates(findings.kept(pairs, folder / "pairs", fitted), baselines)
         growths = list(extract.growths(workdir, study, dataset, seeds, chosen, advance))

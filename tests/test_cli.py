@@ -66,6 +66,12 @@ def run_digits(*flags):
         (["--precision=float16"], r"float16.*float32"),
         (["--loss=hinge"], r"hinge.*cross_entropy.*mse"),
         (["--momentum=1"], r"--momentum=1\.0: expected a number from 0 to below 1"),
+        (
+            ["--teacher_with=epoch=3"],
+            r"--teacher_with=epoch=3: epoch=3: expected one of epochs, batch_size, .*; pass epochs=20",
+        ),
+        (["--teacher_with=epochs=0"], r"--teacher_with=epochs=0: --epochs=0: expected a whole number of at least 1"),
+        (["--teacher_with=batch_size=2000"], r"--teacher_with=batch_size=2000: expected a batch of at most 1297"),
         (["--teacher_step=-1"], r"--teacher_step=-1: expected 0 for the last step"),
         (["--teacher_step=99999"], r"--teacher_step=99999: expected at most 300, the steps of a training"),
         (

@@ -221,6 +221,39 @@ def test_a_trajectory_of_two_checkpoints_is_refused(done, tmp_path):
         stages.analyze(workdir)
 
 
+def test_a_teacher_trained_otherwise_is_the_teacher_of_the_study_that_trains_so(tmp_path):
+    """Its optimiser, batches and epochs are its own, and its student's are the study's; analysis finds both ends."""
+    own = ("epochs=2", "batch_size=20", "weight_decay=0.01", "learning_rate=0.05")
+    study = replace(STUDY, teacher="mlp_8", student=("mlp_8",), seeds=1, epochs=3, teacher_with=own)
+    train(study, tmp_path / "study")
+    like = replace(study, teacher_with=(), epochs=2, batch_size=20, weight_decay=0.01, learning_rate=0.05)
+    train(like, tmp_path / "like")
+    ends = {
+        name: runs.tree_digest(runs.load_variables(runs.run_folder(tmp_path / name, "teacher-seed0"), 20))
+        for name in ("study", "like")
+    }
+    assert ends["study"] == ends["like"]
+    assert runs.kept_steps(runs.run_folder(tmp_path / "study", "teacher-seed0"))[-1] == 20
+    assert runs.kept_steps(runs.run_folder(tmp_path / "study", "student-seed0"))[-1] == 15
+    found = stages.analyze(tmp_path / "study")
+    teacher = next(
+        e for e in found["estimates"] if (e["name"], e["arm"], e["split"]) == ("accuracy", "teacher", "test")
+    )
+    last = runs.read_metrics(tmp_path / "study" / "runs" / "teacher-seed0")[-1]
+    assert (teacher["values"], last["step"]) == ([last["test_accuracy"]], 20)
+
+
+def test_a_switch_has_a_checkpoint_before_and_after_and_the_weight_is_on_record(tmp_path):
+    study = replace(STUDY, teacher="mlp_8", student=("mlp_8",), seeds=1, epochs=4, checkpoints=2, weight=0.8)
+    train(replace(study, switch="onehot:kd@1.4,ramp=5"), tmp_path)
+    folder = runs.run_folder(tmp_path, "student-seed0")
+    assert {7, 12} <= set(runs.kept_steps(folder))
+    weights = [line["kd_weight"] for line in runs.read_metrics(folder)]
+    # Of the last step of each epoch, 4, 9, 14 and 19 counted from 0; step 9 is the third of the ramp that begins at 7.
+    np.testing.assert_allclose(weights, [0, 0.8 * 3 / 5, 0.8, 0.8], rtol=1e-6)
+    assert "kd_weight" not in runs.read_metrics(runs.run_folder(tmp_path, "onehot-seed0"))[0]
+
+
 def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
     """Its hash is that of the step, its logits are those of the step, and a student of the last step becomes another."""
     study = replace(STUDY, teacher="mlp_8", student=("mlp_8",), seeds=1, epochs=2, teacher_step=7)

@@ -59,11 +59,12 @@ def render(found, images):
     data = study["data"]
     sizes = {model: f"{model} ({count:,} parameters)" for model, count in study["parameters"].items()}
     teacher, students = sizes[setup["teacher"]], ", ".join(sizes[model] for model in setup["student"])
+    own = f" (the teacher with {', '.join(setup['teacher_with'])})" if setup.get("teacher_with") else ""
     facts = (
         f"{data['name']}: {data['train_examples']} training and {data['test_examples']} test examples ({data['test_split']} split),"
         f" {data['wrong_labels']} training labels wrong by design. Teacher {teacher}, students {students};"
         f" temperature {setup['temperature']:g}, weight {setup['weight']:g}; {setup['epochs']} epochs of batch"
-        f" {setup['batch_size']}, learning rate {setup['learning_rate']:g};"
+        f" {setup['batch_size']}, learning rate {setup['learning_rate']:g}{own};"
         f" seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
         f" Trained on {where['devices']} x {where['device']} with jax {study['versions']['jax']}."
     )

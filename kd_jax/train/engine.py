@@ -26,6 +26,7 @@ class Engine(NamedTuple):
         place: puts a tree on all devices.
         zero: `zero() -> totals` of no examples, on all devices.
         learning_rate: `learning_rate(step) -> float`.
+        kd_weight: `kd_weight(step) -> float`, the weight of the distillation loss; None for a run on one-hot labels.
     """
 
     start: Callable
@@ -34,6 +35,7 @@ class Engine(NamedTuple):
     place: Callable
     zero: Callable
     learning_rate: Callable
+    kd_weight: Callable | None
 
 
 def build(study, dataset, model_name, teacher_name, devices):
@@ -53,7 +55,7 @@ def build(study, dataset, model_name, teacher_name, devices):
     schedule = state.learning_rate_schedule(study, total_steps)
     optimizer = state.make_optimizer(study, total_steps)
     if teacher_name is None:
-        objective, teacher_apply = losses.label_objective(study.loss, study.label_smoothing), None
+        objective, teacher_apply, weight = losses.label_objective(study.loss, study.label_smoothing), None, None
     else:
         weight = losses.kd_weight(study.weight, parse_switch(study.switch), steps_per_epoch)
         objective = losses.distillation_objective(weight, study.temperature, study.loss, study.label_smoothing)
@@ -74,4 +76,5 @@ def build(study, dataset, model_name, teacher_name, devices):
         place=place,
         zero=lambda: place(epoch.zero_totals(dtype)),
         learning_rate=lambda at: float(np.asarray(schedule(at))),
+        kd_weight=None if weight is None else lambda at: float(np.asarray(weight(at))),
     )
