@@ -108,7 +108,7 @@ def _train_and_report(name, session, study):
 
 
 def _print_findings(workdir, found):
-    from kd_jax.report import tables
+    from kd_jax.report import about, tables
 
     print()
     print(tables.text(*tables.main_table(found)))
@@ -126,6 +126,9 @@ def _print_findings(workdir, found):
         print(
             "Functions, along groups of eigenvectors of the tangent kernel; ratios at equal progress in the first of two groups.\n"
         )
+    for line in [*about.data(found["study"]), about.memory(found["study"])]:
+        if line:
+            print(line)
     for warning in found["warnings"]:
         print(f"warning: {warning}")
     for verdict in found["verdicts"]:
