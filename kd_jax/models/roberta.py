@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd_jax.config import BadInput
+
 PADDING = 1  # RoBERTa's id of <pad>; positions are counted from the next number
 HEAD_WIDTH = 64
 NORM_EPSILON = 1e-5
@@ -49,6 +51,11 @@ class RoBERTa(nn.Module):
     @nn.compact
     def __call__(self, x, train=False, keys=None):
         """Logits [batch, classes] of tokens `x`, integers [batch, length]; `keys` [batch] decide what is dropped."""
+        if x.shape[1] > self.positions:
+            raise BadInput(
+                f"texts of {x.shape[1]} tokens: expected at most the {self.positions} that this network has positions for;"
+                " cut them to that"
+            )
         x = x.astype(jnp.int32)
         real = x != PADDING
         lengths = real.sum(axis=1, dtype=jnp.int32)
