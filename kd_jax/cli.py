@@ -43,10 +43,11 @@ class _Command:
 
 
 class Preset(NamedTuple):
-    """The `Study` that flags change, and its reduced form for `--small`."""
+    """The `Study` that flags change, its reduced form for `--small`, and, where it differs, the one for `--init_from`."""
 
     full: Study
     small: Study
+    pretrained: Study | None = None
 
 
 def study_main(name, description, preset, argv=None, flag=None):
@@ -57,7 +58,8 @@ def study_main(name, description, preset, argv=None, flag=None):
         description: shown by `--help`.
         preset: a `Preset`; or, with a `flag`, {value of that flag: Preset}, the first being the default.
         argv: arguments; `sys.argv[1:]` by default.
-        flag: name of the flag that chooses among presets, such as `setting`.
+        flag: name of the flag that chooses among presets, such as `setting`; or `dataset`, whose other values, or folders, take
+            the preset whose name they contain, else the first.
     """
     argv = sys.argv[1:] if argv is None else argv
 
@@ -66,9 +68,13 @@ def study_main(name, description, preset, argv=None, flag=None):
         if flag:
             # Before all others are parsed, for what it says decides their defaults.
             value = _value_of(flag, argv) or next(iter(preset))
-            chosen = preset.get(value, next(iter(preset.values())))  # a wrong value is refused by the parser
-            kind = _command_with(flag, tuple(preset))
+            # A wrong value is refused by the parser.
+            chosen = preset.get(value) or next((of for name, of in preset.items() if name in value), None)
+            chosen = chosen or next(iter(preset.values()))
+            kind = _Command if flag in Study.__dataclass_fields__ else _command_with(flag, tuple(preset))
         default = chosen.small if "--small" in argv else chosen.full
+        if chosen.pretrained and "--small" not in argv and _value_of("init_from", argv):
+            default = chosen.pretrained
         command = parse(tyro.conf.OmitArgPrefixes[kind], argv, description, kind(Session(), default))
         _train_and_report(name, command.session, command.study)
 
@@ -79,7 +85,7 @@ def _value_of(flag, argv):
     """What `--flag=value` or `--flag value` says, or None."""
     for position, word in enumerate(argv):
         name, equals, value = word.partition("=")
-        if name == f"--{flag}":
+        if name.replace("-", "_") == f"__{flag}":
             return value if equals else next(iter(argv[position + 1 :]), None)
     return None
 
@@ -213,8 +219,8 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
 
 
 def settings():
-    """List the paper's 18 image settings, with the command that runs each."""
-    from kd_jax import recipes
+    """List the paper's 18 image and 12 language settings, with the command that runs each."""
+    from kd_jax import recipes, text_recipes
 
     header = ("", "data", "label noise", "teacher", "student", "recipe", "")
     rows = [
@@ -229,16 +235,32 @@ def settings():
         )
         for number, setting in enumerate(recipes.SETTINGS, 1)
     ]
+    _print_columns(header, rows)
+    print(f"\n{textwrap.fill(recipes.NOTE, 100)}")
+    for number, setting in enumerate(recipes.SETTINGS, 1):
+        print(f"\n# {number}" if setting.ready else f"\n# {number}, not yet: {setting.dataset} cannot be read so far")
+        _print_command(setting.command)
+    print()
+    numbered = list(enumerate(text_recipes.SETTINGS, len(recipes.SETTINGS) + 1))
+    rows = [(str(number), setting.dataset, setting.teacher, setting.student) for number, setting in numbered]
+    _print_columns(("", "texts", "teacher", "student"), rows)
+    print(f"\n{textwrap.fill(text_recipes.NOTE, 100)}")
+    for number, setting in numbered:
+        print(f"\n# {number}")
+        _print_command(setting.command)
+
+
+def _print_columns(header, rows):
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         first, *cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join([first.strip().rjust(widths[0]), *cells]).rstrip())
-    print(f"\n{textwrap.fill(recipes.NOTE, 100)}")
-    for number, setting in enumerate(recipes.SETTINGS, 1):
-        print(f"\n# {number}" if setting.ready else f"\n# {number}, not yet: {setting.dataset} cannot be read so far")
-        # Room for the backslash that goes on to the next line.
-        lines = textwrap.wrap(" ".join(setting.command), 98, subsequent_indent="    ", break_on_hyphens=False)
-        print(" \\\n".join(lines))
+
+
+def _print_command(words):
+    # Room for the backslash that goes on to the next line.
+    lines = textwrap.wrap(" ".join(words), 98, subsequent_indent="    ", break_on_hyphens=False)
+    print(" \\\n".join(lines))
 
 
 def main(argv=None):

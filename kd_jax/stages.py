@@ -13,13 +13,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from kd_jax import config, data, extract, extract_function, findings, models, runs
+from kd_jax import config, data, extract, extract_function, findings, initial, models, runs
 from kd_jax.analysis import eigen, functions, summary, verdicts
 from kd_jax.config import BadInput, versions
+from kd_jax.data.tokens import Given
 from kd_jax.progress import Progress
 from kd_jax.report import about, write_report
-from kd_jax.train import devices as parallel
 from kd_jax.train import buckets, engine, epoch
+from kd_jax.train import devices as parallel
 from kd_jax.train.fit import fit
 from kd_jax.train.state import descent_times
 
@@ -66,11 +67,13 @@ def train(name, study, workdir, data_dir, devices, also=()):
     for arm in config.arms(study):
         parallel.check_batch(config.as_trained(study, arm).batch_size, devices)
     previous = _check_workdir(workdir, name, study)
-    dataset = data.load(study, data_dir, runs.read_tokenizer(workdir) if previous else None)
+    given = _given(workdir, previous) if previous else initial.given(study)
+    dataset = data.load(study, data_dir, given)
     # So that what cannot be looked at is told now, not after training.
     extract.chosen_layers(study, dataset)
     extract_function.probe(dataset, study.kernel_examples)
-    record = _record(name, study, dataset, data_dir, devices, previous, also)
+    starts = initial.describe(study, dataset)
+    record = _record(name, study, dataset, data_dir, devices, previous, also, starts)
     lengths = _lengths(study, dataset, also)
     with runs.locked(workdir), _stop_requests() as stop:
         todo, done, total = [], 0, 0
@@ -96,7 +99,8 @@ def train(name, study, workdir, data_dir, devices, also=()):
                 own = config.as_trained(study, arm)
                 key = arm.model, teacher_model, own
                 if key not in engines:
-                    engines[key] = engine.build(own, dataset, arm.model, teacher_model, devices)
+                    start = initial.make(starts, arm.model)
+                    engines[key] = engine.build(own, dataset, arm.model, teacher_model, devices, start)
                 teacher = _teacher(workdir, study, arm, seed, record, lengths)
                 run = _Run(workdir, own, dataset, arm, seed, lengths[arm.name], progress, stop)
                 run.train(engines[key], teacher)
@@ -139,13 +143,23 @@ def _lengths(study, dataset, also=()):
     return lengths
 
 
-def _record(name, study, dataset, data_dir, devices, previous, also):
+def _given(workdir, record):
+    """What the work folder of a study fixes about its tokens; nothing for images."""
+    tokens = record["data"].get("tokens", {})
+    return Given(runs.read_tokenizer(workdir), tokens.get("vocabulary"), tokens.get("positions"))
+
+
+def _record(name, study, dataset, data_dir, devices, previous, also, starts):
     lengths = _lengths(study, dataset, also)
     steps_per_epoch, total, checkpoint_steps = lengths["student"]
     if previous is not None and previous["data"]["fingerprint"] != dataset.fingerprint:
         raise BadInput(
             f"--dataset={study.dataset}: its contents changed since this work folder was begun"
             f" (fingerprint {dataset.fingerprint[:12]}, expected {previous['data']['fingerprint'][:12]}); pass another --workdir"
+        )
+    if previous is not None and previous.get("init_from", {}) != starts:
+        raise BadInput(
+            f"--init_from={config.shown(study.init_from)}: its weights changed since; pass another --workdir"
         )
     times = descent_times(study, total, checkpoint_steps)
     taught = None
@@ -172,6 +186,7 @@ def _record(name, study, dataset, data_dir, devices, previous, also):
             **_kind_of_data(study, dataset),
         },
         "parameters": {arm.model: _parameters(study, dataset, arm.model) for arm in config.arms(study)},
+        "init_from": starts,
         "teacher_hash": {},
         "platform": {"platform": devices[0].platform, "device": devices[0].device_kind, "devices": len(devices)},
         "versions": versions(),
@@ -377,7 +392,7 @@ def open_study(workdir, data_dir=None):
     record = runs.read_study(workdir)
     study = config.from_json(record["config"])
     set_precision(study)
-    dataset = data.load(study, data_dir or record["data"]["data_dir"], runs.read_tokenizer(workdir))
+    dataset = data.load(study, data_dir or record["data"]["data_dir"], _given(workdir, record))
     if dataset.fingerprint != record["data"]["fingerprint"]:
         raise BadInput(
             f"{dataset.name}: fingerprint {dataset.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"

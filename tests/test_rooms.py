@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "report": {"analysis", "runs"},
     "linear": {"analysis", "data"},
     "linear_study": {"linear", "report", "runs"},
+    "initial": {"data", "models"},
     "findings": {"analysis", "extract_function", "train"},
     "stages": {
         "findings",
@@ -30,6 +31,7 @@ MAY_IMPORT = {
         "data",
         "extract",
         "extract_function",
+        "initial",
         "models",
         "progress",
         "report",

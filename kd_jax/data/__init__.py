@@ -21,20 +21,20 @@ def place(dataset, data_dir=None, tiny_imagenet_dir=None):
     return (tiny_imagenet_dir or tiny_imagenet.default_dir(data_dir)) if dataset == tiny_imagenet.NAME else data_dir
 
 
-def load(study, data_dir, tokenizer=None):
+def load(study, data_dir, given=None):
     """Return the `Dataset` that a study names, reduced and with its label noise.
 
     Args:
         study: a `kd_jax.config.Study`.
         data_dir: folder of prepared TFDS sets; for `tiny_imagenet` its own, or the one around it; not looked at for `digits`.
-        tokenizer: contents of the tokenizer.json that the study's work folder holds, for texts; None for a new study.
+        given: a `tokens.Given`, what is fixed about the tokens of texts; None for a new study without pre-trained weights.
 
     Raises:
         BadInput: when there is no such set, it cannot be prepared, or it has neither images nor texts with classes.
     """
     source = _source(study.dataset, data_dir)
     if isinstance(source, text.Texts):
-        return tokens.assemble(source, study, tokenizer)
+        return tokens.assemble(source, study, given)
     return assemble(source, study)
 
 

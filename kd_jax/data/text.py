@@ -98,7 +98,11 @@ def read(builder, label):
     for name, split in FURTHER.get(published, {}).items():
         if split in builder.info.splits:
             parts[name] = split, _read(builder, split, keys, label_key)
-    note = f"the labels of split {' and '.join(hidden)} are hidden (-1): {published} serves as the test set" if hidden else ""
+    note = (
+        f"the labels of split {' and '.join(hidden)} are hidden (-1): {published} serves as the test set"
+        if hidden
+        else ""
+    )
     texts = [text for _, (split_texts, _) in parts.values() for text in split_texts]
     return Texts(
         builder.info.name if not builder.info.config_name else f"{builder.info.name}/{builder.info.config_name}",

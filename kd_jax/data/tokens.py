@@ -5,7 +5,6 @@ tokenizer is Hugging Face's Rust library, from a local file or trained on the tr
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,20 @@ START, PAD, END, _ = SPECIAL.values()
 MASK = "<mask>"  # no id of its own is expected: RoBERTa's own is the last
 BUCKETS = (8, 16, 32, 64, 128, 256, 512)  # lengths to which a batch may be cut
 BLOCK = 10_000  # texts tokenized at a time
+
+
+class Given(NamedTuple):
+    """What is fixed before texts are read.
+
+    Attributes:
+        tokenizer: contents of the tokenizer.json that the study's work folder holds; None for a new study.
+        vocabulary: number of token ids that pre-trained weights have; None without such.
+        positions: tokens of the longest text that they can read; None for as many as `Study.max_length`.
+    """
+
+    tokenizer: str | None = None
+    vocabulary: int | None = None
+    positions: int | None = None
 
 
 class Tokens(NamedTuple):
@@ -39,21 +52,22 @@ class Tokens(NamedTuple):
     @property
     def build(self):
         """What `models.build` must know, as keyword arguments."""
-        return {"vocabulary": self.vocabulary, "positions": self.facts["max_length"]}
+        return {"vocabulary": self.vocabulary, "positions": self.facts["positions"]}
 
 
-def assemble(texts, study, kept=None):
+def assemble(texts, study, given=None):
     """Return the `Dataset` of a study of texts.
 
     Args:
         texts: a `data.text.Texts`.
         study: a `kd_jax.config.Study`.
-        kept: contents of the tokenizer.json that the study's work folder holds; None for a new one.
+        given: a `Given`.
 
     Raises:
-        BadInput: when a part is larger than the whole, a tokenizer cannot be read or is no RoBERTa's, or the study asks for what
-            only images have.
+        BadInput: when a part is larger than the whole, a tokenizer cannot be read, is no RoBERTa's or not that of the weights, or
+            the study asks for what only images have.
     """
+    given = given or Given()
     for flag, off in (("augment", "none"), ("mixup", 0), ("cutmix", 0)):
         if getattr(study, flag) != off:
             raise BadInput(f"--{flag}={getattr(study, flag)}: expected {off} for texts, {texts.name}; it is for images")
@@ -66,8 +80,13 @@ def assemble(texts, study, kept=None):
         splits[name] = part(np.empty((len(y), 0), np.uint16), y, count, f"{name}_examples")
         strings[name] = [of_split[i] for i in splits[name].ids.tolist()]
     splits["train"] = with_noise(splits["train"], study, texts.classes)
-    tokenizer, origin = _tokenizer(study, strings["train"], kept)
+    tokenizer, origin = _tokenizer(study, strings["train"], given.tokenizer)
     vocabulary = max(tokenizer.get_vocab().values()) + 1
+    if given.vocabulary not in (None, vocabulary):
+        raise BadInput(
+            f"--tokenizer={origin}: expected the {given.vocabulary} token ids of the pre-trained weights, found {vocabulary};"
+            " pass the tokenizer.json of the folder of --init_from"
+        )
     encoded = {name: encode(tokenizer, of_split, study.max_length) for name, of_split in strings.items()}
     longest = max(len(ids) for ids, _ in encoded.values() for ids in ids)
     buckets = buckets_of(study.max_length, longest)
@@ -77,6 +96,7 @@ def assemble(texts, study, kept=None):
     written = tokenizer.to_str()
     facts = {
         "max_length": study.max_length,
+        "positions": given.positions or study.max_length,
         "vocabulary": vocabulary,
         "tokenizer": origin,
         "tokenizer_hash": hashlib.sha256(written.encode()).hexdigest(),
@@ -206,7 +226,8 @@ def load(path, flag):
     found = {token: tokenizer.token_to_id(token) for token in SPECIAL}
     if found != SPECIAL:
         raise BadInput(
-            f"{flag}={path}: expected RoBERTa's special tokens {_listed(SPECIAL)}, found {_listed(found)}; pass the tokenizer of a RoBERTa"
+            f"{flag}={path}: expected RoBERTa's special tokens {_listed(SPECIAL)}, found {_listed(found)};"
+            " pass the tokenizer of a RoBERTa"
         )
     return tokenizer
 
@@ -226,7 +247,9 @@ def train(texts, size):
     tokenizer = library.Tokenizer(library.models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = library.decoders.ByteLevel()
-    tokenizer.post_processor = library.processors.RobertaProcessing(("</s>", END), ("<s>", START), add_prefix_space=False)
+    tokenizer.post_processor = library.processors.RobertaProcessing(
+        ("</s>", END), ("<s>", START), add_prefix_space=False
+    )
     trainer = library.trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=2,
@@ -242,5 +265,7 @@ def _library():
     try:
         import tokenizers
     except ImportError:
-        raise BadInput("--dataset: texts need the package tokenizers, which is not installed; pip install '.[text]'") from None
+        raise BadInput(
+            "--dataset: texts need the package tokenizers, which is not installed; pip install '.[text]'"
+        ) from None
     return tokenizers

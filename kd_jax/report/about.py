@@ -22,6 +22,12 @@ def data(record):
     said.append(f"Texts cut to {tokens['max_length']} tokens: {_counts(tokens['cut'])}.")
     if any(tokens["empty"].values()):
         said.append(f"Empty texts, which are kept: {_counts(tokens['empty'])}.")
+    starts = record.get("init_from", {})
+    for network, of in starts.items():
+        said.append(f"{network} starts from the weights in {of['folder']}: {of['report']}.")
+    random = [name for name in record["parameters"] if name not in starts]
+    if random:
+        said.append(f"No pre-trained weights: {', '.join(random)} starts at random.")
     return said
 
 

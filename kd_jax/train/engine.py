@@ -9,8 +9,8 @@ import numpy as np
 
 from kd_jax import losses, models
 from kd_jax.config import parse_switch
-from kd_jax.train import devices as parallel
 from kd_jax.train import buckets, epoch, state
+from kd_jax.train import devices as parallel
 from kd_jax.train.mixing import make_mix
 from kd_jax.train.step import make_step
 
@@ -37,7 +37,7 @@ class Engine(NamedTuple):
     kd_weight: Callable | None
 
 
-def build(study, dataset, model_name, teacher_name, devices):
+def build(study, dataset, model_name, teacher_name, devices, initialise=None):
     """Return the `Engine` of a network, on one-hot labels or distilled.
 
     Args:
@@ -46,6 +46,7 @@ def build(study, dataset, model_name, teacher_name, devices):
         model_name: the network that is trained.
         teacher_name: the teacher's network; None to train on one-hot labels.
         devices: of one platform.
+        initialise: `initialise(variables) -> variables`, what to start from instead of the random ones; None for those.
     """
     dtype = models.PARAMETER_DTYPES[study.precision]
     model = models.build(
@@ -75,8 +76,14 @@ def build(study, dataset, model_name, teacher_name, devices):
     begin = jax.jit(partial(state.create, model, optimizer))
     shapes = jax.eval_shape(begin, jax.random.key(0), example)
     evaluate_on = epoch.make_evaluate_on(model.apply, clean_view, losses.LABEL_LOSSES[study.loss], shorten)
+
+    def start(key):
+        fresh = begin(key, example)
+        # The optimiser starts from zeros, whatever the weights.
+        return place(fresh if initialise is None else fresh._replace(params=initialise(fresh.variables).params))
+
     return Engine(
-        start=lambda key: place(begin(key, example)),
+        start=start,
         advance=parallel.make_advance(train_on, devices, parallel.loops_on_device(devices, shapes.params)),
         evaluate=parallel.make_evaluate(evaluate_on, devices, rows, batch),
         place=place,
