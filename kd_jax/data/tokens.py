@@ -14,7 +14,7 @@ from kd_jax.config import BadInput
 from kd_jax.data.arrays import Dataset, digest, part, with_noise
 
 SPECIAL = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
-START, PAD, END, _ = SPECIAL.values()
+START, PAD, END, UNKNOWN = SPECIAL.values()
 MASK = "<mask>"  # no id of its own is expected: RoBERTa's own is the last
 BUCKETS = (8, 16, 32, 64, 128, 256, 512)  # lengths to which a batch may be cut
 BLOCK = 10_000  # texts tokenized at a time
@@ -164,12 +164,13 @@ def encode(tokenizer, texts, max_length):
             joined = [START]
             for number, (ids, size) in enumerate(zip(parts, fitting, strict=True)):
                 joined += [*([END] if number else []), *ids[:size], END]
-            found.append(joined)
+            # A text may spell out <pad>, which would end it.
+            found.append([UNKNOWN if token == PAD else token for token in joined] if PAD in joined else joined)
     return found, cut
 
 
 def fit(sizes, room):
-    """Return the sizes of one text or two, the longer one reduced first, so that they have room.
+    """Return the sizes of one text or two, the longer one reduced first, so that they have room; as the library's `longest_first`.
 
     Args:
         sizes: tokens of each.
@@ -180,9 +181,8 @@ def fit(sizes, room):
     if len(sizes) == 1:
         return [room]
     first, second = sizes
-    if min(sizes) <= room // 2:
-        return [first, room - first] if first < second else [room - second, second]
-    return [room - room // 2, room // 2]
+    short = min(*sizes, room // 2)
+    return [room - short, short] if first > second else [short, room - short]
 
 
 # ---- tokenizers
