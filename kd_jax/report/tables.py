@@ -11,6 +11,9 @@ COLUMNS = (
     ("slope, test, lowest 25 %", "exaggeration_slope", "test", "lowest_25", 2),
     ("slope, train, lowest 25 %", "exaggeration_slope", "train", "lowest_25", 2),
     ("slope, test, all", "exaggeration_slope", "test", "all", 2),
+    ("mismatched accuracy", "accuracy", "mismatched", "all", 3),
+    ("mismatched gain", "accuracy_gain", "mismatched", "all", 3),
+    ("slope, mismatched, all", "exaggeration_slope", "mismatched", "all", 2),
 )
 CSV_COLUMNS = (
     "name",
@@ -50,11 +53,13 @@ def compared_arms(found):
 def main_table(found):
     """Return (header, rows) of strings: a quantity per row, an arm per column; what does not apply is a dash."""
     table = lookup(found)
-    header = ["arm", *(column[0] for column in COLUMNS)]
+    measured = {split for _, _, split, _ in table}
+    columns = [column for column in COLUMNS if column[2] in measured]
+    header = ["arm", *(column[0] for column in columns)]
     rows = []
     for arm in compared_arms(found):
         cells = []
-        for _, name, split, subset, digits in COLUMNS:
+        for _, name, split, subset, digits in columns:
             estimate = table.get((name, arm["name"], split, subset))
             cells.append("-" if estimate is None else shown(estimate, digits))
         rows.append([f"{arm['name']} ({arm['model']})", *cells])
