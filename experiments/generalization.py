@@ -9,7 +9,7 @@ the teacher's epochs, its weight decay, its network, the share of wrong labels. 
       --teacher=resnet56 --student=resnet56 --epochs=200 --optimizer=nesterov --learning_rate=0.1 --weight_decay=5e-4 \
       --sweep teacher_with=epochs=20,epochs=50,weight_decay=2e-3 teacher=resnet20,resnet110 label_noise=0,0.2,0.4
 
-`--sweep` replaces the variants. The reduced run is on the embedded digits.
+Other variants can be given. The reduced run is on the embedded digits.
 """
 
 import sys

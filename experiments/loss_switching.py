@@ -9,7 +9,7 @@ distillation throughout does the switched student have? An MLP teaches itself on
       --teacher=resnet56 --student=resnet56 --epochs=200 --optimizer=nesterov --learning_rate=0.1 --weight_decay=5e-4 \
       --sweep teacher_step=0,7800 switch=none,onehot:kd@50,ramp=1000,kd:onehot@50,ramp=1000
 
-`--sweep` replaces the variants; `none` is distillation throughout. The reduced run is on the embedded digits.
+Other variants can be given; `none` is distillation throughout. The reduced run is on the embedded digits.
 """
 
 import sys
