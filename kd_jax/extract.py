@@ -106,12 +106,14 @@ def input_directions(study, dataset, model_name, variables, layer):
     chosen = np.random.default_rng(0).permutation(len(dataset.train.x))[:COVARIANCE_EXAMPLES]
     moments = None
     for start in range(0, len(chosen), PATCH_BATCH):
-        moments = eigen.add(moments, on_batch(variables, dataset.train.x[chosen[start : start + PATCH_BATCH]]))
+        x = dataset.train.x[chosen[start : start + PATCH_BATCH]]
+        vectors = np.asarray(on_batch(variables, x))
+        moments = eigen.add(moments, vectors[model.counted(x, len(vectors))])
     return eigen.directions(eigen.covariance(moments), moments.count - 1)
 
 
 def layer_names(study, dataset, model_name):
-    """The layers of a network that have a kernel, in the order of use; the first one's inputs are the same in every run."""
+    """The layers of a network that have a kernel, in the order of use."""
     return _model(study, dataset, model_name).layers(_example(dataset))
 
 
@@ -172,7 +174,8 @@ def growths(workdir, study, dataset, seeds, chosen, advance=lambda label: None):
     """
     arms = config.arms(study)
     for onehot, layer in chosen:
-        known, is_first = {}, layer == layer_names(study, dataset, onehot.model)[0]
+        model = _model(study, dataset, onehot.model)
+        known, is_first = {}, layer == model.layers(_example(dataset))[0] and not model.embeds
         for seed in seeds:
             if not is_first:  # the first layer's inputs are the data, or fixed features of it, whatever the run
                 known.clear()

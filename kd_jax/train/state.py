@@ -91,5 +91,5 @@ def make_optimizer(study, total_steps):
 
 
 def _is_kernel(params):
-    """True for arrays of two dimensions or more; biases and normalisation scales have one."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    """True for kernels and embeddings, by name; biases and what a normalisation has are not decayed."""
+    return jax.tree.map_with_path(lambda path, _: path[-1].key in ("kernel", "embedding"), params)
