@@ -42,7 +42,7 @@ SMALL = replace(
     FULL, dataset="digits", train_examples=0, teacher="mlp_64", student=("mlp_64",), checkpoints=10, seeds=2
 )
 SMALL_SWEEP = ("teacher_with=epochs=2,epochs=10", "label_noise=0")
-PRESET = Preset(FULL, SMALL, SWEEP, SMALL_SWEEP, one_by_one=True)
+PRESET = Preset(FULL, SMALL, SWEEP, SMALL_SWEEP, combine="one_by_one")
 
 if __name__ == "__main__":
     sys.exit(study_main("generalization", __doc__, PRESET))

@@ -22,7 +22,7 @@ OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 
 @dataclass(frozen=True)
 class Session:
-    """Where a study runs; none of it changes what comes out."""
+    """Where a study runs, and in which variants; none of it changes what comes out of one."""
 
     platform: Platform = "auto"
     """Kind of device to train on; auto takes the best there is. All local devices of that kind share each batch."""
@@ -37,8 +37,9 @@ class Session:
     sweep: tuple[str, ...] = ()
     """Run the study for every combination of values, such as temperature=1,2,4 weight=0.5,1: one work folder with a study for
     each, one table. A value is what one would type after the flag; none is nothing. What is equal is trained once."""
-    one_by_one: bool = False
-    """Change the fields of --sweep one at a time, from the study that the other flags describe, instead of combining them."""
+    combine: Literal["all", "one_by_one"] = "all"
+    """How --sweep combines its fields: all values of each with all of the others, or one changed at a time, from the study that
+    the other flags describe."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Preset(NamedTuple):
     small: Study
     sweep: tuple[str, ...] = ()
     small_sweep: tuple[str, ...] = ()
-    one_by_one: bool = False
+    combine: Literal["all", "one_by_one"] = "all"
 
 
 def study_main(name, description, preset, argv=None, flag=None):
@@ -77,7 +78,7 @@ def study_main(name, description, preset, argv=None, flag=None):
             chosen = preset.get(value, next(iter(preset.values())))  # a wrong value is refused by the parser
             kind = _command_with(flag, tuple(preset))
         small = "--small" in words
-        session = Session(sweep=chosen.small_sweep if small else chosen.sweep, one_by_one=chosen.one_by_one)
+        session = Session(sweep=chosen.small_sweep if small else chosen.sweep, combine=chosen.combine)
         default = kind(session, chosen.small if small else chosen.full)
         return parse(tyro.conf.OmitArgPrefixes[kind], words, description, default)
 
@@ -87,7 +88,7 @@ def study_main(name, description, preset, argv=None, flag=None):
             return _train_and_report(name, command.session, command.study)
         from kd_jax import variants
 
-        asked = variants.parse(command.session.sweep, command.session.one_by_one, flag)
+        asked = variants.parse(command.session.sweep, command.session.combine, flag)
         studies, known = [], set()
         for variant in asked:
             study = command_of(variants.words_of(argv, variant.values)).study

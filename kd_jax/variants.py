@@ -24,12 +24,13 @@ class Variant(NamedTuple):
     values: dict
 
 
-def parse(words, one_by_one=False, flag=None):
+def parse(words, combine="all", flag=None):
     """Return the list of `Variant` that a sweep asks for.
 
     Args:
         words: such as `temperature=1,2,4`; a value is what one would type after the flag, `none` is nothing.
-        one_by_one: change one field at a time, from the base study, which comes first; else all combinations.
+        combine: `all` values of each field with those of the others; or `one_by_one`, a field at a time changed from the base study,
+            which comes first.
         flag: name of a further flag that may be swept, such as `recipe`.
 
     Raises:
@@ -47,7 +48,7 @@ def parse(words, one_by_one=False, flag=None):
         if name in axes:
             raise BadInput(f"--sweep={word}: expected each field once; list all values of {name} in one word")
         axes[name] = values
-    if one_by_one:
+    if combine == "one_by_one":
         changed = [{}, *({name: value} for name, values in axes.items() for value in values)]
     else:
         changed = [dict(zip(axes, chosen, strict=True)) for chosen in itertools.product(*axes.values())]

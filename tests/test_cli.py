@@ -137,7 +137,7 @@ def test_help_explains_every_flag_with_its_default(name, capsys):
         "tiny_imagenet_dir",
         "small",
         "sweep",
-        "one_by_one",
+        "combine",
     ]:
         after = re.search(rf"^\W*--{flag}\b(.*?)(?=^\W*--\w|\Z)", text, re.S | re.M)
         assert after, flag

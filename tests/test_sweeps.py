@@ -50,7 +50,7 @@ def kinds(workdir):
 def test_words_become_variants():
     every = variants.parse(["temperature=1,4", "--weight=0.5,1"])
     assert [v.folder for v in every] == [f"temperature={t},weight={w}" for t in "14" for w in ("0.5", "1")]
-    one = variants.parse(["temperature=1,4", "teacher-with=epochs=2,none"], one_by_one=True)
+    one = variants.parse(["temperature=1,4", "teacher-with=epochs=2,none"], combine="one_by_one")
     assert [v.folder for v in one] == [
         "base",
         "temperature=1",
