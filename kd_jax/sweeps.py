@@ -202,23 +202,30 @@ def _summarise(workdir, record):
 
 def _measured(record, found):
     """The list of `across.Measured`: a student of every variant; values are those of the fields in which variants differ."""
-    configs = {v["folder"]: v["config"] for v in record["variants"]}
+    configs = {v["folder"]: _told_apart(v["config"]) for v in record["variants"]}
     differing = [name for name in next(iter(configs.values())) if len({str(c[name]) for c in configs.values()}) > 1]
     listed = []
     for name, of in found.items():
         table = {
             (e["name"], e["arm"], e.get("split"), e.get("subset")): e["values"] for e in of["estimates"] if "split" in e
         }
-        for arm in config.arms(from_json(configs[name])):
-            if not arm.baseline:
+        for arm in of["study"]["arms"]:
+            if not arm["baseline"]:
                 continue
             learned = not any(
-                w.startswith(f"{a}-seed") for w in of["warnings"] for a in ("teacher", arm.baseline, arm.name)
+                w.startswith(f"{a}-seed") for w in of["warnings"] for a in ("teacher", arm["baseline"], arm["name"])
             )
             values = {field: configs[name][field] for field in differing}
             numbers = [
                 np.array(table[key])
-                for key in (("accuracy", "teacher", "train", "all"), ("accuracy_gain", arm.name, "test", "all"))
+                for key in (("accuracy", "teacher", "train", "all"), ("accuracy_gain", arm["name"], "test", "all"))
             ]
-            listed.append(across.Measured(name, arm.name, values, *numbers, learned))
+            listed.append(across.Measured(name, arm["name"], values, *numbers, learned))
     return listed
+
+
+def _told_apart(values):
+    """A configuration in which each thing that the teacher does otherwise is a field of its own; None is as the students do it."""
+    changes = config.parse_changes(values["teacher_with"])
+    own = {f"teacher's {name}": changes.get(name) for name in config.CHANGES}
+    return {name: value for name, value in values.items() if name != "teacher_with"} | own

@@ -29,8 +29,8 @@ def parse(words, combine="all", flag=None):
 
     Args:
         words: such as `temperature=1,2,4`; a value is what one would type after the flag, `none` is nothing.
-        combine: `all` values of each field with those of the others; or `one_by_one`, a field at a time changed from the base study,
-            which comes first.
+        combine: `all` values of each field with those of the others; or `one_by_one`, a field at a time changed from the base
+            study, which comes first.
         flag: name of a further flag that may be swept, such as `recipe`.
 
     Raises:
