@@ -215,6 +215,7 @@ def switching(measured):
             axes.axhline(whole.estimate, color="#009E73", linewidth=1, label="distillation throughout")
         axes.axhline(0, color="#888888", linewidth=0.8, linestyle="--")
         axes.set_title(f"{arm}{f', {rest}' if rest else ''}", fontsize=10)
+        axes.set_xlim(left=0)
         axes.set_xlabel("epoch of the switch")
     grid[0].set_ylabel("gain in test accuracy over the one-hot twin")
     grid[0].legend(fontsize=8)
