@@ -86,10 +86,11 @@ def estimates(pairs, baselines):
     """Return the list of `Estimate` of a study.
 
     `accuracy` is on the labels that were trained on; `accuracy_true`, on the points with wrong ones, on the published labels.
+    `accuracy_gain` is a student's accuracy less that of its arm without a teacher, `accuracy_over_teacher` less its teacher's.
 
     Args:
         pairs: iterable of `Pair`, read once, one at a time.
-        baselines: {arm: the arm that differs from it by having no teacher}, for `accuracy_gain`.
+        baselines: {arm: the arm that differs from it by having no teacher}, for `accuracy_gain`; they are students.
     """
     measured, hits = {}, {}
     for pair in pairs:
@@ -112,6 +113,8 @@ def estimates(pairs, baselines):
         if arm in baselines:
             gain = right.astype(np.float64) - hits[baselines[arm], seed, split, subset]
             measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain)
+            over = right.astype(np.float64) - hits["teacher", seed, split, subset]
+            measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over)
     found = [_estimate(key, by_seed) for key, by_seed in measured.items()]
     return [estimate for estimate in found if _defined(estimate.interval)]
 

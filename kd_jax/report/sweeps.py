@@ -18,6 +18,7 @@ COLUMNS = (
     ("onehot, test", "accuracy", "baseline", "test", "all", 3),
     ("student, test", "accuracy", "name", "test", "all", 3),
     ("gain", "accuracy_gain", "name", "test", "all", 3),
+    ("less the teacher's", "accuracy_over_teacher", "name", "test", "all", 3),
     ("agreement", "agreement", "name", "test", "all", 3),
     ("slope, train, lowest 25 %", "exaggeration_slope", "name", "train", "lowest_25", 2),
     ("control", "exaggeration_slope", "baseline", "train", "lowest_25", 2),

@@ -4,6 +4,7 @@
 COLUMNS = (
     ("test accuracy", "accuracy", "test", "all", 3),
     ("gain", "accuracy_gain", "test", "all", 3),
+    ("less the teacher's", "accuracy_over_teacher", "test", "all", 3),
     ("train accuracy", "accuracy", "train", "all", 3),
     ("test NLL", "nll", "test", "all", 3),
     ("test ECE", "ece", "test", "all", 3),

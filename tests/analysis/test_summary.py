@@ -20,6 +20,7 @@ NAMES = {  # of the interface, less `eigen_ratio`, which does not come from logi
     "exaggeration_intercept",
     "mean_deviation",
     "accuracy_gain",
+    "accuracy_over_teacher",
 }
 KEYS = {"name", "arm", "split", "subset", "estimate", "low", "high", "level", "resampled", "count", "values"}
 CLASSES = 4
@@ -88,7 +89,7 @@ def test_which_arms_have_which_estimates():
     table = study(pair("onehot", 0, 0.8), pair("student", 0, 1.5))
     of = {arm: {name for name, a, *_ in table if a == arm} for arm in ("teacher", "onehot", "student")}
     assert of["teacher"] == {"accuracy", "nll", "ece", "brier"}
-    assert of["onehot"] == NAMES - {"accuracy_gain"}
+    assert of["onehot"] == NAMES - {"accuracy_gain", "accuracy_over_teacher"}
     assert of["student"] == NAMES
 
 
@@ -242,9 +243,14 @@ def test_over_seeds_the_accuracy_gain_pairs_each_student_with_the_onehot_run_of_
             given = pair(arm, seed, 1)
             named = (given.y + (np.arange(200) < 200 * share)) % CLASSES
             pairs.append(given._replace(student=logits(named, np.full(200, 3.0))))
-    found = study(*pairs)["accuracy_gain", "student", "test", "all"]
+    table = study(*pairs)
+    found = table["accuracy_gain", "student", "test", "all"]
     np.testing.assert_allclose(found.values, [0.1, 0.05, -0.1], atol=1e-12)
     assert found.interval == intervals.over_seeds(found.values)
+    # The teachers of `pair` are right but for a fifth.
+    over = table["accuracy_over_teacher", "student", "test", "all"]
+    teacher = table["accuracy", "teacher", "test", "all"]
+    np.testing.assert_allclose(over.values, np.subtract([0.7, 0.85, 0.8], teacher.values), atol=1e-12)
 
 
 def test_each_student_is_compared_with_its_own_baseline():
