@@ -49,10 +49,13 @@ class _Command:
 
 
 class Preset(NamedTuple):
-    """The `Study` that flags change, and its reduced form for `--small`; for studies that are sweeps, also what they sweep."""
+    """The `Study` that flags change, its reduced form for `--small`; where they differ, the one for `--init_from`; for studies that
+    are sweeps, also what they sweep.
+    """
 
     full: Study
     small: Study
+    pretrained: Study | None = None
     sweep: tuple[str, ...] = ()
     small_sweep: tuple[str, ...] = ()
     combine: Literal["all", "one_by_one"] = "all"
@@ -66,7 +69,8 @@ def study_main(name, description, preset, argv=None, flag=None):
         description: shown by `--help`.
         preset: a `Preset`; or, with a `flag`, {value of that flag: Preset}, the first being the default.
         argv: arguments; `sys.argv[1:]` by default.
-        flag: name of the flag that chooses among presets, such as `setting`.
+        flag: name of the flag that chooses among presets, such as `setting`; or `dataset`, whose other values, or folders, take
+            the preset whose name they contain, else the first.
     """
     argv = sys.argv[1:] if argv is None else argv
 
@@ -75,12 +79,16 @@ def study_main(name, description, preset, argv=None, flag=None):
         if flag:
             # Before all others are parsed, for what it says decides their defaults.
             value = _value_of(flag, words) or next(iter(preset))
-            chosen = preset.get(value, next(iter(preset.values())))  # a wrong value is refused by the parser
-            kind = _command_with(flag, tuple(preset))
+            # A wrong value is refused by the parser.
+            chosen = preset.get(value) or next((of for name, of in preset.items() if name in value), None)
+            chosen = chosen or next(iter(preset.values()))
+            kind = _Command if flag in Study.__dataclass_fields__ else _command_with(flag, tuple(preset))
         small = "--small" in words
         session = Session(sweep=chosen.small_sweep if small else chosen.sweep, combine=chosen.combine)
-        default = kind(session, chosen.small if small else chosen.full)
-        return parse(tyro.conf.OmitArgPrefixes[kind], words, description, default)
+        study = chosen.small if small else chosen.full
+        if chosen.pretrained and not small and _value_of("init_from", words):
+            study = chosen.pretrained
+        return parse(tyro.conf.OmitArgPrefixes[kind], words, description, kind(session, study))
 
     def run():
         command = command_of(argv)
@@ -104,7 +112,7 @@ def _value_of(flag, argv):
     """What `--flag=value` or `--flag value` says, or None."""
     for position, word in enumerate(argv):
         name, equals, value = word.partition("=")
-        if name == f"--{flag}":
+        if name.replace("-", "_") == f"__{flag}":
             return value if equals else next(iter(argv[position + 1 :]), None)
     return None
 
@@ -168,7 +176,7 @@ def _print_sweep(workdir, found):
 
 
 def _print_findings(workdir, found):
-    from kd_jax.report import tables
+    from kd_jax.report import about, tables
 
     print()
     print(tables.text(*tables.main_table(found)))
@@ -186,6 +194,9 @@ def _print_findings(workdir, found):
         print(
             "Functions, along groups of eigenvectors of the tangent kernel; ratios at equal progress in the first of two groups.\n"
         )
+    for line in [*about.data(found["study"]), about.memory(found["study"])]:
+        if line:
+            print(line)
     for warning in found["warnings"]:
         print(f"warning: {warning}")
     for verdict in found["verdicts"]:
@@ -274,8 +285,8 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
 
 
 def settings():
-    """List the paper's 18 image settings, with the command that runs each."""
-    from kd_jax import recipes
+    """List the paper's 18 image and 12 language settings, with the command that runs each."""
+    from kd_jax import recipes, text_recipes
 
     header = ("", "data", "label noise", "teacher", "student", "recipe", "")
     rows = [
@@ -290,16 +301,32 @@ def settings():
         )
         for number, setting in enumerate(recipes.SETTINGS, 1)
     ]
+    _print_columns(header, rows)
+    print(f"\n{textwrap.fill(recipes.NOTE, 100)}")
+    for number, setting in enumerate(recipes.SETTINGS, 1):
+        print(f"\n# {number}" if setting.ready else f"\n# {number}, not yet: {setting.dataset} cannot be read so far")
+        _print_command(setting.command)
+    print()
+    numbered = list(enumerate(text_recipes.SETTINGS, len(recipes.SETTINGS) + 1))
+    rows = [(str(number), setting.dataset, setting.teacher, setting.student) for number, setting in numbered]
+    _print_columns(("", "texts", "teacher", "student"), rows)
+    print(f"\n{textwrap.fill(text_recipes.NOTE, 100)}")
+    for number, setting in numbered:
+        print(f"\n# {number}")
+        _print_command(setting.command)
+
+
+def _print_columns(header, rows):
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         first, *cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join([first.strip().rjust(widths[0]), *cells]).rstrip())
-    print(f"\n{textwrap.fill(recipes.NOTE, 100)}")
-    for number, setting in enumerate(recipes.SETTINGS, 1):
-        print(f"\n# {number}" if setting.ready else f"\n# {number}, not yet: {setting.dataset} cannot be read so far")
-        # Room for the backslash that goes on to the next line.
-        lines = textwrap.wrap(" ".join(setting.command), 98, subsequent_indent="    ", break_on_hyphens=False)
-        print(" \\\n".join(lines))
+
+
+def _print_command(words):
+    # Room for the backslash that goes on to the next line.
+    lines = textwrap.wrap(" ".join(words), 98, subsequent_indent="    ", break_on_hyphens=False)
+    print(" \\\n".join(lines))
 
 
 def main(argv=None):

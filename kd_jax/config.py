@@ -37,8 +37,8 @@ class Study:
     """A teacher, the students distilled from it, and the same students without it, over several seeds."""
 
     dataset: str = "cifar10"
-    """Data: `digits` (embedded, no download), `tiny_imagenet` (from --tiny_imagenet_dir), any TFDS image classification set by
-    name (cifar10, cifar100, mnist, emnist/letters, ...), or the folder of a prepared one."""
+    """Data: `digits` (embedded, no download), `tiny_imagenet` (from --tiny_imagenet_dir), any TFDS set of classified images or
+    texts by name (cifar10, mnist, emnist/letters, glue/sst2, imdb_reviews, ...), or the folder of a prepared one."""
     train_examples: int = 0
     """Size of the fixed random part of the training split that is used [examples; 0: all]."""
     test_examples: int = 0
@@ -57,13 +57,25 @@ class Study:
     0: off]."""
     label_smoothing: float = 0.0
     """Share of each training label that is spread evenly over all classes [0 to below 1]."""
+    max_length: int = 128
+    """Length of a text that is read [tokens, those that RoBERTa puts around it included]; longer ones are cut and counted."""
+    vocabulary: int = 8000
+    """Size of the byte-level BPE that is trained on the training texts where no other tokenizer is given [tokens, at most]."""
+    tokenizer: str = ""
+    """A tokenizer.json to use instead [empty: that of --init_from, or else one is trained]."""
 
     teacher: str = "resnet56"
     """Network of the teacher: linear, features (features_5000: linear on fixed random ones), mlp (mlp_256x256 sets the widths),
     balanced (balanced_512: an mlp_512 that starts at the zero function), cnn (cnn_32x64), resnet8, 20, 32, 44, 56, 110;
-    resnet18, resnet50, mobilenetv2, and for small images resnet18_small, resnet50_small, mobilenetv2_small."""
+    resnet18, resnet50, mobilenetv2, and for small images resnet18_small, resnet50_small, mobilenetv2_small. For texts
+    roberta_base, roberta_medium, roberta_small, roberta_tiny, or roberta_2x128 (layers x width)."""
     student: tuple[str, ...] = ("resnet56",)
     """Networks of the students, one or more; each is trained with the teacher and, as arm `onehot`, without."""
+    init_from: tuple[str, ...] = ()
+    """Folders of pre-trained RoBERTa weights (config.json, model.safetensors, tokenizer.json). Each is for the networks of its
+    layers and width; others, and the new head of all, start at random [none: all do]."""
+    dropout: float = 0.0
+    """Share of features that is dropped while training, in networks for texts [0 to below 1]."""
     nulls: tuple[Literal["order", "init", "slower", "faster"], ...] = ()
     """Further one-hot runs of the first student's network, to hold its eigendirections against: in another data order, from
     another initialisation, at a quarter and at four times the learning rate."""
@@ -92,16 +104,22 @@ class Study:
     """Peak learning rate."""
     warmup: float = 0.0
     """Linear warm-up from 0 to the peak [share of all steps]."""
+    decay: Literal["step", "linear"] = "step"
+    """What the learning rate does after warm-up: falls at the points of `decay_at`, or linearly to 0 at the last step."""
     decay_at: tuple[float, ...] = ()
     """When the learning rate is multiplied by `decay_by` [shares of all steps]."""
     decay_by: float = 0.1
     """Factor of the learning rate at each point of `decay_at`."""
     momentum: float = 0.9
     """Share of the last update that SGD carries into the next [0: none]."""
-    optimizer: Literal["nesterov", "sgd", "adam"] = "nesterov"
-    """SGD with Nesterov's momentum or with plain momentum, or Adam, whose first-moment decay is `momentum`."""
+    optimizer: Literal["nesterov", "sgd", "adam", "adamw"] = "nesterov"
+    """SGD with Nesterov's momentum or with plain momentum, or Adam, whose first-moment decay is `momentum`, or AdamW, which is
+    Adam but for its weight decay."""
+    gradient_clip: float = 0.0
+    """Largest norm of the whole gradient; a larger one is scaled down to it [0: any]."""
     weight_decay: float = 0.0
-    """Coefficient of the L2 penalty's gradient, added before momentum."""
+    """Coefficient of the L2 penalty's gradient, added before momentum; for adamw of the weights, taken off them beside
+    Adam's step, both times the learning rate."""
     decay_on: Literal["kernels", "all"] = "all"
     """Which parameters decay: `kernels` leaves out biases and normalisation."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
@@ -155,12 +173,16 @@ class Study:
         for name in ("seed", "noise_seed"):
             _need(self, name, getattr(self, name) >= 0, "a whole number of at least 0")
         _need(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
-        for name in ("decay_by", "weight_decay", "mixup", "cutmix"):
+        _need(self, "decay_at", not (self.decay_at and self.decay == "linear"), "none beside --decay=linear")
+        _need(self, "max_length", 8 <= self.max_length <= 512, "a whole number of tokens from 8 to 512")
+        _need(self, "vocabulary", self.vocabulary >= 300, "at least 300, for the bytes, special tokens and some pieces")
+        _need(self, "init_from", len(set(self.init_from)) == len(self.init_from), "each folder once")
+        for name in ("decay_by", "weight_decay", "gradient_clip", "mixup", "cutmix"):
             _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
         _need(
             self, "cutmix", not (self.mixup and self.cutmix), f"0 beside --mixup={self.mixup}, for one of the two mixes"
         )
-        for name in ("momentum", "label_smoothing"):
+        for name in ("momentum", "label_smoothing", "dropout"):
             _need(self, name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
 
     def seed_range(self):

@@ -1,7 +1,5 @@
 """From run folders to arrays. Alone runs networks over checkpoints; one device suffices, whatever hardware wrote them."""
 
-from functools import partial
-
 import jax
 import numpy as np
 
@@ -9,9 +7,9 @@ from kd_jax import config, models, runs
 from kd_jax.analysis import eigen
 from kd_jax.analysis.summary import Pair
 from kd_jax.config import BadInput
-from kd_jax.data.augment import standardise
 from kd_jax.models import Variables, layers
-from kd_jax.train.epoch import padded_batches
+from kd_jax.train import buckets
+from kd_jax.train.epoch import make_clean_view, padded_batches
 
 BATCH = 500  # fixed, so that a number does not depend on who asks for it
 PATCH_BATCH = 100  # a convolution has a vector per pixel
@@ -24,10 +22,9 @@ def analysis_precision(study):
 
 
 def model_and_view(study, dataset, model_name):
-    """The `Model` as analysis runs it, and `view(x uint8) -> float`, its clean views."""
-    precision = analysis_precision(study)
-    view = partial(standardise, mean=dataset.mean, std=dataset.std, dtype=models.COMPUTE_DTYPES[precision])
-    return models.build(model_name, dataset.classes, precision), view
+    """The `Model` as analysis runs it, and `view(x)`, its clean views of images as they are stored, or of texts."""
+    view = make_clean_view(dataset, models.COMPUTE_DTYPES[analysis_precision(study)])
+    return _model(study, dataset, model_name), view
 
 
 def make_logits(study, dataset, model_name):
@@ -47,15 +44,22 @@ def make_logits(study, dataset, model_name):
             return model.apply(variables, view(x), train=False)[0]
 
     def logits(variables, x):
-        rows, _ = padded_batches(len(x), BATCH)
-        parts = [np.asarray(on_batch(variables, x[batch])) for batch in rows]
-        return np.concatenate(parts)[: len(x)]
+        if not dataset.tokens:
+            rows, _ = padded_batches(len(x), BATCH)
+            parts = [np.asarray(on_batch(variables, x[batch])) for batch in rows]
+            return np.concatenate(parts)[: len(x)]
+        rows, _ = padded_batches(len(x), buckets.EVALUATION_BATCH)
+        rows = buckets.sorted_rows(x, rows)
+        found = np.empty((len(x), dataset.classes), models.PARAMETER_DTYPES[study.precision])
+        for batch in rows:
+            found[batch] = on_batch(variables, buckets.shortened(x[batch], dataset.tokens.buckets))
+        return found
 
     return logits
 
 
 def logit_pairs(workdir, study, dataset, last, seeds, advance=lambda label: None):
-    """Yield a `Pair` for every student and every one-hot twin, each seed, train and test.
+    """Yield a `Pair` for every student and every one-hot twin, each seed, each split.
 
     Args:
         workdir: the work folder.
@@ -74,7 +78,7 @@ def logit_pairs(workdir, study, dataset, last, seeds, advance=lambda label: None
     def both_splits(arm, seed, step=None):
         name, step = config.run_name(arm, seed), step or last[arm.name]
         variables = Variables(**runs.load_variables(runs.run_folder(workdir, name), step))
-        result = {split: apply[arm.model](variables, getattr(dataset, split).x) for split in ("train", "test")}
+        result = {name: apply[arm.model](variables, split.x) for name, split in dataset.splits.items()}
         advance(name)
         return result
 
@@ -83,7 +87,7 @@ def logit_pairs(workdir, study, dataset, last, seeds, advance=lambda label: None
         of_teacher = both_splits(teacher, seed, study.teacher_step)
         for arm in others:
             of_student = both_splits(arm, seed)
-            for split, data in (("train", dataset.train), ("test", dataset.test)):
+            for split, data in dataset.splits.items():
                 yield Pair(arm.name, seed, split, of_teacher[split], of_student[split], data.y, data.true_y, data.ids)
 
 
@@ -104,9 +108,14 @@ def input_directions(study, dataset, model_name, variables, layer):
             return model.layer_inputs(variables, view(x), layer)
 
     chosen = np.random.default_rng(0).permutation(len(dataset.train.x))[:COVARIANCE_EXAMPLES]
+    examples = dataset.train.x[chosen]
+    if dataset.tokens:
+        examples = examples[buckets.sorted_rows(examples, np.arange(len(examples)))]
     moments = None
     for start in range(0, len(chosen), PATCH_BATCH):
-        x = dataset.train.x[chosen[start : start + PATCH_BATCH]]
+        x = examples[start : start + PATCH_BATCH]
+        if dataset.tokens:
+            x = buckets.shortened(x, dataset.tokens.buckets)
         vectors = np.asarray(on_batch(variables, x))
         moments = eigen.add(moments, vectors[model.counted(x, len(vectors))])
     return eigen.directions(eigen.covariance(moments), moments.count - 1)
@@ -118,7 +127,7 @@ def layer_names(study, dataset, model_name):
 
 
 def _model(study, dataset, model_name):
-    return models.build(model_name, dataset.classes, analysis_precision(study))
+    return models.build(model_name, dataset.classes, analysis_precision(study), **dataset.build)
 
 
 def _example(dataset):

@@ -3,21 +3,24 @@
 import json
 import shutil
 import signal
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from kd_jax import config, data, extract, extract_function, findings, models, runs
+from kd_jax import config, data, extract, extract_function, findings, initial, models, runs
 from kd_jax.analysis import eigen, functions, summary, verdicts
 from kd_jax.config import BadInput, versions
+from kd_jax.data.tokens import Given
 from kd_jax.progress import Progress
-from kd_jax.report import write_report
+from kd_jax.report import about, write_report
+from kd_jax.train import buckets, engine, epoch
 from kd_jax.train import devices as parallel
-from kd_jax.train import engine, epoch
 from kd_jax.train.fit import fit
 from kd_jax.train.state import descent_times
 
@@ -54,11 +57,13 @@ def prepare(name, study, workdir, data_dir, devices, also=()):
     for arm in config.arms(study):
         parallel.check_batch(config.as_trained(study, arm).batch_size, devices)
     previous = _check_workdir(workdir, name, study)
-    dataset = data.load(study, data_dir)
+    given = _given(workdir, previous) if previous else initial.given(study)
+    dataset = data.load(study, data_dir, given)
     # So that what cannot be looked at is told now, not after training.
     extract.chosen_layers(study, dataset)
     extract_function.probe(dataset, study.kernel_examples)
-    return dataset, _record(name, study, dataset, data_dir, devices, previous, also)
+    starts = initial.describe(study, dataset)
+    return dataset, _record(name, study, dataset, data_dir, devices, previous, also, starts)
 
 
 def train(name, study, workdir, data_dir, devices, also=()):
@@ -93,8 +98,12 @@ def train(name, study, workdir, data_dir, devices, also=()):
                 else:
                     todo.append((arm, seed))
         runs.write_study(workdir, record)
+        if dataset.tokens:
+            runs.write_tokenizer(workdir, dataset.tokens.tokenizer)
         if not todo:
             return 0
+        for line in about.data(record):
+            print(line, file=sys.stderr)
         engines = {}
         with Progress(total, done) as progress:
             for arm, seed in todo:
@@ -102,12 +111,15 @@ def train(name, study, workdir, data_dir, devices, also=()):
                 own = config.as_trained(study, arm)
                 key = arm.model, teacher_model, own
                 if key not in engines:
-                    engines[key] = engine.build(own, dataset, arm.model, teacher_model, devices)
+                    start = initial.make(record["init_from"], arm.model)
+                    engines[key] = engine.build(own, dataset, arm.model, teacher_model, devices, start)
                 teacher = _teacher(workdir, study, arm, seed, record, lengths)
                 run = _Run(workdir, own, dataset, arm, seed, lengths[arm.name], progress, stop)
                 run.train(engines[key], teacher)
                 if teacher is not None:
                     _check_teacher(teacher, config.run_name(config.arms(study)[0], seed), record)
+        record["peak_memory"] = parallel.peak_memory(devices)
+        runs.write_study(workdir, record)
     return len(todo)
 
 
@@ -143,13 +155,23 @@ def _lengths(study, dataset, also=()):
     return lengths
 
 
-def _record(name, study, dataset, data_dir, devices, previous, also):
+def _given(workdir, record):
+    """What the work folder of a study fixes about its tokens; nothing for images."""
+    tokens = record["data"].get("tokens", {})
+    return Given(runs.read_tokenizer(workdir), tokens.get("vocabulary"), tokens.get("positions"))
+
+
+def _record(name, study, dataset, data_dir, devices, previous, also, starts):
     lengths = _lengths(study, dataset, also)
     steps_per_epoch, total, checkpoint_steps = lengths["student"]
     if previous is not None and previous["data"]["fingerprint"] != dataset.fingerprint:
         raise BadInput(
             f"--dataset={study.dataset}: its contents changed since this work folder was begun"
             f" (fingerprint {dataset.fingerprint[:12]}, expected {previous['data']['fingerprint'][:12]}); pass another --workdir"
+        )
+    if previous is not None and previous.get("init_from", {}) != starts:
+        raise BadInput(
+            f"--init_from={config.shown(study.init_from)}: its weights changed since; pass another --workdir"
         )
     times = descent_times(study, total, checkpoint_steps)
     taught = None
@@ -169,28 +191,45 @@ def _record(name, study, dataset, data_dir, devices, previous, also):
             "data_dir": str(Path(data_dir).expanduser().absolute()),
             "fingerprint": dataset.fingerprint,
             "classes": dataset.classes,
-            "image_shape": list(dataset.train.x.shape[1:]),
             "train_examples": len(dataset.train.y),
             "test_examples": len(dataset.test.y),
             "test_split": dataset.test_split,
             "wrong_labels": int((dataset.train.y != dataset.train.true_y).sum()),
-            "mean": dataset.mean.tolist(),
-            "std": dataset.std.tolist(),
+            **_kind_of_data(study, dataset),
         },
         "parameters": {arm.model: _parameters(study, dataset, arm.model) for arm in config.arms(study)},
+        "init_from": starts,
         "teacher_hash": {},
         "platform": {"platform": devices[0].platform, "device": devices[0].device_kind, "devices": len(devices)},
         "versions": versions(),
     }
     if previous is not None:
         # Where and with what it was begun stays on record, and so do the teachers.
-        record |= {key: previous[key] for key in ("teacher_hash", "platform", "versions")}
+        record |= {
+            key: previous[key] for key in ("teacher_hash", "platform", "versions", "peak_memory") if key in previous
+        }
     return record
+
+
+def _kind_of_data(study, dataset):
+    """What the record says about images, or about texts."""
+    if not dataset.tokens:
+        shape = list(dataset.train.x.shape[1:])
+        return {"image_shape": shape, "mean": dataset.mean.tolist(), "std": dataset.std.tolist()}
+    examples = {f"{name}_examples": len(split.y) for name, split in dataset.further.items()}
+    lengths = buckets.lengths(dataset.train.x)
+    rows = epoch.order(study.seed, 1, 0, len(lengths), study.batch_size, lengths)
+    tokens, places = buckets.count(lengths, rows, dataset.tokens.buckets)
+    padding = {
+        "padding": float(1 - tokens.sum() / places.sum()),
+        "padding_uncut": float(1 - tokens.sum() / (rows.size * dataset.tokens.buckets[-1])),
+    }
+    return {**examples, "tokens": dataset.tokens.facts | padding}
 
 
 def _parameters(study, dataset, model_name):
     """Number of trainable scalars of a network on this data."""
-    model = models.build(model_name, dataset.classes, study.precision)
+    model = models.build(model_name, dataset.classes, study.precision, **dataset.build)
     x = jax.ShapeDtypeStruct((1, *dataset.train.x.shape[1:]), np.float32)
     return models.parameter_count(jax.eval_shape(model.init, jax.random.key(0), x).params)
 
@@ -223,13 +262,16 @@ class _Run:
         self.folder = runs.run_folder(workdir, self.name)
         self.study, self.dataset, self.arm, self.seed = study, dataset, arm, seed
         self.length, self.progress, self.stop = length, progress, stop
+        self.lengths = buckets.lengths(dataset.train.x) if dataset.tokens else None
+        self.rows = lru_cache(maxsize=2)(self._rows)
 
     def train(self, built, teacher):
         init_key, _ = self._keys(self.arm.init)
         _, view_key = self._keys(self.arm.order)
-        train, test = self.dataset.train, self.dataset.test
-        feed = built.place(epoch.Feed(train.x, train.y, view_key, teacher))
-        test_feed = built.place(epoch.Feed(test.x, test.y, view_key, None))
+        feed, *tests = [
+            built.place(epoch.Feed(split.x, split.y, view_key, teacher if name == "train" else None))
+            for name, split in self.dataset.splits.items()
+        ]
         self.folder.mkdir(parents=True, exist_ok=True)
         with runs.trajectory(self.folder, write=True) as trajectory, runs.resume(self.folder) as resume:
             fresh = built.start(init_key), built.zero()
@@ -242,16 +284,17 @@ class _Run:
             keep = set(self.length.checkpoint_steps)
             if step in keep:
                 trajectory.save(step, jax.device_get(state.variables))
-            saved = began = time.monotonic()
+            saved = began = paused = time.monotonic()
             for pause in fit(
-                state, totals, built.advance, feed, self._rows, self.study.epochs, sorted(keep), built.zero
+                state, totals, built.advance, feed, self.rows, self.study.epochs, sorted(keep), built.zero
             ):
                 metrics = None
                 if pause.ends_epoch:
-                    metrics = self._metrics(built, pause, test_feed, began)
+                    metrics = self._metrics(built, pause, tests, began)
                     runs.append_metrics(self.folder, metrics)
                     began = time.monotonic()
-                self._report(pause.step - step, pause.epoch, pause.totals, metrics)
+                speed = self._speed(pause.epoch, step, pause.step, time.monotonic() - paused)
+                self._report(pause.step - step, pause.epoch, pause.totals, metrics, speed)
                 step = pause.step
                 if step in keep:
                     trajectory.save(step, jax.device_get(pause.state.variables))
@@ -261,6 +304,7 @@ class _Run:
                     sums = built.zero() if pause.ends_epoch else pause.totals
                     resume.save(step, jax.device_get((pause.state, sums)))
                     saved = time.monotonic()
+                paused = time.monotonic()
                 if self.stop.requested:
                     raise Stopped(f"{self.name} saved at step {step} of {self.length.total_steps}")
 
@@ -268,11 +312,23 @@ class _Run:
         return jax.random.split(jax.random.fold_in(jax.random.key(self.seed), stream))
 
     def _rows(self, at):
-        return epoch.order(self.seed, self.arm.order, at, len(self.dataset.train.y), self.study.batch_size)
+        size = len(self.dataset.train.y)
+        return epoch.order(self.seed, self.arm.order, at, size, self.study.batch_size, self.lengths)
 
-    def _metrics(self, built, pause, test_feed, began):
+    def _count(self, at, start, stop):
+        """(tokens, places) in the steps from `start` to `stop` of the run, all of one epoch."""
+        first = at * self.length.steps_per_epoch
+        rows = self.rows(at)[start - first : stop - first]
+        return [int(of.sum()) for of in buckets.count(self.lengths, rows, self.dataset.tokens.buckets)]
+
+    def _speed(self, at, start, stop, seconds):
+        """How fast texts went by, for the progress line."""
+        return f" {self._count(at, start, stop)[0] / seconds:,.0f} tokens/s" if self.dataset.tokens else ""
+
+    def _metrics(self, built, pause, tests, began):
         seconds = time.monotonic() - began
-        totals, test = jax.device_get(pause.totals), built.evaluate(pause.state.variables, test_feed)
+        totals = jax.device_get(pause.totals)
+        test, *further = [built.evaluate(pause.state.variables, feed) for feed in tests]
         line = {
             "epoch": pause.epoch + 1,
             "step": pause.step,
@@ -286,19 +342,27 @@ class _Run:
         }
         if built.kd_weight is not None:
             line["kd_weight"] = built.kd_weight(pause.step - 1)
+        for name, found in zip(self.dataset.further, further, strict=True):
+            line[f"{name}_loss"] = float(found["loss"] / found["count"])
+            line[f"{name}_accuracy"] = float(found["correct"] / found["count"])
+        if self.dataset.tokens:
+            tokens, places = self._count(pause.epoch, pause.step - self.length.steps_per_epoch, pause.step)
+            line["tokens_per_second"] = tokens / int(totals["count"]) * line["examples_per_second"]
+            line["padding"] = 1 - tokens / places
         if not np.isfinite(line["train_loss"]):
             raise Diverged(
                 f"{self.name}: the loss is {line['train_loss']} in epoch {line['epoch']}; lower --learning_rate or raise --warmup"
             )
         return line
 
-    def _report(self, steps, at, totals, metrics=None):
+    def _report(self, steps, at, totals, metrics=None, speed=""):
         detail = f"epoch {at + 1 if totals else at}/{self.study.epochs}"
         if totals is not None:
             totals = jax.device_get(totals)
             detail += f" loss {totals['loss'] / totals['count']:.3f} accuracy {totals['correct'] / totals['count']:.3f}"
         if metrics is not None:
             detail += f" test {metrics['test_accuracy']:.3f}"
+        detail += speed
         last = metrics is not None and metrics["step"] == self.length.total_steps
         self.progress.advance(steps, self.name, detail, always=last)
 
@@ -340,7 +404,7 @@ def open_study(workdir, data_dir=None):
     record = runs.read_study(workdir)
     study = config.from_json(record["config"])
     set_precision(study)
-    dataset = data.load(study, data_dir or record["data"]["data_dir"])
+    dataset = data.load(study, data_dir or record["data"]["data_dir"], _given(workdir, record))
     if dataset.fingerprint != record["data"]["fingerprint"]:
         raise BadInput(
             f"{dataset.name}: fingerprint {dataset.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "linear": {"analysis", "data"},
     "linear_study": {"linear", "report", "runs"},
     "sweeps": {"analysis", "report", "runs", "stages"},
+    "initial": {"data", "models"},
     "findings": {"analysis", "extract_function", "train"},
     "stages": {
         "findings",
@@ -32,6 +33,7 @@ MAY_IMPORT = {
         "data",
         "extract",
         "extract_function",
+        "initial",
         "models",
         "progress",
         "report",

@@ -1,7 +1,7 @@
-"""Real data as NumPy arrays: embedded digits, Tiny-ImageNet, and any TFDS image classification set."""
+"""Real data as NumPy arrays: embedded digits, Tiny-ImageNet, and any TFDS set of classified images or texts."""
 
 from kd_jax.config import TO_COME, BadInput
-from kd_jax.data import digits, tfds, tiny_imagenet
+from kd_jax.data import digits, text, tfds, tiny_imagenet, tokens
 from kd_jax.data.arrays import Dataset, Split, assemble
 
 __all__ = ["Dataset", "Split", "default_data_dir", "load", "place"]
@@ -21,17 +21,21 @@ def place(dataset, data_dir=None, tiny_imagenet_dir=None):
     return (tiny_imagenet_dir or tiny_imagenet.default_dir(data_dir)) if dataset == tiny_imagenet.NAME else data_dir
 
 
-def load(study, data_dir):
+def load(study, data_dir, given=None):
     """Return the `Dataset` that a study names, reduced and with its label noise.
 
     Args:
         study: a `kd_jax.config.Study`.
         data_dir: folder of prepared TFDS sets; for `tiny_imagenet` its own, or the one around it; not looked at for `digits`.
+        given: a `tokens.Given`, what is fixed about the tokens of texts; None for a new study without pre-trained weights.
 
     Raises:
-        BadInput: when there is no such set, it cannot be prepared, or it is not image classification.
+        BadInput: when there is no such set, it cannot be prepared, or it has neither images nor texts with classes.
     """
-    return assemble(_source(study.dataset, data_dir), study)
+    source = _source(study.dataset, data_dir)
+    if isinstance(source, text.Texts):
+        return tokens.assemble(source, study, given)
+    return assemble(source, study)
 
 
 def _source(name, data_dir):

@@ -1,7 +1,9 @@
 """What a data set is once it is in memory, and the choices a study makes about it: which part, which label noise."""
 
 import hashlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,7 +38,7 @@ class Split(NamedTuple):
     """Examples of one split.
 
     Attributes:
-        x: uint8 [examples, height, width, channels].
+        x: uint8 [examples, height, width, channels]; of texts uint16 or uint32 [examples, length], padded at the end with 1.
         y: labels the networks see, int32 [examples].
         true_y: labels as published, int32 [examples]; they differ from `y` only under label noise.
         ids: positions in the published split, int64 [examples], rising.
@@ -55,9 +57,11 @@ class Dataset(NamedTuple):
         name: what it is called in reports.
         train, test: `Split`.
         classes: number of classes.
-        mean, std: of each channel over the training pixels, float64 [channels], in units of the stored uint8.
+        mean, std: of each channel over the training pixels, float64 [channels], in units of the stored uint8; None for texts.
         test_split: which published split serves as the test set.
-        fingerprint: sha256 over images and labels of both splits, label noise included.
+        fingerprint: sha256 over examples and labels of all splits, label noise included.
+        tokens: a `data.tokens.Tokens`; None for images.
+        further: {name: `Split`} of test sets beside the one, such as MNLI's mismatched one.
     """
 
     name: str
@@ -68,6 +72,18 @@ class Dataset(NamedTuple):
     std: np.ndarray
     test_split: str
     fingerprint: str
+    tokens: Any = None
+    further: Mapping[str, Split] = MappingProxyType({})
+
+    @property
+    def splits(self):
+        """{name: `Split`} of all, the training set first."""
+        return {"train": self.train, "test": self.test, **self.further}
+
+    @property
+    def build(self):
+        """What `models.build` must know of the data, as keyword arguments beside the classes."""
+        return self.tokens.build if self.tokens else {}
 
 
 def assemble(source, study):
@@ -76,13 +92,9 @@ def assemble(source, study):
     Raises:
         BadInput: when a part is asked for that is larger than the whole, or a batch larger than the training set.
     """
-    train = _part(source.train_x, source.train_y, study.train_examples, "train_examples")
-    test = _part(source.test_x, source.test_y, study.test_examples, "test_examples")
-    if study.batch_size > len(train.y):
-        raise BadInput(
-            f"--batch_size={study.batch_size}: expected at most the {len(train.y)} training examples; lower it"
-        )
-    train = train._replace(y=symmetric(train.true_y, study.label_noise, source.classes, study.noise_seed))
+    train = part(source.train_x, source.train_y, study.train_examples, "train_examples")
+    test = part(source.test_x, source.test_y, study.test_examples, "test_examples")
+    train = with_noise(train, study, source.classes)
     # Integer sums are exact, so these do not depend on the order or the machine.
     pixels = train.x.shape[0] * train.x.shape[1] * train.x.shape[2]
     channels = range(train.x.shape[3])
@@ -98,7 +110,7 @@ def assemble(source, study):
         mean,
         np.where(std > 0, std, 1.0),
         source.test_split,
-        _digest(train, test),
+        digest(train, test),
     )
 
 
@@ -107,7 +119,25 @@ def _sum_of_squares(x):
     return sum(int(np.square(x[i : i + BLOCK], dtype=np.int64).sum()) for i in range(0, len(x), BLOCK))
 
 
-def _part(x, y, count, flag):
+def with_noise(train, study, classes):
+    """Return the training `Split` with the label noise of a study.
+
+    Raises:
+        BadInput: when a batch is larger than it.
+    """
+    if study.batch_size > len(train.y):
+        raise BadInput(
+            f"--batch_size={study.batch_size}: expected at most the {len(train.y)} training examples; lower it"
+        )
+    return train._replace(y=symmetric(train.true_y, study.label_noise, classes, study.noise_seed))
+
+
+def part(x, y, count, flag):
+    """Return the `Split` of a fixed random part, or of all for a count of 0, its x contiguous.
+
+    Raises:
+        BadInput: when a part is asked for that is larger than the whole.
+    """
     if count > len(y):
         raise BadInput(
             f"--{flag}={count}: expected at most {len(y)}, the size of the split; lower it or pass 0 for all"
@@ -120,7 +150,8 @@ def _part(x, y, count, flag):
     return Split(np.ascontiguousarray(x), y, y, ids)
 
 
-def _digest(*splits):
+def digest(*splits):
+    """sha256 over examples and labels of splits, as hex."""
     digest = hashlib.sha256()
     for split in splits:
         for array in (split.x, split.y, split.true_y):

@@ -12,18 +12,19 @@ from kd_jax.data.arrays import Source
 PREFIX = "kd_jax-"  # of a copy's name, by which it is told from the data
 
 
-def kept(folder, files, decode):
-    """Return the `Source` that `decode()` makes, from the copy that an earlier call left if none of its files has changed.
+def kept(folder, files, decode, kind=Source):
+    """Return what `decode()` makes, from the copy that an earlier call left if none of its files has changed.
 
     Args:
         folder: of the data set, where the copy is to lie.
         files: {name: `os.stat_result`} of all that is decoded, the names telling files of one folder apart.
         decode: called without arguments when there is no such copy.
+        kind: of what it makes, a named tuple of arrays, numbers and strings.
     """
     places = _places(folder, files)
     for path in places:
         if path.is_file():
-            return _read(path)
+            return _read(path, kind)
     source = decode()
     _write(source, folder, places)
     return source
@@ -39,17 +40,9 @@ def _places(folder, files):
     return folder / name, user_cache / "kd_jax" / name
 
 
-def _read(path):
+def _read(path, kind):
     with np.load(path) as arrays:
-        return Source(
-            str(arrays["name"]),
-            arrays["train_x"],
-            arrays["train_y"],
-            arrays["test_x"],
-            arrays["test_y"],
-            int(arrays["classes"]),
-            str(arrays["test_split"]),
-        )
+        return kind(**{name: arrays[name] if arrays[name].ndim else arrays[name].item() for name in kind._fields})
 
 
 def _write(source, folder, places):

@@ -1,7 +1,7 @@
-"""Prepared TensorFlow Datasets image classification sets, read without TensorFlow.
+"""Prepared TensorFlow Datasets sets of classified images or texts, read without TensorFlow.
 
 Folders are looked for by hand first: TFDS answers for a set that is absent, without a network, after minutes and with half-made
-folders. Images are decoded once.
+folders. Images are decoded once, and texts are kept in one file (what is special about them is in `data/text.py`).
 """
 
 import difflib
@@ -15,12 +15,13 @@ import numpy as np
 from tqdm import tqdm
 
 from kd_jax.config import BadInput
-from kd_jax.data import cache
+from kd_jax.data import cache, text
 from kd_jax.data.arrays import Source
 
 DOWNLOAD_HOST = ("storage.googleapis.com", 443)  # where TFDS keeps its checksums and most of its sets
 BLOCK = 1000  # examples a read; one by one is several times slower
 VERSION = re.compile(r"\d+\.\d+\.\d+")
+DEFAULT_CONFIG = {"imdb_reviews": "plain_text"}  # of sets that are asked for by their bare name
 
 
 def default_data_dir():
@@ -29,19 +30,21 @@ def default_data_dir():
 
 
 def load(name, data_dir):
-    """Return the set as a `Source`.
+    """Return the set as a `Source` of images, or as `text.Texts`.
 
     Args:
         name: as TFDS spells it (`cifar10`, `emnist/letters`, optionally with a version), or the folder of a prepared set.
         data_dir: where prepared sets are looked for, and prepared.
 
     Raises:
-        BadInput: when it is absent and cannot be prepared, cannot be read, or is not image classification.
+        BadInput: when it is absent and cannot be prepared, cannot be read, or has neither images nor texts with classes.
     """
     folder = find(name, data_dir) or prepare(name, data_dir)
     files = {
         path.name: path.stat() for path in folder.iterdir() if path.is_file() and not path.name.startswith(cache.PREFIX)
     }
+    if text.is_text(folder):
+        return cache.kept(folder, files, lambda: text.read(*_opened(folder)), text.Texts)
     return cache.kept(folder, files, lambda: _decode(folder))
 
 
@@ -52,7 +55,7 @@ def find(name, data_dir):
         return given.resolve()
     if given.is_absolute() or name.startswith((".", "~")):
         raise BadInput(f"--dataset={name}: expected a folder with a dataset_info.json; name the version's own folder")
-    base = Path(data_dir).expanduser() / name.replace(":", "/")
+    base = Path(data_dir).expanduser() / name.replace(":", "/") / DEFAULT_CONFIG.get(name, "")
     if (base / "dataset_info.json").is_file():
         return base.resolve()
     versions = [path.parent for path in base.glob("*/dataset_info.json") if VERSION.fullmatch(path.parent.name)]
@@ -105,18 +108,26 @@ def prepare(name, data_dir):
     return Path(builder.data_dir)
 
 
-def _decode(folder):
+def _opened(folder):
+    """(builder, what messages call the set) of a folder of array_record files."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(str(folder))
-    info = builder.info
-    label = f"--dataset: {info.full_name} in {folder}"
+    label = f"--dataset: {builder.info.full_name} in {folder}"
     file_format = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat", "tfrecord")
     if file_format != "array_record":
         raise BadInput(
             f"{label}: expected files of format array_record, found {file_format}; convert them: pip install tensorflow &&"
             f" tfds convert_format --dataset_version_dir={folder} --out_file_format=array_record --out_dir=NEW_DIR"
         )
+    return builder, label
+
+
+def _decode(folder):
+    import tensorflow_datasets as tfds
+
+    builder, label = _opened(folder)
+    info = builder.info
     image_key, label_key = _keys(tfds, info, label)
     arrays = {}
     test_split = _test_split(info.splits, label)

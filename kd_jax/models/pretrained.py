@@ -82,6 +82,16 @@ def sizes(directory):
     return Sizes(vocabulary, rows - PADDING - 1)
 
 
+def layers_and_width(directory):
+    """Return (number of layers, width) that `config.json` states; None for one that it does not.
+
+    Raises:
+        BadInput: where it is missing or no JSON.
+    """
+    config = _config(directory)
+    return config.get("num_hidden_layers"), config.get("hidden_size")
+
+
 def load(directory, name, variables):
     """Return a network's variables with the pre-trained weights of a folder in them, and the `Report`.
 

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from kd_jax.report import tables
+from kd_jax.report import about, tables
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
@@ -72,6 +72,7 @@ def render(found, images):
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         f"<title>kd_jax: {escape(study['study'])}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(study['study'])}</h1><p class='quiet'>{escape(facts)}</p>",
+        *(f"<p class='quiet'>{escape(line)}</p>" for line in about.data(study)),
         "<h2>What came out</h2>",
         *(f"<div class='verdict contradicted'><b>warning</b> {escape(warning)}</div>" for warning in found["warnings"]),
         *(verdict_box(verdict) for verdict in found["verdicts"]),

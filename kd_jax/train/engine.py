@@ -9,9 +9,8 @@ import numpy as np
 
 from kd_jax import losses, models
 from kd_jax.config import parse_switch
-from kd_jax.data.augment import standardise
+from kd_jax.train import buckets, epoch, state
 from kd_jax.train import devices as parallel
-from kd_jax.train import epoch, state
 from kd_jax.train.mixing import make_mix
 from kd_jax.train.step import make_step
 
@@ -38,7 +37,7 @@ class Engine(NamedTuple):
     kd_weight: Callable | None
 
 
-def build(study, dataset, model_name, teacher_name, devices):
+def build(study, dataset, model_name, teacher_name, devices, initialise=None):
     """Return the `Engine` of a network, on one-hot labels or distilled.
 
     Args:
@@ -47,9 +46,12 @@ def build(study, dataset, model_name, teacher_name, devices):
         model_name: the network that is trained.
         teacher_name: the teacher's network; None to train on one-hot labels.
         devices: of one platform.
+        initialise: `initialise(variables) -> variables`, what to start from instead of the random ones; None for those.
     """
     dtype = models.PARAMETER_DTYPES[study.precision]
-    model = models.build(model_name, dataset.classes, study.precision, parallel.AXIS)
+    model = models.build(
+        model_name, dataset.classes, study.precision, parallel.AXIS, **dataset.build, dropout=study.dropout
+    )
     steps_per_epoch = len(dataset.train.y) // study.batch_size
     total_steps = study.epochs * steps_per_epoch
     schedule = state.learning_rate_schedule(study, total_steps)
@@ -59,20 +61,31 @@ def build(study, dataset, model_name, teacher_name, devices):
     else:
         weight = losses.kd_weight(study.weight, parse_switch(study.switch), steps_per_epoch)
         objective = losses.distillation_objective(weight, study.temperature, study.loss, study.label_smoothing)
-        teacher_apply = models.build(teacher_name, dataset.classes, study.precision).apply
+        teacher_apply = models.build(teacher_name, dataset.classes, study.precision, **dataset.build).apply
     step = make_step(model.apply, objective, optimizer, parallel.AXIS)
     view = epoch.make_view(dataset, study, dtype)
-    train_on = epoch.make_train_on(step, view, teacher_apply, make_mix(study, view, dataset.classes))
-    clean_view = partial(standardise, mean=dataset.mean, std=dataset.std, dtype=dtype)
+    shorten, rows, batch = epoch.whole, epoch.padded_rows, parallel.EVALUATION_BATCH
+    if dataset.tokens:
+        shorten = partial(buckets.shorten, buckets=dataset.tokens.buckets, axis_name=parallel.AXIS)
+        rows, batch = epoch.sorted_rows, buckets.EVALUATION_BATCH
+    mix = make_mix(study, view, dataset.classes)
+    train_on = epoch.make_train_on(step, view, teacher_apply, mix, shorten, study.dropout if dataset.tokens else 0)
+    clean_view = epoch.make_clean_view(dataset, dtype)
     place = partial(parallel.replicate, devices=devices)
     example = clean_view(dataset.train.x[:1])
     begin = jax.jit(partial(state.create, model, optimizer))
     shapes = jax.eval_shape(begin, jax.random.key(0), example)
-    evaluate_on = epoch.make_evaluate_on(model.apply, clean_view, losses.LABEL_LOSSES[study.loss])
+    evaluate_on = epoch.make_evaluate_on(model.apply, clean_view, losses.LABEL_LOSSES[study.loss], shorten)
+
+    def start(key):
+        fresh = begin(key, example)
+        # The optimiser starts from zeros, whatever the weights.
+        return place(fresh if initialise is None else fresh._replace(params=initialise(fresh.variables).params))
+
     return Engine(
-        start=lambda key: place(begin(key, example)),
+        start=start,
         advance=parallel.make_advance(train_on, devices, parallel.loops_on_device(devices, shapes.params)),
-        evaluate=parallel.make_evaluate(evaluate_on, devices, epoch.padded_batches),
+        evaluate=parallel.make_evaluate(evaluate_on, devices, rows, batch),
         place=place,
         zero=lambda: place(epoch.zero_totals(dtype)),
         learning_rate=lambda at: float(np.asarray(schedule(at))),

@@ -18,13 +18,16 @@ def make_step(apply, objective, optimizer, axis_name=None):
         axis_name: the `pmap` axis over which a batch is split, if any. The shards must be of one size: then the mean
             of their mean gradients is the gradient of the whole batch.
 
-    The batch is a dict with `x` (views, [batch, ...]), `y` (int labels) and what else the objective reads. Totals are sums
+    The batch is a dict with `x` (views, [batch, ...]), `y` (int labels), what else the objective reads, and for dropout `keys`,
+    typed, one per example. Totals are sums
     over the batch with their count, so that batches, devices and epochs add up.
     """
 
     def step(state, batch):
+        drawn = {"keys": batch["keys"]} if "keys" in batch else {}
+
         def mean_loss(params):
-            logits, model_state = apply(Variables(params, state.model_state), batch["x"], train=True)
+            logits, model_state = apply(Variables(params, state.model_state), batch["x"], train=True, **drawn)
             loss = objective(logits, batch, state.step)
             return loss.mean(), (loss, logits, model_state)
 
