@@ -216,11 +216,11 @@ def _measured(record, found):
                 w.startswith(f"{a}-seed") for w in of["warnings"] for a in ("teacher", arm["baseline"], arm["name"])
             )
             values = {field: configs[name][field] for field in differing}
-            numbers = [
-                np.array(table[key])
-                for key in (("accuracy", "teacher", "train", "all"), ("accuracy_gain", arm["name"], "test", "all"))
-            ]
-            listed.append(across.Measured(name, arm["name"], values, *numbers, learned))
+            fit = np.array(table["accuracy", "teacher", "train", "all"])
+            gain, over = (
+                np.array(table[of, arm["name"], "test", "all"]) for of in ("accuracy_gain", "accuracy_over_teacher")
+            )
+            listed.append(across.Measured(name, arm["name"], values, fit, gain - over, gain, learned))
     return listed
 
 

@@ -17,6 +17,7 @@ class Measured(NamedTuple):
         arm: of the student.
         values: {field: value} by which the variant differs from others, JSON values.
         teacher_accuracy: of the teacher on its training labels, float [seeds].
+        teacher_lead: test accuracy of the teacher less that of the student's network without a teacher, float [seeds].
         gain: in test accuracy over the same network without a teacher, float [seeds].
         learned: whether teacher, student and its one-hot twin learnt in every seed.
     """
@@ -25,6 +26,7 @@ class Measured(NamedTuple):
     arm: str
     values: dict
     teacher_accuracy: np.ndarray
+    teacher_lead: np.ndarray
     gain: np.ndarray
     learned: bool
 
@@ -33,7 +35,7 @@ class Across(NamedTuple):
     """A number about several variants.
 
     Attributes:
-        name: `gain_recovered`, `gain_difference`, `gain_per_teacher_accuracy`.
+        name: `gain_recovered`, `gain_difference`, `gain_per_teacher_accuracy`, `gain_per_teacher_lead`.
         arm: of the student.
         interval: over seeds.
         values: one per seed; empty where seeds have none of their own.
@@ -135,11 +137,26 @@ def _recovers(switched, plain, share, difference):
     return Verdict(claim, verdict, because)
 
 
-def helping(measured):
-    """Return (list of `Across`, list of `Verdict`): gain against the teacher's accuracy on its training labels.
+# what of the teacher -> (name of the number, whether gains are expected to rise with it, the claim)
+EXPECTED = {
+    "teacher_accuracy": (
+        "gain_per_teacher_accuracy",
+        False,
+        "gains less the more of its training labels the teacher fits",
+    ),
+    "teacher_lead": (
+        "gain_per_teacher_lead",
+        True,
+        "gains more the better than its own network the teacher is on test data",
+    ),
+}
 
-    `gain_per_teacher_accuracy`: within each seed the least-squares slope over variants; over all of them, and over those that one
-    field tells apart.
+
+def helping(measured):
+    """Return (list of `Across`, list of `Verdict`): gain against the teacher's accuracy on its training labels, and on test data.
+
+    `gain_per_teacher_accuracy`, `gain_per_teacher_lead`: within each seed the least-squares slope over variants; over all of them,
+    and over those that one field tells apart.
 
     Args:
         measured: list of `Measured`; students of runs that did not learn are left out.
@@ -148,19 +165,19 @@ def helping(measured):
     for arm in dict.fromkeys(m.arm for m in measured):
         of_arm = [m for m in measured if m.arm == arm and m.learned and not m.values.get("switch")]
         for field, group in _groups(of_arm):
-            x, y = (np.array([getattr(m, name) for m in group]) for name in ("teacher_accuracy", "gain"))
-            if x.shape[1] < 2 or np.ptp(x, axis=0).min() <= 0:
-                continue
-            slopes = [stats.linregress(*of_seed).slope for of_seed in zip(x.T, y.T, strict=True)]
-            interval = over_seeds(slopes)
-            found.append(Across("gain_per_teacher_accuracy", arm, interval, tuple(map(float, slopes)), field=field))
-            if field is None:
-                verdict = "supported" if interval.high < 0 else "contradicted" if interval.low > 0 else "inconclusive"
-                claim = f"{arm} gains less the more of its training labels the teacher fits"
-                because = (
-                    f"gain per unit of the teacher's training accuracy {_shown(interval)}, over {len(group)} variants"
-                )
-                verdicts.append(Verdict(claim, verdict, because))
+            y = np.array([m.gain for m in group])
+            for what, (name, rises, claim) in EXPECTED.items():
+                x = np.array([getattr(m, what) for m in group])
+                if x.shape[1] < 2 or np.ptp(x, axis=0).min() <= 0:
+                    continue
+                slopes = [stats.linregress(*of_seed).slope for of_seed in zip(x.T, y.T, strict=True)]
+                interval = over_seeds(slopes)
+                found.append(Across(name, arm, interval, tuple(map(float, slopes)), field=field))
+                if field is None:
+                    above, below = ("supported", "contradicted") if rises else ("contradicted", "supported")
+                    verdict = above if interval.low > 0 else below if interval.high < 0 else "inconclusive"
+                    because = f"gain per unit of that accuracy {_shown(interval)}, over {len(group)} variants"
+                    verdicts.append(Verdict(f"{arm} {claim}", verdict, because))
     return found, verdicts
 
 

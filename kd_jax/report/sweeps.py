@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kd_jax import config
+from kd_jax.analysis.intervals import over_seeds
 from kd_jax.config import BadInput
 from kd_jax.report import figures, page, tables
 
@@ -28,8 +29,9 @@ COLUMNS = (
 CAPTIONS = {
     "variants": """Every variant with its interval: the student, and its twin without a teacher. A slope counts for distillation
         where it is above 1 and above the twin's.""",
-    "gain": """What the student gains over its twin, against how much of its training labels the teacher fits: mean and interval
-        of the seeds, small dots the seeds themselves. Colours tell the fields that were changed.""",
+    "gain": """What the student gains over its twin, against how much of its training labels the teacher fits, and against how much
+        better than the twin the teacher is on test data: mean and interval of the seeds, small dots the seeds themselves. Colours
+        tell the fields that were changed.""",
     "switching": """Test accuracy over that of the one-hot twin where the loss is switched at that epoch; the band is distillation
         throughout, zero is the labels throughout.""",
 }
@@ -150,36 +152,35 @@ def _whiskers(axes, x, y, intervals, colour, label, across):
 
 
 def gain(measured):
-    """Gain against the teacher's accuracy on its training labels.
+    """Gain against what the teacher is: its accuracy on its training labels, and its lead on test data.
 
     Args:
         measured: list of `analysis.across.Measured`.
     """
-    from kd_jax.analysis.intervals import over_seeds
-
-    figure = Figure(figsize=(7.6, 5), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(13, 5), layout="constrained")
+    grid = figure.subplots(1, 2, sharey=True)
     base = measured[0].values
     kinds = [tuple(name for name in m.values if m.values[name] != base[name]) for m in measured]
     names = list(dict.fromkeys(kinds))
-    for m, kind in zip(measured, kinds, strict=True):
-        colour = figures.ARM_COLOURS[names.index(kind) % len(figures.ARM_COLOURS)]
-        axes.plot(m.teacher_accuracy, m.gain, ".", color=colour, alpha=0.35, markersize=4)
-        label = (" and ".join(kind) or "base") if kinds.index(kind) == measured.index(m) else None
-        x, y = m.teacher_accuracy.mean(), m.gain.mean()
-        if len(m.gain) > 1:
-            of = vars(over_seeds(m.gain))
-            _whiskers(axes, [x], [y], [of], colour, label, across=False)
-        else:
-            axes.plot(x, y, "o", color=colour, label=label)
-        said = ", ".join(
-            f"{config.shown(tuple(v) if isinstance(v, list) else v)}" for v in (m.values[name] for name in kind)
-        )
-        axes.annotate(said, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7, color=colour)
-    axes.axhline(0, color="#888888", linewidth=0.8, linestyle="--")
-    axes.set_xlabel("teacher's accuracy on its training labels")
-    axes.set_ylabel("gain in test accuracy over the one-hot twin")
-    axes.legend(fontsize=8)
+    for axes, what in zip(grid, ("teacher_accuracy", "teacher_lead"), strict=True):
+        for m, kind in zip(measured, kinds, strict=True):
+            colour = figures.ARM_COLOURS[names.index(kind) % len(figures.ARM_COLOURS)]
+            of_teacher = getattr(m, what)
+            axes.plot(of_teacher, m.gain, ".", color=colour, alpha=0.35, markersize=4)
+            label = (" and ".join(kind) or "base") if kinds.index(kind) == measured.index(m) else None
+            x, y = of_teacher.mean(), m.gain.mean()
+            if len(m.gain) > 1:
+                _whiskers(axes, [x], [y], [vars(over_seeds(m.gain))], colour, label, across=False)
+            else:
+                axes.plot(x, y, "o", color=colour, label=label)
+            said = ", ".join(config.shown(tuple(v) if isinstance(v, list) else v) for v in (m.values[n] for n in kind))
+            axes.annotate(said, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7, color=colour)
+        axes.margins(x=0.12)
+        axes.axhline(0, color="#888888", linewidth=0.8, linestyle="--")
+    grid[0].set_xlabel("teacher's accuracy on its training labels")
+    grid[1].set_xlabel("teacher's test accuracy less that of the one-hot twin")
+    grid[0].set_ylabel("gain in test accuracy over the one-hot twin")
+    grid[0].legend(fontsize=8)
     return figure
 
 
@@ -189,8 +190,6 @@ def switching(measured):
     Args:
         measured: list of `analysis.across.Measured`.
     """
-    from kd_jax.analysis.intervals import over_seeds
-
     panels = {}
     for m in measured:
         rest = ", ".join(f"{name} {value}" for name, value in m.values.items() if name != "switch")

@@ -7,8 +7,8 @@ from scipy import stats
 from kd_jax.analysis import across
 
 
-def measured(folder, gain, accuracy=(1.0, 1.0, 1.0), learned=True, **values):
-    return across.Measured(folder, "student", values, np.array(accuracy), np.array(gain), learned)
+def measured(folder, gain, accuracy=(1.0, 1.0, 1.0), lead=(0.0, 0.0, 0.0), learned=True, **values):
+    return across.Measured(folder, "student", values, *map(np.array, (accuracy, lead, gain)), learned)
 
 
 def test_a_share_of_means_covers_the_true_share_as_often_as_it_claims():
@@ -78,12 +78,16 @@ def test_gain_against_accuracy_is_the_slope_within_each_seed():
     """Three teachers; the seeds differ by an offset, which no slope within a seed sees."""
     accuracy = np.array([[0.8, 0.82, 0.78], [0.9, 0.91, 0.88], [1.0, 1.0, 0.99]])
     slopes, offsets = np.array([-0.2, -0.25, -0.3]), np.array([0.3, 0.1, 0.5])
-    studies = [measured(str(i), offsets + slopes * row, row, decay=i) for i, row in enumerate(accuracy)]
-    studies.append(measured("failed", [9.0, 9.0, 9.0], [0.1, 0.1, 0.1], learned=False, decay=7))
-    (number,), (verdict,) = across.helping(studies)
-    np.testing.assert_allclose(number.values, slopes)
-    assert (number.name, verdict.verdict) == ("gain_per_teacher_accuracy", "supported")
-    assert "over 3 variants" in verdict.because
+    studies = [measured(str(i), offsets + slopes * row, row, 2 * (1 - row), decay=i) for i, row in enumerate(accuracy)]
+    studies.append(measured("failed", [9.0, 9.0, 9.0], [0.1, 0.1, 0.1], [9.0, 0.0, 1.0], learned=False, decay=7))
+    (fit, lead), verdicts = across.helping(studies)
+    np.testing.assert_allclose(fit.values, slopes)
+    np.testing.assert_allclose(lead.values, -slopes / 2)
+    assert (fit.name, lead.name) == ("gain_per_teacher_accuracy", "gain_per_teacher_lead")
+    assert [verdict.verdict for verdict in verdicts] == ["supported", "supported"]
+    assert "over 3 variants" in verdicts[0].because
+    reverse = [study._replace(gain=-study.gain) for study in studies]
+    assert [verdict.verdict for verdict in across.helping(reverse)[1]] == ["contradicted", "contradicted"]
 
 
 def test_one_by_one_each_field_has_a_slope_of_its_own():
