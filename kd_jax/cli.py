@@ -22,7 +22,7 @@ OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 
 @dataclass(frozen=True)
 class Session:
-    """Where a study runs; none of it changes what comes out."""
+    """Where a study runs, and in which variants; none of it changes what comes out of one."""
 
     platform: Platform = "auto"
     """Kind of device to train on; auto takes the best there is. All local devices of that kind share each batch."""
@@ -34,6 +34,12 @@ class Session:
     """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
     small: bool = False
     """A reduced run, within a minute on two CPU cores; flags given beside it still count."""
+    sweep: tuple[str, ...] = ()
+    """Run the study for every combination of values, such as temperature=1,2,4 weight=0.5,1: one work folder with a study for
+    each, one table. A value is what one would type after the flag; none is nothing. What is equal is trained once."""
+    combine: Literal["all", "one_by_one"] = "all"
+    """How --sweep combines its fields: all values of each with all of the others, or one changed at a time, from the study that
+    the other flags describe."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,16 @@ class _Command:
 
 
 class Preset(NamedTuple):
-    """The `Study` that flags change, its reduced form for `--small`, and, where it differs, the one for `--init_from`."""
+    """The `Study` that flags change, its reduced form for `--small`; where they differ, the one for `--init_from`; for studies that
+    are sweeps, also what they sweep.
+    """
 
     full: Study
     small: Study
     pretrained: Study | None = None
+    sweep: tuple[str, ...] = ()
+    small_sweep: tuple[str, ...] = ()
+    combine: Literal["all", "one_by_one"] = "all"
 
 
 def study_main(name, description, preset, argv=None, flag=None):
@@ -63,20 +74,36 @@ def study_main(name, description, preset, argv=None, flag=None):
     """
     argv = sys.argv[1:] if argv is None else argv
 
-    def run():
+    def command_of(words):
         kind, chosen = _Command, preset
         if flag:
             # Before all others are parsed, for what it says decides their defaults.
-            value = _value_of(flag, argv) or next(iter(preset))
+            value = _value_of(flag, words) or next(iter(preset))
             # A wrong value is refused by the parser.
             chosen = preset.get(value) or next((of for name, of in preset.items() if name in value), None)
             chosen = chosen or next(iter(preset.values()))
             kind = _Command if flag in Study.__dataclass_fields__ else _command_with(flag, tuple(preset))
-        default = chosen.small if "--small" in argv else chosen.full
-        if chosen.pretrained and "--small" not in argv and _value_of("init_from", argv):
-            default = chosen.pretrained
-        command = parse(tyro.conf.OmitArgPrefixes[kind], argv, description, kind(Session(), default))
-        _train_and_report(name, command.session, command.study)
+        small = "--small" in words
+        session = Session(sweep=chosen.small_sweep if small else chosen.sweep, combine=chosen.combine)
+        study = chosen.small if small else chosen.full
+        if chosen.pretrained and not small and _value_of("init_from", words):
+            study = chosen.pretrained
+        return parse(tyro.conf.OmitArgPrefixes[kind], words, description, kind(session, study))
+
+    def run():
+        command = command_of(argv)
+        if not command.session.sweep:
+            return _train_and_report(name, command.session, command.study)
+        from kd_jax import variants
+
+        asked = variants.parse(command.session.sweep, command.session.combine, flag)
+        studies, known = [], set()
+        for variant in asked:
+            study = command_of(variants.words_of(argv, variant.values)).study
+            if study not in known:  # one by one, a value may be that of the base
+                studies.append((variant, study))
+                known.add(study)
+        return _sweep_and_report(name, command.session, studies)
 
     return guarded(run)
 
@@ -111,6 +138,41 @@ def _train_and_report(name, session, study):
         return
     _print_findings(workdir, stages.analyze(workdir, data_dir))
     print(f"{time.monotonic() - began:.0f} s in all")
+
+
+def _sweep_and_report(name, session, studies):
+    from kd_jax import data, stages, sweeps
+    from kd_jax.train import devices
+
+    began = time.monotonic()
+    workdir = session.workdir or Path("runs") / name
+    if len({study.precision == "float64" for _, study in studies}) > 1:
+        raise BadInput("--sweep=precision: expected float64 in a sweep of its own; sweep float32 and bfloat16 alone")
+    stages.set_precision(studies[0][1])
+    chosen = devices.select(session.platform)
+
+    def place(dataset):
+        return data.place(dataset, session.data_dir, session.tiny_imagenet_dir)
+
+    _, found = sweeps.run(name, studies, workdir, place, chosen)
+    if found is None:
+        print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
+        return
+    _print_sweep(workdir, found)
+    print(f"{time.monotonic() - began:.0f} s in all")
+
+
+def _print_sweep(workdir, found):
+    from kd_jax.report import sweeps, tables
+
+    print()
+    print(tables.text(*sweeps.table(found)))
+    print(f"{tables.what_intervals_are(found)}\n")
+    for warning in found["warnings"]:
+        print(f"warning: {warning}")
+    for verdict in found["verdicts"]:
+        print(f"{verdict['verdict']}: {verdict['claim']}\n    {verdict['because']}")
+    print(f"\nreport: {workdir / 'analysis' / 'report.html'}")
 
 
 def _print_findings(workdir, found):
@@ -157,7 +219,7 @@ def analyze(
     """Recompute every number and figure of a work folder from its checkpoints.
 
     Args:
-        workdir: Work folder of a study.
+        workdir: Work folder of a study, or of a sweep.
         data_dir: Folder of prepared TFDS sets [default: where the study found its data].
         tiny_imagenet_dir: Folder of Tiny-ImageNet, for a study of it [default: where the study found it].
         platform: Kind of device; CPU suffices whatever hardware trained.
@@ -165,24 +227,28 @@ def analyze(
         pairs: Pairs of eigendirections to compare beside those fixed by rule, such as 0 8 0 32 [default: the study's].
         kernel_examples: Training examples for the functions along their tangent kernel's eigenvectors [default: the study's].
     """
-    from kd_jax import stages
+    from kd_jax import stages, sweeps
     from kd_jax.train import devices
 
     devices.select(platform)
     asked = {"layers": layers, "pairs": pairs, "kernel_examples": kernel_examples}
     look = {name: value for name, value in asked.items() if value is not None}
-    _print_findings(workdir, stages.analyze(workdir, tiny_imagenet_dir or data_dir, look))
+    if sweeps.is_sweep(workdir):
+        _print_sweep(workdir, sweeps.analyze(workdir, tiny_imagenet_dir or data_dir, look))
+    else:
+        _print_findings(workdir, stages.analyze(workdir, tiny_imagenet_dir or data_dir, look))
 
 
 def report(workdir: tyro.conf.Positional[Path]):
     """Draw tables, figures and report.html again from an analysis that is there.
 
     Args:
-        workdir: Work folder of a study.
+        workdir: Work folder of a study, or of a sweep.
     """
+    from kd_jax import sweeps
     from kd_jax.report import write_report
 
-    write_report(workdir)
+    sweeps.report(workdir) if sweeps.is_sweep(workdir) else write_report(workdir)
     print(f"report: {workdir / 'analysis' / 'report.html'}")
 
 

@@ -83,6 +83,10 @@ def check_workdir(workdir, name, identity, identity_of=lambda values: values):
     path = Path(workdir)
     if path.exists() and not path.is_dir():
         raise BadInput(f"--workdir={workdir}: expected a folder, this is a file; pass another")
+    if (path / "sweep.json").exists():
+        raise BadInput(
+            f"--workdir={workdir}: holds a sweep, expected a single study or nothing; pass another --workdir"
+        )
     if not (path / "study.json").exists():
         return None
     record = read_study(workdir)

@@ -43,6 +43,29 @@ def set_precision(study):
 # ---- train
 
 
+def prepare(name, study, workdir, data_dir, devices, also=()):
+    """Check all that can be checked before training, and return (dataset, record for `study.json`). Writes nothing.
+
+    Args:
+        name, study, workdir, data_dir, devices, also: as for `train`.
+
+    Raises:
+        BadInput: for a study that cannot be done, or not here.
+    """
+    for model in (study.teacher, *study.student):
+        models.check_name(model)
+    for arm in config.arms(study):
+        parallel.check_batch(config.as_trained(study, arm).batch_size, devices)
+    previous = _check_workdir(workdir, name, study)
+    given = _given(workdir, previous) if previous else initial.given(study)
+    dataset = data.load(study, data_dir, given)
+    # So that what cannot be looked at is told now, not after training.
+    extract.chosen_layers(study, dataset)
+    extract_function.probe(dataset, study.kernel_examples)
+    starts = initial.describe(study, dataset)
+    return dataset, _record(name, study, dataset, data_dir, devices, previous, also, starts)
+
+
 def train(name, study, workdir, data_dir, devices, also=()):
     """Train every run of a study that is not done yet.
 
@@ -62,18 +85,7 @@ def train(name, study, workdir, data_dir, devices, also=()):
         Stopped: told to stop, saved.
         Diverged: a loss is not finite.
     """
-    for model in (study.teacher, *study.student):
-        models.check_name(model)
-    for arm in config.arms(study):
-        parallel.check_batch(config.as_trained(study, arm).batch_size, devices)
-    previous = _check_workdir(workdir, name, study)
-    given = _given(workdir, previous) if previous else initial.given(study)
-    dataset = data.load(study, data_dir, given)
-    # So that what cannot be looked at is told now, not after training.
-    extract.chosen_layers(study, dataset)
-    extract_function.probe(dataset, study.kernel_examples)
-    starts = initial.describe(study, dataset)
-    record = _record(name, study, dataset, data_dir, devices, previous, also, starts)
+    dataset, record = prepare(name, study, workdir, data_dir, devices, also)
     lengths = _lengths(study, dataset, also)
     with runs.locked(workdir), _stop_requests() as stop:
         todo, done, total = [], 0, 0
@@ -99,7 +111,7 @@ def train(name, study, workdir, data_dir, devices, also=()):
                 own = config.as_trained(study, arm)
                 key = arm.model, teacher_model, own
                 if key not in engines:
-                    start = initial.make(starts, arm.model)
+                    start = initial.make(record["init_from"], arm.model)
                     engines[key] = engine.build(own, dataset, arm.model, teacher_model, devices, start)
                 teacher = _teacher(workdir, study, arm, seed, record, lengths)
                 run = _Run(workdir, own, dataset, arm, seed, lengths[arm.name], progress, stop)

@@ -28,11 +28,12 @@ def experiment(name):
 
 # and the flag that chooses among presets
 STUDIES = {"digits_kd": None, "cifar_kd": "recipe", "imagenet_kd": "recipe", "eigenspace": "setting"}
+STUDIES |= {"loss_switching": None, "generalization": None}
 
 
 def run(name, *flags):
     module = experiment(name)
-    preset = module.PRESETS if STUDIES[name] else cli.Preset(module.FULL, module.SMALL)
+    preset = module.PRESETS if STUDIES[name] else module.PRESET
     return cli.study_main(name, module.__doc__, preset, flags, flag=STUDIES[name])
 
 
@@ -127,8 +128,17 @@ def test_help_explains_every_flag_with_its_default(name, capsys):
     with pytest.raises(SystemExit) as leaving:
         run(name, "--help")
     assert leaving.value.code == 0
-    text = capsys.readouterr().out
-    for flag in [*Study.__dataclass_fields__, "platform", "workdir", "data_dir", "tiny_imagenet_dir", "small"]:
+    text = capsys.readouterr().out.partition(" options ")[2]  # below the description, which has examples
+    for flag in [
+        *Study.__dataclass_fields__,
+        "platform",
+        "workdir",
+        "data_dir",
+        "tiny_imagenet_dir",
+        "small",
+        "sweep",
+        "combine",
+    ]:
         after = re.search(rf"^\W*--{flag}\b(.*?)(?=^\W*--\w|\Z)", text, re.S | re.M)
         assert after, flag
         assert "default" in after[1], flag
@@ -277,6 +287,33 @@ def test_the_setting_decides_the_defaults_that_other_flags_change(monkeypatch):
     assert seen[2] == replace(presets["cnn"].full, epochs=3)
     assert run("eigenspace", "--small", "--setting=random_features") == 0
     assert seen[3] == presets["random_features"].small
+
+
+@pytest.mark.parametrize(("name", "small", "count"), [("loss_switching", 3, 14), ("generalization", 4, 14)])
+def test_a_study_that_is_a_sweep_has_variants_that_flags_change(name, small, count, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "_sweep_and_report", lambda name, session, studies: seen.append(studies))
+    assert run(name) == run(name, "--small") == run(name, "--seeds=2", "--sweep", "temperature=1,2") == 0
+    assert [len(studies) for studies in seen] == [count, small, 2 if name == "loss_switching" else 3]
+    for studies in seen[:2]:
+        assert len({study for _, study in studies}) == len({variant.folder for variant, _ in studies}) == len(studies)
+    assert {study.seeds for _, study in seen[2]} == {2}
+    assert {"digits"} == {study.dataset for _, study in seen[1]}
+
+
+def test_a_sweep_may_be_over_recipes_and_other_flags_hold_for_each(monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "_sweep_and_report", lambda name, session, studies: seen.extend(studies))
+    assert (
+        run("cifar_kd", "--recipe=cifar_v1", "--dataset=cifar100", "--sweep", "recipe=crd,cifar100_v2", "weight=0.5,1")
+        == 0
+    )
+    assert [(v.folder, s.dataset, s.epochs, s.weight) for v, s in seen] == [
+        ("recipe=crd,weight=0.5", "cifar100", 240, 0.5),
+        ("recipe=crd,weight=1", "cifar100", 240, 1.0),
+        ("recipe=cifar100_v2,weight=0.5", "cifar100", 200, 0.5),
+        ("recipe=cifar100_v2,weight=1", "cifar100", 200, 1.0),
+    ]
 
 
 def test_a_setting_that_is_none_is_refused_in_one_line(capsys):

@@ -284,7 +284,8 @@ def test_directions_are_those_of_the_texts_without_their_padding(float64, monkey
     x, layer = texts(np.random.RandomState(1).randint(1, POSITIONS, 32), seed=2), "layer1_output"
     monkeypatch.setattr(extract, "model_and_view", lambda *_: (model, lambda x: x))
     monkeypatch.setattr(extract, "PATCH_BATCH", 16)
-    found = extract.input_directions(None, SimpleNamespace(train=SimpleNamespace(x=x)), SMALL, variables, layer)
+    dataset = SimpleNamespace(train=SimpleNamespace(x=x), tokens=None)
+    found = extract.input_directions(None, dataset, SMALL, variables, layer)
     inputs = jax.jit(lambda x: model.layer_inputs(variables, x, layer))
     vectors = np.concatenate([inputs(text[None])[: (text != roberta.PADDING).sum()] for text in x])
     matrix = np.cov(vectors.T, bias=True)

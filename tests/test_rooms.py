@@ -11,6 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MAY_IMPORT = {
     "config": set(),
     "recipes": set(),
+    "variants": set(),
     "data": set(),
     "models": set(),
     "losses": set(),
@@ -23,6 +24,7 @@ MAY_IMPORT = {
     "report": {"analysis", "runs"},
     "linear": {"analysis", "data"},
     "linear_study": {"linear", "report", "runs"},
+    "sweeps": {"analysis", "report", "runs", "stages"},
     "initial": {"data", "models"},
     "findings": {"analysis", "extract_function", "train"},
     "stages": {

@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_jax.config import BadInput
+from kd_jax.models.initializers import normal_fiftieth
 
 PADDING = 1  # RoBERTa's id of <pad>; positions are counted from the next number
 HEAD_WIDTH = 64
 NORM_EPSILON = 1e-5
-
-normal_fiftieth = nn.initializers.normal(0.02)
 
 
 class RoBERTa(nn.Module):
@@ -41,7 +40,7 @@ class RoBERTa(nn.Module):
     depth: int
     width: int
     classes: int
-    vocabulary: int | None = None  # of the data; everything else is known from the network's name
+    vocabulary: int | None = None  # None while only the name is checked
     positions: int = 512
     dropout: float = 0.1
     dtype: Any = jnp.float32
