@@ -32,6 +32,8 @@ class Session:
     """Folder of prepared TFDS sets [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets]."""
     tiny_imagenet_dir: Path | None = None
     """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
+    workers: int = 0
+    """Processes that read and decode a streamed set, as many as there are cores to spare [0: threads of this process]."""
     small: bool = False
     """A reduced run, within a minute on two CPU cores; flags given beside it still count."""
 
@@ -99,11 +101,11 @@ def _train_and_report(name, session, study):
     stages.set_precision(study)
     chosen = devices.select(session.platform)
     data_dir = data.place(study.dataset, session.data_dir, session.tiny_imagenet_dir)
-    trained = stages.train(name, study, workdir, data_dir, chosen)
+    trained = stages.train(name, study, workdir, data_dir, chosen, session.workers)
     if not trained and stages.is_analysed(workdir, study):
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
-    _print_findings(workdir, stages.analyze(workdir, data_dir))
+    _print_findings(workdir, stages.analyze(workdir, data_dir, workers=session.workers))
     print(f"{time.monotonic() - began:.0f} s in all")
 
 
@@ -144,6 +146,7 @@ def analyze(
     layers: tuple[str, ...] | None = None,
     pairs: tuple[tuple[int, int], ...] | None = None,
     kernel_examples: int | None = None,
+    workers: int = 0,
 ):
     """Recompute every number and figure of a work folder from its checkpoints.
 
@@ -155,6 +158,7 @@ def analyze(
         layers: Layers whose weights to follow along the eigendirections of their inputs [default: the study's].
         pairs: Pairs of eigendirections to compare beside those fixed by rule, such as 0 8 0 32 [default: the study's].
         kernel_examples: Training examples for the functions along their tangent kernel's eigenvectors [default: the study's].
+        workers: Processes that read and decode a streamed set [0: threads of this process].
     """
     from kd_jax import stages
     from kd_jax.train import devices
@@ -162,7 +166,7 @@ def analyze(
     devices.select(platform)
     asked = {"layers": layers, "pairs": pairs, "kernel_examples": kernel_examples}
     look = {name: value for name, value in asked.items() if value is not None}
-    _print_findings(workdir, stages.analyze(workdir, tiny_imagenet_dir or data_dir, look))
+    _print_findings(workdir, stages.analyze(workdir, tiny_imagenet_dir or data_dir, look, workers))
 
 
 def report(workdir: tyro.conf.Positional[Path]):
@@ -213,7 +217,7 @@ def settings():
     """List the paper's 18 image settings, with the command that runs each."""
     from kd_jax import recipes
 
-    header = ("", "data", "label noise", "teacher", "student", "recipe", "")
+    header = ("", "data", "label noise", "teacher", "student", "recipe")
     rows = [
         (
             str(number),
@@ -222,7 +226,6 @@ def settings():
             setting.teacher,
             setting.student,
             setting.recipe,
-            "" if setting.ready else "not yet",
         )
         for number, setting in enumerate(recipes.SETTINGS, 1)
     ]
@@ -232,7 +235,7 @@ def settings():
         print("  ".join([first.strip().rjust(widths[0]), *cells]).rstrip())
     print(f"\n{textwrap.fill(recipes.NOTE, 100)}")
     for number, setting in enumerate(recipes.SETTINGS, 1):
-        print(f"\n# {number}" if setting.ready else f"\n# {number}, not yet: {setting.dataset} cannot be read so far")
+        print(f"\n# {number}")
         # Room for the backslash that goes on to the next line.
         lines = textwrap.wrap(" ".join(setting.command), 98, subsequent_indent="    ", break_on_hyphens=False)
         print(" \\\n".join(lines))

@@ -10,8 +10,9 @@ from kd_jax.analysis import eigen
 from kd_jax.analysis.summary import Pair
 from kd_jax.config import BadInput
 from kd_jax.data.augment import standardise
+from kd_jax.data.loader import blocks
+from kd_jax.data.streamed import examined
 from kd_jax.models import Variables, layers
-from kd_jax.train.epoch import padded_batches
 
 BATCH = 500  # fixed, so that a number does not depend on who asks for it
 PATCH_BATCH = 100  # a convolution has a vector per pixel
@@ -33,6 +34,8 @@ def model_and_view(study, dataset, model_name):
 def make_logits(study, dataset, model_name):
     """Return `logits(variables, x) -> NumPy [examples, classes]` of a network on clean views, in evaluation mode.
 
+    `x` is uint8 [examples, height, width, channels] or a streamed set's `Images`.
+
     Args:
         study: the `Study`; its precision decides the dtype.
         dataset: a `Dataset`, for the classes and the standardisation.
@@ -47,15 +50,18 @@ def make_logits(study, dataset, model_name):
             return model.apply(variables, view(x), train=False)[0]
 
     def logits(variables, x):
-        rows, _ = padded_batches(len(x), BATCH)
-        parts = [np.asarray(on_batch(variables, x[batch])) for batch in rows]
-        return np.concatenate(parts)[: len(x)]
+        parts = []
+        for block in blocks(x, BATCH):
+            # All of one size, for one compilation.
+            padded = np.pad(block, [(0, BATCH - len(block))] + [(0, 0)] * (block.ndim - 1))
+            parts.append(np.asarray(on_batch(variables, padded))[: len(block)])
+        return np.concatenate(parts)
 
     return logits
 
 
 def logit_pairs(workdir, study, dataset, step, seeds, advance=lambda label: None):
-    """Yield a `Pair` for every student and every one-hot twin, each seed, train and test.
+    """Yield a `Pair` for every student and every one-hot twin, each seed, train and test; see `examined` for a streamed train.
 
     Args:
         workdir: the work folder.
@@ -67,6 +73,7 @@ def logit_pairs(workdir, study, dataset, step, seeds, advance=lambda label: None
     Raises:
         BadInput: when a run has no such step, or it is damaged.
     """
+    splits = {"train": examined(dataset.train), "test": dataset.test}
     apply = {}
     for name in {arm.model for arm in config.arms(study)}:
         apply[name] = make_logits(study, dataset, name)
@@ -74,7 +81,7 @@ def logit_pairs(workdir, study, dataset, step, seeds, advance=lambda label: None
     def both_splits(arm, seed, step=step):
         name = config.run_name(arm, seed)
         variables = Variables(**runs.load_variables(runs.run_folder(workdir, name), step))
-        result = {split: apply[arm.model](variables, getattr(dataset, split).x) for split in ("train", "test")}
+        result = {split: apply[arm.model](variables, data.x) for split, data in splits.items()}
         advance(name)
         return result
 
@@ -83,7 +90,7 @@ def logit_pairs(workdir, study, dataset, step, seeds, advance=lambda label: None
         of_teacher = both_splits(teacher, seed, study.teacher_step or step)
         for arm in others:
             of_student = both_splits(arm, seed)
-            for split, data in (("train", dataset.train), ("test", dataset.test)):
+            for split, data in splits.items():
                 yield Pair(arm.name, seed, split, of_teacher[split], of_student[split], data.y, data.true_y, data.ids)
 
 
@@ -105,8 +112,8 @@ def input_directions(study, dataset, model_name, variables, layer):
 
     chosen = np.random.default_rng(0).permutation(len(dataset.train.x))[:COVARIANCE_EXAMPLES]
     moments = None
-    for start in range(0, len(chosen), PATCH_BATCH):
-        moments = eigen.add(moments, on_batch(variables, dataset.train.x[chosen[start : start + PATCH_BATCH]]))
+    for block in blocks(dataset.train.x, PATCH_BATCH, chosen):
+        moments = eigen.add(moments, on_batch(variables, block))
     return eigen.directions(eigen.covariance(moments), moments.count - 1)
 
 

@@ -7,7 +7,7 @@ default to try first and never to be quoted as the paper's.
 from dataclasses import replace
 from typing import NamedTuple
 
-from kd_jax.config import TO_COME, Study
+from kd_jax.config import Study
 
 # What the paper's image recipes share [?].
 _PAPER = {
@@ -58,6 +58,7 @@ RECIPES = {
     "imagenet": _PAPER  # [?] all
     | {
         "dataset": "imagenet2012",
+        "augment": "resized_crop_flip",
         "teacher": "resnet50",
         "student": ("resnet50", "resnet18"),
         "epochs": 90,
@@ -141,11 +142,6 @@ class Setting(NamedTuple):
     student: str
     recipe: str
     experiment: str = "cifar_kd"
-
-    @property
-    def ready(self):
-        """Whether its data can be read."""
-        return self.dataset not in TO_COME
 
     @property
     def command(self):

@@ -6,6 +6,7 @@ import signal
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,10 +15,11 @@ import numpy as np
 from kd_jax import config, data, extract, extract_function, findings, models, runs
 from kd_jax.analysis import eigen, functions, summary, verdicts
 from kd_jax.config import BadInput, versions
+from kd_jax.data.order import order
 from kd_jax.progress import Progress
 from kd_jax.report import write_report
 from kd_jax.train import devices as parallel
-from kd_jax.train import engine, epoch
+from kd_jax.train import engine
 from kd_jax.train.fit import fit
 from kd_jax.train.state import descent_times
 
@@ -40,7 +42,7 @@ def set_precision(study):
 # ---- train
 
 
-def train(name, study, workdir, data_dir, devices):
+def train(name, study, workdir, data_dir, devices, workers=0):
     """Train every run of a study that is not done yet.
 
     Args:
@@ -49,6 +51,7 @@ def train(name, study, workdir, data_dir, devices):
         workdir: the work folder; made if absent, resumed if it holds the same study.
         data_dir: where the data lies, as `data.load` takes it.
         devices: of `train.devices.select`.
+        workers: processes that decode a streamed set; 0: this one.
 
     Returns:
         How many runs were trained or finished; 0 when all was done already.
@@ -62,7 +65,7 @@ def train(name, study, workdir, data_dir, devices):
         models.check_name(model)
     parallel.check_batch(study.batch_size, devices)
     previous = _check_workdir(workdir, name, study)
-    dataset = data.load(study, data_dir)
+    dataset = data.load(study, data_dir, workers)
     # So that what cannot be looked at is told now, not after training.
     extract.chosen_layers(study, dataset)
     extract_function.probe(dataset, study.kernel_examples)
@@ -194,10 +197,14 @@ class _Run:
         init_key, _ = self._keys(self.arm.init)
         _, view_key = self._keys(self.arm.order)
         train, test = self.dataset.train, self.dataset.test
-        feed = built.place(epoch.Feed(train.x, train.y, view_key, teacher))
-        test_feed = built.place(epoch.Feed(test.x, test.y, view_key, None))
+        rows_of = partial(order, self.seed, self.arm.order, examples=len(train.y), batch_size=self.study.batch_size)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with runs.trajectory(self.folder, write=True) as trajectory, runs.resume(self.folder) as resume:
+        with (
+            built.feed(train, view_key, teacher, rows_of) as feed,
+            built.feed(test, view_key) as test_feed,
+            runs.trajectory(self.folder, write=True) as trajectory,
+            runs.resume(self.folder) as resume,
+        ):
             fresh = built.start(init_key), built.zero()
             restored = resume.load_newest_like(jax.device_get(fresh))
             state, totals = built.place(restored) if restored is not None else fresh
@@ -209,12 +216,10 @@ class _Run:
             if step in keep:
                 trajectory.save(step, jax.device_get(state.variables))
             saved = began = time.monotonic()
-            for pause in fit(
-                state, totals, built.advance, feed, self._rows, self.study.epochs, sorted(keep), built.zero
-            ):
+            for pause in fit(state, totals, built.advance, feed, rows_of, self.study.epochs, sorted(keep), built.zero):
                 metrics = None
                 if pause.ends_epoch:
-                    metrics = self._metrics(built, pause, test_feed, began)
+                    metrics = self._metrics(built, pause, test_feed, began) | built.speed(feed)
                     runs.append_metrics(self.folder, metrics)
                     began = time.monotonic()
                 self._report(pause.step - step, pause.epoch, pause.totals, metrics)
@@ -232,9 +237,6 @@ class _Run:
 
     def _keys(self, stream):
         return jax.random.split(jax.random.fold_in(jax.random.key(self.seed), stream))
-
-    def _rows(self, at):
-        return epoch.order(self.seed, self.arm.order, at, len(self.dataset.train.y), self.study.batch_size)
 
     def _metrics(self, built, pause, test_feed, began):
         seconds = time.monotonic() - began
@@ -263,6 +265,9 @@ class _Run:
             detail += f" loss {totals['loss'] / totals['count']:.3f} accuracy {totals['correct'] / totals['count']:.3f}"
         if metrics is not None:
             detail += f" test {metrics['test_accuracy']:.3f}"
+            if "input_wait" in metrics:
+                rates = metrics["input_examples_per_second"], metrics["step_examples_per_second"]
+                detail += " input {:.0f}/s, steps {:.0f}/s".format(*rates)
         last = metrics is not None and metrics["step"] == self.record["total_steps"]
         self.progress.advance(steps, self.name, detail, always=last)
 
@@ -291,12 +296,13 @@ def _stop_requests():
 # ---- analyse
 
 
-def open_study(workdir, data_dir=None):
+def open_study(workdir, data_dir=None, workers=0):
     """Return (record, study, dataset) of a work folder.
 
     Args:
         workdir: the work folder.
         data_dir: where the data lies now; by default where it lay when the study was trained.
+        workers: as `train`.
 
     Raises:
         BadInput: when there is no study, or the data is absent or not the same.
@@ -304,7 +310,7 @@ def open_study(workdir, data_dir=None):
     record = runs.read_study(workdir)
     study = config.from_json(record["config"])
     set_precision(study)
-    dataset = data.load(study, data_dir or record["data"]["data_dir"])
+    dataset = data.load(study, data_dir or record["data"]["data_dir"], workers)
     if dataset.fingerprint != record["data"]["fingerprint"]:
         raise BadInput(
             f"{dataset.name}: fingerprint {dataset.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"
@@ -321,18 +327,19 @@ def is_analysed(workdir, study):
     return config.from_json(json.loads(path.read_text())["study"]["config"]) == study
 
 
-def analyze(workdir, data_dir=None, look=None):
+def analyze(workdir, data_dir=None, look=None, workers=0):
     """Recompute every number and figure of a work folder from its checkpoints, and return `summary.json`'s contents.
 
     Args:
         workdir: the work folder.
         data_dir: as `open_study`.
         look: {name: value} of `config.LOOKED_AT`, instead of the study's own.
+        workers: as `train`.
 
     Raises:
         BadInput: as `open_study`; or when a run is not finished, or another program works in the folder.
     """
-    record, study, dataset = open_study(workdir, data_dir)
+    record, study, dataset = open_study(workdir, data_dir, workers)
     study = replace(study, **look or {})
     with runs.locked(workdir):
         return _analyze(workdir, record | {"config": config.to_json(study)}, study, dataset)

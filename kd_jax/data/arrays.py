@@ -78,9 +78,16 @@ def assemble(source, study):
     """
     train = _part(source.train_x, source.train_y, study.train_examples, "train_examples")
     test = _part(source.test_x, source.test_y, study.test_examples, "test_examples")
-    if study.batch_size > len(train.y):
+    check_batch_size(study, len(train.y))
+    if study.image_size:
+        height, width = train.x.shape[1:3]
         raise BadInput(
-            f"--batch_size={study.batch_size}: expected at most the {len(train.y)} training examples; lower it"
+            f"--image_size={study.image_size}: expected a set of images of many sizes, those of {source.name} have"
+            f" {width}x{height} pixels; leave it out"
+        )
+    if study.augment == "resized_crop_flip":
+        raise BadInput(
+            f"--augment={study.augment}: expected a set of images of many sizes, not {source.name}; pass --augment=crop_flip"
         )
     train = train._replace(y=symmetric(train.true_y, study.label_noise, source.classes, study.noise_seed))
     # Integer sums are exact, so these do not depend on the order or the machine.
@@ -107,14 +114,33 @@ def _sum_of_squares(x):
     return sum(int(np.square(x[i : i + BLOCK], dtype=np.int64).sum()) for i in range(0, len(x), BLOCK))
 
 
-def _part(x, y, count, flag):
+def part(y, count, flag):
+    """Return the positions, rising, of the part of a split that a study takes, int64 [count].
+
+    Args:
+        y: labels of the split.
+        count: of examples; 0: all.
+        flag: that says so.
+
+    Raises:
+        BadInput: when there are not so many.
+    """
     if count > len(y):
         raise BadInput(
             f"--{flag}={count}: expected at most {len(y)}, the size of the split; lower it or pass 0 for all"
         )
-    ids = np.arange(len(y))
+    return np.sort(np.random.default_rng(SUBSET_SEED).permutation(len(y))[:count]) if count else np.arange(len(y))
+
+
+def check_batch_size(study, examples):
+    """Raise `BadInput` where a batch is larger than the training set."""
+    if study.batch_size > examples:
+        raise BadInput(f"--batch_size={study.batch_size}: expected at most the {examples} training examples; lower it")
+
+
+def _part(x, y, count, flag):
+    ids = part(y, count, flag)
     if count:
-        ids = np.sort(np.random.default_rng(SUBSET_SEED).permutation(len(y))[:count])
         x, y = x[ids], y[ids]
     y = y.astype(np.int32)
     return Split(np.ascontiguousarray(x), y, y, ids)

@@ -1,4 +1,6 @@
-"""The decoded copy of a data set: one NumPy file beside the data, or in the user's cache folder where that cannot be written."""
+"""The decoded copy of a data set, or its labels alone where images stay encoded: one NumPy file beside the data, or in the user's
+cache folder where that cannot be written.
+"""
 
 import contextlib
 import hashlib
@@ -8,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from kd_jax.data.arrays import Source
+from kd_jax.data.streamed import Encoded
 
 PREFIX = "kd_jax-"  # of a copy's name, by which it is told from the data
 
 
 def kept(folder, files, decode):
-    """Return the `Source` that `decode()` makes, from the copy that an earlier call left if none of its files has changed.
+    """Return the `Source` or `Encoded` that `decode()` makes, from the copy that an earlier call left if none of its files changed.
 
     Args:
         folder: of the data set, where the copy is to lie.
@@ -41,15 +44,9 @@ def _places(folder, files):
 
 def _read(path):
     with np.load(path) as arrays:
-        return Source(
-            str(arrays["name"]),
-            arrays["train_x"],
-            arrays["train_y"],
-            arrays["test_x"],
-            arrays["test_y"],
-            int(arrays["classes"]),
-            str(arrays["test_split"]),
-        )
+        kind = Source if "train_x" in arrays else Encoded
+        values = {name: arrays[name] for name in kind._fields}
+    return kind(**{name: value if value.ndim else value.item() for name, value in values.items()})
 
 
 def _write(source, folder, places):
