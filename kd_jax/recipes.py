@@ -120,9 +120,13 @@ def reduced(full):
     if full.dataset not in LARGE:
         return small
     # In smaller batches too, so that there are as many steps.
-    return replace(
+    small = replace(
         small, train_examples=500, test_examples=250, teacher="cnn_16x32", student=("cnn_16x32",), batch_size=16
     )
+    if full.augment != "resized_crop_flip":
+        return small
+    # Streamed: every view of every epoch is decoded anew.
+    return replace(small, augment=full.augment, image_size=64, train_examples=320, test_examples=100)
 
 
 class Setting(NamedTuple):
