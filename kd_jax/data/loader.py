@@ -14,7 +14,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -125,9 +127,12 @@ def stream(images, plan, start=0):
         left = left.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD * THREADS))
     iterator = iter(left)
     try:
+        with _signals_held_back():
+            parts = [next(iterator)]  # starts the workers
         for _ in range(start, len(plan)):
-            parts = [next(iterator) for _ in range(pieces.per_block)]
+            parts += [next(iterator) for _ in range(pieces.per_block - len(parts))]
             yield np.concatenate([views for views, _ in parts]), sum(seconds for _, seconds in parts)
+            parts = []
     finally:
         iterator.close()
         if workers:
@@ -181,7 +186,7 @@ def _grain():
         import grain
     except ImportError:
         raise BadInput(
-            "--dataset: expected the package grain, which reads a set of images of many sizes in a stream; pip install grain"
+            "--dataset: expected the package grain, which reads a set of images of many sizes in a stream; pip install '.[stream]', or pip install grain"
         ) from None
     return grain
 
@@ -199,10 +204,19 @@ def _check_shared_memory(images):
         )
 
 
+@contextmanager
+def _signals_held_back():
+    """Processes started here never hear SIGINT and SIGTERM, which go to whole groups: the main process saves and stops."""
+    resource_tracker.ensure_running()  # starting it would let the signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(index, count):
-    """In a worker: leave it to the main process to be told to stop, and do not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """In a worker: do not outlive the main process."""
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 

@@ -4,6 +4,7 @@ Labels are in memory. `Images` stands in a `Split` where others have an array, s
 `kd_jax.data.loader` reads many of them ahead.
 """
 
+import contextlib
 import hashlib
 import json
 from typing import NamedTuple
@@ -85,16 +86,28 @@ class Records:
 
     def _source(self):
         if self._opened is None:
-            builder = self._builder()
-            self._opened = builder.as_data_source(self._named[1], decoders=leave_encoded(builder.info.features))
+            self._opened = source(self._builder(), self._named[1])
         return self._opened
 
 
-def leave_encoded(features):
-    """The decoders with which TFDS hands out the images of a set as bytes."""
+def source(builder, split):
+    """TFDS's random-access source of a split, which hands out images as bytes."""
     import tensorflow_datasets as tfds
 
-    return {key: tfds.decode.SkipDecoding() for key in features if isinstance(features[key], tfds.features.Image)}
+    _allow_open_files(len(builder.info.splits[split].filenames))
+    features = builder.info.features
+    skip = {key: tfds.decode.SkipDecoding() for key in features if isinstance(features[key], tfds.features.Image)}
+    return builder.as_data_source(split, decoders=skip)
+
+
+def _allow_open_files(count):
+    """Let this process keep so many more files open: ImageNet has 1,024 for training, and often no more are allowed in all."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # not on Windows
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = soft + count if hard == resource.RLIM_INFINITY else min(soft + count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Images:

@@ -183,7 +183,7 @@ def _read(builder, split, image_key, label_key):
 
 
 def _read_labels(builder, split, label_key):
-    source = builder.as_data_source(split, decoders=streamed.leave_encoded(builder.info.features))
+    source = streamed.source(builder, split)
     y = np.empty(len(source), np.int32)
     for i, example in _each(source, f"reading labels of {builder.info.name} {split}"):
         y[i] = example[label_key]
