@@ -126,7 +126,7 @@ def reduced(full):
     if full.augment != "resized_crop_flip":
         return small
     # Streamed: every view of every epoch is decoded anew.
-    return replace(small, augment=full.augment, image_size=64, train_examples=320, test_examples=100)
+    return replace(small, augment=full.augment, image_size=32, train_examples=320, test_examples=100)
 
 
 class Setting(NamedTuple):

@@ -142,7 +142,7 @@ def test_imagenet_kd_is_of_tiny_imagenet_and_small_reduces_it_further_than_cifar
 
 def test_the_small_imagenet_is_streamed_as_the_whole_is_in_smaller_views(studied):
     small = studied("--recipe=imagenet", "--small", experiment="imagenet_kd")
-    assert (small.dataset, small.augment, small.image_size) == ("imagenet2012", "resized_crop_flip", 64)
+    assert (small.dataset, small.augment, small.image_size) == ("imagenet2012", "resized_crop_flip", 32)
 
 
 def test_kd_jax_settings_prints_each_setting_and_its_command_in_100_columns(capsys):
