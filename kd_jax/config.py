@@ -48,7 +48,7 @@ class Study:
     dataset: str = "cifar10"
     """Data: `digits` (embedded, no download), `tiny_imagenet` (from --tiny_imagenet_dir), any TFDS image classification set by
     name (cifar10, cifar100, mnist, emnist/letters, ...), or the folder of a prepared one. One whose images have many sizes
-    (imagenet2012, food101, ...) is streamed from disk, see --workers."""
+    (imagenet2012, food101, ...) is streamed from disk."""
     train_examples: int = 0
     """Size of the fixed random part of the training split that is used [examples; 0: all]."""
     test_examples: int = 0

@@ -135,7 +135,15 @@ def test_help_explains_every_flag_with_its_default(name, capsys):
         run(name, "--help")
     assert leaving.value.code == 0
     text = capsys.readouterr().out
-    for flag in [*Study.__dataclass_fields__, "platform", "workdir", "data_dir", "tiny_imagenet_dir", "small"]:
+    for flag in [
+        *Study.__dataclass_fields__,
+        "platform",
+        "workdir",
+        "data_dir",
+        "tiny_imagenet_dir",
+        "workers",
+        "small",
+    ]:
         after = re.search(rf"^\W*--{flag}\b(.*?)(?=^\W*--\w|\Z)", text, re.S | re.M)
         assert after, flag
         assert "default" in after[1], flag

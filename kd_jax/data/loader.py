@@ -186,7 +186,8 @@ def _grain():
         import grain
     except ImportError:
         raise BadInput(
-            "--dataset: expected the package grain, which reads a set of images of many sizes in a stream; pip install '.[stream]', or pip install grain"
+            "--dataset: expected the package grain, which reads a set of images of many sizes in a stream;"
+            " pip install '.[stream]', or pip install grain"
         ) from None
     return grain
 
