@@ -36,7 +36,7 @@ class Split(NamedTuple):
     """Examples of one split.
 
     Attributes:
-        x: uint8 [examples, height, width, channels].
+        x: uint8 [examples, height, width, channels]; of a set that stays on disk a `streamed.Images`, which looks like one.
         y: labels the networks see, int32 [examples].
         true_y: labels as published, int32 [examples]; they differ from `y` only under label noise.
         ids: positions in the published split, int64 [examples], rising.
@@ -55,9 +55,10 @@ class Dataset(NamedTuple):
         name: what it is called in reports.
         train, test: `Split`.
         classes: number of classes.
-        mean, std: of each channel over the training pixels, float64 [channels], in units of the stored uint8.
+        mean, std: of each channel over the training pixels, float64 [channels], in units of the stored uint8; of a set on
+            disk the usual constants.
         test_split: which published split serves as the test set.
-        fingerprint: sha256 over images and labels of both splits, label noise included.
+        fingerprint: sha256 over images and labels of both splits, label noise included; of a set on disk, see `streamed`.
     """
 
     name: str
