@@ -302,6 +302,13 @@ def test_without_a_network_an_absent_set_is_refused_at_once_and_leaves_nothing_b
     assert not list(tmp_path.iterdir())
 
 
+def test_a_set_whose_files_are_given_out_by_hand_says_where_they_belong(tmp_path, offline):
+    message = refused("imagenet2012", tmp_path)
+    assert f"{tmp_path}/downloads/manual" in message
+    assert "tfds build imagenet2012 --file_format=array_record" in message
+    assert not list(tmp_path.iterdir())
+
+
 def test_with_a_network_but_no_tensorflow_the_command_that_prepares_is_told(tmp_path, monkeypatch):
     opened = []
 
@@ -361,12 +368,6 @@ def test_a_set_that_is_not_image_classification_is_refused_with_what_it_has(tmp_
     message = refused("tiny", tmp_path)
     assert found in message
     assert "image and a class label" in message
-
-
-def test_images_of_many_sizes_are_refused(tmp_path):
-    declared = {"image": features.Image(shape=(None, None, 3)), "label": features.ClassLabel(num_classes=3)}
-    write_set(tmp_path, {"train": examples(2), "test": examples(2)}, declared=declared)
-    assert "one size" in refused("tiny", tmp_path)
 
 
 @pytest.mark.parametrize("splits", [("train",), ("test",), ("train", "unsupervised")])
