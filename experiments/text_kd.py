@@ -20,7 +20,7 @@ PRESETS = {
     name: Preset(
         text_recipes.study(name),
         text_recipes.reduced(text_recipes.study(name)),
-        text_recipes.study(name, pretrained=True),
+        pretrained=text_recipes.study(name, pretrained=True),
     )
     for name in text_recipes.DATASETS
 }

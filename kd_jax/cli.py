@@ -51,16 +51,16 @@ class _Command:
 
 
 class Preset(NamedTuple):
-    """The `Study` that flags change, its reduced form for `--small`; where they differ, the one for `--init_from`; for studies that
-    are sweeps, also what they sweep.
+    """The `Study` that flags change, its reduced form for `--small`; for studies that are sweeps, also what they sweep; where it
+    differs, the `Study` for `--init_from`.
     """
 
     full: Study
     small: Study
-    pretrained: Study | None = None
     sweep: tuple[str, ...] = ()
     small_sweep: tuple[str, ...] = ()
     combine: Literal["all", "one_by_one"] = "all"
+    pretrained: Study | None = None
 
 
 def study_main(name, description, preset, argv=None, flag=None):

@@ -75,7 +75,7 @@ class Study:
     vocabulary: int = 8000
     """Size of the byte-level BPE that is trained on the training texts where no other tokenizer is given [tokens, at most]."""
     tokenizer: str = ""
-    """A tokenizer.json to use instead [empty: that of --init_from, or else one is trained]."""
+    """A tokenizer.json to use instead [empty: that of the pre-trained weights, or else one is trained]."""
 
     teacher: str = "resnet56"
     """Network of the teacher: linear, features (features_5000: linear on fixed random ones), mlp (mlp_256x256 sets the widths),

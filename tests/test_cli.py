@@ -28,7 +28,7 @@ def experiment(name):
 
 # and the flag that chooses among presets
 STUDIES = {"digits_kd": None, "cifar_kd": "recipe", "imagenet_kd": "recipe", "eigenspace": "setting"}
-STUDIES |= {"loss_switching": None, "generalization": None}
+STUDIES |= {"loss_switching": None, "generalization": None, "text_kd": "dataset"}
 
 
 def run(name, *flags):
@@ -98,6 +98,14 @@ def run_digits(*flags):
         (["--label_smoothing=1"], r"--label_smoothing=1\.0: expected a number from 0 to below 1"),
         (["--mixup=-0.2"], r"--mixup=-0\.2: expected a number of at least 0"),
         (["--cutmix=inf"], r"--cutmix=inf: expected a number of at least 0"),
+        (["--max_length=7"], r"--max_length=7: expected a whole number of tokens from 8 to 512"),
+        (["--vocabulary=10"], r"--vocabulary=10: expected at least 300"),
+        (["--dropout=1"], r"--dropout=1\.0: expected a number from 0 to below 1"),
+        (["--gradient_clip=-1"], r"--gradient_clip=-1\.0: expected a number of at least 0"),
+        (["--decay=linear", "--decay_at=0.5"], r"--decay_at=0\.5: expected none beside --decay=linear"),
+        (["--init_from", "a", "a"], r"--init_from=a a: expected each folder once"),
+        (["--init_from=nowhere"], r"--init_from=nowhere: expected a folder with config\.json"),
+        (["--teacher=roberta_2x64"], r"model 'roberta_2x64': expected texts, found images"),
         (["--mixup=0.2", "--cutmix=1"], r"--cutmix=1\.0: expected 0 beside --mixup=0\.2"),
         (["--switch=onehot:kd"], r"--switch=onehot:kd: expected onehot:kd@EPOCH or kd:onehot@EPOCH"),
         (["--switch=kd:kd@5"], r"--switch=kd:kd@5: expected onehot:kd@EPOCH"),

@@ -13,6 +13,11 @@ COLUMNS = (
     ("slope, train, lowest 25 %", "exaggeration_slope", "train", "lowest_25", 2),
     ("slope, test, all", "exaggeration_slope", "test", "all", 2),
 )
+MISMATCHED_COLUMNS = (  # of MNLI's further test set
+    ("mismatched accuracy", "accuracy", "mismatched", "all", 3),
+    ("mismatched gain", "accuracy_gain", "mismatched", "all", 3),
+    ("slope, mismatched, all", "exaggeration_slope", "mismatched", "all", 2),
+)
 NOISE_COLUMNS = (  # where some training labels are wrong by design
     ("true labels, train, noisy points", "accuracy_true", "train", "noisy", 3),
     ("slope, train, clean points", "exaggeration_slope", "train", "clean", 2),
@@ -58,8 +63,9 @@ def compared_arms(found):
 def main_table(found):
     """Return (header, rows) of strings: a quantity per row, an arm per column; what does not apply is a dash."""
     table = lookup(found)
-    noisy = any(subset == "noisy" for *_, subset in table)
-    columns = COLUMNS + (NOISE_COLUMNS if noisy else ())
+    columns = COLUMNS
+    columns += MISMATCHED_COLUMNS if any(split == "mismatched" for _, _, split, _ in table) else ()
+    columns += NOISE_COLUMNS if any(subset == "noisy" for *_, subset in table) else ()
     header = ["arm", *(column[0] for column in columns)]
     rows = []
     for arm in compared_arms(found):

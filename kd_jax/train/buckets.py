@@ -1,7 +1,7 @@
 """Texts of similar length in one batch, and steps on no more of a batch than its longest text needs.
 
-Lengths are rounded up to a few buckets, each a branch of one compiled step, so an epoch stays one loop on the device. Padding
-changes no logits and no gradients, only time.
+Lengths are rounded up to a few buckets, each with a branch for gradients in one compiled step, so an epoch stays one loop on the
+device. Padding changes no logits and no gradients, only time.
 """
 
 import jax
@@ -13,19 +13,16 @@ from kd_jax.data.tokens import PAD, lengths
 EVALUATION_BATCH = 100  # texts; attention takes memory as the square of their length
 
 
-def shorten(run, x, buckets, axis_name=None):
+def shorten(run, x, buckets):
     """Return `run(x cut to a bucket)`, the first that holds the longest text of the batch.
 
     Args:
-        run: of [batch, bucket]; what it returns must not depend on the bucket in shape.
+        run: of [batch, bucket]; what it returns must not depend on the bucket in shape. It must not talk to other devices, whose
+            part of the batch may have another bucket.
         x: int [batch, length], padded at the end, length the last bucket.
         buckets: lengths, rising.
-        axis_name: the `pmap` axis over which a batch is split, if any. All devices take the same branch, for a step adds up over
-            them.
     """
     longest = (x != PAD).sum(axis=1).max()
-    if axis_name is not None:
-        longest = jax.lax.pmax(longest, axis_name)
     which = jnp.searchsorted(jnp.asarray(buckets), longest)
     return jax.lax.switch(which, [lambda x, length=length: run(x[:, :length]) for length in buckets], x)
 

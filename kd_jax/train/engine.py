@@ -13,7 +13,7 @@ from kd_jax.data.streamed import is_streamed
 from kd_jax.train import buckets, epoch, state, streamed
 from kd_jax.train import devices as parallel
 from kd_jax.train.mixing import make_mix
-from kd_jax.train.step import make_step
+from kd_jax.train.step import make_step, whole
 
 
 class Engine(NamedTuple):
@@ -68,12 +68,12 @@ def build(study, dataset, model_name, teacher_name, devices, initialise=None):
         weight = losses.kd_weight(study.weight, parse_switch(study.switch), steps_per_epoch)
         objective = losses.distillation_objective(weight, study.temperature, study.loss, study.label_smoothing)
         teacher_apply = models.build(teacher_name, dataset.classes, study.precision, **dataset.build).apply
-    step = make_step(model.apply, objective, optimizer, parallel.AXIS)
-    view = epoch.make_view(dataset, study, dtype)
-    shorten, rows, batch = epoch.whole, epoch.padded_rows, parallel.EVALUATION_BATCH
+    shorten, rows, batch = whole, epoch.padded_rows, parallel.EVALUATION_BATCH
     if dataset.tokens:
-        shorten = partial(buckets.shorten, buckets=dataset.tokens.buckets, axis_name=parallel.AXIS)
+        shorten = partial(buckets.shorten, buckets=dataset.tokens.buckets)
         rows, batch = epoch.sorted_rows, buckets.EVALUATION_BATCH
+    step = make_step(model.apply, objective, optimizer, parallel.AXIS, shorten)
+    view = epoch.make_view(dataset, study, dtype)
     mix = make_mix(study, view, dataset.classes)
     train_on = epoch.make_train_on(step, view, teacher_apply, mix, shorten, study.dropout if dataset.tokens else 0)
     clean_view = epoch.make_clean_view(dataset, dtype)

@@ -13,6 +13,7 @@ from kd_jax.data.order import order as order
 from kd_jax.losses import correct, one_hot
 from kd_jax.models import Variables
 from kd_jax.train import buckets
+from kd_jax.train.step import whole
 
 DROPOUT = 2**32 - 2  # in place of a step, which never gets there: the draws are independent of those of views and mixes
 
@@ -39,11 +40,6 @@ def open_feed(split, key, teacher=None, rows_of=None, *, place):
     yield place(Feed(split.x, split.y, key, teacher))
 
 
-def whole(run, x):
-    """Return `run(x)`: nothing of an image is left out, as of a batch of texts; see `buckets.shorten`."""
-    return run(x)
-
-
 def make_train_on(step, view, teacher_apply=None, mix=None, shorten=whole, dropout=0.0):
     """Return `train_on(state, totals, feed, rows) -> (state, totals)`: one step on the examples `rows` [batch].
 
@@ -53,23 +49,20 @@ def make_train_on(step, view, teacher_apply=None, mix=None, shorten=whole, dropo
         teacher_apply: `apply` of the teacher's `Model`, for runs whose feed has a teacher. It runs with `train=False`, so its
             statistics stay as they are.
         mix: of `mixing.make_mix`, to mix the views and labels that both see; None to leave them.
-        shorten: `shorten(run, x)` calls `run` with what a step needs of the examples `x`.
+        shorten: `shorten(run, x)` calls `run` with what the teacher needs of the views `x`; see `make_step`.
         dropout: share of features that the network drops; with 0 no keys are drawn.
     """
 
     def train_on(state, totals, feed, rows):
-        def run(x):
-            batch = {"x": view(feed.key, state.step, rows, x), "y": feed.y[rows]}
-            if mix is not None:
-                batch |= mix(feed, state.step, rows, batch["x"])
-            if dropout:
-                batch["keys"] = dropout_keys(feed.key, state.step, rows)
-            if teacher_apply is not None:
-                batch["teacher_logits"], _ = teacher_apply(feed.teacher, batch["x"], train=False)
-            new, more = step(state, batch)
-            return new, jax.tree.map(lambda total, new: (total + new).astype(total.dtype), totals, more)
-
-        return shorten(run, feed.x[rows])
+        batch = {"x": view(feed.key, state.step, rows, feed.x[rows]), "y": feed.y[rows]}
+        if mix is not None:
+            batch |= mix(feed, state.step, rows, batch["x"])
+        if dropout:
+            batch["keys"] = dropout_keys(feed.key, state.step, rows)
+        if teacher_apply is not None:
+            batch["teacher_logits"] = shorten(lambda x: teacher_apply(feed.teacher, x, train=False)[0], batch["x"])
+        state, more = step(state, batch)
+        return state, jax.tree.map(lambda total, new: (total + new).astype(total.dtype), totals, more)
 
     return train_on
 
