@@ -32,6 +32,8 @@ class Session:
     """Folder of prepared TFDS sets [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets]."""
     tiny_imagenet_dir: Path | None = None
     """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
+    workers: int = 0
+    """Processes that read and decode a streamed set, as many as there are cores to spare [0: threads of this process]."""
     small: bool = False
     """A reduced run, within a minute on two CPU cores; flags given beside it still count."""
     sweep: tuple[str, ...] = ()
@@ -132,11 +134,11 @@ def _train_and_report(name, session, study):
     stages.set_precision(study)
     chosen = devices.select(session.platform)
     data_dir = data.place(study.dataset, session.data_dir, session.tiny_imagenet_dir)
-    trained = stages.train(name, study, workdir, data_dir, chosen)
+    trained = stages.train(name, study, workdir, data_dir, chosen, workers=session.workers)
     if not trained and stages.is_analysed(workdir, study):
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
-    _print_findings(workdir, stages.analyze(workdir, data_dir))
+    _print_findings(workdir, stages.analyze(workdir, data_dir, workers=session.workers))
     print(f"{time.monotonic() - began:.0f} s in all")
 
 
@@ -154,7 +156,7 @@ def _sweep_and_report(name, session, studies):
     def place(dataset):
         return data.place(dataset, session.data_dir, session.tiny_imagenet_dir)
 
-    _, found = sweeps.run(name, studies, workdir, place, chosen)
+    _, found = sweeps.run(name, studies, workdir, place, chosen, session.workers)
     if found is None:
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
@@ -215,6 +217,7 @@ def analyze(
     layers: tuple[str, ...] | None = None,
     pairs: tuple[tuple[int, int], ...] | None = None,
     kernel_examples: int | None = None,
+    workers: int = 0,
 ):
     """Recompute every number and figure of a work folder from its checkpoints.
 
@@ -226,6 +229,7 @@ def analyze(
         layers: Layers whose weights to follow along the eigendirections of their inputs [default: the study's].
         pairs: Pairs of eigendirections to compare beside those fixed by rule, such as 0 8 0 32 [default: the study's].
         kernel_examples: Training examples for the functions along their tangent kernel's eigenvectors [default: the study's].
+        workers: Processes that read and decode a streamed set [0: threads of this process].
     """
     from kd_jax import stages, sweeps
     from kd_jax.train import devices
@@ -234,9 +238,9 @@ def analyze(
     asked = {"layers": layers, "pairs": pairs, "kernel_examples": kernel_examples}
     look = {name: value for name, value in asked.items() if value is not None}
     if sweeps.is_sweep(workdir):
-        _print_sweep(workdir, sweeps.analyze(workdir, tiny_imagenet_dir or data_dir, look))
+        _print_sweep(workdir, sweeps.analyze(workdir, tiny_imagenet_dir or data_dir, look, workers))
     else:
-        _print_findings(workdir, stages.analyze(workdir, tiny_imagenet_dir or data_dir, look))
+        _print_findings(workdir, stages.analyze(workdir, tiny_imagenet_dir or data_dir, look, workers))
 
 
 def report(workdir: tyro.conf.Positional[Path]):
@@ -288,7 +292,7 @@ def settings():
     """List the paper's 18 image and 12 language settings, with the command that runs each."""
     from kd_jax import recipes, text_recipes
 
-    header = ("", "data", "label noise", "teacher", "student", "recipe", "")
+    header = ("", "data", "label noise", "teacher", "student", "recipe")
     rows = [
         (
             str(number),
@@ -297,14 +301,13 @@ def settings():
             setting.teacher,
             setting.student,
             setting.recipe,
-            "" if setting.ready else "not yet",
         )
         for number, setting in enumerate(recipes.SETTINGS, 1)
     ]
     _print_columns(header, rows)
     print(f"\n{textwrap.fill(recipes.NOTE, 100)}")
     for number, setting in enumerate(recipes.SETTINGS, 1):
-        print(f"\n# {number}" if setting.ready else f"\n# {number}, not yet: {setting.dataset} cannot be read so far")
+        print(f"\n# {number}")
         _print_command(setting.command)
     print()
     numbered = list(enumerate(text_recipes.SETTINGS, len(recipes.SETTINGS) + 1))

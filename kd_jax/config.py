@@ -11,7 +11,18 @@ from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from typing import Literal, NamedTuple
 
-PACKAGES = ("kd_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy", "scipy")
+PACKAGES = (
+    "kd_jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "tensorflow-datasets",
+    "pillow",
+    "numpy",
+    "scipy",
+)
 
 
 def versions():
@@ -22,8 +33,6 @@ def versions():
 class BadInput(Exception):
     """Something the user asked for cannot be done; the message is one line: the value, what was expected, the fix."""
 
-
-TO_COME = ("imagenet2012",)  # data sets that recipes name and that cannot be read yet
 
 LOOKED_AT = (
     "layers",
@@ -38,7 +47,8 @@ class Study:
 
     dataset: str = "cifar10"
     """Data: `digits` (embedded, no download), `tiny_imagenet` (from --tiny_imagenet_dir), any TFDS set of classified images or
-    texts by name (cifar10, mnist, emnist/letters, glue/sst2, imdb_reviews, ...), or the folder of a prepared one."""
+    texts by name (cifar10, mnist, emnist/letters, glue/sst2, imdb_reviews, ...), or the folder of a prepared one. One whose images
+    have many sizes (imagenet2012, food101, ...) is streamed from disk."""
     train_examples: int = 0
     """Size of the fixed random part of the training split that is used [examples; 0: all]."""
     test_examples: int = 0
@@ -47,8 +57,11 @@ class Study:
     """Share of training labels replaced by another class, drawn uniformly [0 to 1]."""
     noise_seed: int = 0
     """Which draw of the label noise; the same for every seed of the study."""
-    augment: Literal["none", "crop", "crop_flip"] = "none"
-    """Random views while training: 4-pixel-padded crops, and left-right flips."""
+    augment: Literal["none", "crop", "crop_flip", "resized_crop_flip"] = "none"
+    """Random views while training: 4-pixel-padded crops, and left-right flips. For a streamed set: crops of 8 to 100 % of the area,
+    resized, and flips; its other views are the centre of the resized image."""
+    image_size: int = 0
+    """Side of the views of a streamed set [pixels; 0: 224]."""
     mixup: float = 0.0
     """Blend each training image and its label with another's; its share is drawn from Beta(alpha, alpha) [alpha; 0: off]. Training
     accuracy then counts the label with the larger share."""
@@ -168,6 +181,7 @@ class Study:
         _need(
             self, "kernel_examples", self.kernel_examples == 0 or self.kernel_examples >= 2, "0 for none, or at least 2"
         )
+        _need(self, "image_size", self.image_size == 0 or self.image_size >= 8, "0 for 224, or at least 8")
         for name in ("train_examples", "test_examples"):
             _need(self, name, getattr(self, name) == 0 or getattr(self, name) >= 2, "0 for all, or at least 2")
         for name in ("seed", "noise_seed"):

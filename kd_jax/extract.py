@@ -7,6 +7,8 @@ from kd_jax import config, models, runs
 from kd_jax.analysis import eigen
 from kd_jax.analysis.summary import Pair
 from kd_jax.config import BadInput
+from kd_jax.data.loader import blocks
+from kd_jax.data.streamed import examined
 from kd_jax.models import Variables, layers
 from kd_jax.train import buckets
 from kd_jax.train.epoch import make_clean_view, padded_batches
@@ -30,6 +32,8 @@ def model_and_view(study, dataset, model_name):
 def make_logits(study, dataset, model_name):
     """Return `logits(variables, x) -> NumPy [examples, classes]` of a network on clean views, in evaluation mode.
 
+    `x` is uint8 [examples, height, width, channels] or a streamed set's `Images`.
+
     Args:
         study: the `Study`; its precision decides the dtype.
         dataset: a `Dataset`, for the classes and the standardisation.
@@ -44,22 +48,25 @@ def make_logits(study, dataset, model_name):
             return model.apply(variables, view(x), train=False)[0]
 
     def logits(variables, x):
-        if not dataset.tokens:
-            rows, _ = padded_batches(len(x), BATCH)
-            parts = [np.asarray(on_batch(variables, x[batch])) for batch in rows]
-            return np.concatenate(parts)[: len(x)]
-        rows, _ = padded_batches(len(x), buckets.EVALUATION_BATCH)
-        rows = buckets.sorted_rows(x, rows)
-        found = np.empty((len(x), dataset.classes), models.PARAMETER_DTYPES[study.precision])
-        for batch in rows:
-            found[batch] = on_batch(variables, buckets.shortened(x[batch], dataset.tokens.buckets))
-        return found
+        if dataset.tokens:
+            rows, _ = padded_batches(len(x), buckets.EVALUATION_BATCH)
+            rows = buckets.sorted_rows(x, rows)
+            found = np.empty((len(x), dataset.classes), models.PARAMETER_DTYPES[study.precision])
+            for batch in rows:
+                found[batch] = on_batch(variables, buckets.shortened(x[batch], dataset.tokens.buckets))
+            return found
+        parts = []
+        for block in blocks(x, BATCH):
+            # All of one size, for one compilation.
+            padded = np.pad(block, [(0, BATCH - len(block))] + [(0, 0)] * (block.ndim - 1))
+            parts.append(np.asarray(on_batch(variables, padded))[: len(block)])
+        return np.concatenate(parts)
 
     return logits
 
 
 def logit_pairs(workdir, study, dataset, last, seeds, advance=lambda label: None):
-    """Yield a `Pair` for every student and every one-hot twin, each seed, each split.
+    """Yield a `Pair` for every student and every one-hot twin, each seed, each split; see `examined` for a streamed train.
 
     Args:
         workdir: the work folder.
@@ -71,6 +78,7 @@ def logit_pairs(workdir, study, dataset, last, seeds, advance=lambda label: None
     Raises:
         BadInput: when a run has no such step, or it is damaged.
     """
+    splits = dataset.splits | {"train": examined(dataset.train)}
     apply = {}
     for name in {arm.model for arm in config.arms(study)}:
         apply[name] = make_logits(study, dataset, name)
@@ -78,7 +86,7 @@ def logit_pairs(workdir, study, dataset, last, seeds, advance=lambda label: None
     def both_splits(arm, seed, step=None):
         name, step = config.run_name(arm, seed), step or last[arm.name]
         variables = Variables(**runs.load_variables(runs.run_folder(workdir, name), step))
-        result = {name: apply[arm.model](variables, split.x) for name, split in dataset.splits.items()}
+        result = {split: apply[arm.model](variables, data.x) for split, data in splits.items()}
         advance(name)
         return result
 
@@ -87,7 +95,7 @@ def logit_pairs(workdir, study, dataset, last, seeds, advance=lambda label: None
         of_teacher = both_splits(teacher, seed, study.teacher_step)
         for arm in others:
             of_student = both_splits(arm, seed)
-            for split, data in dataset.splits.items():
+            for split, data in splits.items():
                 yield Pair(arm.name, seed, split, of_teacher[split], of_student[split], data.y, data.true_y, data.ids)
 
 
@@ -108,12 +116,10 @@ def input_directions(study, dataset, model_name, variables, layer):
             return model.layer_inputs(variables, view(x), layer)
 
     chosen = np.random.default_rng(0).permutation(len(dataset.train.x))[:COVARIANCE_EXAMPLES]
-    examples = dataset.train.x[chosen]
     if dataset.tokens:
-        examples = examples[buckets.sorted_rows(examples, np.arange(len(examples)))]
+        chosen = chosen[buckets.sorted_rows(dataset.train.x[chosen], np.arange(len(chosen)))]
     moments = None
-    for start in range(0, len(chosen), PATCH_BATCH):
-        x = examples[start : start + PATCH_BATCH]
+    for x in blocks(dataset.train.x, PATCH_BATCH, chosen):
         if dataset.tokens:
             x = buckets.shortened(x, dataset.tokens.buckets)
         vectors = np.asarray(on_batch(variables, x))

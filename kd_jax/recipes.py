@@ -7,7 +7,7 @@ default to try first and never to be quoted as the paper's.
 from dataclasses import replace
 from typing import NamedTuple
 
-from kd_jax.config import TO_COME, Study
+from kd_jax.config import Study
 
 # What the paper's image recipes share [?].
 _PAPER = {
@@ -58,6 +58,7 @@ RECIPES = {
     "imagenet": _PAPER  # [?] all
     | {
         "dataset": "imagenet2012",
+        "augment": "resized_crop_flip",
         "teacher": "resnet50",
         "student": ("resnet50", "resnet18"),
         "epochs": 90,
@@ -119,9 +120,13 @@ def reduced(full):
     if full.dataset not in LARGE:
         return small
     # In smaller batches too, so that there are as many steps.
-    return replace(
+    small = replace(
         small, train_examples=500, test_examples=250, teacher="cnn_16x32", student=("cnn_16x32",), batch_size=16
     )
+    if full.augment != "resized_crop_flip":
+        return small
+    # Streamed: every view of every epoch is decoded anew.
+    return replace(small, augment=full.augment, image_size=32, train_examples=320, test_examples=100)
 
 
 class Setting(NamedTuple):
@@ -141,11 +146,6 @@ class Setting(NamedTuple):
     student: str
     recipe: str
     experiment: str = "cifar_kd"
-
-    @property
-    def ready(self):
-        """Whether its data can be read."""
-        return self.dataset not in TO_COME
 
     @property
     def command(self):

@@ -2,12 +2,8 @@
 
 import json
 import shutil
-import signal
 import sys
-import time
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import jax
@@ -19,20 +15,12 @@ from kd_jax.config import BadInput, versions
 from kd_jax.data.tokens import Given
 from kd_jax.progress import Progress
 from kd_jax.report import about, write_report
+from kd_jax.running import Diverged as Diverged
+from kd_jax.running import Run, stop_requests
+from kd_jax.running import Stopped as Stopped
 from kd_jax.train import buckets, engine, epoch
 from kd_jax.train import devices as parallel
-from kd_jax.train.fit import fit
 from kd_jax.train.state import descent_times
-
-RESUME_SECONDS = 30.0  # at most about this much work is lost to a crash
-
-
-class Stopped(Exception):
-    """The program was told to stop and has saved; the same command goes on from there."""
-
-
-class Diverged(Exception):
-    """The loss is no longer a number."""
 
 
 def set_precision(study):
@@ -43,11 +31,11 @@ def set_precision(study):
 # ---- train
 
 
-def prepare(name, study, workdir, data_dir, devices, also=()):
+def prepare(name, study, workdir, data_dir, devices, also=(), workers=0):
     """Check all that can be checked before training, and return (dataset, record for `study.json`). Writes nothing.
 
     Args:
-        name, study, workdir, data_dir, devices, also: as for `train`.
+        name, study, workdir, data_dir, devices, also, workers: as for `train`.
 
     Raises:
         BadInput: for a study that cannot be done, or not here.
@@ -58,7 +46,7 @@ def prepare(name, study, workdir, data_dir, devices, also=()):
         parallel.check_batch(config.as_trained(study, arm).batch_size, devices)
     previous = _check_workdir(workdir, name, study)
     given = _given(workdir, previous) if previous else initial.given(study)
-    dataset = data.load(study, data_dir, given)
+    dataset = data.load(study, data_dir, given, workers)
     # So that what cannot be looked at is told now, not after training.
     extract.chosen_layers(study, dataset)
     extract_function.probe(dataset, study.kernel_examples)
@@ -66,7 +54,7 @@ def prepare(name, study, workdir, data_dir, devices, also=()):
     return dataset, _record(name, study, dataset, data_dir, devices, previous, also, starts)
 
 
-def train(name, study, workdir, data_dir, devices, also=()):
+def train(name, study, workdir, data_dir, devices, also=(), workers=0):
     """Train every run of a study that is not done yet.
 
     Args:
@@ -76,6 +64,7 @@ def train(name, study, workdir, data_dir, devices, also=()):
         data_dir: where the data lies, as `data.load` takes it.
         devices: of `train.devices.select`.
         also: steps at which the teachers are to be kept, besides those that the study asks for.
+        workers: processes that decode a streamed set; 0: this one.
 
     Returns:
         How many runs were trained or finished; 0 when all was done already.
@@ -85,9 +74,9 @@ def train(name, study, workdir, data_dir, devices, also=()):
         Stopped: told to stop, saved.
         Diverged: a loss is not finite.
     """
-    dataset, record = prepare(name, study, workdir, data_dir, devices, also)
+    dataset, record = prepare(name, study, workdir, data_dir, devices, also, workers)
     lengths = _lengths(study, dataset, also)
-    with runs.locked(workdir), _stop_requests() as stop:
+    with runs.locked(workdir), stop_requests() as stop:
         todo, done, total = [], 0, 0
         for seed in study.seed_range():
             for arm in config.arms(study):
@@ -114,7 +103,7 @@ def train(name, study, workdir, data_dir, devices, also=()):
                     start = initial.make(record["init_from"], arm.model)
                     engines[key] = engine.build(own, dataset, arm.model, teacher_model, devices, start)
                 teacher = _teacher(workdir, study, arm, seed, record, lengths)
-                run = _Run(workdir, own, dataset, arm, seed, lengths[arm.name], progress, stop)
+                run = Run(workdir, own, dataset, arm, seed, lengths[arm.name], progress, stop)
                 run.train(engines[key], teacher)
                 if teacher is not None:
                     _check_teacher(teacher, config.run_name(config.arms(study)[0], seed), record)
@@ -254,149 +243,16 @@ def _check_teacher(variables, name, record):
         raise RuntimeError(f"{name} changed: hash {found[:12]}, expected {expected[:12]}")
 
 
-class _Run:
-    """One run: joins training, which knows no disk, to its folder, which knows no training."""
-
-    def __init__(self, workdir, study, dataset, arm, seed, length, progress, stop):
-        self.name = config.run_name(arm, seed)
-        self.folder = runs.run_folder(workdir, self.name)
-        self.study, self.dataset, self.arm, self.seed = study, dataset, arm, seed
-        self.length, self.progress, self.stop = length, progress, stop
-        self.lengths = buckets.lengths(dataset.train.x) if dataset.tokens else None
-        self.rows = lru_cache(maxsize=2)(self._rows)
-
-    def train(self, built, teacher):
-        init_key, _ = self._keys(self.arm.init)
-        _, view_key = self._keys(self.arm.order)
-        feed, *tests = [
-            built.place(epoch.Feed(split.x, split.y, view_key, teacher if name == "train" else None))
-            for name, split in self.dataset.splits.items()
-        ]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with runs.trajectory(self.folder, write=True) as trajectory, runs.resume(self.folder) as resume:
-            fresh = built.start(init_key), built.zero()
-            restored = resume.load_newest_like(jax.device_get(fresh))
-            state, totals = built.place(restored) if restored is not None else fresh
-            step = int(state.step)
-            runs.rewind_metrics(self.folder, step)
-            self.progress.skip(step)
-            self._report(0, step // self.length.steps_per_epoch, None)
-            keep = set(self.length.checkpoint_steps)
-            if step in keep:
-                trajectory.save(step, jax.device_get(state.variables))
-            saved = began = paused = time.monotonic()
-            for pause in fit(
-                state, totals, built.advance, feed, self.rows, self.study.epochs, sorted(keep), built.zero
-            ):
-                metrics = None
-                if pause.ends_epoch:
-                    metrics = self._metrics(built, pause, tests, began)
-                    runs.append_metrics(self.folder, metrics)
-                    began = time.monotonic()
-                speed = self._speed(pause.epoch, step, pause.step, time.monotonic() - paused)
-                self._report(pause.step - step, pause.epoch, pause.totals, metrics, speed)
-                step = pause.step
-                if step in keep:
-                    trajectory.save(step, jax.device_get(pause.state.variables))
-                due = time.monotonic() - saved > RESUME_SECONDS
-                if due or self.stop.requested or step == self.length.total_steps:
-                    # An epoch that ends here starts again from nothing.
-                    sums = built.zero() if pause.ends_epoch else pause.totals
-                    resume.save(step, jax.device_get((pause.state, sums)))
-                    saved = time.monotonic()
-                paused = time.monotonic()
-                if self.stop.requested:
-                    raise Stopped(f"{self.name} saved at step {step} of {self.length.total_steps}")
-
-    def _keys(self, stream):
-        return jax.random.split(jax.random.fold_in(jax.random.key(self.seed), stream))
-
-    def _rows(self, at):
-        size = len(self.dataset.train.y)
-        return epoch.order(self.seed, self.arm.order, at, size, self.study.batch_size, self.lengths)
-
-    def _count(self, at, start, stop):
-        """(tokens, places) in the steps from `start` to `stop` of the run, all of one epoch."""
-        first = at * self.length.steps_per_epoch
-        rows = self.rows(at)[start - first : stop - first]
-        return [int(of.sum()) for of in buckets.count(self.lengths, rows, self.dataset.tokens.buckets)]
-
-    def _speed(self, at, start, stop, seconds):
-        """How fast texts went by, for the progress line."""
-        return f" {self._count(at, start, stop)[0] / seconds:,.0f} tokens/s" if self.dataset.tokens else ""
-
-    def _metrics(self, built, pause, tests, began):
-        seconds = time.monotonic() - began
-        totals = jax.device_get(pause.totals)
-        test, *further = [built.evaluate(pause.state.variables, feed) for feed in tests]
-        line = {
-            "epoch": pause.epoch + 1,
-            "step": pause.step,
-            "learning_rate": built.learning_rate(pause.step - 1),
-            "train_loss": float(totals["loss"] / totals["count"]),
-            "train_accuracy": float(totals["correct"] / totals["count"]),
-            "test_loss": float(test["loss"] / test["count"]),
-            "test_accuracy": float(test["correct"] / test["count"]),
-            "seconds": seconds,
-            "examples_per_second": float(totals["count"] / seconds),
-        }
-        if built.kd_weight is not None:
-            line["kd_weight"] = built.kd_weight(pause.step - 1)
-        for name, found in zip(self.dataset.further, further, strict=True):
-            line[f"{name}_loss"] = float(found["loss"] / found["count"])
-            line[f"{name}_accuracy"] = float(found["correct"] / found["count"])
-        if self.dataset.tokens:
-            tokens, places = self._count(pause.epoch, pause.step - self.length.steps_per_epoch, pause.step)
-            line["tokens_per_second"] = tokens / int(totals["count"]) * line["examples_per_second"]
-            line["padding"] = 1 - tokens / places
-        if not np.isfinite(line["train_loss"]):
-            raise Diverged(
-                f"{self.name}: the loss is {line['train_loss']} in epoch {line['epoch']}; lower --learning_rate or raise --warmup"
-            )
-        return line
-
-    def _report(self, steps, at, totals, metrics=None, speed=""):
-        detail = f"epoch {at + 1 if totals else at}/{self.study.epochs}"
-        if totals is not None:
-            totals = jax.device_get(totals)
-            detail += f" loss {totals['loss'] / totals['count']:.3f} accuracy {totals['correct'] / totals['count']:.3f}"
-        if metrics is not None:
-            detail += f" test {metrics['test_accuracy']:.3f}"
-        detail += speed
-        last = metrics is not None and metrics["step"] == self.length.total_steps
-        self.progress.advance(steps, self.name, detail, always=last)
-
-
-class _Stop:
-    requested = False
-
-
-@contextmanager
-def _stop_requests():
-    """Turn the first SIGTERM or SIGINT into a request to save and stop; a second SIGINT interrupts at once."""
-    stop = _Stop()
-
-    def request(number, frame):
-        stop.requested = True
-        signal.signal(signal.SIGINT, previous[signal.SIGINT])
-
-    previous = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 # ---- analyse
 
 
-def open_study(workdir, data_dir=None):
+def open_study(workdir, data_dir=None, workers=0):
     """Return (record, study, dataset) of a work folder.
 
     Args:
         workdir: the work folder.
         data_dir: where the data lies now; by default where it lay when the study was trained.
+        workers: as `train`.
 
     Raises:
         BadInput: when there is no study, or the data is absent or not the same.
@@ -404,7 +260,7 @@ def open_study(workdir, data_dir=None):
     record = runs.read_study(workdir)
     study = config.from_json(record["config"])
     set_precision(study)
-    dataset = data.load(study, data_dir or record["data"]["data_dir"], _given(workdir, record))
+    dataset = data.load(study, data_dir or record["data"]["data_dir"], _given(workdir, record), workers)
     if dataset.fingerprint != record["data"]["fingerprint"]:
         raise BadInput(
             f"{dataset.name}: fingerprint {dataset.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"
@@ -421,18 +277,19 @@ def is_analysed(workdir, study):
     return config.from_json(json.loads(path.read_text())["study"]["config"]) == study
 
 
-def analyze(workdir, data_dir=None, look=None):
+def analyze(workdir, data_dir=None, look=None, workers=0):
     """Recompute every number and figure of a work folder from its checkpoints, and return `summary.json`'s contents.
 
     Args:
         workdir: the work folder.
         data_dir: as `open_study`.
         look: {name: value} of `config.LOOKED_AT`, instead of the study's own.
+        workers: as `train`.
 
     Raises:
         BadInput: as `open_study`; or when a run is not finished, or another program works in the folder.
     """
-    record, study, dataset = open_study(workdir, data_dir)
+    record, study, dataset = open_study(workdir, data_dir, workers)
     study = replace(study, **look or {})
     with runs.locked(workdir):
         return _analyze(workdir, record | {"config": config.to_json(study)}, study, dataset)

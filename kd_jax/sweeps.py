@@ -21,7 +21,7 @@ from kd_jax.report import write_report as write_study_report
 from kd_jax.report.sweeps import write_report
 
 
-def run(name, studies, workdir, place, devices):
+def run(name, studies, workdir, place, devices, workers=0):
     """Train and analyse every variant that is not done, then what they say together.
 
     Args:
@@ -30,6 +30,7 @@ def run(name, studies, workdir, place, devices):
         workdir: the sweep's work folder; made if absent.
         place: `place(dataset) -> folder` in which a set is looked for.
         devices: of `train.devices.select`.
+        workers: processes that decode a streamed set; 0: this one.
 
     Returns:
         (number of runs trained, `summary.json`'s contents, or None where all was done before).
@@ -47,7 +48,7 @@ def run(name, studies, workdir, place, devices):
     }
     also = sorted({study.teacher_step for _, study in studies} - {0})
     for variant, study in studies:  # what cannot be done is said now, not hours later
-        stages.prepare(name, study, workdir / variant.folder, place(study.dataset), devices)
+        stages.prepare(name, study, workdir / variant.folder, place(study.dataset), devices, workers=workers)
     trained = analysed = 0
     with runs.locked(workdir):
         runs.write_json(workdir / "sweep.json", record)
@@ -55,27 +56,27 @@ def run(name, studies, workdir, place, devices):
             folder = workdir / variant.folder
             _say(f"variant {number} of {len(studies)}: {variant.folder}")
             _share(workdir, folder, study)
-            trained += stages.train(name, study, folder, place(study.dataset), devices, also)
+            trained += stages.train(name, study, folder, place(study.dataset), devices, also, workers)
             if not stages.is_analysed(folder, study):
-                stages.analyze(folder, place(study.dataset))
+                stages.analyze(folder, place(study.dataset), workers=workers)
                 analysed += 1
         if not analysed and _summarised(workdir, record):
             return trained, None
         return trained, _summarise(workdir, record)
 
 
-def analyze(workdir, data_dir=None, look=None):
+def analyze(workdir, data_dir=None, look=None, workers=0):
     """Recompute every variant's analysis, and what they say together, from the checkpoints; return `summary.json`'s contents.
 
     Args:
         workdir: the sweep's work folder.
-        data_dir, look: as for `stages.analyze`.
+        data_dir, look, workers: as for `stages.analyze`.
     """
     record = read(workdir)
     with runs.locked(workdir):
         for variant in record["variants"]:
             _say(f"variant {variant['folder']}")
-            stages.analyze(Path(workdir) / variant["folder"], data_dir, look)
+            stages.analyze(Path(workdir) / variant["folder"], data_dir, look, workers)
         return _summarise(workdir, record)
 
 

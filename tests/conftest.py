@@ -1,8 +1,11 @@
-"""Four CPU devices for every test: set before anything imports JAX."""
+"""Four CPU devices for every test, set before anything imports JAX; and a small set of images of many sizes."""
 
+import io
 import json
 import os
 from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -10,6 +13,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 
 @contextmanager
@@ -82,6 +86,99 @@ def sentences():
         return found
 
     return make
+
+
+# ---- sets of images of many sizes
+
+
+def encode(pixels, mode="RGB", kind="jpeg"):
+    """Bytes of an image, uint8 [height, width, 3], in one of Pillow's colour modes."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(stream, kind, **({"quality": 95} if kind == "jpeg" else {}))
+    return stream.getvalue()
+
+
+def photographs(count, seed=0):
+    """[pixels uint8 [height, width, 3]] of several sizes: real ones where there is a Tiny-ImageNet, else smooth noise."""
+    rng = np.random.default_rng(seed)
+    places = (os.environ.get("TINY_IMAGENET_DIR"), Path(__file__).parents[2] / "shared" / "tiny-imagenet-20")
+    real = [path for place in places if place for path in sorted(Path(place).glob("val/images/*.JPEG"))[:count]]
+    found = []
+    for i in range(count):
+        size = (int(rng.integers(40, 90)), int(rng.integers(40, 90)))
+        if i < len(real):
+            image = Image.open(real[i]).convert("RGB")
+        else:
+            image = Image.fromarray(rng.integers(0, 256, (6, 6, 3)).astype(np.uint8))
+        found.append(np.asarray(image.resize(size, Image.Resampling.BICUBIC)))
+    return found
+
+
+def write_streamed(data_dir, splits, name="many/1.0.0", classes=3, shards=2):
+    """Write a prepared set of images of many sizes as TFDS lays out ImageNet, without TensorFlow, and return its folder.
+
+    Args:
+        splits: {split: (encoded images, labels)}.
+    """
+    import tensorflow_datasets as tfds
+    from array_record.python.array_record_module import ArrayRecordWriter
+    from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+    declared = tfds.features.FeaturesDict(
+        {
+            "file_name": tfds.features.Text(),
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(num_classes=classes),
+        }
+    )
+    folder = Path(data_dir) / name
+    folder.mkdir(parents=True)
+    declared.save_config(str(folder))
+    serializer = ExampleSerializer(declared.get_serialized_info())
+    set_name, version = name.split("/")
+    listed = []
+    for split, (images, labels) in splits.items():
+        parts = np.array_split(np.arange(len(labels)), shards)
+        for shard, ids in enumerate(parts):
+            path = folder / f"{set_name}-{split}.array_record-{shard:05}-of-{shards:05}"
+            writer = ArrayRecordWriter(str(path), "group_size:1")
+            for i in ids:
+                example = {"file_name": f"{i}.JPEG", "image": images[i], "label": labels[i]}
+                writer.write(serializer.serialize_example(example))
+            writer.close()
+        listed.append(
+            {
+                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+                "name": split,
+                "numBytes": "1",
+                "shardLengths": [str(len(part)) for part in parts],
+            }
+        )
+    info = {"name": set_name, "version": version, "fileFormat": "array_record", "splits": listed}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    return folder
+
+
+def encodings(pixels):
+    """The images as ImageNet has them: JPEG, but a few in grey, in CMYK, or PNG."""
+    kinds = [("RGB", "jpeg")] * 5 + [("L", "jpeg"), ("CMYK", "jpeg"), ("P", "png")]
+    return [encode(image, *kinds[i % len(kinds)]) for i, image in enumerate(pixels)]
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory):
+    """A set named `many`: 70 training and 13 validation images of many sizes and encodings, in three classes.
+
+    A namespace of `data_dir`, `folder`, `train`, `validation` (encoded, labels), and what makes others: `write`, `encode`.
+    """
+    data_dir = tmp_path_factory.mktemp("streamed")
+    images, rng = encodings(photographs(83)), np.random.default_rng(0)
+    labels = rng.integers(0, 3, 83)
+    train, validation = (images[:70], labels[:70]), (images[70:], labels[70:])
+    folder = write_streamed(data_dir, {"train": train, "validation": validation})
+    return SimpleNamespace(
+        data_dir=data_dir, folder=folder, train=train, validation=validation, write=write_streamed, encode=encode
+    )
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,20 @@ def run_digits(*flags):
         (["--student=resnet21"], r"model 'resnet21': expected one of linear, features"),
         (["--teacher=mlp_0"], r"model 'mlp_0': expected widths such as"),
         (["--student", "mlp", "mlp"], r"--student=mlp mlp: expected each network once"),
-        (["--dataset=imagenet2012"], r"--dataset=imagenet2012: expected .*not supported yet; pass"),
+        (
+            ["--dataset=imagenet2012"],
+            r"--dataset=imagenet2012: expected a prepared set .*downloads/manual, then .*tfds build",
+        ),
+        (["--image_size=7"], r"--image_size=7: expected 0 for 224, or at least 8"),
+        (
+            ["--image_size=32"],
+            r"--image_size=32: expected a set of images of many sizes, those of digits have 8x8 pixels",
+        ),
+        (
+            ["--augment=resized_crop_flip"],
+            r"--augment=resized_crop_flip: expected a set of images of many sizes, not digits",
+        ),
+        (["--workers=-1"], r"--workers=-1: expected a whole number of at least 0"),
         (
             ["--dataset=tiny_imagenet", "--tiny_imagenet_dir=no"],
             r"--tiny_imagenet_dir=no: expected .*tiny-imagenet-200\.zip",
@@ -143,6 +156,7 @@ def test_help_explains_every_flag_with_its_default(name, capsys):
         "workdir",
         "data_dir",
         "tiny_imagenet_dir",
+        "workers",
         "small",
         "sweep",
         "combine",
@@ -225,7 +239,9 @@ def test_a_study_of_tiny_imagenet_is_found_again_where_it_lay_and_where_a_flag_s
     (folder / "val" / "val_annotations.txt").write_text(annotations)
     (folder / "wnids.txt").write_text("n1\nn2\n")
     # Of the analysis only what it opens, for the sake of time.
-    monkeypatch.setattr(stages, "analyze", lambda workdir, data_dir, look=None: stages.open_study(workdir, data_dir))
+    monkeypatch.setattr(
+        stages, "analyze", lambda workdir, data_dir, look=None, workers=0: stages.open_study(workdir, data_dir)
+    )
     monkeypatch.setattr(cli, "_print_findings", lambda workdir, opened: print(opened[2].name, opened[2].train.x.shape))
     flags = ["--small", "--platform=cpu", f"--tiny_imagenet_dir={folder}", f"--workdir={workdir}", "--seeds=1"]
     flags += ["--teacher=linear", "--student=linear", "--train_examples=0", "--test_examples=0", "--epochs=1"]
@@ -240,14 +256,6 @@ def test_a_study_of_tiny_imagenet_is_found_again_where_it_lay_and_where_a_flag_s
     for flag in ("tiny_imagenet_dir", "data_dir"):
         assert cli.main(["analyze", str(workdir), f"--{flag}={folder}"]) == 0
         assert capsys.readouterr().out == opened
-
-
-@pytest.mark.parametrize("name", ["imagenet_kd", "cifar_kd"])
-def test_the_recipe_of_imagenet_is_refused_in_one_line_until_it_can_be_read(name, tmp_path, capsys):
-    workdir = tmp_path / "work"
-    assert run(name, "--recipe=imagenet", "--platform=cpu", f"--workdir={workdir}") == 2
-    assert re.fullmatch(r"--dataset=imagenet2012: expected .*not supported yet.*\n", capsys.readouterr().err)
-    assert not workdir.exists()
 
 
 def test_doctor_names_platform_versions_and_data(tmp_path, capsys, monkeypatch):
@@ -348,7 +356,7 @@ def test_progress_of_an_analysis_is_seen_while_it_runs(call, monkeypatch, tmp_pa
 
     seen, real = [], sys.stderr
 
-    def analyze(workdir, data_dir, look):
+    def analyze(workdir, data_dir, look, workers):
         seen.append((workdir, look, sys.stderr is real))
         raise cli.BadInput("enough")
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kd_jax import cli, data, models, recipes
-from kd_jax.config import BadInput
+from kd_jax import cli, models, recipes
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,7 +48,8 @@ def test_recipes_in_epochs(name, epochs, batch, rate, warmup, decay_by, decay_at
     assert study.warmup * epochs == pytest.approx(warmup)
     assert [share * epochs for share in study.decay_at] == pytest.approx(decay_at)
     assert (study.decay_by, study.weight, study.temperature) == (decay_by, weight, 4.0)
-    assert (study.optimizer, study.momentum, study.weight_decay, study.augment) == (optimizer, 0.9, 5e-4, "crop_flip")
+    augment = "resized_crop_flip" if name == "imagenet" else "crop_flip"
+    assert (study.optimizer, study.momentum, study.weight_decay, study.augment) == (optimizer, 0.9, 5e-4, augment)
     assert (study.mixup, study.cutmix, study.label_smoothing, study.switch) == (
         0,
         0,
@@ -133,25 +133,16 @@ def test_the_commands_of_the_settings_run_what_they_say(studied):
         )
 
 
-def test_a_setting_is_ready_where_its_data_can_be_read(tmp_path, monkeypatch):
-    """Others are refused as such, those of a data set that is only not there otherwise."""
-
-    def absent(name, data_dir):
-        raise BadInput("not on this machine")
-
-    monkeypatch.setattr(data.tfds, "load", absent)
-    for setting in recipes.SETTINGS:
-        with pytest.raises(BadInput) as caught:
-            data.load(recipes.study(setting.recipe), tmp_path)
-        assert ("not supported yet" in str(caught.value)) != setting.ready
-    assert {setting.dataset for setting in recipes.SETTINGS if not setting.ready} == {"imagenet2012"}
-
-
 def test_imagenet_kd_is_of_tiny_imagenet_and_small_reduces_it_further_than_cifar(studied):
     assert studied(experiment="imagenet_kd") == recipes.study("tiny_imagenet")
     small = studied("--small", experiment="imagenet_kd")
     assert (small.dataset, small.seeds, small.nulls) == ("tiny_imagenet", 2, ("slower",))
     assert small.epochs * small.train_examples <= 2500
+
+
+def test_the_small_imagenet_is_streamed_as_the_whole_is_in_smaller_views(studied):
+    small = studied("--recipe=imagenet", "--small", experiment="imagenet_kd")
+    assert (small.dataset, small.augment, small.image_size) == ("imagenet2012", "resized_crop_flip", 32)
 
 
 def test_kd_jax_settings_prints_each_setting_and_its_command_in_100_columns(capsys):
@@ -163,9 +154,8 @@ def test_kd_jax_settings_prints_each_setting_and_its_command_in_100_columns(caps
         assert " ".join(setting.command) in commands
         (row,) = re.findall(rf"^ *{number}  .*", text, re.M)
         assert [setting.dataset, setting.teacher, setting.student, setting.recipe] == re.sub(
-            r" (-|20%) ", " ", row.removesuffix("not yet")
+            r" (-|20%) ", " ", row
         ).split()[1:]
-        assert row.endswith("not yet") != setting.ready
     assert "our reconstruction" in re.sub(r"\s+", " ", text)
 
 

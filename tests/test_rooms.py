@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "linear_study": {"linear", "report", "runs"},
     "sweeps": {"analysis", "report", "runs", "stages"},
     "initial": {"data", "models"},
+    "running": {"data", "runs", "train"},
     "findings": {"analysis", "extract_function", "train"},
     "stages": {
         "findings",
@@ -37,6 +38,7 @@ MAY_IMPORT = {
         "models",
         "progress",
         "report",
+        "running",
         "runs",
         "train",
     },
@@ -50,10 +52,14 @@ def room(path):
 def imports(path):
     """Full names of the modules that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+        yield from imports_of(node)
+
+
+def imports_of(node):
+    if isinstance(node, ast.Import):
+        yield from (name.name for name in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -65,12 +71,13 @@ def test_a_room_imports_only_the_rooms_below_it(path):
     assert "cli" not in used
 
 
-def test_only_models_import_flax_only_runs_import_orbax_only_devices_pmap():
+def test_only_models_import_flax_only_runs_orbax_only_the_loader_grain_and_only_devices_pmap():
     for path in FILES:
         tops = {name.split(".")[0] for name in imports(path)}
         assert "flax" not in tops or room(path) == "models"
         assert "orbax" not in tops or room(path) == "runs"
         assert "tyro" not in tops or room(path) == "cli"
+        assert "grain" not in tops or path.name == "loader.py"
         if "jax.pmap" in path.read_text():
             assert path.name == "devices.py"
 
@@ -78,6 +85,21 @@ def test_only_models_import_flax_only_runs_import_orbax_only_devices_pmap():
 def test_analysis_needs_arrays_only():
     for path in (PACKAGE / "analysis").glob("*.py"):
         assert not {name.split(".")[0] for name in imports(path)} & {"jax", "flax", "optax", "orbax", "matplotlib"}
+
+
+def test_what_a_process_that_only_decodes_imports_is_light():
+    """It starts anew for every run and every evaluation; Grain itself imports JAX, but no network is needed."""
+    for path in (PACKAGE / "data").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        top = {name for node in tree.body for name in (imports_of(node) if path.name != "augment.py" else ())}
+        assert not {name.split(".")[0] for name in top} & {
+            "jax",
+            "flax",
+            "optax",
+            "sklearn",
+            "scipy",
+            "tensorflow_datasets",
+        }
 
 
 def test_what_a_command_line_needs_before_it_works_is_light():

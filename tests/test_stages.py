@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from kd_jax import config, extract, findings, runs, stages
+from kd_jax import config, extract, findings, running, runs, stages
 from kd_jax.config import BadInput, Study
 from kd_jax.models import Variables
 
@@ -341,7 +341,7 @@ def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkey
     study = replace(STUDY, teacher="mlp_8", student=("mlp_8",), seeds=1)
     train(study, tmp_path / "unbroken")
     monkeypatch.setattr(stages, "RESUME_SECONDS", 0.0 if saves else np.inf)
-    real_fit = stages.fit
+    real_fit = running.fit
     cuts = 0
 
     def cut_off(*args):
@@ -350,7 +350,7 @@ def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkey
             if number == (3 if saves else 3 + cuts):
                 raise ConnectionError("cut off")
 
-    monkeypatch.setattr(stages, "fit", cut_off)
+    monkeypatch.setattr(running, "fit", cut_off)
     while True:
         try:
             train(study, tmp_path / "cut")
@@ -364,10 +364,10 @@ def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkey
 KILLED = """
 import sys
 import jax
-from kd_jax import stages
+from kd_jax import running, stages
 from kd_jax.train import fit
 from tests_stages_study import STUDY
-stages.RESUME_SECONDS = 0.0
+running.RESUME_SECONDS = 0.0
 fit.SEGMENT_SECONDS = 0.0
 print("started", flush=True)
 stages.train("tested", STUDY, sys.argv[1], "unused", jax.devices()[:1])
@@ -399,7 +399,7 @@ def test_a_killed_study_resumes_to_the_same_bits(tmp_path):
 
 @pytest.mark.slow
 def test_told_to_stop_it_saves_and_goes_on_later(done, tmp_path, monkeypatch):
-    real_fit = stages.fit
+    real_fit = running.fit
 
     def interrupted(*args):
         for number, pause in enumerate(real_fit(*args)):
@@ -407,11 +407,11 @@ def test_told_to_stop_it_saves_and_goes_on_later(done, tmp_path, monkeypatch):
                 os.kill(os.getpid(), signal.SIGTERM)
             yield pause
 
-    monkeypatch.setattr(stages, "fit", interrupted)
+    monkeypatch.setattr(running, "fit", interrupted)
     with pytest.raises(stages.Stopped, match="teacher-seed0 saved at step"):
         train(STUDY, tmp_path)
     assert os.listdir(tmp_path / "runs" / "teacher-seed0" / "resume")
-    monkeypatch.setattr(stages, "fit", real_fit)
+    monkeypatch.setattr(running, "fit", real_fit)
     train(STUDY, tmp_path)
     assert bits(tmp_path) == bits(done[0])
 

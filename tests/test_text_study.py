@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from kd_jax import data, extract, initial, runs, stages
+from kd_jax import data, extract, initial, running, runs, stages
 from kd_jax.config import BadInput, Study
 from kd_jax.data import tokens
+from kd_jax.data.order import order
 from kd_jax.models import Variables
 from kd_jax.report import about
 from kd_jax.train import engine
@@ -107,7 +108,7 @@ def test_metrics_say_tokens_per_second_padding_and_the_mismatched_accuracy(done)
     _, _, dataset = stages.open_study(done[0])
     for line in runs.read_metrics(done[0] / "runs" / "student-seed0"):
         at = line["epoch"] - 1
-        rows = np.array(stages.epoch.order(0, 1, at, 50, 8, tokens.lengths(dataset.train.x)))
+        rows = np.array(order(0, 1, at, 50, 8, tokens.lengths(dataset.train.x)))
         sizes = (dataset.train.x != 1).sum(axis=1)[rows]
         places = sum(8 * min(b for b in dataset.tokens.buckets if b >= most) for most in sizes.max(axis=1))
         assert line["padding"] == pytest.approx(1 - sizes.sum() / places)
@@ -148,7 +149,7 @@ def test_logits_of_the_analysis_are_those_of_the_last_checkpoint_in_order(done):
 
 def test_a_stopped_text_run_goes_on_to_the_same_bits(done, data_dir, tmp_path, monkeypatch):
     """Stopped in the middle of an epoch of the student, whose dropout and batches must go on where they were."""
-    real, seen = stages._Run._report, []
+    real, seen = running.Run._report, []
 
     def report(self, steps, at, *rest):
         seen.append((self.name, steps))
@@ -156,10 +157,10 @@ def test_a_stopped_text_run_goes_on_to_the_same_bits(done, data_dir, tmp_path, m
             self.stop.requested = True
         return real(self, steps, at, *rest)
 
-    monkeypatch.setattr(stages._Run, "_report", report)
+    monkeypatch.setattr(running.Run, "_report", report)
     with pytest.raises(stages.Stopped):
         train(STUDY, tmp_path, data_dir)
-    monkeypatch.setattr(stages._Run, "_report", real)
+    monkeypatch.setattr(running.Run, "_report", real)
     assert runs.kept_steps(runs.run_folder(tmp_path, "student-seed0"))[-1] < 18
     assert train(STUDY, tmp_path, data_dir) == 1
     assert bits(tmp_path) == bits(done[0])

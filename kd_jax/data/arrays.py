@@ -38,7 +38,8 @@ class Split(NamedTuple):
     """Examples of one split.
 
     Attributes:
-        x: uint8 [examples, height, width, channels]; of texts uint16 or uint32 [examples, length], padded at the end with 1.
+        x: uint8 [examples, height, width, channels], or what stands in for it (`streamed.Images`); of texts token ids [examples,
+            length].
         y: labels the networks see, int32 [examples].
         true_y: labels as published, int32 [examples]; they differ from `y` only under label noise.
         ids: positions in the published split, int64 [examples], rising.
@@ -57,9 +58,10 @@ class Dataset(NamedTuple):
         name: what it is called in reports.
         train, test: `Split`.
         classes: number of classes.
-        mean, std: of each channel over the training pixels, float64 [channels], in units of the stored uint8; None for texts.
+        mean, std: of each channel over the training pixels, float64 [channels], in units of the stored uint8; of a set on
+            disk the usual constants; None for texts.
         test_split: which published split serves as the test set.
-        fingerprint: sha256 over examples and labels of all splits, label noise included.
+        fingerprint: sha256 over examples and labels of all splits, label noise included; of a set on disk, see `streamed`.
         tokens: a `data.tokens.Tokens`; None for images.
         further: {name: `Split`} of test sets beside the one, such as MNLI's mismatched one.
     """
@@ -92,6 +94,16 @@ def assemble(source, study):
     Raises:
         BadInput: when a part is asked for that is larger than the whole, or a batch larger than the training set.
     """
+    if study.image_size:
+        height, width = source.train_x.shape[1:3]
+        raise BadInput(
+            f"--image_size={study.image_size}: expected a set of images of many sizes, those of {source.name} have"
+            f" {width}x{height} pixels; leave it out"
+        )
+    if study.augment == "resized_crop_flip":
+        raise BadInput(
+            f"--augment={study.augment}: expected a set of images of many sizes, not {source.name}; pass --augment=crop_flip"
+        )
     train = part(source.train_x, source.train_y, study.train_examples, "train_examples")
     test = part(source.test_x, source.test_y, study.test_examples, "test_examples")
     train = with_noise(train, study, source.classes)
@@ -125,11 +137,32 @@ def with_noise(train, study, classes):
     Raises:
         BadInput: when a batch is larger than it.
     """
-    if study.batch_size > len(train.y):
-        raise BadInput(
-            f"--batch_size={study.batch_size}: expected at most the {len(train.y)} training examples; lower it"
-        )
+    check_batch_size(study, len(train.y))
     return train._replace(y=symmetric(train.true_y, study.label_noise, classes, study.noise_seed))
+
+
+def positions(y, count, flag):
+    """Return the positions, rising, of the part of a split that a study takes, int64 [count].
+
+    Args:
+        y: labels of the split.
+        count: of examples; 0: all.
+        flag: that says so.
+
+    Raises:
+        BadInput: when there are not so many.
+    """
+    if count > len(y):
+        raise BadInput(
+            f"--{flag}={count}: expected at most {len(y)}, the size of the split; lower it or pass 0 for all"
+        )
+    return np.sort(np.random.default_rng(SUBSET_SEED).permutation(len(y))[:count]) if count else np.arange(len(y))
+
+
+def check_batch_size(study, examples):
+    """Raise `BadInput` where a batch is larger than the training set."""
+    if study.batch_size > examples:
+        raise BadInput(f"--batch_size={study.batch_size}: expected at most the {examples} training examples; lower it")
 
 
 def part(x, y, count, flag):
@@ -138,13 +171,8 @@ def part(x, y, count, flag):
     Raises:
         BadInput: when a part is asked for that is larger than the whole.
     """
-    if count > len(y):
-        raise BadInput(
-            f"--{flag}={count}: expected at most {len(y)}, the size of the split; lower it or pass 0 for all"
-        )
-    ids = np.arange(len(y))
+    ids = positions(y, count, flag)
     if count:
-        ids = np.sort(np.random.default_rng(SUBSET_SEED).permutation(len(y))[:count])
         x, y = x[ids], y[ids]
     y = y.astype(np.int32)
     return Split(np.ascontiguousarray(x), y, y, ids)

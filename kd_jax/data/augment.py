@@ -25,9 +25,10 @@ def random_views(key, step, ids, x, kind):
         step: int scalar.
         ids: int [batch], the examples' ids.
         x: float [batch, height, width, channels], standardised: crops are padded with 0, the mean.
-        kind: `none`; `crop`: padded by 4 and cropped back; `crop_flip`: that, and mirrored left to right half the time.
+        kind: `none`; `crop`: padded by 4 and cropped back; `crop_flip`: that, and mirrored left to right half the time;
+            `resized_crop_flip`: nothing more, for it was drawn on the host, where the image was decoded.
     """
-    if kind == "none":
+    if kind in ("none", "resized_crop_flip"):
         return x
     key = jax.random.fold_in(key, step)
     return jax.vmap(lambda i, image: _random_view(jax.random.fold_in(key, i), image, kind == "crop_flip"))(ids, x)

@@ -1,4 +1,6 @@
-"""The decoded copy of a data set: one NumPy file beside the data, or in the user's cache folder where that cannot be written."""
+"""The decoded copy of a data set, or its labels alone where images stay encoded: one NumPy file beside the data, or in the user's
+cache folder where that cannot be written.
+"""
 
 import contextlib
 import hashlib
@@ -8,23 +10,24 @@ from pathlib import Path
 import numpy as np
 
 from kd_jax.data.arrays import Source
+from kd_jax.data.streamed import Encoded
 
 PREFIX = "kd_jax-"  # of a copy's name, by which it is told from the data
 
 
-def kept(folder, files, decode, kind=Source):
+def kept(folder, files, decode, kinds=(Source, Encoded)):
     """Return what `decode()` makes, from the copy that an earlier call left if none of its files has changed.
 
     Args:
         folder: of the data set, where the copy is to lie.
         files: {name: `os.stat_result`} of all that is decoded, the names telling files of one folder apart.
         decode: called without arguments when there is no such copy.
-        kind: of what it makes, a named tuple of arrays, numbers and strings.
+        kinds: of which it may make one, named tuples of arrays, numbers and strings.
     """
     places = _places(folder, files)
     for path in places:
-        if path.is_file():
-            return _read(path, kind)
+        if path.is_file() and (found := _read(path, kinds)) is not None:
+            return found
     source = decode()
     _write(source, folder, places)
     return source
@@ -40,9 +43,14 @@ def _places(folder, files):
     return folder / name, user_cache / "kd_jax" / name
 
 
-def _read(path, kind):
+def _read(path, kinds):
+    """What a copy holds; None for one of none of these kinds, as an earlier version may have left."""
     with np.load(path) as arrays:
-        return kind(**{name: arrays[name] if arrays[name].ndim else arrays[name].item() for name in kind._fields})
+        kind = next((kind for kind in kinds if set(kind._fields) == set(arrays.files)), None)
+        if kind is None:
+            return None
+        values = {name: arrays[name] for name in kind._fields}
+    return kind(**{name: value if value.ndim else value.item() for name, value in values.items()})
 
 
 def _write(source, folder, places):

@@ -4,7 +4,6 @@ From the test set of "Optical Recognition of Handwritten Digits" (Alpaydin and K
 """
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from kd_jax.data.arrays import Source
 
@@ -17,6 +16,8 @@ def load():
 
     Pixels are counts from 0 to 16. The writers are not known per image, so one writer can be in both parts.
     """
+    from sklearn.datasets import load_digits  # here, for it takes a second
+
     digits = load_digits()
     order = np.random.default_rng(SPLIT_SEED).permutation(len(digits.target))
     train, test = np.sort(order[:TRAIN_EXAMPLES]), np.sort(order[TRAIN_EXAMPLES:])

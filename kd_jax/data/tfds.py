@@ -1,7 +1,8 @@
 """Prepared TensorFlow Datasets sets of classified images or texts, read without TensorFlow.
 
 Folders are looked for by hand first: TFDS answers for a set that is absent, without a network, after minutes and with half-made
-folders. Images are decoded once, and texts are kept in one file (what is special about them is in `data/text.py`).
+folders. Images of one size are decoded once; of images of many sizes, which are streamed, labels are read once; texts are kept in
+one file (what is special about them is in `data/text.py`).
 """
 
 import difflib
@@ -15,8 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from kd_jax.config import BadInput
-from kd_jax.data import cache, text
+from kd_jax.data import cache, streamed, text
 from kd_jax.data.arrays import Source
+from kd_jax.data.streamed import Encoded
 
 DOWNLOAD_HOST = ("storage.googleapis.com", 443)  # where TFDS keeps its checksums and most of its sets
 BLOCK = 1000  # examples a read; one by one is several times slower
@@ -30,7 +32,7 @@ def default_data_dir():
 
 
 def load(name, data_dir):
-    """Return the set as a `Source` of images, or as `text.Texts`.
+    """Return the set as a `Source` of images, as `Encoded` where they have many sizes, or as `text.Texts`.
 
     Args:
         name: as TFDS spells it (`cifar10`, `emnist/letters`, optionally with a version), or the folder of a prepared set.
@@ -44,7 +46,7 @@ def load(name, data_dir):
         path.name: path.stat() for path in folder.iterdir() if path.is_file() and not path.name.startswith(cache.PREFIX)
     }
     if text.is_text(folder):
-        return cache.kept(folder, files, lambda: text.read(*_opened(folder)), text.Texts)
+        return cache.kept(folder, files, lambda: text.read(*_opened(folder)), (text.Texts,))
     return cache.kept(folder, files, lambda: _decode(folder))
 
 
@@ -84,12 +86,18 @@ def prepare(name, data_dir):
 
     searched = f"--dataset={name}: expected a prepared set in {data_dir} (--data_dir)"
     known = tfds.list_builders(with_community_datasets=False)
-    if name.split("/")[0].split(":")[0] not in known:
+    base_name = name.split("/")[0].split(":")[0]
+    if base_name not in known:
         prepared = [found for found, *_ in available(data_dir)]
         close = difflib.get_close_matches(name, [*known, *prepared, "digits", "tiny_imagenet"], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "see https://www.tensorflow.org/datasets/catalog"
         raise BadInput(f"{searched}, or a name that TFDS knows; {hint}")
     command = f"pip install tensorflow && tfds build {name} --file_format=array_record --data_dir={data_dir}"
+    if tfds.builder_cls(base_name).MANUAL_DOWNLOAD_INSTRUCTIONS:
+        raise BadInput(
+            f"{searched}; put the files that its makers give out (https://www.tensorflow.org/datasets/catalog/{base_name}) into"
+            f" {data_dir}/downloads/manual, then {command}"
+        )
     configs = sorted(
         {path.parent.parent.name for path in Path(data_dir).expanduser().glob(f"{name}/*/*/dataset_info.json")}
     )
@@ -129,19 +137,22 @@ def _decode(folder):
     builder, label = _opened(folder)
     info = builder.info
     image_key, label_key = _keys(tfds, info, label)
-    arrays = {}
     test_split = _test_split(info.splits, label)
-    for part, split in (("train", "train"), ("test", test_split)):
-        arrays[part] = _read(builder, split, image_key, label_key)
-        if (arrays[part][1] < 0).any():
+    splits = ("train", test_split)
+    streams = None in info.features[image_key].shape
+    if streams:
+        labels = [_read_labels(builder, split, label_key) for split in splits]
+    else:
+        images, labels = zip(*(_read(builder, split, image_key, label_key) for split in splits), strict=True)
+    for split, y in zip(splits, labels, strict=True):
+        if (y < 0).any():
             raise BadInput(f"{label}: expected labels in split {split}, found hidden ones (-1)")
-    return Source(
-        info.name if not info.config_name else f"{info.name}/{info.config_name}",
-        *arrays["train"],
-        *arrays["test"],
-        info.features[label_key].num_classes,
-        test_split,
-    )
+    name = info.name if not info.config_name else f"{info.name}/{info.config_name}"
+    classes = info.features[label_key].num_classes
+    if not streams:
+        return Source(name, images[0], labels[0], images[1], labels[1], classes, test_split)
+    files = {file: (folder / file).stat().st_size for split in splits for file in info.splits[split].filenames}
+    return Encoded(name, *labels, classes, test_split, image_key, json.dumps(files), str(folder))
 
 
 def _keys(tfds, info, label):
@@ -159,9 +170,10 @@ def _keys(tfds, info, label):
         raise BadInput(
             f"{label}: expected an image and a class label, found {', '.join(sorted(features))}; pass another set"
         )
-    shape = features[image_key].shape
-    if None in shape or features[image_key].np_dtype != np.uint8:
-        raise BadInput(f"{label}: expected uint8 images of one size, found {shape}; pass a set such as cifar10")
+    if features[image_key].np_dtype != np.uint8:
+        raise BadInput(
+            f"{label}: expected uint8 images, found {features[image_key].np_dtype}; pass a set such as cifar10"
+        )
     return image_key, label_key
 
 
@@ -173,13 +185,27 @@ def _test_split(splits, label):
 
 
 def _read(builder, split, image_key, label_key):
-    source = builder.as_data_source(split)
+    """Return (images, labels) of a split."""
     shape = builder.info.features[image_key].shape
+    source = builder.as_data_source(split)
     x, y = np.empty((len(source), *shape), np.uint8), np.empty(len(source), np.int32)
-    with tqdm(total=len(source), desc=f"decoding {builder.info.name} {split}", unit="image", disable=None) as bar:
+    for i, example in _each(source, f"decoding {builder.info.name} {split}"):
+        x[i], y[i] = example[image_key], example[label_key]
+    return x, y
+
+
+def _read_labels(builder, split, label_key):
+    source = streamed.source(builder, split)
+    y = np.empty(len(source), np.int32)
+    for i, example in _each(source, f"reading labels of {builder.info.name} {split}"):
+        y[i] = example[label_key]
+    return y
+
+
+def _each(source, description):
+    """Yield (position, example) of all examples."""
+    with tqdm(total=len(source), desc=description, unit="image", disable=None) as bar:
         for start in range(0, len(source), BLOCK):
             stop = min(start + BLOCK, len(source))
-            for i, example in enumerate(source.__getitems__(list(range(start, stop))), start):
-                x[i], y[i] = example[image_key], example[label_key]
+            yield from enumerate(source.__getitems__(list(range(start, stop))), start)
             bar.update(stop - start)
-    return x, y

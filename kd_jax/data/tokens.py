@@ -68,7 +68,7 @@ def assemble(texts, study, given=None):
             the study asks for what only images have.
     """
     given = given or Given()
-    for flag, off in (("augment", "none"), ("mixup", 0), ("cutmix", 0)):
+    for flag, off in (("augment", "none"), ("mixup", 0), ("cutmix", 0), ("image_size", 0)):
         if getattr(study, flag) != off:
             raise BadInput(f"--{flag}={getattr(study, flag)}: expected {off} for texts, {texts.name}; it is for images")
     counts = {"train": study.train_examples, "test": study.test_examples}

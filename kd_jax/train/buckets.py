@@ -10,7 +10,6 @@ import numpy as np
 
 from kd_jax.data.tokens import PAD, lengths
 
-WINDOW = 50  # batches among which texts are sorted by length; the whole epoch would leave few mixtures of texts to draw
 EVALUATION_BATCH = 100  # texts; attention takes memory as the square of their length
 
 
@@ -31,21 +30,6 @@ def shorten(run, x, buckets):
 def shortened(x, buckets):
     """A batch cut to its bucket, on the host."""
     return x[:, : buckets[np.searchsorted(buckets, lengths(x).max())]]
-
-
-def grouped(chosen, of_examples, batch_size, rng):
-    """Return an epoch's examples in another order: within each `WINDOW` of batches by length, and the batches then at random.
-
-    Args:
-        chosen: int [steps * batch_size], a random order of examples.
-        of_examples: length of every example, int [examples].
-        batch_size: examples in a batch.
-        rng: a NumPy generator.
-    """
-    size = WINDOW * batch_size
-    windows = [chosen[start : start + size] for start in range(0, len(chosen), size)]
-    by_length = np.concatenate([window[np.argsort(of_examples[window], kind="stable")] for window in windows])
-    return rng.permutation(by_length.reshape(-1, batch_size)).ravel()
 
 
 def count(of_examples, rows, buckets):

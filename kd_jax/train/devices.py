@@ -102,6 +102,61 @@ def loops_on_device(devices, params):
     return devices[0].platform != "cpu" or not has_convolution
 
 
+def make_advance_streamed(train_on, devices):
+    """Return `advance(state, totals, feed, rows, start, stop) -> (state, totals)` as `make_advance`, on a `streamed.StreamedFeed`.
+
+    The rows are those that the feed's own plan has; batches come from it.
+
+    Args:
+        train_on: `train_on(state, totals, x, y, key, teacher) -> (state, totals)`, built for a step with `axis_name=AXIS`.
+        devices: on which to run.
+    """
+    run_step = _parallel(train_on, devices, (None, None, 0, 0, None, None), donate=(0, 1))
+
+    def advance(state, totals, feed, rows, start, stop):
+        at = int(state.step)
+        for step in range(at, at + stop - start):
+            x, y = feed.batch(step)
+            state, totals = run_step(state, totals, x, y, feed.key, feed.teacher)
+            # Before the next batch is asked for: then waiting for it is time in which the devices have nothing to do.
+            jax.block_until_ready(totals)
+            feed.stepped()
+        return state, totals
+
+    return advance
+
+
+def make_evaluate_streamed(evaluate_on, devices):
+    """Return `evaluate(variables, feed) -> totals` as `make_evaluate`, on a `streamed.StreamedFeed`.
+
+    Args:
+        evaluate_on: `evaluate_on(variables, x, y, weights) -> totals` of a batch.
+        devices: on which to run.
+    """
+
+    def on_shard(*args):
+        return jax.lax.psum(evaluate_on(*args), AXIS)
+
+    run = _parallel(on_shard, devices, (None, 0, 0, 0), donate=())
+
+    def evaluate(variables, feed):
+        parts = [run(variables, *batch) for batch in feed.evaluation_batches(evaluation_batch(devices))]
+        return _sum(parts)
+
+    return evaluate
+
+
+def split_batch(batch, devices):
+    """Put a tree of arrays [batch, ...] on devices, split: [devices, batch / devices, ...]; returns before they are there."""
+    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+    return jax.device_put(jax.tree.map(lambda leaf: leaf.reshape(len(devices), -1, *leaf.shape[1:]), batch), sharding)
+
+
+def evaluation_batch(devices, about=EVALUATION_BATCH):
+    """About so many examples, a multiple of the number of devices."""
+    return -(-about // len(devices)) * len(devices)
+
+
 def make_evaluate(evaluate_on, devices, batches, batch_size=EVALUATION_BATCH):
     """Return `evaluate(variables, feed) -> totals`, NumPy scalars, over all examples of the feed exactly once.
 
@@ -115,15 +170,19 @@ def make_evaluate(evaluate_on, devices, batches, batch_size=EVALUATION_BATCH):
         return jax.lax.psum(evaluate_on(variables, feed, rows, weights), AXIS)
 
     run = _parallel(on_shard, devices, (None, None, 0, 0), donate=())
-    batch_size = -(-batch_size // len(devices)) * len(devices)
+    batch_size = evaluation_batch(devices, batch_size)
 
     def evaluate(variables, feed):
         rows, weights = batches(feed, batch_size)
         rows, weights = _split(rows, devices), _split(weights, devices)
         parts = [run(variables, feed, rows[:, i], weights[:, i]) for i in range(rows.shape[1])]
-        return jax.tree.map(lambda *scalars: np.sum([np.asarray(scalar) for scalar in scalars]), *parts)
+        return _sum(parts)
 
     return evaluate
+
+
+def _sum(parts):
+    return jax.tree.map(lambda *scalars: np.sum([np.asarray(scalar) for scalar in scalars]), *parts)
 
 
 def _parallel(function, devices, in_axes, donate):

@@ -9,7 +9,8 @@ import numpy as np
 
 from kd_jax import losses, models
 from kd_jax.config import parse_switch
-from kd_jax.train import buckets, epoch, state
+from kd_jax.data.streamed import is_streamed
+from kd_jax.train import buckets, epoch, state, streamed
 from kd_jax.train import devices as parallel
 from kd_jax.train.mixing import make_mix
 from kd_jax.train.step import make_step, whole
@@ -20,21 +21,26 @@ class Engine(NamedTuple):
 
     Attributes:
         start: `start(key) -> TrainState` at step 0, on all devices.
+        feed: `feed(split, key, teacher=None, rows_of=None)`, a context manager of what `advance` and `evaluate` take; `rows_of` is
+            that of `fit`, for training.
         advance: of `devices.make_advance`.
         evaluate: of `devices.make_evaluate`.
         place: puts a tree on all devices.
         zero: `zero() -> totals` of no examples, on all devices.
         learning_rate: `learning_rate(step) -> float`.
         kd_weight: `kd_weight(step) -> float`, the weight of the distillation loss; None for a run on one-hot labels.
+        speed: `speed(feed) -> dict` of what was measured of a streamed feed, see `streamed.StreamedFeed.speed`; else empty.
     """
 
     start: Callable
+    feed: Callable
     advance: Callable
     evaluate: Callable
     place: Callable
     zero: Callable
     learning_rate: Callable
     kd_weight: Callable | None
+    speed: Callable
 
 
 def build(study, dataset, model_name, teacher_name, devices, initialise=None):
@@ -76,6 +82,15 @@ def build(study, dataset, model_name, teacher_name, devices, initialise=None):
     begin = jax.jit(partial(state.create, model, optimizer))
     shapes = jax.eval_shape(begin, jax.random.key(0), example)
     evaluate_on = epoch.make_evaluate_on(model.apply, clean_view, losses.LABEL_LOSSES[study.loss], shorten)
+    streams = is_streamed(dataset.train)
+    if streams:
+        feed = partial(streamed.open_feed, epochs=study.epochs, augment=study.augment, devices=devices)
+        advance = parallel.make_advance_streamed(streamed.on_batch(train_on), devices)
+        evaluate = parallel.make_evaluate_streamed(streamed.on_evaluation_batch(evaluate_on), devices)
+    else:
+        feed = partial(epoch.open_feed, place=place)
+        advance = parallel.make_advance(train_on, devices, parallel.loops_on_device(devices, shapes.params))
+        evaluate = parallel.make_evaluate(evaluate_on, devices, rows, batch)
 
     def start(key):
         fresh = begin(key, example)
@@ -84,10 +99,12 @@ def build(study, dataset, model_name, teacher_name, devices, initialise=None):
 
     return Engine(
         start=start,
-        advance=parallel.make_advance(train_on, devices, parallel.loops_on_device(devices, shapes.params)),
-        evaluate=parallel.make_evaluate(evaluate_on, devices, rows, batch),
+        feed=feed,
+        advance=advance,
+        evaluate=evaluate,
         place=place,
         zero=lambda: place(epoch.zero_totals(dtype)),
         learning_rate=lambda at: float(np.asarray(schedule(at))),
         kd_weight=None if weight is None else lambda at: float(np.asarray(weight(at))),
+        speed=lambda feed: feed.speed() if streams else {},
     )

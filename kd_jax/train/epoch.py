@@ -1,5 +1,6 @@
 """Many steps over data that lies on the device as integers: order, views, the teacher's logits, totals."""
 
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_jax.data.augment import random_views, standardise
+from kd_jax.data.order import order as order
 from kd_jax.losses import correct, one_hot
 from kd_jax.models import Variables
 from kd_jax.train import buckets
@@ -32,19 +34,10 @@ class Feed(NamedTuple):
     teacher: Variables | None
 
 
-def order(seed, stream, epoch, examples, batch_size, lengths=None):
-    """Return the example indices of an epoch, int32 [steps, batch_size]: a permutation cut into whole batches.
-
-    The remainder that does not fill a batch sits the epoch out; each epoch it is another one. The result depends on the
-    arguments alone, not on JAX, device or history. With the `lengths` of all examples, int [examples], those of similar length come
-    into one batch.
-    """
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, epoch])))
-    steps = examples // batch_size
-    chosen = rng.permutation(examples)[: steps * batch_size]
-    if lengths is not None:
-        chosen = buckets.grouped(chosen, lengths, batch_size, rng)
-    return chosen.astype(np.int32).reshape(steps, batch_size)
+@contextmanager
+def open_feed(split, key, teacher=None, rows_of=None, *, place):
+    """A `Feed` of all examples of a `data.Split`, put on the devices by `place`; `rows_of` is not needed."""
+    yield place(Feed(split.x, split.y, key, teacher))
 
 
 def make_train_on(step, view, teacher_apply=None, mix=None, shorten=whole, dropout=0.0):

@@ -1,0 +1,201 @@
+"""Sets of images of many sizes: what they say, how they are read ahead, and that it does not matter by whom."""
+
+import multiprocessing
+import shutil
+import sys
+from collections import namedtuple
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from kd_jax import data
+from kd_jax.config import BadInput, Study
+from kd_jax.data import jpeg, loader, streamed, tfds
+from kd_jax.data.order import order
+
+STUDY = Study(dataset="many", augment="resized_crop_flip", image_size=16, batch_size=40)
+
+
+def loaded(many, study=STUDY, workers=0):
+    return data.load(study, many.data_dir, workers=workers)
+
+
+def epochs(dataset, count=2, draw=(1, 2)):
+    rows_of = partial(order, 0, 1, examples=len(dataset.train.y), batch_size=40)
+    return loader.Epochs(rows_of, count, draw)
+
+
+def read(*args):
+    return [x for x, _ in loader.stream(*args)]
+
+
+# ---- what a set is
+
+
+def test_a_set_of_many_sizes_is_its_labels_and_the_views_of_its_images(many):
+    dataset = loaded(many)
+    assert (dataset.name, dataset.classes, dataset.test_split) == ("many", 3, "validation")
+    for split, (encoded, labels) in ((dataset.train, many.train), (dataset.test, many.validation)):
+        np.testing.assert_array_equal(split.y, labels)
+        assert split.y.dtype == np.int32
+        assert split.x.shape == (len(labels), 16, 16, 3)
+        rows = [len(labels) - 1, 0, 3, 3]
+        np.testing.assert_array_equal(split.x[rows], [jpeg.evaluation_view(encoded[row], 16) for row in rows])
+        assert split.x[:2].shape == (2, 16, 16, 3)
+    np.testing.assert_allclose(dataset.mean / 255, [0.485, 0.456, 0.406])
+    np.testing.assert_allclose(dataset.std / 255, [0.229, 0.224, 0.225])
+
+
+def test_views_have_224_pixels_a_side_unless_told_otherwise(many):
+    assert loaded(many, replace(STUDY, image_size=0)).train.x.shape == (70, 224, 224, 3)
+
+
+def test_a_part_of_it_with_label_noise_keeps_images_labels_and_positions_together(many):
+    dataset = loaded(many, replace(STUDY, train_examples=50, test_examples=4, label_noise=0.2))
+    encoded, labels = many.train
+    np.testing.assert_array_equal(dataset.train.true_y, labels[dataset.train.ids])
+    assert (dataset.train.y != dataset.train.true_y).sum() == 10
+    np.testing.assert_array_equal(dataset.train.x[[7]][0], jpeg.evaluation_view(encoded[dataset.train.ids[7]], 16))
+    assert len(dataset.test.x) == len(dataset.test.y) == 4
+
+
+def test_the_fingerprint_follows_labels_part_and_files_and_not_who_reads(many, tmp_path):
+    fingerprints = {loaded(many, study).fingerprint for study in (STUDY, replace(STUDY, label_noise=0.1))}
+    fingerprints.add(loaded(many, replace(STUDY, train_examples=60)).fingerprint)
+    many.write(tmp_path, {"train": many.train, "validation": (many.validation[0][::-1], many.validation[1])}, shards=3)
+    fingerprints.add(data.load(STUDY, tmp_path).fingerprint)
+    assert len(fingerprints) == 4
+    assert loaded(many, workers=2).fingerprint == loaded(many).fingerprint
+
+
+def test_labels_are_read_once(many, monkeypatch):
+    first = loaded(many)
+    monkeypatch.setattr(tfds, "_each", None)
+    again = loaded(many)
+    assert again.fingerprint == first.fingerprint
+    np.testing.assert_array_equal(again.train.x[[5]], first.train.x[[5]])
+
+
+def test_of_a_large_set_analysis_examines_a_fixed_random_part(many, monkeypatch):
+    train = loaded(many).train
+    assert streamed.examined(train) is train
+    monkeypatch.setattr(streamed, "EXAMINED", 12)
+    part = streamed.examined(train)
+    assert len(set(part.ids)) == len(part.x) == 12
+    np.testing.assert_array_equal(part.y, train.y[part.ids])
+    np.testing.assert_array_equal(part.x[:], train.x[part.ids])
+
+
+# ---- which view
+
+
+def test_a_training_view_depends_on_key_epoch_and_example_alone(many):
+    images = loaded(many).train.x
+    views = images.views([3, 8, 5], (1, 2, 0))
+    np.testing.assert_array_equal(images.views([5, 3], (1, 2, 0)), views[[2, 0]])
+    part = streamed.Images(images.records, images.ids[5:], 16)
+    np.testing.assert_array_equal(part.views([3], (1, 2, 0)), views[[1]])
+    for other in ((1, 2, 1), (1, 3, 0)):
+        assert (images.views([3, 8, 5], other) != views).any(axis=(1, 2, 3)).all()
+
+
+# ---- read ahead
+
+
+def test_a_run_reads_the_batches_of_its_order_and_can_begin_at_any(many):
+    dataset = loaded(many, replace(STUDY, batch_size=20))
+    rows_of = partial(order, 0, 1, examples=70, batch_size=20)
+    whole = read(dataset.train.x, loader.Epochs(rows_of, 2, (1, 2)))
+    assert len(whole) == 2 * 3
+    for step, batch in enumerate(whole):
+        expected = dataset.train.x.views(rows_of(step // 3)[step % 3], (1, 2, step // 3))
+        np.testing.assert_array_equal(batch, expected)
+    for start in (2, 3, 5):
+        np.testing.assert_array_equal(read(dataset.train.x, loader.Epochs(rows_of, 2, (1, 2)), start), whole[start:])
+
+
+def test_worker_processes_give_the_same_bytes_and_end_when_they_are_not_needed(many):
+    """Stopped early, when they have more to do, too."""
+    here, there = (loaded(many, workers=workers) for workers in (0, 2))
+    expected = read(here.train.x, epochs(here))
+    blocks = loader.ahead(loader.stream(there.train.x, epochs(there, 9)))
+    for block in expected:
+        np.testing.assert_array_equal(next(blocks)[0], block)
+    assert len(multiprocessing.active_children()) == 2
+    blocks.close()
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("size", [5, 13, 40])
+def test_blocks_have_every_example_once_in_order(many, size):
+    dataset = loaded(many)
+    blocks = list(loader.blocks(dataset.test.x, size))
+    assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
+    np.testing.assert_array_equal(np.concatenate(blocks), dataset.test.x[:])
+    rows = np.array([4, 2, 9])
+    np.testing.assert_array_equal(np.concatenate(list(loader.blocks(dataset.test.x, 2, rows))), dataset.test.x[rows])
+    in_memory = dataset.test.x[:]
+    np.testing.assert_array_equal(np.concatenate(list(loader.blocks(in_memory, 2, rows))), in_memory[rows])
+
+
+def test_ahead_yields_the_same_and_passes_on_what_goes_wrong():
+    def items():
+        yield from range(3)
+        raise BadInput("broken")
+
+    found = loader.ahead(items())
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(BadInput, match="broken"):
+        next(found)
+
+
+# ---- what cannot be read
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_named_by_file_and_record(many, tmp_path, workers):
+    images, labels = list(many.train[0]), many.train[1]
+    images[40] = images[40][:200]
+    folder = many.write(tmp_path, {"train": (images, labels), "validation": many.validation})
+    dataset = data.load(STUDY, tmp_path, workers=workers)
+    said = (
+        f"{folder}/many-train.array_record-00001-of-00002: record 5 (train example 40): expected a whole image, found"
+    )
+    with pytest.raises(BadInput) as caught:
+        read(dataset.train.x, loader.Once(np.arange(70), 70))
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"augment": "crop_flip"}, r"--augment=crop_flip: expected none or resized_crop_flip: many is streamed"),
+        ({"mixup": 0.2}, r"--mixup=0\.2: expected 0: many is streamed"),
+        ({"cutmix": 1.0}, r"--cutmix=1\.0: expected 0: many is streamed"),
+        ({"train_examples": 71}, r"--train_examples=71: expected at most 70"),
+        ({"batch_size": 71}, r"--batch_size=71: expected at most the 70 training examples"),
+    ],
+)
+def test_what_makes_no_sense_of_a_streamed_set_is_refused(many, changed, said):
+    with pytest.raises(BadInput, match=said):
+        loaded(many, replace(STUDY, **changed))
+
+
+def test_without_grain_it_says_what_to_install(many, monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    dataset = loaded(many)
+    with pytest.raises(BadInput, match=r"expected the package grain.*pip install grain"):
+        read(dataset.train.x, epochs(dataset))
+
+
+def test_too_many_workers_for_the_shared_memory_are_refused(many, monkeypatch):
+    usage = namedtuple("Usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 3 * 4 * loader.PIECE * 16 * 16 * 3))
+    if not loader.SHARED.is_dir():
+        pytest.skip("this system has no such folder")
+    dataset = loaded(many, workers=4)
+    with pytest.raises(BadInput, match=r"--workers=4: expected at most 3, .*--shm-size"):
+        read(dataset.train.x, loader.Once(np.tile(np.arange(70), 4), 280))
