@@ -83,6 +83,7 @@ def prepare(name, data_dir):
         BadInput: when TFDS has no such set, there is no network, or TensorFlow, which TFDS needs to prepare, is absent.
     """
     import tensorflow_datasets as tfds
+    import tensorflow_datasets.text  # its single files, GLUE among them, are known only then
 
     searched = f"--dataset={name}: expected a prepared set in {data_dir} (--data_dir)"
     known = tfds.list_builders(with_community_datasets=False)

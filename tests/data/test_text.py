@@ -1,5 +1,7 @@
 """Text sets as TFDS prepares them: which texts, which labels, which split is the test set."""
 
+import socket
+
 import numpy as np
 import pytest
 
@@ -98,6 +100,16 @@ def test_another_file_format_is_refused_with_the_conversion(tmp_path, write_text
 def test_imdb_is_found_by_its_bare_name(tmp_path, write_texts):
     write_texts(tmp_path, {"train": [("a", 0)], "test": [("b", 1)]}, name="imdb_reviews/plain_text/1.0.0")
     assert tfds.load("imdb_reviews", tmp_path).name == "imdb_reviews/plain_text"
+
+
+@pytest.mark.parametrize("name", ["glue/mnli", "imdb_reviews", "ag_news_subset"])
+def test_an_absent_set_is_known_and_how_to_prepare_it_is_said(tmp_path, monkeypatch, name):
+    def refuse(*_, **__):
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(BadInput, match=f"no network to download it; where there is: .*tfds build {name}"):
+        tfds.load(name, tmp_path)
 
 
 @pytest.mark.parametrize("flags", [{"augment": "crop"}, {"mixup": 0.2}, {"cutmix": 1.0}])
