@@ -25,6 +25,7 @@ FULL = Study(
     seeds=5,
 )
 SMALL = replace(FULL, epochs=30, seeds=2, checkpoints=20)
+PRESET = Preset(FULL, SMALL)
 
 if __name__ == "__main__":
-    sys.exit(study_main("digits_kd", __doc__, Preset(FULL, SMALL)))
+    sys.exit(study_main("digits_kd", __doc__, PRESET))

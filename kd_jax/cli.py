@@ -22,7 +22,7 @@ OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 
 @dataclass(frozen=True)
 class Session:
-    """Where a study runs; none of it changes what comes out."""
+    """Where a study runs, and in which variants; none of it changes what comes out of one."""
 
     platform: Platform = "auto"
     """Kind of device to train on; auto takes the best there is. All local devices of that kind share each batch."""
@@ -36,6 +36,12 @@ class Session:
     """Processes that read and decode a streamed set, where threads are too few: these are one a core, 8 at most [0: threads]."""
     small: bool = False
     """A reduced run, within a minute on two CPU cores; flags given beside it still count."""
+    sweep: tuple[str, ...] = ()
+    """Run the study for every combination of values, such as temperature=1,2,4 weight=0.5,1: one work folder with a study for
+    each, one table. A value is what one would type after the flag; none is nothing. What is equal is trained once."""
+    combine: Literal["all", "one_by_one"] = "all"
+    """How --sweep combines its fields: all values of each with all of the others, or one changed at a time, from the study that
+    the other flags describe."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,16 @@ class _Command:
 
 
 class Preset(NamedTuple):
-    """The `Study` that flags change, and its reduced form for `--small`."""
+    """The `Study` that flags change, its reduced form for `--small`; for studies that are sweeps, also what they sweep; where it
+    differs, the `Study` for `--init_from`.
+    """
 
     full: Study
     small: Study
+    sweep: tuple[str, ...] = ()
+    small_sweep: tuple[str, ...] = ()
+    combine: Literal["all", "one_by_one"] = "all"
+    pretrained: Study | None = None
 
 
 def study_main(name, description, preset, argv=None, flag=None):
@@ -59,20 +71,41 @@ def study_main(name, description, preset, argv=None, flag=None):
         description: shown by `--help`.
         preset: a `Preset`; or, with a `flag`, {value of that flag: Preset}, the first being the default.
         argv: arguments; `sys.argv[1:]` by default.
-        flag: name of the flag that chooses among presets, such as `setting`.
+        flag: name of the flag that chooses among presets, such as `setting`; or `dataset`, whose other values, or folders, take
+            the preset whose name they contain, else the first.
     """
     argv = sys.argv[1:] if argv is None else argv
 
-    def run():
+    def command_of(words):
         kind, chosen = _Command, preset
         if flag:
             # Before all others are parsed, for what it says decides their defaults.
-            value = _value_of(flag, argv) or next(iter(preset))
-            chosen = preset.get(value, next(iter(preset.values())))  # a wrong value is refused by the parser
-            kind = _command_with(flag, tuple(preset))
-        default = chosen.small if "--small" in argv else chosen.full
-        command = parse(tyro.conf.OmitArgPrefixes[kind], argv, description, kind(Session(), default))
-        _train_and_report(name, command.session, command.study)
+            value = _value_of(flag, words) or next(iter(preset))
+            # A wrong value is refused by the parser.
+            chosen = preset.get(value) or next((of for name, of in preset.items() if name in value), None)
+            chosen = chosen or next(iter(preset.values()))
+            kind = _Command if flag in Study.__dataclass_fields__ else _command_with(flag, tuple(preset))
+        small = "--small" in words
+        session = Session(sweep=chosen.small_sweep if small else chosen.sweep, combine=chosen.combine)
+        study = chosen.small if small else chosen.full
+        if chosen.pretrained and not small and _value_of("init_from", words):
+            study = chosen.pretrained
+        return parse(tyro.conf.OmitArgPrefixes[kind], words, description, kind(session, study))
+
+    def run():
+        command = command_of(argv)
+        if not command.session.sweep:
+            return _train_and_report(name, command.session, command.study)
+        from kd_jax import variants
+
+        asked = variants.parse(command.session.sweep, command.session.combine, flag)
+        studies, known = [], set()
+        for variant in asked:
+            study = command_of(variants.words_of(argv, variant.values)).study
+            if study not in known:  # one by one, a value may be that of the base
+                studies.append((variant, study))
+                known.add(study)
+        return _sweep_and_report(name, command.session, studies)
 
     return guarded(run)
 
@@ -81,7 +114,7 @@ def _value_of(flag, argv):
     """What `--flag=value` or `--flag value` says, or None."""
     for position, word in enumerate(argv):
         name, equals, value = word.partition("=")
-        if name == f"--{flag}":
+        if name.replace("-", "_") == f"__{flag}":
             return value if equals else next(iter(argv[position + 1 :]), None)
     return None
 
@@ -101,7 +134,7 @@ def _train_and_report(name, session, study):
     stages.set_precision(study)
     chosen = devices.select(session.platform)
     data_dir = data.place(study.dataset, session.data_dir, session.tiny_imagenet_dir)
-    trained = stages.train(name, study, workdir, data_dir, chosen, session.workers)
+    trained = stages.train(name, study, workdir, data_dir, chosen, workers=session.workers)
     if not trained and stages.is_analysed(workdir, study):
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
@@ -109,8 +142,43 @@ def _train_and_report(name, session, study):
     print(f"{time.monotonic() - began:.0f} s in all")
 
 
+def _sweep_and_report(name, session, studies):
+    from kd_jax import data, stages, sweeps
+    from kd_jax.train import devices
+
+    began = time.monotonic()
+    workdir = session.workdir or Path("runs") / name
+    if len({study.precision == "float64" for _, study in studies}) > 1:
+        raise BadInput("--sweep=precision: expected float64 in a sweep of its own; sweep float32 and bfloat16 alone")
+    stages.set_precision(studies[0][1])
+    chosen = devices.select(session.platform)
+
+    def place(dataset):
+        return data.place(dataset, session.data_dir, session.tiny_imagenet_dir)
+
+    _, found = sweeps.run(name, studies, workdir, place, chosen, session.workers)
+    if found is None:
+        print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
+        return
+    _print_sweep(workdir, found)
+    print(f"{time.monotonic() - began:.0f} s in all")
+
+
+def _print_sweep(workdir, found):
+    from kd_jax.report import sweeps, tables
+
+    print()
+    print(tables.text(*sweeps.table(found)))
+    print(f"{tables.what_intervals_are(found)}\n")
+    for warning in found["warnings"]:
+        print(f"warning: {warning}")
+    for verdict in found["verdicts"]:
+        print(f"{verdict['verdict']}: {verdict['claim']}\n    {verdict['because']}")
+    print(f"\nreport: {workdir / 'analysis' / 'report.html'}")
+
+
 def _print_findings(workdir, found):
-    from kd_jax.report import tables
+    from kd_jax.report import about, tables
 
     print()
     print(tables.text(*tables.main_table(found)))
@@ -128,6 +196,9 @@ def _print_findings(workdir, found):
         print(
             "Functions, along groups of eigenvectors of the tangent kernel; ratios at equal progress in the first of two groups.\n"
         )
+    for line in [*about.data(found["study"]), about.memory(found["study"])]:
+        if line:
+            print(line)
     for warning in found["warnings"]:
         print(f"warning: {warning}")
     for verdict in found["verdicts"]:
@@ -151,7 +222,7 @@ def analyze(
     """Recompute every number and figure of a work folder from its checkpoints.
 
     Args:
-        workdir: Work folder of a study.
+        workdir: Work folder of a study, or of a sweep.
         data_dir: Folder of prepared TFDS sets [default: where the study found its data].
         tiny_imagenet_dir: Folder of Tiny-ImageNet, for a study of it [default: where the study found it].
         platform: Kind of device; CPU suffices whatever hardware trained.
@@ -160,24 +231,28 @@ def analyze(
         kernel_examples: Training examples for the functions along their tangent kernel's eigenvectors [default: the study's].
         workers: Processes that read and decode a streamed set [0: threads of this process].
     """
-    from kd_jax import stages
+    from kd_jax import stages, sweeps
     from kd_jax.train import devices
 
     devices.select(platform)
     asked = {"layers": layers, "pairs": pairs, "kernel_examples": kernel_examples}
     look = {name: value for name, value in asked.items() if value is not None}
-    _print_findings(workdir, stages.analyze(workdir, tiny_imagenet_dir or data_dir, look, workers))
+    if sweeps.is_sweep(workdir):
+        _print_sweep(workdir, sweeps.analyze(workdir, tiny_imagenet_dir or data_dir, look, workers))
+    else:
+        _print_findings(workdir, stages.analyze(workdir, tiny_imagenet_dir or data_dir, look, workers))
 
 
 def report(workdir: tyro.conf.Positional[Path]):
     """Draw tables, figures and report.html again from an analysis that is there.
 
     Args:
-        workdir: Work folder of a study.
+        workdir: Work folder of a study, or of a sweep.
     """
+    from kd_jax import sweeps
     from kd_jax.report import write_report
 
-    write_report(workdir)
+    sweeps.report(workdir) if sweeps.is_sweep(workdir) else write_report(workdir)
     print(f"report: {workdir / 'analysis' / 'report.html'}")
 
 
@@ -214,8 +289,8 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
 
 
 def settings():
-    """List the paper's 18 image settings, with the command that runs each."""
-    from kd_jax import recipes
+    """List the paper's 18 image and 12 language settings, with the command that runs each."""
+    from kd_jax import recipes, text_recipes
 
     header = ("", "data", "label noise", "teacher", "student", "recipe")
     rows = [
@@ -229,16 +304,32 @@ def settings():
         )
         for number, setting in enumerate(recipes.SETTINGS, 1)
     ]
+    _print_columns(header, rows)
+    print(f"\n{textwrap.fill(recipes.NOTE, 100)}")
+    for number, setting in enumerate(recipes.SETTINGS, 1):
+        print(f"\n# {number}")
+        _print_command(setting.command)
+    print()
+    numbered = list(enumerate(text_recipes.SETTINGS, len(recipes.SETTINGS) + 1))
+    rows = [(str(number), setting.dataset, setting.teacher, setting.student) for number, setting in numbered]
+    _print_columns(("", "texts", "teacher", "student"), rows)
+    print(f"\n{textwrap.fill(text_recipes.NOTE, 100)}")
+    for number, setting in numbered:
+        print(f"\n# {number}")
+        _print_command(setting.command)
+
+
+def _print_columns(header, rows):
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         first, *cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join([first.strip().rjust(widths[0]), *cells]).rstrip())
-    print(f"\n{textwrap.fill(recipes.NOTE, 100)}")
-    for number, setting in enumerate(recipes.SETTINGS, 1):
-        print(f"\n# {number}")
-        # Room for the backslash that goes on to the next line.
-        lines = textwrap.wrap(" ".join(setting.command), 98, subsequent_indent="    ", break_on_hyphens=False)
-        print(" \\\n".join(lines))
+
+
+def _print_command(words):
+    # Room for the backslash that goes on to the next line.
+    lines = textwrap.wrap(" ".join(words), 98, subsequent_indent="    ", break_on_hyphens=False)
+    print(" \\\n".join(lines))
 
 
 def main(argv=None):

@@ -7,7 +7,7 @@ A `Study` is everything that decides the numbers that come out. Where it runs (p
 import math
 import platform
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from typing import Literal, NamedTuple
 
@@ -46,9 +46,9 @@ class Study:
     """A teacher, the students distilled from it, and the same students without it, over several seeds."""
 
     dataset: str = "cifar10"
-    """Data: `digits` (embedded, no download), `tiny_imagenet` (from --tiny_imagenet_dir), any TFDS image classification set by
-    name (cifar10, cifar100, mnist, emnist/letters, ...), or the folder of a prepared one. One whose images have many sizes
-    (imagenet2012, food101, ...) is streamed from disk."""
+    """Data: `digits` (embedded, no download), `tiny_imagenet` (from --tiny_imagenet_dir), any TFDS set of classified images or
+    texts by name (cifar10, mnist, emnist/letters, glue/sst2, imdb_reviews, ...), or the folder of a prepared one. One whose images
+    have many sizes (imagenet2012, food101, ...) is streamed from disk."""
     train_examples: int = 0
     """Size of the fixed random part of the training split that is used [examples; 0: all]."""
     test_examples: int = 0
@@ -70,13 +70,25 @@ class Study:
     0: off]."""
     label_smoothing: float = 0.0
     """Share of each training label that is spread evenly over all classes [0 to below 1]."""
+    max_length: int = 128
+    """Length of a text that is read [tokens, those that RoBERTa puts around it included]; longer ones are cut and counted."""
+    vocabulary: int = 8000
+    """Size of the byte-level BPE that is trained on the training texts where no other tokenizer is given [tokens, at most]."""
+    tokenizer: str = ""
+    """A tokenizer.json to use instead [empty: that of the pre-trained weights, or else one is trained]."""
 
     teacher: str = "resnet56"
     """Network of the teacher: linear, features (features_5000: linear on fixed random ones), mlp (mlp_256x256 sets the widths),
     balanced (balanced_512: an mlp_512 that starts at the zero function), cnn (cnn_32x64), resnet8, 20, 32, 44, 56, 110;
-    resnet18, resnet50, mobilenetv2, and for small images resnet18_small, resnet50_small, mobilenetv2_small."""
+    resnet18, resnet50, mobilenetv2, and for small images resnet18_small, resnet50_small, mobilenetv2_small. For texts
+    roberta_base, roberta_medium, roberta_small, roberta_tiny, or roberta_2x128 (layers x width)."""
     student: tuple[str, ...] = ("resnet56",)
     """Networks of the students, one or more; each is trained with the teacher and, as arm `onehot`, without."""
+    init_from: tuple[str, ...] = ()
+    """Folders of pre-trained RoBERTa weights (config.json, model.safetensors, tokenizer.json). Each is for the networks of its
+    layers and width; others, and the new head of all, start at random [none: all do]."""
+    dropout: float = 0.0
+    """Share of features that is dropped while training, in networks for texts [0 to below 1]."""
     nulls: tuple[Literal["order", "init", "slower", "faster"], ...] = ()
     """Further one-hot runs of the first student's network, to hold its eigendirections against: in another data order, from
     another initialisation, at a quarter and at four times the learning rate."""
@@ -88,6 +100,9 @@ class Study:
     """What labels and teacher are matched by: cross-entropy, or half the squared distance of the logits from the one-hot label
     and from the teacher's logits, without a temperature: what the paper's theorem is about. There the effect needs an
     early-stopped teacher."""
+    teacher_with: tuple[str, ...] = ()
+    """What the teacher's training does otherwise than the students', such as epochs=20 weight_decay=0.01; takes epochs, batch_size,
+    learning_rate, warmup, weight_decay, momentum, label_smoothing, mixup, cutmix [none]."""
     teacher_step: int = 0
     """Step of the teacher's training at which it teaches, to stop it early [0: its last]."""
     switch: str = ""
@@ -102,16 +117,22 @@ class Study:
     """Peak learning rate."""
     warmup: float = 0.0
     """Linear warm-up from 0 to the peak [share of all steps]."""
+    decay: Literal["step", "linear"] = "step"
+    """What the learning rate does after warm-up: falls at the points of `decay_at`, or linearly to 0 at the last step."""
     decay_at: tuple[float, ...] = ()
     """When the learning rate is multiplied by `decay_by` [shares of all steps]."""
     decay_by: float = 0.1
     """Factor of the learning rate at each point of `decay_at`."""
     momentum: float = 0.9
     """Share of the last update that SGD carries into the next [0: none]."""
-    optimizer: Literal["nesterov", "sgd", "adam"] = "nesterov"
-    """SGD with Nesterov's momentum or with plain momentum, or Adam, whose first-moment decay is `momentum`."""
+    optimizer: Literal["nesterov", "sgd", "adam", "adamw"] = "nesterov"
+    """SGD with Nesterov's momentum or with plain momentum, or Adam, whose first-moment decay is `momentum`, or AdamW, which is
+    Adam but for its weight decay."""
+    gradient_clip: float = 0.0
+    """Largest norm of the whole gradient; a larger one is scaled down to it [0: any]."""
     weight_decay: float = 0.0
-    """Coefficient of the L2 penalty's gradient, added before momentum."""
+    """Coefficient of the L2 penalty's gradient, added before momentum; for adamw of the weights, taken off them beside
+    Adam's step, both times the learning rate."""
     decay_on: Literal["kernels", "all"] = "all"
     """Which parameters decay: `kernels` leaves out biases and normalisation."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
@@ -146,6 +167,12 @@ class Study:
             _need(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         _need(self, "checkpoints", self.checkpoints >= 2, "at least 2 (the first and the last step)")
         _need(self, "teacher_step", self.teacher_step >= 0, "0 for the last step, or a step of the teacher's training")
+        _need(self, "teacher_with", not self.teacher_with or not self.kernel_examples, "none beside --kernel_examples")
+        if self.teacher_with:
+            try:
+                replace(self, teacher_with=(), switch="", **parse_changes(self.teacher_with))
+            except BadInput as error:
+                raise BadInput(f"--teacher_with={shown(self.teacher_with)}: {error}") from None
         switch = parse_switch(self.switch)
         if switch is not None:
             _need(self, "switch", switch.epoch <= self.epochs, f"an epoch up to {self.epochs}, the last")
@@ -160,12 +187,16 @@ class Study:
         for name in ("seed", "noise_seed"):
             _need(self, name, getattr(self, name) >= 0, "a whole number of at least 0")
         _need(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
-        for name in ("decay_by", "weight_decay", "mixup", "cutmix"):
+        _need(self, "decay_at", not (self.decay_at and self.decay == "linear"), "none beside --decay=linear")
+        _need(self, "max_length", 8 <= self.max_length <= 512, "a whole number of tokens from 8 to 512")
+        _need(self, "vocabulary", self.vocabulary >= 300, "at least 300, for the bytes, special tokens and some pieces")
+        _need(self, "init_from", len(set(self.init_from)) == len(self.init_from), "each folder once")
+        for name in ("decay_by", "weight_decay", "gradient_clip", "mixup", "cutmix"):
             _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
         _need(
             self, "cutmix", not (self.mixup and self.cutmix), f"0 beside --mixup={self.mixup}, for one of the two mixes"
         )
-        for name in ("momentum", "label_smoothing"):
+        for name in ("momentum", "label_smoothing", "dropout"):
             _need(self, name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
 
     def seed_range(self):
@@ -218,6 +249,33 @@ def parse_switch(text):
         )
     direction, epoch, ramp = found.groups()
     return Switch(direction == "onehot:kd", float(epoch), int(ramp or 1))
+
+
+CHANGES = {
+    "epochs": int,
+    "batch_size": int,
+    **dict.fromkeys(
+        ("learning_rate", "warmup", "weight_decay", "momentum", "label_smoothing", "mixup", "cutmix"), float
+    ),
+}
+
+
+def parse_changes(words):
+    """The fields of a `Study` that words such as `epochs=20` set, as {name: value}.
+
+    Raises:
+        BadInput: when one sets none of `CHANGES`.
+    """
+    changes = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        try:
+            changes[name] = CHANGES[name](value)
+        except (KeyError, ValueError):
+            raise BadInput(
+                f"{word}: expected one of {', '.join(CHANGES)} and its value; pass epochs=20 or such"
+            ) from None
+    return changes
 
 
 def to_json(study):
@@ -283,12 +341,56 @@ def arms(study):
     return tuple(listed)
 
 
+def as_trained(study, arm):
+    """The `Study` whose optimiser, batches and epochs are those of one of its arms."""
+    changes = parse_changes(study.teacher_with) if arm.name == "teacher" else {}
+    # A switch is the students': the epochs of a teacher may be fewer.
+    own = replace(study, teacher_with=(), switch="", **changes) if changes else study
+    return replace(own, learning_rate=arm.rate * own.learning_rate)
+
+
+class Length(NamedTuple):
+    """How long a run is, in steps.
+
+    Attributes:
+        steps_per_epoch, total_steps: of its training.
+        checkpoint_steps: steps of its trajectory, rising.
+    """
+
+    steps_per_epoch: int
+    total_steps: int
+    checkpoint_steps: list
+
+
+def length(study, arm, train_examples, also=()):
+    """The `Length` of the runs of an arm.
+
+    Where a loss is switched there is a checkpoint before and one after, and one where an early-stopped teacher teaches.
+
+    Args:
+        study: a `Study`.
+        arm: one of its arms.
+        train_examples: size of the training set.
+        also: steps for further checkpoints; those beyond the end are left out.
+    """
+    own = as_trained(study, arm)
+    steps_per_epoch = train_examples // own.batch_size
+    total = steps_per_epoch * own.epochs
+    also = {*also, study.teacher_step} if arm.name == "teacher" else set(also)
+    switch = parse_switch(study.switch)
+    if switch is not None and arm.teacher:
+        begins = round(switch.epoch * steps_per_epoch)
+        also |= {begins, begins + switch.ramp}
+    also = {step for step in also if step <= total}
+    return Length(steps_per_epoch, total, checkpoint_steps(total, study.checkpoints, also))
+
+
 def run_name(arm, seed):
     """The folder name of a run."""
     return f"{arm.name}-seed{seed}"
 
 
-def checkpoint_steps(total_steps, count, also=0):
+def checkpoint_steps(total_steps, count, also=()):
     """Steps at which the trajectory is kept: 0, `total_steps`, about `count` - 2 between, and `also`.
 
     Half are spaced geometrically, where a network changes fast, and half evenly. Near step 0 the geometric ones coincide on
@@ -297,4 +399,4 @@ def checkpoint_steps(total_steps, count, also=0):
     geometric = {round(total_steps ** (i / (count // 2))) for i in range(count // 2 + 1)}
     even_count = count - count // 2
     even = {round(total_steps * i / even_count) for i in range(even_count + 1)}
-    return sorted({0, total_steps, also} | geometric | even)
+    return sorted({0, total_steps, *also} | geometric | even)

@@ -1,7 +1,5 @@
 """From run folders to arrays. Alone runs networks over checkpoints; one device suffices, whatever hardware wrote them."""
 
-from functools import partial
-
 import jax
 import numpy as np
 
@@ -9,10 +7,11 @@ from kd_jax import config, models, runs
 from kd_jax.analysis import eigen
 from kd_jax.analysis.summary import Pair
 from kd_jax.config import BadInput
-from kd_jax.data.augment import standardise
 from kd_jax.data.loader import blocks
 from kd_jax.data.streamed import examined
 from kd_jax.models import Variables, layers
+from kd_jax.train import buckets
+from kd_jax.train.epoch import make_clean_view, padded_batches
 
 BATCH = 500  # fixed, so that a number does not depend on who asks for it
 PATCH_BATCH = 100  # a convolution has a vector per pixel
@@ -25,10 +24,9 @@ def analysis_precision(study):
 
 
 def model_and_view(study, dataset, model_name):
-    """The `Model` as analysis runs it, and `view(x uint8) -> float`, its clean views."""
-    precision = analysis_precision(study)
-    view = partial(standardise, mean=dataset.mean, std=dataset.std, dtype=models.COMPUTE_DTYPES[precision])
-    return models.build(model_name, dataset.classes, precision), view
+    """The `Model` as analysis runs it, and `view(x)`, its clean views of images as they are stored, or of texts."""
+    view = make_clean_view(dataset, models.COMPUTE_DTYPES[analysis_precision(study)])
+    return _model(study, dataset, model_name), view
 
 
 def make_logits(study, dataset, model_name):
@@ -50,6 +48,13 @@ def make_logits(study, dataset, model_name):
             return model.apply(variables, view(x), train=False)[0]
 
     def logits(variables, x):
+        if dataset.tokens:
+            rows, _ = padded_batches(len(x), buckets.EVALUATION_BATCH)
+            rows = buckets.sorted_rows(x, rows)
+            found = np.empty((len(x), dataset.classes), models.PARAMETER_DTYPES[study.precision])
+            for batch in rows:
+                found[batch] = on_batch(variables, buckets.shortened(x[batch], dataset.tokens.buckets))
+            return found
         parts = []
         for block in blocks(x, BATCH):
             # All of one size, for one compilation.
@@ -60,26 +65,26 @@ def make_logits(study, dataset, model_name):
     return logits
 
 
-def logit_pairs(workdir, study, dataset, step, seeds, advance=lambda label: None):
-    """Yield a `Pair` for every student and every one-hot twin, each seed, train and test; see `examined` for a streamed train.
+def logit_pairs(workdir, study, dataset, last, seeds, advance=lambda label: None):
+    """Yield a `Pair` for every student and every one-hot twin, each seed, each split; see `examined` for a streamed train.
 
     Args:
         workdir: the work folder.
         study, dataset: what was trained on what.
-        step: of the trajectory to look at; the teacher's is the one at which it taught.
+        last: {arm: the step at which its runs end}, to be looked at; an early-stopped teacher is looked at where it taught.
         seeds: which.
         advance: called after each network's pass over the data, with the run's name.
 
     Raises:
         BadInput: when a run has no such step, or it is damaged.
     """
-    splits = {"train": examined(dataset.train), "test": dataset.test}
+    splits = dataset.splits | {"train": examined(dataset.train)}
     apply = {}
     for name in {arm.model for arm in config.arms(study)}:
         apply[name] = make_logits(study, dataset, name)
 
-    def both_splits(arm, seed, step=step):
-        name = config.run_name(arm, seed)
+    def both_splits(arm, seed, step=None):
+        name, step = config.run_name(arm, seed), step or last[arm.name]
         variables = Variables(**runs.load_variables(runs.run_folder(workdir, name), step))
         result = {split: apply[arm.model](variables, data.x) for split, data in splits.items()}
         advance(name)
@@ -87,7 +92,7 @@ def logit_pairs(workdir, study, dataset, step, seeds, advance=lambda label: None
 
     teacher, *others = [arm for arm in config.arms(study) if not arm.null_of]
     for seed in seeds:
-        of_teacher = both_splits(teacher, seed, study.teacher_step or step)
+        of_teacher = both_splits(teacher, seed, study.teacher_step)
         for arm in others:
             of_student = both_splits(arm, seed)
             for split, data in splits.items():
@@ -111,19 +116,24 @@ def input_directions(study, dataset, model_name, variables, layer):
             return model.layer_inputs(variables, view(x), layer)
 
     chosen = np.random.default_rng(0).permutation(len(dataset.train.x))[:COVARIANCE_EXAMPLES]
+    if dataset.tokens:
+        chosen = chosen[buckets.sorted_rows(dataset.train.x[chosen], np.arange(len(chosen)))]
     moments = None
-    for block in blocks(dataset.train.x, PATCH_BATCH, chosen):
-        moments = eigen.add(moments, on_batch(variables, block))
+    for x in blocks(dataset.train.x, PATCH_BATCH, chosen):
+        if dataset.tokens:
+            x = buckets.shortened(x, dataset.tokens.buckets)
+        vectors = np.asarray(on_batch(variables, x))
+        moments = eigen.add(moments, vectors[model.counted(x, len(vectors))])
     return eigen.directions(eigen.covariance(moments), moments.count - 1)
 
 
 def layer_names(study, dataset, model_name):
-    """The layers of a network that have a kernel, in the order of use; the first one's inputs are the same in every run."""
+    """The layers of a network that have a kernel, in the order of use."""
     return _model(study, dataset, model_name).layers(_example(dataset))
 
 
 def _model(study, dataset, model_name):
-    return models.build(model_name, dataset.classes, analysis_precision(study))
+    return models.build(model_name, dataset.classes, analysis_precision(study), **dataset.build)
 
 
 def _example(dataset):
@@ -179,7 +189,8 @@ def growths(workdir, study, dataset, seeds, chosen, advance=lambda label: None):
     """
     arms = config.arms(study)
     for onehot, layer in chosen:
-        known, is_first = {}, layer == layer_names(study, dataset, onehot.model)[0]
+        model = _model(study, dataset, onehot.model)
+        known, is_first = {}, layer == model.layers(_example(dataset))[0] and not model.embeds
         for seed in seeds:
             if not is_first:  # the first layer's inputs are the data, or fixed features of it, whatever the run
                 known.clear()

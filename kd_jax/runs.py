@@ -1,6 +1,7 @@
 """The work folder. Alone in knowing where things lie and how a checkpoint is laid out.
 
     WORKDIR/
+      tokenizer.json           of a study of texts: what its tokens were made with
       study.json               what was asked for, versions, platform, data fingerprint, hashes of the teachers
       runs/ARM-seedK/          a run
         metrics.jsonl          a line per epoch
@@ -82,6 +83,10 @@ def check_workdir(workdir, name, identity, identity_of=lambda values: values):
     path = Path(workdir)
     if path.exists() and not path.is_dir():
         raise BadInput(f"--workdir={workdir}: expected a folder, this is a file; pass another")
+    if (path / "sweep.json").exists():
+        raise BadInput(
+            f"--workdir={workdir}: holds a sweep, expected a single study or nothing; pass another --workdir"
+        )
     if not (path / "study.json").exists():
         return None
     record = read_study(workdir)
@@ -98,6 +103,20 @@ def check_workdir(workdir, name, identity, identity_of=lambda values: values):
 def write_study(workdir, record):
     """Write `study.json`."""
     write_json(Path(workdir) / "study.json", record)
+
+
+def write_tokenizer(workdir, text):
+    """Write `tokenizer.json`, as Hugging Face's tokenizers has it."""
+    path = Path(workdir) / "tokenizer.json"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def read_tokenizer(workdir):
+    """Return the contents of `tokenizer.json`, or None where there is none."""
+    path = Path(workdir) / "tokenizer.json"
+    return path.read_text() if path.is_file() else None
 
 
 def run_folder(workdir, name):

@@ -33,6 +33,61 @@ def float64():
         yield
 
 
+@pytest.fixture(scope="session")
+def write_texts():
+    """`write_texts(data_dir, splits, name="texts/1.0.0", keys=("text",), classes=2)` writes a prepared set as TFDS does, without
+    TensorFlow, and returns its folder; splits are {split: [(text, ..., label)]}, and -1 is a hidden label."""
+    import tensorflow_datasets
+    from array_record.python.array_record_module import ArrayRecordWriter
+    from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+    features = tensorflow_datasets.features
+
+    def write(data_dir, splits, name="texts/1.0.0", keys=("text",), classes=2, file_format="array_record"):
+        declared = {key: features.Text() for key in keys}
+        declared |= {"idx": features.Scalar(dtype=np.int32), "label": features.ClassLabel(num_classes=classes)}
+        declared = features.FeaturesDict(declared)
+        folder = data_dir / name
+        folder.mkdir(parents=True)
+        declared.save_config(str(folder))
+        serializer = ExampleSerializer(declared.get_serialized_info())
+        set_name, *config, version = name.split("/")
+        listed = []
+        for split, examples in splits.items():
+            writer = ArrayRecordWriter(str(folder / f"{set_name}-{split}.{file_format}-00000-of-00001"), "group_size:1")
+            for number, (*texts, label) in enumerate(examples):
+                example = dict(zip(keys, (text.encode() for text in texts), strict=True))
+                writer.write(serializer.serialize_example({**example, "idx": number, "label": label}))
+            writer.close()
+            template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+            listed.append(
+                {"filepathTemplate": template, "name": split, "numBytes": "1", "shardLengths": [str(len(examples))]}
+            )
+        info = {"name": set_name, "version": version, "fileFormat": file_format, "splits": listed}
+        if config:
+            info["configName"] = config[0]
+        (folder / "dataset_info.json").write_text(json.dumps(info))
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def sentences():
+    """`sentences(count, seed=0, most=12)`: made-up ones of words from a list, with the label that their last word decides."""
+    words = "the a film plot of and is was not very good bad slow bright dull warm story acting"
+
+    def make(count, seed=0, most=12):
+        rng = np.random.default_rng(seed)
+        found = []
+        for length in rng.integers(1, most + 1, count):
+            label = int(rng.integers(2))
+            found.append((" ".join([*rng.choice(words.split(), length), ("good", "bad")[label]]), label))
+        return found
+
+    return make
+
+
 # ---- sets of images of many sizes
 
 
@@ -124,3 +179,23 @@ def many(tmp_path_factory):
     return SimpleNamespace(
         data_dir=data_dir, folder=folder, train=train, validation=validation, write=write_streamed, encode=encode
     )
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory):
+    """What is compiled is kept for the tests of a file: transformers take XLA seconds on a CPU, and a study anew each time."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.2,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()

@@ -16,12 +16,12 @@ from pathlib import Path
 STUDY = """
 import sys
 import jax
-from kd_jax import stages
+from kd_jax import running, stages
 from kd_jax.config import Study
 from kd_jax.train import fit
 STUDY = Study(dataset="digits", label_noise=0.2, teacher="mlp_64", student=("mlp_64",), epochs=40, batch_size=64,
               learning_rate=0.02, optimizer="sgd", checkpoints=60)
-stages.RESUME_SECONDS = fit.SEGMENT_SECONDS = float(sys.argv[2])
+running.RESUME_SECONDS = fit.SEGMENT_SECONDS = float(sys.argv[2])
 print("started", flush=True)
 stages.train("killed", STUDY, sys.argv[1], "unused", jax.devices()[:1])
 print("done", flush=True)

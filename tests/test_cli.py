@@ -28,11 +28,12 @@ def experiment(name):
 
 # and the flag that chooses among presets
 STUDIES = {"digits_kd": None, "cifar_kd": "recipe", "imagenet_kd": "recipe", "eigenspace": "setting"}
+STUDIES |= {"loss_switching": None, "generalization": None, "text_kd": "dataset"}
 
 
 def run(name, *flags):
     module = experiment(name)
-    preset = module.PRESETS if STUDIES[name] else cli.Preset(module.FULL, module.SMALL)
+    preset = module.PRESETS if STUDIES[name] else module.PRESET
     return cli.study_main(name, module.__doc__, preset, flags, flag=STUDIES[name])
 
 
@@ -79,6 +80,12 @@ def run_digits(*flags):
         (["--precision=float16"], r"float16.*float32"),
         (["--loss=hinge"], r"hinge.*cross_entropy.*mse"),
         (["--momentum=1"], r"--momentum=1\.0: expected a number from 0 to below 1"),
+        (
+            ["--teacher_with=epoch=3"],
+            r"--teacher_with=epoch=3: epoch=3: expected one of epochs, batch_size, .*; pass epochs=20",
+        ),
+        (["--teacher_with=epochs=0"], r"--teacher_with=epochs=0: --epochs=0: expected a whole number of at least 1"),
+        (["--teacher_with=batch_size=2000"], r"--teacher_with=batch_size=2000: expected a batch of at most 1297"),
         (["--teacher_step=-1"], r"--teacher_step=-1: expected 0 for the last step"),
         (["--teacher_step=99999"], r"--teacher_step=99999: expected at most 300, the steps of a training"),
         (
@@ -91,6 +98,14 @@ def run_digits(*flags):
         (["--label_smoothing=1"], r"--label_smoothing=1\.0: expected a number from 0 to below 1"),
         (["--mixup=-0.2"], r"--mixup=-0\.2: expected a number of at least 0"),
         (["--cutmix=inf"], r"--cutmix=inf: expected a number of at least 0"),
+        (["--max_length=7"], r"--max_length=7: expected a whole number of tokens from 8 to 512"),
+        (["--vocabulary=10"], r"--vocabulary=10: expected at least 300"),
+        (["--dropout=1"], r"--dropout=1\.0: expected a number from 0 to below 1"),
+        (["--gradient_clip=-1"], r"--gradient_clip=-1\.0: expected a number of at least 0"),
+        (["--decay=linear", "--decay_at=0.5"], r"--decay_at=0\.5: expected none beside --decay=linear"),
+        (["--init_from", "a", "a"], r"--init_from=a a: expected each folder once"),
+        (["--init_from=nowhere"], r"--init_from=nowhere: expected a folder with config\.json"),
+        (["--teacher=roberta_2x64"], r"model 'roberta_2x64': expected texts, found images"),
         (["--mixup=0.2", "--cutmix=1"], r"--cutmix=1\.0: expected 0 beside --mixup=0\.2"),
         (["--switch=onehot:kd"], r"--switch=onehot:kd: expected onehot:kd@EPOCH or kd:onehot@EPOCH"),
         (["--switch=kd:kd@5"], r"--switch=kd:kd@5: expected onehot:kd@EPOCH"),
@@ -134,7 +149,7 @@ def test_help_explains_every_flag_with_its_default(name, capsys):
     with pytest.raises(SystemExit) as leaving:
         run(name, "--help")
     assert leaving.value.code == 0
-    text = capsys.readouterr().out
+    text = capsys.readouterr().out.partition(" options ")[2]  # below the description, which has examples
     for flag in [
         *Study.__dataclass_fields__,
         "platform",
@@ -143,6 +158,8 @@ def test_help_explains_every_flag_with_its_default(name, capsys):
         "tiny_imagenet_dir",
         "workers",
         "small",
+        "sweep",
+        "combine",
     ]:
         after = re.search(rf"^\W*--{flag}\b(.*?)(?=^\W*--\w|\Z)", text, re.S | re.M)
         assert after, flag
@@ -286,6 +303,33 @@ def test_the_setting_decides_the_defaults_that_other_flags_change(monkeypatch):
     assert seen[2] == replace(presets["cnn"].full, epochs=3)
     assert run("eigenspace", "--small", "--setting=random_features") == 0
     assert seen[3] == presets["random_features"].small
+
+
+@pytest.mark.parametrize(("name", "small", "count"), [("loss_switching", 3, 14), ("generalization", 4, 14)])
+def test_a_study_that_is_a_sweep_has_variants_that_flags_change(name, small, count, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "_sweep_and_report", lambda name, session, studies: seen.append(studies))
+    assert run(name) == run(name, "--small") == run(name, "--seeds=2", "--sweep", "temperature=1,2") == 0
+    assert [len(studies) for studies in seen] == [count, small, 2 if name == "loss_switching" else 3]
+    for studies in seen[:2]:
+        assert len({study for _, study in studies}) == len({variant.folder for variant, _ in studies}) == len(studies)
+    assert {study.seeds for _, study in seen[2]} == {2}
+    assert {"digits"} == {study.dataset for _, study in seen[1]}
+
+
+def test_a_sweep_may_be_over_recipes_and_other_flags_hold_for_each(monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "_sweep_and_report", lambda name, session, studies: seen.extend(studies))
+    assert (
+        run("cifar_kd", "--recipe=cifar_v1", "--dataset=cifar100", "--sweep", "recipe=crd,cifar100_v2", "weight=0.5,1")
+        == 0
+    )
+    assert [(v.folder, s.dataset, s.epochs, s.weight) for v, s in seen] == [
+        ("recipe=crd,weight=0.5", "cifar100", 240, 0.5),
+        ("recipe=crd,weight=1", "cifar100", 240, 1.0),
+        ("recipe=cifar100_v2,weight=0.5", "cifar100", 200, 0.5),
+        ("recipe=cifar100_v2,weight=1", "cifar100", 200, 1.0),
+    ]
 
 
 def test_a_setting_that_is_none_is_refused_in_one_line(capsys):

@@ -100,10 +100,10 @@ def test_inputs_of_embeddings_and_attention_projections_are_token_features(float
     module, tokens = Attentive(), np.random.default_rng(0).integers(0, 11, size=(3, 5))
     params = module.init(jax.random.key(0), tokens)["params"]
     attention = [f"attention/{part}" for part in ("query", "key", "value", "out")]
-    assert layers.names(module, tokens) == ["tokens", *attention, "shared"]
+    assert layers.names(module, tokens) == [*attention, "shared"]  # the embedding's are tokens, not features
     kinds = (nn.Embed, nn.DenseGeneral, nn.Dense)
     _, state = module.apply({"params": params}, tokens, capture_intermediates=lambda m, _: isinstance(m, kinds))
-    for layer, fan_in in zip(layers.names(module, tokens), (11, 6, 6, 6, 8, 6), strict=True):
+    for layer, fan_in in zip(["tokens", *attention, "shared"], (11, 6, 6, 6, 8, 6), strict=True):
         found = layers.inputs(module, Variables(params, {}), tokens, layer)
         calls, bias = state["intermediates"], params
         for name in layer.split("/"):

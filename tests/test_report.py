@@ -128,17 +128,17 @@ def test_checkpoints_are_dense_early_even_late_and_hold_both_ends(total, count):
 def test_the_closed_form_is_drawn_for_what_it_speaks_of_alone():
     """Squared loss, gradient descent, no hidden layers, no labels beside the teacher; with the times of teacher and student."""
     study = Study(teacher="features_50", student=("features_50",), loss="mse", optimizer="sgd", teacher_step=300)
-    record = {"checkpoint_steps": [0, 300, 2000], "descent_times": [0.0, 0.3, 2.0], "total_steps": 2000}
 
-    def drawn(times=record["descent_times"], model="features_50", **changes):
-        config = to_json(replace(study, **changes))
-        return report._linear_theory({"study": {**record, "config": config, "descent_times": times}}, model)
+    def drawn(times=(0.0, 0.3, 2.0), taught=0.3, model="features_50", **changes):
+        of_study = {"config": to_json(replace(study, **changes)), "descent_times": times, "teacher_time": taught}
+        return report._linear_theory({"study": of_study}, model)
 
     values = np.array([50.0, 1.6, 0.1])
     np.testing.assert_allclose(drawn()(values, 50.0), theory.matched_ratio(values, 50.0, 0.3, 2.0, 2.0))
-    np.testing.assert_allclose(drawn(teacher_step=0)(values, 50.0), theory.matched_ratio(values, 50.0, 2.0, 2.0, 2.0))
+    np.testing.assert_allclose(drawn(taught=2.0)(values, 50.0), theory.matched_ratio(values, 50.0, 2.0, 2.0, 2.0))
     assert drawn(loss="cross_entropy") is None
     assert drawn(weight=0.5) is None
-    assert drawn(times=None, optimizer="adam") is None
+    assert drawn(times=None, taught=None, optimizer="adam") is None
+    assert drawn(taught=None) is None  # a teacher that was trained in another way
     assert drawn(model="mlp_5", teacher="mlp_5", student=("mlp_5",)) is None
     assert drawn(teacher="mlp_5") is None

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from kd_jax import config, extract, findings, runs, stages
+from kd_jax import config, extract, findings, running, runs, stages
 from kd_jax.config import BadInput, Study
 from kd_jax.models import Variables
 
@@ -221,6 +221,39 @@ def test_a_trajectory_of_two_checkpoints_is_refused(done, tmp_path):
         stages.analyze(workdir)
 
 
+def test_a_teacher_trained_otherwise_is_the_teacher_of_the_study_that_trains_so(tmp_path):
+    """Its optimiser, batches and epochs are its own, and its student's are the study's; analysis finds both ends."""
+    own = ("epochs=2", "batch_size=20", "weight_decay=0.01", "learning_rate=0.05")
+    study = replace(STUDY, teacher="mlp_8", student=("mlp_8",), seeds=1, epochs=3, teacher_with=own)
+    train(study, tmp_path / "study")
+    like = replace(study, teacher_with=(), epochs=2, batch_size=20, weight_decay=0.01, learning_rate=0.05)
+    train(like, tmp_path / "like")
+    ends = {
+        name: runs.tree_digest(runs.load_variables(runs.run_folder(tmp_path / name, "teacher-seed0"), 20))
+        for name in ("study", "like")
+    }
+    assert ends["study"] == ends["like"]
+    assert runs.kept_steps(runs.run_folder(tmp_path / "study", "teacher-seed0"))[-1] == 20
+    assert runs.kept_steps(runs.run_folder(tmp_path / "study", "student-seed0"))[-1] == 15
+    found = stages.analyze(tmp_path / "study")
+    teacher = next(
+        e for e in found["estimates"] if (e["name"], e["arm"], e["split"]) == ("accuracy", "teacher", "test")
+    )
+    last = runs.read_metrics(tmp_path / "study" / "runs" / "teacher-seed0")[-1]
+    assert (teacher["values"], last["step"]) == ([last["test_accuracy"]], 20)
+
+
+def test_a_switch_has_a_checkpoint_before_and_after_and_the_weight_is_on_record(tmp_path):
+    study = replace(STUDY, teacher="mlp_8", student=("mlp_8",), seeds=1, epochs=4, checkpoints=2, weight=0.8)
+    train(replace(study, switch="onehot:kd@1.4,ramp=5"), tmp_path)
+    folder = runs.run_folder(tmp_path, "student-seed0")
+    assert {7, 12} <= set(runs.kept_steps(folder))
+    weights = [line["kd_weight"] for line in runs.read_metrics(folder)]
+    # Of the last step of each epoch, 4, 9, 14 and 19 counted from 0; step 9 is the third of the ramp that begins at 7.
+    np.testing.assert_allclose(weights, [0, 0.8 * 3 / 5, 0.8, 0.8], rtol=1e-6)
+    assert "kd_weight" not in runs.read_metrics(runs.run_folder(tmp_path, "onehot-seed0"))[0]
+
+
 def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
     """Its hash is that of the step, its logits are those of the step, and a student of the last step becomes another."""
     study = replace(STUDY, teacher="mlp_8", student=("mlp_8",), seeds=1, epochs=2, teacher_step=7)
@@ -308,7 +341,7 @@ def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkey
     study = replace(STUDY, teacher="mlp_8", student=("mlp_8",), seeds=1)
     train(study, tmp_path / "unbroken")
     monkeypatch.setattr(stages, "RESUME_SECONDS", 0.0 if saves else np.inf)
-    real_fit = stages.fit
+    real_fit = running.fit
     cuts = 0
 
     def cut_off(*args):
@@ -317,7 +350,7 @@ def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkey
             if number == (3 if saves else 3 + cuts):
                 raise ConnectionError("cut off")
 
-    monkeypatch.setattr(stages, "fit", cut_off)
+    monkeypatch.setattr(running, "fit", cut_off)
     while True:
         try:
             train(study, tmp_path / "cut")
@@ -331,10 +364,10 @@ def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkey
 KILLED = """
 import sys
 import jax
-from kd_jax import stages
+from kd_jax import running, stages
 from kd_jax.train import fit
 from tests_stages_study import STUDY
-stages.RESUME_SECONDS = 0.0
+running.RESUME_SECONDS = 0.0
 fit.SEGMENT_SECONDS = 0.0
 print("started", flush=True)
 stages.train("tested", STUDY, sys.argv[1], "unused", jax.devices()[:1])
@@ -366,7 +399,7 @@ def test_a_killed_study_resumes_to_the_same_bits(tmp_path):
 
 @pytest.mark.slow
 def test_told_to_stop_it_saves_and_goes_on_later(done, tmp_path, monkeypatch):
-    real_fit = stages.fit
+    real_fit = running.fit
 
     def interrupted(*args):
         for number, pause in enumerate(real_fit(*args)):
@@ -374,11 +407,11 @@ def test_told_to_stop_it_saves_and_goes_on_later(done, tmp_path, monkeypatch):
                 os.kill(os.getpid(), signal.SIGTERM)
             yield pause
 
-    monkeypatch.setattr(stages, "fit", interrupted)
+    monkeypatch.setattr(running, "fit", interrupted)
     with pytest.raises(stages.Stopped, match="teacher-seed0 saved at step"):
         train(STUDY, tmp_path)
     assert os.listdir(tmp_path / "runs" / "teacher-seed0" / "resume")
-    monkeypatch.setattr(stages, "fit", real_fit)
+    monkeypatch.setattr(running, "fit", real_fit)
     train(STUDY, tmp_path)
     assert bits(tmp_path) == bits(done[0])
 

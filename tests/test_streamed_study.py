@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from kd_jax import config, runs, stages
+from kd_jax import config, running, runs, stages
 from kd_jax.config import BadInput, Study
 
 STUDY = Study(
@@ -55,7 +55,7 @@ def done(many, tmp_path_factory):
 
 def test_a_run_cut_off_in_mid_epoch_goes_on_to_the_same_bits(many, done, tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "RESUME_SECONDS", 0.0)
-    real_fit = stages.fit
+    real_fit = running.fit
 
     started = []
 
@@ -67,7 +67,7 @@ def test_a_run_cut_off_in_mid_epoch_goes_on_to_the_same_bits(many, done, tmp_pat
             if not pause.ends_epoch and number >= {1: 1, 2: 3, 5: 3}.get(len(started), np.inf):
                 raise ConnectionError("cut off")
 
-    monkeypatch.setattr(stages, "fit", cut_off)
+    monkeypatch.setattr(running, "fit", cut_off)
     for _ in range(3):
         with pytest.raises(ConnectionError):
             train(STUDY, tmp_path, many)

@@ -36,7 +36,8 @@ class Estimate:
         interval: over seeds where there are two or more, else over examples.
         values: one per seed, in the order of the seeds.
         split: `train` or `test`.
-        subset: `all`, `lowest_25`, `highest_25` (by the teacher's confidence), `clean`, `noisy` (by the label).
+        subset: `all`, `lowest_25`, `highest_25` (by the teacher's confidence), `clean`, `noisy` (by the label), and the quarters
+            of those, such as `noisy_lowest_25`.
     """
 
     name: str

@@ -139,6 +139,8 @@ def obstacle(study, normalised=False):
         return f"the loss is {study.loss}, whose gradient is not linear in the logits"
     if study.optimizer not in ("sgd", "nesterov"):
         return f"{study.optimizer} rescales parameters as it goes"
+    if study.gradient_clip or study.dropout:
+        return "clipped gradients and dropped features are not those of the function"
     if study.weight_decay:
         return "weight decay pulls parameters, not the function"
     if study.augment != "none" or study.mixup or study.cutmix:

@@ -85,9 +85,12 @@ def measure_pair(teacher, student):
 def estimates(pairs, baselines):
     """Return the list of `Estimate` of a study.
 
+    `accuracy` is on the labels that were trained on; `accuracy_true`, on the points with wrong ones, on the published labels.
+    `accuracy_gain` is a student's accuracy less that of its arm without a teacher, `accuracy_over_teacher` less its teacher's.
+
     Args:
         pairs: iterable of `Pair`, read once, one at a time.
-        baselines: {arm: the arm that differs from it by having no teacher}, for `accuracy_gain`.
+        baselines: {arm: the arm that differs from it by having no teacher}, for `accuracy_gain`; they are students.
     """
     measured, hits = {}, {}
     for pair in pairs:
@@ -97,14 +100,21 @@ def estimates(pairs, baselines):
                 for name, value in measure_model(logits, y).items():
                     measured.setdefault((name, arm, pair.split, subset), {})[pair.seed] = value
                 hits[arm, pair.seed, pair.split, subset] = calibration.correct(logits, y)
+                if subset == "noisy":
+                    key = "accuracy_true", arm, pair.split, subset
+                    measured.setdefault(key, {})[pair.seed] = _proportion(
+                        calibration.correct(logits, pair.true_y[mask])
+                    )
             for (name, quarter), value in measure_pair(teacher, student).items():
-                if subset == "all" or quarter == "all":  # quarters of the noisy points are not in the interface
-                    key = name, pair.arm, pair.split, quarter if subset == "all" else subset
-                    measured.setdefault(key, {})[pair.seed] = value
+                # "all", "lowest_25", "clean", "clean_lowest_25", ...; quarters are of the subset.
+                where = "_".join(part for part in (subset, quarter) if part != "all") or "all"
+                measured.setdefault((name, pair.arm, pair.split, where), {})[pair.seed] = value
     for (arm, seed, split, subset), right in hits.items():
         if arm in baselines:
             gain = right.astype(np.float64) - hits[baselines[arm], seed, split, subset]
             measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain)
+            over = right.astype(np.float64) - hits["teacher", seed, split, subset]
+            measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over)
     found = [_estimate(key, by_seed) for key, by_seed in measured.items()]
     return [estimate for estimate in found if _defined(estimate.interval)]
 

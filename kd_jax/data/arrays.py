@@ -1,7 +1,9 @@
 """What a data set is once it is in memory, and the choices a study makes about it: which part, which label noise."""
 
 import hashlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,7 +38,8 @@ class Split(NamedTuple):
     """Examples of one split.
 
     Attributes:
-        x: uint8 [examples, height, width, channels]; of a set that stays on disk a `streamed.Images`, which looks like one.
+        x: uint8 [examples, height, width, channels], or what stands in for it (`streamed.Images`); of texts token ids [examples,
+            length].
         y: labels the networks see, int32 [examples].
         true_y: labels as published, int32 [examples]; they differ from `y` only under label noise.
         ids: positions in the published split, int64 [examples], rising.
@@ -56,9 +59,11 @@ class Dataset(NamedTuple):
         train, test: `Split`.
         classes: number of classes.
         mean, std: of each channel over the training pixels, float64 [channels], in units of the stored uint8; of a set on
-            disk the usual constants.
+            disk the usual constants; None for texts.
         test_split: which published split serves as the test set.
-        fingerprint: sha256 over images and labels of both splits, label noise included; of a set on disk, see `streamed`.
+        fingerprint: sha256 over examples and labels of all splits, label noise included; of a set on disk, see `streamed`.
+        tokens: a `data.tokens.Tokens`; None for images.
+        further: {name: `Split`} of test sets beside the one, such as MNLI's mismatched one.
     """
 
     name: str
@@ -69,6 +74,18 @@ class Dataset(NamedTuple):
     std: np.ndarray
     test_split: str
     fingerprint: str
+    tokens: Any = None
+    further: Mapping[str, Split] = MappingProxyType({})
+
+    @property
+    def splits(self):
+        """{name: `Split`} of all, the training set first."""
+        return {"train": self.train, "test": self.test, **self.further}
+
+    @property
+    def build(self):
+        """What `models.build` must know of the data, as keyword arguments beside the classes."""
+        return self.tokens.build if self.tokens else {}
 
 
 def assemble(source, study):
@@ -77,11 +94,8 @@ def assemble(source, study):
     Raises:
         BadInput: when a part is asked for that is larger than the whole, or a batch larger than the training set.
     """
-    train = _part(source.train_x, source.train_y, study.train_examples, "train_examples")
-    test = _part(source.test_x, source.test_y, study.test_examples, "test_examples")
-    check_batch_size(study, len(train.y))
     if study.image_size:
-        height, width = train.x.shape[1:3]
+        height, width = source.train_x.shape[1:3]
         raise BadInput(
             f"--image_size={study.image_size}: expected a set of images of many sizes, those of {source.name} have"
             f" {width}x{height} pixels; leave it out"
@@ -90,7 +104,9 @@ def assemble(source, study):
         raise BadInput(
             f"--augment={study.augment}: expected a set of images of many sizes, not {source.name}; pass --augment=crop_flip"
         )
-    train = train._replace(y=symmetric(train.true_y, study.label_noise, source.classes, study.noise_seed))
+    train = part(source.train_x, source.train_y, study.train_examples, "train_examples")
+    test = part(source.test_x, source.test_y, study.test_examples, "test_examples")
+    train = with_noise(train, study, source.classes)
     # Integer sums are exact, so these do not depend on the order or the machine.
     pixels = train.x.shape[0] * train.x.shape[1] * train.x.shape[2]
     channels = range(train.x.shape[3])
@@ -106,7 +122,7 @@ def assemble(source, study):
         mean,
         np.where(std > 0, std, 1.0),
         source.test_split,
-        _digest(train, test),
+        digest(train, test),
     )
 
 
@@ -115,7 +131,17 @@ def _sum_of_squares(x):
     return sum(int(np.square(x[i : i + BLOCK], dtype=np.int64).sum()) for i in range(0, len(x), BLOCK))
 
 
-def part(y, count, flag):
+def with_noise(train, study, classes):
+    """Return the training `Split` with the label noise of a study.
+
+    Raises:
+        BadInput: when a batch is larger than it.
+    """
+    check_batch_size(study, len(train.y))
+    return train._replace(y=symmetric(train.true_y, study.label_noise, classes, study.noise_seed))
+
+
+def positions(y, count, flag):
     """Return the positions, rising, of the part of a split that a study takes, int64 [count].
 
     Args:
@@ -139,15 +165,21 @@ def check_batch_size(study, examples):
         raise BadInput(f"--batch_size={study.batch_size}: expected at most the {examples} training examples; lower it")
 
 
-def _part(x, y, count, flag):
-    ids = part(y, count, flag)
+def part(x, y, count, flag):
+    """Return the `Split` of a fixed random part, or of all for a count of 0, its x contiguous.
+
+    Raises:
+        BadInput: when a part is asked for that is larger than the whole.
+    """
+    ids = positions(y, count, flag)
     if count:
         x, y = x[ids], y[ids]
     y = y.astype(np.int32)
     return Split(np.ascontiguousarray(x), y, y, ids)
 
 
-def _digest(*splits):
+def digest(*splits):
+    """sha256 over examples and labels of splits, as hex."""
     digest = hashlib.sha256()
     for split in splits:
         for array in (split.x, split.y, split.true_y):

@@ -15,18 +15,19 @@ from kd_jax.data.streamed import Encoded
 PREFIX = "kd_jax-"  # of a copy's name, by which it is told from the data
 
 
-def kept(folder, files, decode):
-    """Return the `Source` or `Encoded` that `decode()` makes, from the copy that an earlier call left if none of its files changed.
+def kept(folder, files, decode, kinds=(Source, Encoded)):
+    """Return what `decode()` makes, from the copy that an earlier call left if none of its files has changed.
 
     Args:
         folder: of the data set, where the copy is to lie.
         files: {name: `os.stat_result`} of all that is decoded, the names telling files of one folder apart.
         decode: called without arguments when there is no such copy.
+        kinds: of which it may make one, named tuples of arrays, numbers and strings.
     """
     places = _places(folder, files)
     for path in places:
-        if path.is_file():
-            return _read(path)
+        if path.is_file() and (found := _read(path, kinds)) is not None:
+            return found
     source = decode()
     _write(source, folder, places)
     return source
@@ -42,9 +43,12 @@ def _places(folder, files):
     return folder / name, user_cache / "kd_jax" / name
 
 
-def _read(path):
+def _read(path, kinds):
+    """What a copy holds; None for one of none of these kinds, as an earlier version may have left."""
     with np.load(path) as arrays:
-        kind = Source if "train_x" in arrays else Encoded
+        kind = next((kind for kind in kinds if set(kind._fields) == set(arrays.files)), None)
+        if kind is None:
+            return None
         values = {name: arrays[name] for name in kind._fields}
     return kind(**{name: value if value.ndim else value.item() for name, value in values.items()})
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from kd_jax.config import BadInput
 from kd_jax.data import jpeg
-from kd_jax.data.arrays import Dataset, Split, check_batch_size, part
+from kd_jax.data.arrays import Dataset, Split, check_batch_size, positions
 from kd_jax.data.noise import symmetric
 
 SIZE = 224  # of a side of a view, unless the study says otherwise [pixels]
@@ -182,7 +182,7 @@ def assemble(encoded, study, workers=0):
     """
     _check(study, encoded.name)
     train, test = (
-        part(labels, count, flag)
+        positions(labels, count, flag)
         for labels, count, flag in (
             (encoded.train_y, study.train_examples, "train_examples"),
             (encoded.test_y, study.test_examples, "test_examples"),

@@ -1,7 +1,8 @@
-"""Prepared TensorFlow Datasets image classification sets, read without TensorFlow.
+"""Prepared TensorFlow Datasets sets of classified images or texts, read without TensorFlow.
 
 Folders are looked for by hand first: TFDS answers for a set that is absent, without a network, after minutes and with half-made
-folders. Images of one size are decoded once; of images of many sizes, which are streamed, labels are read once.
+folders. Images of one size are decoded once; of images of many sizes, which are streamed, labels are read once; texts are kept in
+one file (what is special about them is in `data/text.py`).
 """
 
 import difflib
@@ -15,13 +16,14 @@ import numpy as np
 from tqdm import tqdm
 
 from kd_jax.config import BadInput
-from kd_jax.data import cache, streamed
+from kd_jax.data import cache, streamed, text
 from kd_jax.data.arrays import Source
 from kd_jax.data.streamed import Encoded
 
 DOWNLOAD_HOST = ("storage.googleapis.com", 443)  # where TFDS keeps its checksums and most of its sets
 BLOCK = 1000  # examples a read; one by one is several times slower
 VERSION = re.compile(r"\d+\.\d+\.\d+")
+DEFAULT_CONFIG = {"imdb_reviews": "plain_text"}  # of sets that are asked for by their bare name
 
 
 def default_data_dir():
@@ -30,19 +32,21 @@ def default_data_dir():
 
 
 def load(name, data_dir):
-    """Return the set as a `Source`, or as `Encoded` where its images have many sizes.
+    """Return the set as a `Source` of images, as `Encoded` where they have many sizes, or as `text.Texts`.
 
     Args:
         name: as TFDS spells it (`cifar10`, `emnist/letters`, optionally with a version), or the folder of a prepared set.
         data_dir: where prepared sets are looked for, and prepared.
 
     Raises:
-        BadInput: when it is absent and cannot be prepared, cannot be read, or is not image classification.
+        BadInput: when it is absent and cannot be prepared, cannot be read, or has neither images nor texts with classes.
     """
     folder = find(name, data_dir) or prepare(name, data_dir)
     files = {
         path.name: path.stat() for path in folder.iterdir() if path.is_file() and not path.name.startswith(cache.PREFIX)
     }
+    if text.is_text(folder):
+        return cache.kept(folder, files, lambda: text.read(*_opened(folder)), (text.Texts,))
     return cache.kept(folder, files, lambda: _decode(folder))
 
 
@@ -53,7 +57,7 @@ def find(name, data_dir):
         return given.resolve()
     if given.is_absolute() or name.startswith((".", "~")):
         raise BadInput(f"--dataset={name}: expected a folder with a dataset_info.json; name the version's own folder")
-    base = Path(data_dir).expanduser() / name.replace(":", "/")
+    base = Path(data_dir).expanduser() / name.replace(":", "/") / DEFAULT_CONFIG.get(name, "")
     if (base / "dataset_info.json").is_file():
         return base.resolve()
     versions = [path.parent for path in base.glob("*/dataset_info.json") if VERSION.fullmatch(path.parent.name)]
@@ -112,18 +116,26 @@ def prepare(name, data_dir):
     return Path(builder.data_dir)
 
 
-def _decode(folder):
+def _opened(folder):
+    """(builder, what messages call the set) of a folder of array_record files."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(str(folder))
-    info = builder.info
-    label = f"--dataset: {info.full_name} in {folder}"
+    label = f"--dataset: {builder.info.full_name} in {folder}"
     file_format = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat", "tfrecord")
     if file_format != "array_record":
         raise BadInput(
             f"{label}: expected files of format array_record, found {file_format}; convert them: pip install tensorflow &&"
             f" tfds convert_format --dataset_version_dir={folder} --out_file_format=array_record --out_dir=NEW_DIR"
         )
+    return builder, label
+
+
+def _decode(folder):
+    import tensorflow_datasets as tfds
+
+    builder, label = _opened(folder)
+    info = builder.info
     image_key, label_key = _keys(tfds, info, label)
     test_split = _test_split(info.splits, label)
     splits = ("train", test_split)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kd_jax.config import BadInput
 from kd_jax.models import layers
@@ -18,6 +19,7 @@ from kd_jax.models.linear import Linear, RandomFeatures
 from kd_jax.models.mlp import MLP
 from kd_jax.models.mobilenet import MobileNetV2
 from kd_jax.models.resnet import CifarResNet, ResNet
+from kd_jax.models.roberta import HEAD_WIDTH, PADDING, RoBERTa
 from kd_jax.models.variables import Variables
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
@@ -28,14 +30,19 @@ class Model(NamedTuple):
     """A network.
 
     Attributes:
-        init: `init(key, x) -> Variables`; `x` gives the shape of a batch, its values do not matter.
-        apply: `apply(variables, x, train=False) -> (logits [batch, classes], model_state)`. Pure. With `train=False`
+        init: `init(key, x) -> Variables`; `x` gives the shape of a batch, its values do not matter. Images are float [batch,
+            height, width, channels]; texts integers [batch, length], padded at the end with 1.
+        apply: `apply(variables, x, train=False, keys=None) -> (logits [batch, classes], model_state)`. Pure. With `train=False`
             the running statistics are used and returned unchanged; with `train=True` batch statistics are used, taken
-            over all devices if the model was built with an `axis_name`.
+            over all devices if the model was built with an `axis_name`, and networks with dropout need `keys`, a typed PRNG key
+            per example [batch].
         layers: `layers(x) -> names` of the layers with a kernel, in the order in which they are used.
         layer_inputs: `layer_inputs(variables, x, layer) -> [vectors, fan-in]`: what the kernel of a layer is multiplied
             with, in evaluation mode; for a convolution its patches. Pure.
         fan_in: `fan_in(x, layer)`: length of those vectors.
+        counted: `counted(x, vectors)`: an index of those of that many vectors which are not of padding; all of an image's.
+        embeds: whether the first of `layers` comes after a trained embedding. Else its inputs are the data themselves, or fixed
+            features of them, whatever the variables.
     """
 
     init: Callable
@@ -43,13 +50,15 @@ class Model(NamedTuple):
     layers: Callable
     layer_inputs: Callable
     fan_in: Callable
+    counted: Callable
+    embeds: bool
 
 
 def _widths(name, words, default):
     # `int` alone would read 1_2 as 12.
     widths = tuple(int(word) if word.isdecimal() else 0 for word in words.split("x")) if words else default
     if min(widths) < 1:
-        raise BadInput(f"model {name!r}: expected widths such as {default[0]}x{default[0]} after the underscore")
+        raise BadInput(f"model {name!r}: expected widths such as {'x'.join(map(str, default))} after the underscore")
     return widths
 
 
@@ -75,12 +84,22 @@ def _cnn(name, words, **settings):
     return CNN(channels=_widths(name, words, (100, 100)), **settings)
 
 
+def _roberta(name, words, **settings):
+    sizes = _widths(name, words, (2, 128))
+    if not words or len(sizes) != 2 or (sizes[1] > HEAD_WIDTH and sizes[1] % HEAD_WIDTH):
+        raise BadInput(
+            f"model {name!r}: expected layers x width, the width {HEAD_WIDTH} or less or a multiple of it, such as roberta_2x128"
+        )
+    return RoBERTa(depth=sizes[0], width=sizes[1], **settings)
+
+
 def _fixed(module, **shape):
     return lambda name, words, **settings: module(**shape, **settings)
 
 
-# name -> how to build it. Those of `SIZED` take their widths after an underscore: mlp_256x256, cnn_32x64, features_5000.
-SIZED = ("mlp", "balanced", "cnn", "features")
+# name -> how to build it. Those of `SIZED` take their widths after an underscore: mlp_256x256, cnn_32x64, features_5000,
+# and roberta_4x256 its layers before its width.
+SIZED = ("mlp", "balanced", "cnn", "features", "roberta")
 FAMILIES = {"linear": _fixed(Linear), "features": _features, "mlp": _mlp, "balanced": _balanced, "cnn": _cnn}
 FAMILIES |= {f"resnet{depth}": _fixed(CifarResNet, depth=depth) for depth in (8, 20, 32, 44, 56, 110)}
 FAMILIES |= {
@@ -91,10 +110,18 @@ FAMILIES |= {
     "mobilenetv2": _fixed(MobileNetV2),
     "mobilenetv2_small": _fixed(MobileNetV2, small=True),
 }
+FAMILIES |= {
+    "roberta": _roberta,
+    "roberta_base": _fixed(RoBERTa, depth=12, width=768),
+    "roberta_medium": _fixed(RoBERTa, depth=8, width=512),
+    "roberta_small": _fixed(RoBERTa, depth=4, width=512),
+    "roberta_tiny": _fixed(RoBERTa, depth=2, width=64),
+}
 HELP = (
     "linear, features (or features_5000), mlp (or mlp_256x256), balanced (or balanced_512), cnn (or cnn_32x64), resnet8, resnet20,"
     " resnet32, resnet44, resnet56, resnet110, and resnet18, resnet50, mobilenetv2 (for small images resnet18_small,"
-    " resnet50_small, mobilenetv2_small)"
+    " resnet50_small, mobilenetv2_small); for texts roberta_base, roberta_medium, roberta_small, roberta_tiny (or layers x width,"
+    " roberta_2x128)"
 )
 
 
@@ -113,7 +140,7 @@ def _module(name, **settings):
     return FAMILIES[family](name, words, **settings)
 
 
-def build(name, classes, precision="float32", axis_name=None):
+def build(name, classes, precision="float32", axis_name=None, *, vocabulary=None, positions=512, dropout=0.1):
     """Return the `Model` called `name`.
 
     Args:
@@ -122,9 +149,11 @@ def build(name, classes, precision="float32", axis_name=None):
         precision: `float32`, `bfloat16` (float32 parameters and statistics, bfloat16 arithmetic) or `float64` (needs
             `jax_enable_x64`). Logits come back in the parameters' dtype.
         axis_name: the `pmap` axis over which batch statistics are averaged while training, if any.
+        vocabulary: number of token ids, for networks of texts; None for networks of images.
+        positions, dropout: of networks of texts: the longest text in tokens, and the share of features dropped in training.
 
     Raises:
-        BadInput: for a name that is not known.
+        BadInput: for a name that is not known, a network of texts without a vocabulary, one of images with one.
     """
     module = _module(
         name,
@@ -133,14 +162,32 @@ def build(name, classes, precision="float32", axis_name=None):
         param_dtype=PARAMETER_DTYPES[precision],
         axis_name=axis_name,
     )
-    bound = (
-        partial(_init, module),
-        partial(_apply, module),
-        partial(layers.names, module),
-        partial(layers.inputs, module),
-        partial(_fan_in, module),
+    reads_texts = isinstance(module, RoBERTa)
+    if reads_texts and vocabulary is None:
+        raise BadInput(f"model {name!r}: expected texts, found images; pass a network of images, such as resnet20")
+    if not reads_texts and vocabulary is not None:
+        raise BadInput(f"model {name!r}: expected images, found texts; pass a network of texts, such as roberta_tiny")
+    if reads_texts:
+        module = module.clone(vocabulary=vocabulary, positions=positions, dropout=dropout)
+    return Model(
+        init=partial(_init, module),
+        apply=partial(_apply, module),
+        layers=partial(layers.names, module),
+        layer_inputs=partial(layers.inputs, module),
+        fan_in=partial(_fan_in, module),
+        counted=_counted_of_texts if reads_texts else _counted_of_images,
+        embeds=reads_texts,
     )
-    return Model(*bound)
+
+
+def _counted_of_images(x, vectors):
+    return slice(None)
+
+
+def _counted_of_texts(x, vectors):
+    real = np.asarray(x) != PADDING
+    # A vector per token, times the layer's uses; or per text, then all count.
+    return np.tile(real.ravel(), vectors // real.size) if vectors >= real.size else slice(None)
 
 
 def _init(module, key, x):
@@ -151,13 +198,14 @@ def _init(module, key, x):
     return Variables(variables["params"], statistics)
 
 
-def _apply(module, variables, x, train=False):
+def _apply(module, variables, x, train=False, keys=None):
     collections = {"params": variables.params}
     if variables.model_state:
         collections["batch_stats"] = variables.model_state
     if not train:
         return module.apply(collections, x, train=False), variables.model_state
-    logits, updated = module.apply(collections, x, train=True, mutable=["batch_stats"])
+    more = {"keys": keys} if isinstance(module, RoBERTa) else {}  # no other network draws anything
+    logits, updated = module.apply(collections, x, train=True, mutable=["batch_stats"], **more)
     return logits, updated.get("batch_stats", {})
 
 

@@ -7,14 +7,15 @@ import numpy as np
 
 from kd_jax.config import BadInput
 
-KINDS = nn.Dense | nn.DenseGeneral | nn.Conv | nn.Embed
+KINDS = nn.Dense | nn.DenseGeneral | nn.Conv
 
 
 def names(module, x):
     """Names of the layers with a kernel, in the order in which the network uses them: `Dense_0`, `stage1_block1_conv1`, ...
 
     Convolutions in groups (the depthwise ones of MobileNet) are left out: each group of channels meets weights of its own, so
-    there is no one matrix [fan-in, units] that all patches are multiplied with.
+    there is no one matrix [fan-in, units] that all patches are multiplied with. So are embeddings, although `inputs` knows theirs:
+    one-hot vectors, whose covariance takes vocabulary^2 numbers and has directions of single tokens.
     """
     found = []
 

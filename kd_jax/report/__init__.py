@@ -66,14 +66,14 @@ def write_report(workdir, folder=None):
 def _linear_theory(found, model):
     """`ratios(eigenvalues)` of the closed form, for `eigen_figures.ratios_by_rank`; None where it does not speak of the study.
 
-    It does of a squared-loss student that learns from its teacher alone, in a model without hidden layers, by gradient descent.
+    It does of a squared-loss student that learns from its teacher alone, in a model without hidden layers, by gradient descent, as
+    its teacher was trained.
     """
     record = found["study"]
-    study, times = config.from_json(record["config"]), record.get("descent_times")
+    study, times, teacher = config.from_json(record["config"]), record.get("descent_times"), record.get("teacher_time")
     linear = study.teacher == model and model.partition("_")[0] in ("linear", "features")
-    if not linear or study.loss != "mse" or study.weight < 1 or times is None:
+    if not linear or study.loss != "mse" or study.weight < 1 or teacher is None:
         return None
-    teacher = times[record["checkpoint_steps"].index(study.teacher_step or record["total_steps"])]
     return lambda eigenvalues, top: theory.matched_ratio(eigenvalues, top, teacher, times[-1], times[-1])
 
 

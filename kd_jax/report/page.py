@@ -2,7 +2,7 @@
 
 from html import escape
 
-from kd_jax.report import tables
+from kd_jax.report import about, tables
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
@@ -59,11 +59,12 @@ def render(found, images):
     data = study["data"]
     sizes = {model: f"{model} ({count:,} parameters)" for model, count in study["parameters"].items()}
     teacher, students = sizes[setup["teacher"]], ", ".join(sizes[model] for model in setup["student"])
+    own = f" (the teacher with {', '.join(setup['teacher_with'])})" if setup.get("teacher_with") else ""
     facts = (
         f"{data['name']}: {data['train_examples']} training and {data['test_examples']} test examples ({data['test_split']} split),"
         f" {data['wrong_labels']} training labels wrong by design. Teacher {teacher}, students {students};"
         f" temperature {setup['temperature']:g}, weight {setup['weight']:g}; {setup['epochs']} epochs of batch"
-        f" {setup['batch_size']}, learning rate {setup['learning_rate']:g};"
+        f" {setup['batch_size']}, learning rate {setup['learning_rate']:g}{own};"
         f" seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
         f" Trained on {where['devices']} x {where['device']} with jax {study['versions']['jax']}."
     )
@@ -71,6 +72,7 @@ def render(found, images):
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         f"<title>kd_jax: {escape(study['study'])}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(study['study'])}</h1><p class='quiet'>{escape(facts)}</p>",
+        *(f"<p class='quiet'>{escape(line)}</p>" for line in about.data(study)),
         "<h2>What came out</h2>",
         *(f"<div class='verdict contradicted'><b>warning</b> {escape(warning)}</div>" for warning in found["warnings"]),
         *(verdict_box(verdict) for verdict in found["verdicts"]),

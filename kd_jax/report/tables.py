@@ -4,6 +4,7 @@
 COLUMNS = (
     ("test accuracy", "accuracy", "test", "all", 3),
     ("gain", "accuracy_gain", "test", "all", 3),
+    ("less the teacher's", "accuracy_over_teacher", "test", "all", 3),
     ("train accuracy", "accuracy", "train", "all", 3),
     ("test NLL", "nll", "test", "all", 3),
     ("test ECE", "ece", "test", "all", 3),
@@ -11,6 +12,18 @@ COLUMNS = (
     ("slope, test, lowest 25 %", "exaggeration_slope", "test", "lowest_25", 2),
     ("slope, train, lowest 25 %", "exaggeration_slope", "train", "lowest_25", 2),
     ("slope, test, all", "exaggeration_slope", "test", "all", 2),
+)
+MISMATCHED_COLUMNS = (  # of MNLI's further test set
+    ("mismatched accuracy", "accuracy", "mismatched", "all", 3),
+    ("mismatched gain", "accuracy_gain", "mismatched", "all", 3),
+    ("slope, mismatched, all", "exaggeration_slope", "mismatched", "all", 2),
+)
+NOISE_COLUMNS = (  # where some training labels are wrong by design
+    ("true labels, train, noisy points", "accuracy_true", "train", "noisy", 3),
+    ("slope, train, clean points", "exaggeration_slope", "train", "clean", 2),
+    ("slope, train, noisy points", "exaggeration_slope", "train", "noisy", 2),
+    ("their lowest 25 %, clean", "exaggeration_slope", "train", "clean_lowest_25", 2),
+    ("their lowest 25 %, noisy", "exaggeration_slope", "train", "noisy_lowest_25", 2),
 )
 CSV_COLUMNS = (
     "name",
@@ -50,11 +63,14 @@ def compared_arms(found):
 def main_table(found):
     """Return (header, rows) of strings: a quantity per row, an arm per column; what does not apply is a dash."""
     table = lookup(found)
-    header = ["arm", *(column[0] for column in COLUMNS)]
+    columns = COLUMNS
+    columns += MISMATCHED_COLUMNS if any(split == "mismatched" for _, _, split, _ in table) else ()
+    columns += NOISE_COLUMNS if any(subset == "noisy" for *_, subset in table) else ()
+    header = ["arm", *(column[0] for column in columns)]
     rows = []
     for arm in compared_arms(found):
         cells = []
-        for _, name, split, subset, digits in COLUMNS:
+        for _, name, split, subset, digits in columns:
             estimate = table.get((name, arm["name"], split, subset))
             cells.append("-" if estimate is None else shown(estimate, digits))
         rows.append([f"{arm['name']} ({arm['model']})", *cells])

@@ -4,6 +4,9 @@ The state never grows a device axis: every function here takes and returns whole
 A forgotten `psum` would therefore pass in silence; `tests/train/test_devices.py` holds four devices against one.
 """
 
+import resource
+import sys
+
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -33,6 +36,14 @@ def select(platform):
         raise BadInput(f"--platform={platform}: expected one of this machine's platforms ({found}); {fix}") from None
     jax.config.update("jax_default_device", devices[0])
     return devices
+
+
+def peak_memory(devices):
+    """Return {"host_bytes", "device_bytes"}: the most that this process has held, and a device of these; None where not known."""
+    stats = devices[0].memory_stats() or {}
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {"host_bytes": host, "device_bytes": stats.get("peak_bytes_in_use")}
 
 
 def check_batch(batch_size, devices):
@@ -141,27 +152,28 @@ def split_batch(batch, devices):
     return jax.device_put(jax.tree.map(lambda leaf: leaf.reshape(len(devices), -1, *leaf.shape[1:]), batch), sharding)
 
 
-def evaluation_batch(devices):
-    """About `EVALUATION_BATCH` examples, a multiple of the number of devices."""
-    return -(-EVALUATION_BATCH // len(devices)) * len(devices)
+def evaluation_batch(devices, about=EVALUATION_BATCH):
+    """About so many examples, a multiple of the number of devices."""
+    return -(-about // len(devices)) * len(devices)
 
 
-def make_evaluate(evaluate_on, devices, padded_batches):
+def make_evaluate(evaluate_on, devices, batches, batch_size=EVALUATION_BATCH):
     """Return `evaluate(variables, feed) -> totals`, NumPy scalars, over all examples of the feed exactly once.
 
     Args:
         evaluate_on: of `epoch.make_evaluate_on`.
-        padded_batches: `padded_batches(examples, batch_size) -> (rows, weights)`.
+        batches: `batches(feed, batch_size) -> (rows, weights)`, all examples of the feed once, as of `epoch.padded_batches`.
+        batch_size: about how many examples at a time.
     """
 
     def on_shard(variables, feed, rows, weights):
         return jax.lax.psum(evaluate_on(variables, feed, rows, weights), AXIS)
 
     run = _parallel(on_shard, devices, (None, None, 0, 0), donate=())
-    batch_size = evaluation_batch(devices)
+    batch_size = evaluation_batch(devices, batch_size)
 
     def evaluate(variables, feed):
-        rows, weights = padded_batches(len(feed.y), batch_size)
+        rows, weights = batches(feed, batch_size)
         rows, weights = _split(rows, devices), _split(weights, devices)
         parts = [run(variables, feed, rows[:, i], weights[:, i]) for i in range(rows.shape[1])]
         return _sum(parts)

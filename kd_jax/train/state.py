@@ -38,14 +38,17 @@ def create(model, optimizer, key, x):
 
 
 def learning_rate_schedule(study, total_steps):
-    """Return `schedule(step) -> learning rate`: linear warm-up from 0, then a factor at each decay point."""
+    """Return `schedule(step) -> learning rate`: linear warm-up from 0, then a factor at each decay point, or linearly to 0."""
     warmup_steps = round(study.warmup * total_steps)
     # Two decays can round to one step in a short run; both count.
     decays = {}
     for share in study.decay_at:
         at = round(share * total_steps) - warmup_steps
         decays[max(at, 0)] = decays.get(max(at, 0), 1.0) * study.decay_by
-    after = optax.piecewise_constant_schedule(study.learning_rate, decays)
+    if study.decay == "linear":
+        after = optax.linear_schedule(study.learning_rate, 0.0, total_steps - warmup_steps)
+    else:
+        after = optax.piecewise_constant_schedule(study.learning_rate, decays)
     if not warmup_steps:
         return after
     rise = optax.linear_schedule(0.0, study.learning_rate, warmup_steps)
@@ -69,27 +72,36 @@ def descent_times(study, total_steps, steps):
         steps: which, rising.
 
     Returns:
-        List of floats; None for Adam, whose steps are no gradient descent.
+        List of floats; None for Adam and AdamW, whose steps are no gradient descent, and where gradients are clipped.
     """
-    if study.optimizer == "adam":
+    if study.optimizer in ("adam", "adamw") or study.gradient_clip:
         return None
     times = np.append(0, np.cumsum(learning_rates(study, total_steps) / (1 - study.momentum)))
     return times[list(steps)].tolist()
 
 
 def make_optimizer(study, total_steps):
-    """Return the optax optimiser of a study: SGD or Adam with momentum; weight decay enters the gradient before either."""
+    """Return the optax optimiser of a study: SGD or Adam with momentum; weight decay enters the gradient before either.
+
+    AdamW takes it off the weights beside Adam's step instead (Loshchilov and Hutter 2019). Clipping comes first, and sees the
+    gradient of the whole batch, for `step` averages over devices before it asks the optimiser.
+    """
     schedule = learning_rate_schedule(study, total_steps)
-    if study.optimizer == "adam":
-        descent = optax.adam(schedule, b1=study.momentum)
-    else:
-        descent = optax.sgd(schedule, momentum=study.momentum or None, nesterov=study.optimizer == "nesterov")
-    if not study.weight_decay:
-        return descent
     mask = _is_kernel if study.decay_on == "kernels" else None
-    return optax.chain(optax.add_decayed_weights(study.weight_decay, mask), descent)
+    parts = []
+    if study.gradient_clip:
+        parts.append(optax.clip_by_global_norm(study.gradient_clip))
+    if study.optimizer == "adamw":
+        parts.append(optax.adamw(schedule, b1=study.momentum, weight_decay=study.weight_decay, mask=mask))
+    elif study.weight_decay:
+        parts.append(optax.add_decayed_weights(study.weight_decay, mask))
+    if study.optimizer == "adam":
+        parts.append(optax.adam(schedule, b1=study.momentum))
+    elif study.optimizer != "adamw":
+        parts.append(optax.sgd(schedule, momentum=study.momentum or None, nesterov=study.optimizer == "nesterov"))
+    return optax.chain(*parts) if len(parts) > 1 else parts[0]
 
 
 def _is_kernel(params):
-    """True for arrays of two dimensions or more; biases and normalisation scales have one."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    """True for kernels and embeddings, by name; biases and what a normalisation has are not decayed."""
+    return jax.tree.map_with_path(lambda path, _: path[-1].key in ("kernel", "embedding"), params)

@@ -20,6 +20,7 @@ NAMES = {  # of the interface, less `eigen_ratio`, which does not come from logi
     "exaggeration_intercept",
     "mean_deviation",
     "accuracy_gain",
+    "accuracy_over_teacher",
 }
 KEYS = {"name", "arm", "split", "subset", "estimate", "low", "high", "level", "resampled", "count", "values"}
 CLASSES = 4
@@ -66,11 +67,13 @@ def study(*pairs, baselines=BASELINES):
 def test_the_estimates_are_those_of_the_interface():
     arms = ("onehot", "student")
     table = study(*[pair(a, k, 1.5, split, noisy=0.2) for split in ("train", "test") for k in (0, 1) for a in arms])
-    assert {name for name, *_ in table} == NAMES
+    assert {name for name, *_ in table} == NAMES | {"accuracy_true"}
     assert {arm for _, arm, *_ in table} == {"teacher", *arms}
     assert {split for *_, split, _ in table} == {"train", "test"}
-    assert {subset for *_, subset in table} == {"all", "lowest_25", "highest_25", "clean", "noisy"}
+    quarters = {f"{part}{quarter}" for part in ("", "clean_", "noisy_") for quarter in ("lowest_25", "highest_25")}
+    assert {subset for *_, subset in table} == {"all", "clean", "noisy"} | quarters
     assert {name for name, *_, subset in table if subset == "clean"} == NAMES
+    assert {name for name, *_, subset in table if subset == "noisy"} == NAMES | {"accuracy_true"}
     assert {name for name, *_, subset in table if subset == "lowest_25"} == {
         "exaggeration_slope",
         "exaggeration_intercept",
@@ -86,7 +89,7 @@ def test_which_arms_have_which_estimates():
     table = study(pair("onehot", 0, 0.8), pair("student", 0, 1.5))
     of = {arm: {name for name, a, *_ in table if a == arm} for arm in ("teacher", "onehot", "student")}
     assert of["teacher"] == {"accuracy", "nll", "ece", "brier"}
-    assert of["onehot"] == NAMES - {"accuracy_gain"}
+    assert of["onehot"] == NAMES - {"accuracy_gain", "accuracy_over_teacher"}
     assert of["student"] == NAMES
 
 
@@ -166,6 +169,15 @@ def test_clean_and_noisy_points_are_split_by_whether_their_label_is_the_publishe
     np.testing.assert_allclose(accuracy["clean"].estimate, 110 / 150)
     assert table["accuracy", "teacher", "train", "noisy"].interval == accuracy["noisy"]
     assert table["exaggeration_slope", "student", "train", "noisy"].interval.count == 50
+    taught, student, wrong = given.teacher.argmax(1), given.student, given.y != given.true_y
+    assert table["accuracy_true", "student", "train", "noisy"].interval.estimate == np.mean(
+        student.argmax(1)[wrong] == given.true_y[wrong]
+    )
+    p, q = (np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in (given.teacher, student))
+    x, y = (np.log(of / (1 - of))[wrong] for of in (r[np.arange(len(r)), taught] for r in (p, q)))
+    low = x <= np.quantile(x, 0.25)
+    slope = table["exaggeration_slope", "student", "train", "noisy_lowest_25"].interval.estimate
+    np.testing.assert_allclose(slope, np.polyfit(x[low], y[low], 1)[0], rtol=1e-8)
     kl = {subset: table["kl", "student", "train", subset].interval.estimate for subset in ("all", "clean", "noisy")}
     np.testing.assert_allclose(kl["all"], (150 * kl["clean"] + 50 * kl["noisy"]) / 200, rtol=1e-12)
 
@@ -181,7 +193,7 @@ def test_a_subset_too_small_for_an_interval_is_left_out(clean):
     true_y = (given.y + 1) % CLASSES
     true_y[:clean] = given.y[:clean]
     table = study(given._replace(true_y=true_y), baselines={})
-    assert {subset for *_, subset in table} == {"all", "lowest_25", "highest_25", "noisy"}
+    assert {subset for *_, subset in table if not subset.endswith("25")} == {"all", "noisy"}
 
 
 def test_no_estimate_travels_without_an_interval():
@@ -231,9 +243,14 @@ def test_over_seeds_the_accuracy_gain_pairs_each_student_with_the_onehot_run_of_
             given = pair(arm, seed, 1)
             named = (given.y + (np.arange(200) < 200 * share)) % CLASSES
             pairs.append(given._replace(student=logits(named, np.full(200, 3.0))))
-    found = study(*pairs)["accuracy_gain", "student", "test", "all"]
+    table = study(*pairs)
+    found = table["accuracy_gain", "student", "test", "all"]
     np.testing.assert_allclose(found.values, [0.1, 0.05, -0.1], atol=1e-12)
     assert found.interval == intervals.over_seeds(found.values)
+    # The teachers of `pair` are right but for a fifth.
+    over = table["accuracy_over_teacher", "student", "test", "all"]
+    teacher = table["accuracy", "teacher", "test", "all"]
+    np.testing.assert_allclose(over.values, np.subtract([0.7, 0.85, 0.8], teacher.values), atol=1e-12)
 
 
 def test_each_student_is_compared_with_its_own_baseline():

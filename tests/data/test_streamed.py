@@ -19,7 +19,7 @@ STUDY = Study(dataset="many", augment="resized_crop_flip", image_size=16, batch_
 
 
 def loaded(many, study=STUDY, workers=0):
-    return data.load(study, many.data_dir, workers)
+    return data.load(study, many.data_dir, workers=workers)
 
 
 def epochs(dataset, count=2, draw=(1, 2)):
@@ -159,7 +159,7 @@ def test_a_damaged_image_is_named_by_file_and_record(many, tmp_path, workers):
     images, labels = list(many.train[0]), many.train[1]
     images[40] = images[40][:200]
     folder = many.write(tmp_path, {"train": (images, labels), "validation": many.validation})
-    dataset = data.load(STUDY, tmp_path, workers)
+    dataset = data.load(STUDY, tmp_path, workers=workers)
     said = (
         f"{folder}/many-train.array_record-00001-of-00002: record 5 (train example 40): expected a whole image, found"
     )

@@ -1,0 +1,29 @@
+"""Distil on texts: the same story with RoBERTa encoders, teacher and student of one size or of two.
+
+Without pre-trained weights small networks start at random, and reports say so: on SST-2, the default, a RoBERTa of two layers
+of width 128 teaches itself. With --init_from the recipe is the paper's fine-tuning. --dataset takes any TFDS set of classified
+texts or pairs of texts. On GLUE the validation split serves as the test set, for the labels of its test split are hidden.
+
+    python experiments/text_kd.py --platform=cpu
+    python experiments/text_kd.py --platform=cpu --small
+    python experiments/text_kd.py --platform=gpu --dataset=glue/mnli --init_from=roberta-base
+    python experiments/text_kd.py --platform=gpu --dataset=glue/mnli --student=roberta_small --init_from roberta-base roberta-small
+"""
+
+import sys
+
+from kd_jax import text_recipes
+from kd_jax.cli import Preset, study_main
+
+# The first is the default.
+PRESETS = {
+    name: Preset(
+        text_recipes.study(name),
+        text_recipes.reduced(text_recipes.study(name)),
+        pretrained=text_recipes.study(name, pretrained=True),
+    )
+    for name in text_recipes.DATASETS
+}
+
+if __name__ == "__main__":
+    sys.exit(study_main("text_kd", __doc__, PRESETS, flag="dataset"))

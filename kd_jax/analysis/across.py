@@ -1,0 +1,200 @@
+"""What several studies say together: of loss switching, and of when distillation helps."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from kd_jax.analysis.intervals import LEVEL, Interval, over_seeds
+from kd_jax.analysis.verdicts import Verdict
+
+
+class Measured(NamedTuple):
+    """A student of one variant, by seed.
+
+    Attributes:
+        folder: of the variant.
+        arm: of the student.
+        values: {field: value} by which the variant differs from others, JSON values.
+        teacher_accuracy: of the teacher on its training labels, float [seeds].
+        teacher_lead: test accuracy of the teacher less that of the student's network without a teacher, float [seeds].
+        gain: in test accuracy over the same network without a teacher, float [seeds].
+        learned: whether teacher, student and its one-hot twin learnt in every seed.
+    """
+
+    folder: str
+    arm: str
+    values: dict
+    teacher_accuracy: np.ndarray
+    teacher_lead: np.ndarray
+    gain: np.ndarray
+    learned: bool
+
+
+class Across(NamedTuple):
+    """A number about several variants.
+
+    Attributes:
+        name: `gain_recovered`, `gain_difference`, `gain_per_teacher_accuracy`, `gain_per_teacher_lead`.
+        arm: of the student.
+        interval: over seeds.
+        values: one per seed; empty where seeds have none of their own.
+        variant: the folder that it is about, or None where it is about all of them.
+        against: the folder that `variant` is compared with, or None.
+        field: the one field that differs between the variants looked at, or None for all variants.
+    """
+
+    name: str
+    arm: str
+    interval: Interval
+    values: tuple
+    variant: str | None = None
+    against: str | None = None
+    field: str | None = None
+
+    def to_json(self):
+        """The number as a flat dict of JSON values; what does not apply is absent."""
+        labels = {key: value for key, value in self._asdict().items() if key not in ("interval", "values") and value}
+        return {**labels, "split": "test", "subset": "all", **vars(self.interval), "values": list(self.values)}
+
+
+def ratio_of_means(numerators, denominators, level=LEVEL):
+    """Return the `Interval` of mean(numerators) / mean(denominators) over seeds, by Fieller's theorem; None where it has no ends.
+
+    It has ends when the denominators' mean differs from zero at that level: a share of a gain that may be none is anything.
+
+    Args:
+        numerators, denominators: float [seeds], paired, at least two.
+        level: of confidence.
+
+    Source: Fieller, 1954, Some problems in interval estimation.
+    """
+    a, b = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
+    count = len(a)
+    t2 = stats.t.ppf((1 + level) / 2, count - 1) ** 2 / count
+    (aa, ab), (_, bb) = np.cov(a, b, ddof=1)
+    mean_a, mean_b = a.mean(), b.mean()
+    # Of the quadratic in r that (mean_a - r mean_b)^2 <= t2 var(a - r b) is.
+    square, middle, constant = mean_b**2 - t2 * bb, mean_a * mean_b - t2 * ab, mean_a**2 - t2 * aa
+    if square <= 0:
+        return None
+    half = np.sqrt(max(middle**2 - square * constant, 0))
+    low, high = (middle - half) / square, (middle + half) / square
+    return Interval(float(mean_a / mean_b), float(low), float(high), level, "seeds", count)
+
+
+def switching(measured):
+    """Return (list of `Across`, list of `Verdict`) of students whose loss was switched, beside those whose loss was not.
+
+    `gain_recovered`: share of the plain student's gain that the switched one has; absent where that gain may be zero.
+    `gain_difference`: its test accuracy less the plain student's.
+
+    Args:
+        measured: list of `Measured`.
+    """
+    found, verdicts = [], []
+    for switched in measured:
+        if not switched.values.get("switch"):
+            continue
+        plain = next(
+            (m for m in measured if _rest(m, "switch") == _rest(switched, "switch") and not m.values["switch"]), None
+        )
+        if plain is None or len(plain.gain) < 2:
+            continue
+        labels = {"variant": switched.folder, "against": plain.folder}
+        differences = switched.gain - plain.gain
+        difference = over_seeds(differences)
+        found.append(Across("gain_difference", switched.arm, difference, tuple(differences.tolist()), **labels))
+        share = ratio_of_means(switched.gain, plain.gain)
+        if share is not None:
+            found.append(Across("gain_recovered", switched.arm, share, (), **labels))
+        verdicts.append(_recovers(switched, plain, share, difference))
+    return found, verdicts
+
+
+def _rest(measured, field):
+    return measured.arm, {name: value for name, value in measured.values.items() if name != field}
+
+
+def _recovers(switched, plain, share, difference):
+    where = ", ".join(f"{name}={value}" for name, value in switched.values.items() if name != "switch")
+    claim = (
+        f"{switched.arm} with {switched.values['switch']}{f' ({where})' if where else ''} has at least half of the gain of"
+        " distillation throughout"
+    )
+    told = f"test accuracy less that of distillation throughout {_shown(difference)}"
+    if share is None:
+        whole = over_seeds(plain.gain)
+        return Verdict(
+            claim, "inconclusive", f"the gain of distillation throughout may be none, {_shown(whole)}; {told}"
+        )
+    because = f"share of the gain {_shown(share)}; {told}"
+    if plain.gain.mean() < 0:
+        return Verdict(claim, "inconclusive", f"distillation throughout loses accuracy here; {because}")
+    verdict = "supported" if share.low > 0.5 else "contradicted" if share.high < 0.5 else "inconclusive"
+    if not (switched.learned and plain.learned):
+        verdict, because = "inconclusive", f"a run did not learn; {because}"
+    return Verdict(claim, verdict, because)
+
+
+# what of the teacher -> (name of the number, whether gains are expected to rise with it, the claim)
+EXPECTED = {
+    "teacher_accuracy": (
+        "gain_per_teacher_accuracy",
+        False,
+        "gains less the more of its training labels the teacher fits",
+    ),
+    "teacher_lead": (
+        "gain_per_teacher_lead",
+        True,
+        "gains more the better than its own network the teacher is on test data",
+    ),
+}
+
+
+def helping(measured):
+    """Return (list of `Across`, list of `Verdict`): gain against the teacher's accuracy on its training labels, and on test data.
+
+    `gain_per_teacher_accuracy`, `gain_per_teacher_lead`: within each seed the least-squares slope over variants; over all of them,
+    and over those that one field tells apart.
+
+    Args:
+        measured: list of `Measured`; students of runs that did not learn are left out.
+    """
+    found, verdicts = [], []
+    for arm in dict.fromkeys(m.arm for m in measured):
+        of_arm = [m for m in measured if m.arm == arm and m.learned and not m.values.get("switch")]
+        for field, group in _groups(of_arm):
+            y = np.array([m.gain for m in group])
+            for what, (name, rises, claim) in EXPECTED.items():
+                x = np.array([getattr(m, what) for m in group])
+                if x.shape[1] < 2 or np.ptp(x, axis=0).min() <= 0:
+                    continue
+                slopes = [stats.linregress(*of_seed).slope for of_seed in zip(x.T, y.T, strict=True)]
+                interval = over_seeds(slopes)
+                found.append(Across(name, arm, interval, tuple(map(float, slopes)), field=field))
+                if field is None:
+                    above, below = ("supported", "contradicted") if rises else ("contradicted", "supported")
+                    verdict = above if interval.low > 0 else below if interval.high < 0 else "inconclusive"
+                    because = f"gain per unit of that accuracy {_shown(interval)}, over {len(group)} variants"
+                    verdicts.append(Verdict(f"{arm} {claim}", verdict, because))
+    return found, verdicts
+
+
+def _groups(measured):
+    """(field, variants) that one field tells apart, three or more; (None, all of them) first."""
+    if len(measured) > 2:
+        yield None, measured
+    names = measured[0].values if measured else ()
+    for name in names:
+        # One by one, the rest is the base's; where all are crossed there are several such groups, and none is taken.
+        rests = {}
+        for m in measured:
+            rests.setdefault(tuple(map(str, _rest(m, name)[1].values())), []).append(m)
+        large = [group for group in rests.values() if len(group) > 2]
+        if len(large) == 1 and len(large[0]) < len(measured):
+            yield name, large[0]
+
+
+def _shown(interval):
+    return f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}] over {interval.count} seeds"

@@ -1,0 +1,142 @@
+"""Prepared TensorFlow Datasets text classification sets: which texts, which labels, which split serves as the test set.
+
+A set with one text feature has single texts, one with two has pairs. GLUE hides its test labels (they are -1), so its validation
+split serves as the test set; MNLI's matched one does, and the mismatched one is a further split.
+"""
+
+import json
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from kd_jax.config import BadInput
+
+BLOCK = 1000  # examples a read; one by one is several times slower
+# Of a pair, where it is not the first in the alphabet: a premise comes before its hypothesis, a title before its text.
+FIRST = ("premise", "title")
+TEST_SPLITS = ("test", "test_matched", "validation", "validation_matched")  # the first with visible labels is taken
+FURTHER = {"validation_matched": {"mismatched": "validation_mismatched"}}  # test split -> {name: split}
+MADE_OF = "text_feature.Text", "class_label_feature.ClassLabel", "image_feature.Image"
+
+
+class Texts(NamedTuple):
+    """A set of texts as its maker published it, its splits one after the other.
+
+    Attributes:
+        name: what it is called in reports.
+        splits: their names, str [splits]: `train`, `test`, and further ones.
+        published: what they are called where they come from, str [splits].
+        sizes: int [splits], examples in each.
+        utf8: uint8 [bytes], all texts.
+        ends: int64 [examples, 1, or 2 for pairs], where each ends in it.
+        y: int32 [examples].
+        classes: number of classes.
+        note: a sentence about the choice of the test split, or empty.
+    """
+
+    name: str
+    splits: np.ndarray
+    published: np.ndarray
+    sizes: np.ndarray
+    utf8: np.ndarray
+    ends: np.ndarray
+    y: np.ndarray
+    classes: int
+    note: str
+
+    def of(self, split):
+        """Return (texts, y) of a split: a list of tuples of one string or two, white space around them left out; int32."""
+        number = self.splits.tolist().index(split)
+        first, last = self.sizes[:number].sum(), self.sizes[: number + 1].sum()
+        begin = np.append(0, self.ends.ravel())[: self.ends.size].reshape(self.ends.shape)
+        whole = self.utf8.tobytes()
+        texts = [
+            tuple(whole[a:b].decode(errors="replace").strip() for a, b in zip(*spans, strict=True))
+            for spans in zip(begin[first:last].tolist(), self.ends[first:last].tolist(), strict=True)
+        ]
+        return texts, self.y[first:last]
+
+
+def is_text(folder):
+    """Whether a prepared set has texts and no images."""
+    try:
+        features = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # whatever is wrong with it is told by who reads it
+    kinds = [str(feature.get("pythonClassName", "")) for feature in features.values()]
+    return any(kind.endswith(MADE_OF[0]) for kind in kinds) and not any(kind.endswith(MADE_OF[2]) for kind in kinds)
+
+
+def read(builder, label):
+    """Return the `Texts` of a prepared set.
+
+    Args:
+        builder: of TFDS, for a folder of array_record files.
+        label: what an error message calls the set.
+
+    Raises:
+        BadInput: when it is not text classification, or has no split with visible labels beside `train`.
+    """
+    keys, label_key = _keys(builder.info.features, label)
+    train = _read(builder, "train", keys, label_key) if "train" in builder.info.splits else None
+    if train is None or train[1].min() < 0:
+        raise BadInput(f"{label}: expected a train split with visible labels; pass another set")
+    hidden = []
+    for published in TEST_SPLITS:
+        if published in builder.info.splits:
+            test = _read(builder, published, keys, label_key)
+            if test[1].min() >= 0:
+                break
+            hidden.append(published)
+    else:
+        raise BadInput(
+            f"{label}: expected a test or validation split with visible labels, found {', '.join(builder.info.splits)};"
+            " pass another set"
+        )
+    parts = {"train": ("train", train), "test": (published, test)}
+    for name, split in FURTHER.get(published, {}).items():
+        if split in builder.info.splits:
+            parts[name] = split, _read(builder, split, keys, label_key)
+    note = (
+        f"the labels of split {' and '.join(hidden)} are hidden (-1): {published} serves as the test set"
+        if hidden
+        else ""
+    )
+    texts = [text for _, (split_texts, _) in parts.values() for text in split_texts]
+    return Texts(
+        builder.info.name if not builder.info.config_name else f"{builder.info.name}/{builder.info.config_name}",
+        np.array(list(parts)),
+        np.array([split for split, _ in parts.values()]),
+        np.array([len(y) for _, (_, y) in parts.values()]),
+        np.frombuffer(b"".join(part for text in texts for part in text), np.uint8),
+        np.cumsum([[len(part) for part in text] for text in texts]).reshape(len(texts), len(keys)),
+        np.concatenate([y for _, (_, y) in parts.values()]),
+        builder.info.features[label_key].num_classes,
+        note,
+    )
+
+
+def _keys(features, label):
+    """(names of the texts, of the label). TFDS lists features in another order in every process."""
+    kinds = {key: f"{type(feature).__module__}.{type(feature).__name__}" for key, feature in features.items()}
+    texts = sorted((key for key in kinds if kinds[key].endswith(MADE_OF[0])), key=lambda key: (key not in FIRST, key))
+    labels = sorted((key for key in kinds if kinds[key].endswith(MADE_OF[1])), key=lambda key: (key != "label", key))
+    if len(texts) not in (1, 2) or not labels:
+        raise BadInput(
+            f"{label}: expected one text or two and a class label, found {', '.join(sorted(kinds))}; pass another set"
+        )
+    return texts, labels[0]
+
+
+def _read(builder, split, keys, label_key):
+    source = builder.as_data_source(split)
+    texts, y = [], np.empty(len(source), np.int32)
+    with tqdm(total=len(source), desc=f"reading {builder.info.name} {split}", unit="text", disable=None) as bar:
+        for start in range(0, len(source), BLOCK):
+            stop = min(start + BLOCK, len(source))
+            for i, example in enumerate(source.__getitems__(list(range(start, stop))), start):
+                texts.append(tuple(bytes(example[key]) for key in keys))
+                y[i] = example[label_key]
+            bar.update(stop - start)
+    return texts, y

@@ -1,0 +1,233 @@
+"""Pre-trained weights of RoBERTa, as transformers keeps them: a folder with `config.json` and `model.safetensors`."""
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from kd_jax.config import BadInput
+from kd_jax.models.roberta import HEAD_WIDTH, NORM_EPSILON, PADDING
+from kd_jax.models.variables import Variables
+
+# our layers -> transformers' names; those of a layer go after `encoder.layer.N.`
+MODULES = {
+    "tokens": "embeddings.word_embeddings",
+    "positions": "embeddings.position_embeddings",
+    "types": "embeddings.token_type_embeddings",
+    "embedding_norm": "embeddings.LayerNorm",
+    "head_dense": "classifier.dense",
+    "head_out": "classifier.out_proj",
+}
+LAYER_MODULES = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "attention_out": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "intermediate": "intermediate.dense",
+    "output": "output.dense",
+    "output_norm": "output.LayerNorm",
+}
+PREFIX = "roberta."  # where the encoder is a part of a model with a head
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+class Sizes(NamedTuple):
+    """What a network must be built with to hold pre-trained weights, beside its name.
+
+    Attributes:
+        vocabulary: number of token ids; also that of the tokenizer in the same folder.
+        positions: the longest text in tokens.
+    """
+
+    vocabulary: int
+    positions: int
+
+
+class Report(NamedTuple):
+    """Which tensors went where, by transformers' names.
+
+    Attributes:
+        used: read from the file.
+        missing: of the classification head, not in the file; they keep their initial values.
+        unused: in the file, and no part of this network: other heads, the pooler.
+    """
+
+    used: tuple[str, ...]
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self):
+        parts = [f"{len(self.used)} tensors read"]
+        parts += [f"not in the file, so new: {', '.join(self.missing)}"] if self.missing else []
+        parts += [f"not used: {', '.join(self.unused)}"] if self.unused else []
+        return "; ".join(parts)
+
+
+def sizes(directory):
+    """Return the `Sizes` of the weights in a folder.
+
+    Raises:
+        BadInput: where `config.json` is missing, no JSON, or without them.
+    """
+    config = _config(directory)
+    vocabulary, rows = config.get("vocab_size"), config.get("max_position_embeddings")
+    if not isinstance(vocabulary, int) or not isinstance(rows, int):
+        raise BadInput(
+            f"--init_from={directory}: expected vocab_size and max_position_embeddings in its config.json; download it anew"
+        )
+    return Sizes(vocabulary, rows - PADDING - 1)
+
+
+def layers_and_width(directory):
+    """Return (number of layers, width) that `config.json` states; None for one that it does not.
+
+    Raises:
+        BadInput: where it is missing or no JSON.
+    """
+    config = _config(directory)
+    return config.get("num_hidden_layers"), config.get("hidden_size")
+
+
+def load(directory, name, variables):
+    """Return a network's variables with the pre-trained weights of a folder in them, and the `Report`.
+
+    The classification head is read where it is in the file, which is so after fine-tuning.
+
+    Args:
+        directory: with `config.json` and `model.safetensors`.
+        name: of the network, for messages.
+        variables: the network's `Variables` as initialised, built with the `sizes` of the folder; those of a head that the
+            file lacks are kept. They decide shapes and dtypes; half precision in the file is widened.
+
+    Returns:
+        (`Variables` with NumPy arrays where weights were read, `Report`).
+
+    Raises:
+        BadInput: for a file that is missing or damaged, a configuration of another network, a tensor of the encoder that
+            is missing or that this network has no place for, or one of another shape or type.
+    """
+    _check_config(directory, name, variables.params)
+    used, missing = [], []
+    with _opened(directory) as file:
+        stored = {key.removeprefix(PREFIX): key for key in file.keys()}  # noqa: SIM118 (it is no dict)
+
+        def read(path, leaf):
+            wanted, transposed = _their_name(path)
+            key = stored.get(wanted)
+            if key is not None:
+                used.append(key)
+                return _tensor(directory, file, key, leaf, transposed)
+            if not wanted.startswith("classifier."):
+                raise BadInput(
+                    f"--init_from={directory}: expected a tensor {PREFIX}{wanted} in model.safetensors; it is not there,"
+                    " so pass a folder with all weights of a RoBERTa"
+                )
+            missing.append(wanted)
+            return leaf
+
+        params = jax.tree.map_with_path(read, variables.params)
+    unused = sorted(set(stored.values()) - set(used))
+    for key in unused:
+        # What the encoder has beyond ours would have changed its function.
+        if re.match(r"(embeddings|encoder)\.", key.removeprefix(PREFIX)) and not key.endswith(".position_ids"):
+            raise BadInput(
+                f"--init_from={directory}: expected the encoder of {name} in model.safetensors; it has {key} too, so it is"
+                " of another kind"
+            )
+    return Variables(params, variables.model_state), Report(tuple(used), tuple(missing), tuple(unused))
+
+
+def _their_name(path):
+    """(transformers' name of a parameter, without prefix; whether theirs is transposed) of our (layer, leaf)."""
+    layer, leaf = (entry.key for entry in path)
+    inside = re.fullmatch(r"layer(\d+)_(\w+)", layer)
+    module = f"encoder.layer.{int(inside[1]) - 1}.{LAYER_MODULES[inside[2]]}" if inside else MODULES[layer]
+    return f"{module}.{'bias' if leaf == 'bias' else 'weight'}", leaf == "kernel"
+
+
+def _tensor(directory, file, key, leaf, transposed):
+    stored, expected = file.get_slice(key), leaf.shape[::-1] if transposed else leaf.shape
+    if tuple(stored.get_shape()) != expected:
+        raise BadInput(
+            f"--init_from={directory}: expected the shape {expected} of {key} in model.safetensors, found"
+            f" {tuple(stored.get_shape())}; pass a folder whose weights fit its config.json and the classes of the data"
+        )
+    if stored.get_dtype() not in FLOATS:
+        raise BadInput(
+            f"--init_from={directory}: expected floats of 16 to 64 bits in {key} of model.safetensors, found"
+            f" {stored.get_dtype()}; pass weights that are not quantised"
+        )
+    value = file.get_tensor(key)
+    return np.array(value.T if transposed else value, leaf.dtype, order="C")
+
+
+def _opened(directory):
+    """The weights' file, for use in a `with`; tensors are read when asked for."""
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        raise BadInput(f"--init_from={directory}: expected the package safetensors; pip install '.[text]'") from None
+    path = _existing(directory, "model.safetensors")
+    try:
+        return safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        raise BadInput(
+            f"--init_from={directory}: expected a whole model.safetensors, found {path.stat().st_size} bytes that are not"
+            f" ({error}); download it anew"
+        ) from None
+
+
+def _config(directory):
+    path = _existing(directory, "config.json")
+    try:
+        config = json.loads(path.read_text())
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise BadInput(f"--init_from={directory}: expected JSON in its config.json; download it anew")
+    return config
+
+
+def _existing(directory, file):
+    path = Path(directory) / file
+    if not path.is_file():
+        raise BadInput(f"--init_from={directory}: expected a folder with {file}; pass one, with tokenizer.json beside")
+    return path
+
+
+def _check_config(directory, name, params):
+    """Raise `BadInput` unless `config.json` describes the network with these parameters."""
+    config = _config(directory)
+    (vocabulary, width), rows = params["tokens"]["embedding"].shape, len(params["positions"]["embedding"])
+    expected = {
+        "model_type": "roberta",
+        "num_hidden_layers": sum(layer.endswith("_query") for layer in params),
+        "hidden_size": width,
+        "num_attention_heads": max(width // HEAD_WIDTH, 1),
+        "intermediate_size": 4 * width,
+        "hidden_act": "gelu",
+        "layer_norm_eps": NORM_EPSILON,
+        "pad_token_id": PADDING,
+        "type_vocab_size": 1,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": rows,
+    }
+    fixes = {
+        "num_hidden_layers": f"name the network roberta_{config.get('num_hidden_layers')}x{config.get('hidden_size')}",
+        "num_attention_heads": f"pass weights whose heads have {HEAD_WIDTH} features",
+        "vocab_size": "take tokenizer.json and model.safetensors from one folder",
+        "max_position_embeddings": f"build the network for texts of {sizes(directory).positions} tokens",
+    }
+    fixes["hidden_size"] = fixes["num_hidden_layers"]
+    for key, value in expected.items():
+        if config.get(key) != value:
+            raise BadInput(
+                f"--init_from={directory}: expected {key} {value} for {name}, found {config.get(key)} in its config.json;"
+                f" {fixes.get(key, 'pass the folder of a RoBERTa')}"
+            )
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise BadInput(f"--init_from={directory}: expected absolute positions; pass the folder of a RoBERTa")

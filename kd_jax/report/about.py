@@ -1,0 +1,48 @@
+"""What a study says about its data and its weights, in sentences: for the terminal and the page."""
+
+
+def data(record):
+    """Return a list of sentences about the texts of a study and how they are read; of images there is nothing to say.
+
+    Args:
+        record: contents of `study.json`.
+    """
+    tokens = record["data"].get("tokens")
+    if not tokens:
+        return []
+    said = [f"{record['data']['name']}: {tokens['note']}."] if tokens["note"] else []
+    said.append(
+        f"Tokenizer {tokens['tokenizer']}: {tokens['vocabulary']:,} ids; a training text has"
+        f" {tokens['mean_length']['train']:.1f} tokens on average, the longest of any split {tokens['longest']}."
+    )
+    said.append(
+        f"Padding: {tokens['padding']:.1%} of what is computed; without batches of similar length it would be"
+        f" {tokens['padding_uncut']:.1%}."
+    )
+    said.append(f"Texts cut to {tokens['max_length']} tokens: {_counts(tokens['cut'])}.")
+    if any(tokens["empty"].values()):
+        said.append(f"Empty texts, which are kept: {_counts(tokens['empty'])}.")
+    starts = record.get("init_from", {})
+    for network, of in starts.items():
+        said.append(f"{network} starts from the weights in {of['folder']}: {of['report']}.")
+    random = [name for name in record["parameters"] if name not in starts]
+    if random:
+        said.append(f"No pre-trained weights: {', '.join(random)} starts at random.")
+    return said
+
+
+def _counts(by_split):
+    return ", ".join(f"{count} ({split})" for split, count in by_split.items())
+
+
+def memory(record):
+    """Return a sentence about the most memory that training held, or None where it is not known."""
+    peak = record.get("peak_memory")
+    if not peak:
+        return None
+    device = f", on a device {_gib(peak['device_bytes'])}" if peak["device_bytes"] else ""
+    return f"Peak memory of training: {_gib(peak['host_bytes'])} in the program{device}."
+
+
+def _gib(count):
+    return f"{count / 2**30:.2f} GiB"

@@ -1,0 +1,249 @@
+"""Report of a sweep: one table, three figures and one page about all its variants, with links to each one's own report."""
+
+import csv
+import json
+from html import escape
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from kd_jax import config
+from kd_jax.analysis.intervals import over_seeds
+from kd_jax.config import BadInput
+from kd_jax.report import figures, page, tables
+
+# (heading, name, whose: the student's, its one-hot arm's or the teacher's, split, subset, digits)
+COLUMNS = (
+    ("teacher, train", "accuracy", "teacher", "train", "all", 3),
+    ("teacher, test", "accuracy", "teacher", "test", "all", 3),
+    ("onehot, test", "accuracy", "baseline", "test", "all", 3),
+    ("student, test", "accuracy", "name", "test", "all", 3),
+    ("gain", "accuracy_gain", "name", "test", "all", 3),
+    ("less the teacher's", "accuracy_over_teacher", "name", "test", "all", 3),
+    ("agreement", "agreement", "name", "test", "all", 3),
+    ("slope, train, lowest 25 %", "exaggeration_slope", "name", "train", "lowest_25", 2),
+    ("control", "exaggeration_slope", "baseline", "train", "lowest_25", 2),
+    ("slope, test, lowest 25 %", "exaggeration_slope", "name", "test", "lowest_25", 2),
+    ("control", "exaggeration_slope", "baseline", "test", "lowest_25", 2),
+)
+CAPTIONS = {
+    "variants": """Every variant with its interval: the student, and its twin without a teacher. A slope counts for distillation
+        where it is above 1 and above the twin's.""",
+    "gain": """What the student gains over its twin, against how much of its training labels the teacher fits, and against how much
+        better than the twin the teacher is on test data: mean and interval of the seeds, small dots the seeds themselves. Colours
+        tell the fields that were changed.""",
+    "switching": """Test accuracy over that of the one-hot twin where the loss is switched at that epoch; the band is distillation
+        throughout, zero is the labels throughout.""",
+}
+
+
+def write_report(folder, measured):
+    """Write `table.csv`, `table.md`, `figures/` and `report.html` of a sweep.
+
+    Args:
+        folder: holds its `summary.json`, and is where to write.
+        measured: list of `analysis.across.Measured`.
+
+    Raises:
+        BadInput: when there is no summary.
+    """
+    path = folder / "summary.json"
+    if not path.is_file():
+        raise BadInput(f"{folder}: expected the summary.json of a sweep; run its command again")
+    found = json.loads(path.read_text())
+    with open(folder / "table.csv", "w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("variant", *tables.CSV_COLUMNS))
+        writer.writerows(
+            (e.get("variant", ""), *row) for e, row in zip(found["estimates"], tables.csv_rows(found), strict=True)
+        )
+    header, rows = table(found)
+    (folder / "table.md").write_text(tables.markdown(header, rows))
+    drawn = {"variants": variants(found)}
+    if len({m.teacher_accuracy.mean() for m in measured}) > 2:
+        drawn["gain"] = gain(measured)
+    if any(m.values.get("switch") for m in measured):
+        drawn["switching"] = switching(measured)
+    images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
+    (folder / "report.html").write_text(_page(found, images))
+
+
+def students(found):
+    """Yield (variant's folder, arm of a student) of a sweep's summary, arms as in `study.json`."""
+    for name, arms in found["study"]["arms"].items():
+        yield from ((name, arm) for arm in arms if arm["baseline"])
+
+
+def lookup(found):
+    """{(variant, name, arm, split, subset): estimate} of a sweep's summary."""
+    return {
+        (e["variant"], e["name"], e["arm"], e["split"], e["subset"]): e
+        for e in found["estimates"]
+        if "split" in e and "variant" in e
+    }
+
+
+def table(found):
+    """Return (header, rows) of strings: a variant's student per row; what does not apply is a dash."""
+    known, listed = lookup(found), list(students(found))
+    several = len({arm["name"] for _, arm in listed}) > 1
+    recovered = {(e["variant"], e["arm"]): e for e in found["estimates"] if e["name"] == "gain_recovered"}
+    header = ["variant", *(column[0] for column in COLUMNS), *(["gain recovered"] if recovered else [])]
+    rows = []
+    for name, arm in listed:
+        cells = [f"{name}, {arm['name']}" if several else name]
+        for _, quantity, whose, split, subset, digits in COLUMNS:
+            who = arm.get(whose, whose)
+            estimate = known.get((name, quantity, who, split, subset))
+            cells.append("-" if estimate is None else tables.shown(estimate, digits))
+        if recovered:
+            share = recovered.get((name, arm["name"]))
+            cells.append("-" if share is None else tables.shown(share, 2))
+        rows.append(cells)
+    return header, rows
+
+
+def variants(found):
+    """Every variant on a line: accuracies, gain, and the slopes of both splits beside their controls.
+
+    Args:
+        found: contents of the sweep's `summary.json`.
+    """
+    known, listed = lookup(found), list(students(found))
+    several = len({arm["name"] for _, arm in listed}) > 1
+    panels = (
+        ("test accuracy", "accuracy", "test", "all"),
+        ("gain in test accuracy", "accuracy_gain", "test", "all"),
+        ("slope, train, lowest 25 %", "exaggeration_slope", "train", "lowest_25"),
+        ("slope, test, lowest 25 %", "exaggeration_slope", "test", "lowest_25"),
+    )
+    figure = Figure(figsize=(15, 1.2 + 0.34 * len(listed)), layout="constrained")
+    grid = figure.subplots(1, len(panels), sharey=True)
+    lines = np.arange(len(listed))
+    for axes, (title, quantity, split, subset) in zip(grid, panels, strict=True):
+        for colour, label, whose, shift in (
+            (figures.ARM_COLOURS[0], "labels alone", "baseline", -0.13),
+            (figures.ARM_COLOURS[2], "distilled", "name", 0.13),
+        ):
+            there = [
+                (line + shift, known[key])
+                for line, (name, arm) in zip(lines, listed, strict=True)
+                if (key := (name, quantity, arm[whose], split, subset)) in known
+            ]
+            if there:
+                y, of = zip(*there, strict=True)
+                _whiskers(axes, [e["estimate"] for e in of], y, of, colour, label, across=True)
+        if "slope" in title or "gain" in title:
+            axes.axvline(1 if "slope" in title else 0, color="#888888", linewidth=0.8, linestyle="--")
+        axes.set_title(title, fontsize=10)
+        axes.grid(axis="y", color="#eeeeee")
+    grid[0].set_yticks(lines, [f"{name}, {arm['name']}" if several else name for name, arm in listed], fontsize=8)
+    grid[0].invert_yaxis()
+    grid[0].legend(fontsize=8)
+    return figure
+
+
+def _whiskers(axes, x, y, intervals, colour, label, across):
+    """Dots with the ends of their intervals, lying (`across`) or standing."""
+    middle = x if across else y
+    ends = np.array([[m - e["low"], e["high"] - m] for m, e in zip(middle, intervals, strict=True)]).T
+    error = {"xerr" if across else "yerr": np.maximum(ends, 0)}
+    axes.errorbar(x, y, fmt="o", markersize=4, color=colour, label=label, elinewidth=1.2, **error)
+
+
+def gain(measured):
+    """Gain against what the teacher is: its accuracy on its training labels, and its lead on test data.
+
+    Args:
+        measured: list of `analysis.across.Measured`.
+    """
+    figure = Figure(figsize=(13, 5), layout="constrained")
+    grid = figure.subplots(1, 2, sharey=True)
+    base = measured[0].values
+    kinds = [tuple(name for name in m.values if m.values[name] != base[name]) for m in measured]
+    names = list(dict.fromkeys(kinds))
+    for axes, what in zip(grid, ("teacher_accuracy", "teacher_lead"), strict=True):
+        for m, kind in zip(measured, kinds, strict=True):
+            colour = figures.ARM_COLOURS[names.index(kind) % len(figures.ARM_COLOURS)]
+            of_teacher = getattr(m, what)
+            axes.plot(of_teacher, m.gain, ".", color=colour, alpha=0.35, markersize=4)
+            label = (" and ".join(kind) or "base") if kinds.index(kind) == measured.index(m) else None
+            x, y = of_teacher.mean(), m.gain.mean()
+            if len(m.gain) > 1:
+                _whiskers(axes, [x], [y], [vars(over_seeds(m.gain))], colour, label, across=False)
+            else:
+                axes.plot(x, y, "o", color=colour, label=label)
+            said = ", ".join(config.shown(tuple(v) if isinstance(v, list) else v) for v in (m.values[n] for n in kind))
+            axes.annotate(said, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7, color=colour)
+        axes.margins(x=0.12)
+        axes.axhline(0, color="#888888", linewidth=0.8, linestyle="--")
+    grid[0].set_xlabel("teacher's accuracy on its training labels")
+    grid[1].set_xlabel("teacher's test accuracy less that of the one-hot twin")
+    grid[0].set_ylabel("gain in test accuracy over the one-hot twin")
+    grid[0].legend(fontsize=8)
+    return figure
+
+
+def switching(measured):
+    """Gain against the epoch of the switch, a panel per teacher and arm, a line per direction; the band is distillation throughout.
+
+    Args:
+        measured: list of `analysis.across.Measured`.
+    """
+    panels = {}
+    for m in measured:
+        rest = ", ".join(f"{name} {value}" for name, value in m.values.items() if name != "switch")
+        panels.setdefault((m.arm, rest), []).append(m)
+    figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
+    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axes, ((arm, rest), group) in zip(grid, panels.items(), strict=True):
+        for colour, to_kd, label in (
+            (figures.ARM_COLOURS[1], True, "labels, then distillation"),
+            (figures.ARM_COLOURS[2], False, "distillation, then labels"),
+        ):
+            of = [(config.parse_switch(m.values["switch"]), m) for m in group if m.values["switch"]]
+            of = sorted(((s.epoch, m) for s, m in of if s.to_kd == to_kd), key=lambda pair: pair[0])
+            if of and len(of[0][1].gain) > 1:
+                shift = 0.15 if to_kd else -0.15
+                x, y = [epoch + shift for epoch, _ in of], [m.gain.mean() for _, m in of]
+                _whiskers(axes, x, y, [vars(over_seeds(m.gain)) for _, m in of], colour, label, across=False)
+                axes.plot(x, y, color=colour, linewidth=0.8)
+        plain = next((m for m in group if not m.values["switch"]), None)
+        if plain is not None and len(plain.gain) > 1:
+            whole = over_seeds(plain.gain)
+            axes.axhspan(whole.low, whole.high, color="#009E73", alpha=0.15)
+            axes.axhline(whole.estimate, color="#009E73", linewidth=1, label="distillation throughout")
+        axes.axhline(0, color="#888888", linewidth=0.8, linestyle="--")
+        axes.set_title(f"{arm}{f', {rest}' if rest else ''}", fontsize=10)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("epoch of the switch")
+    grid[0].set_ylabel("gain in test accuracy over the one-hot twin")
+    grid[0].legend(fontsize=8)
+    return figure
+
+
+def _page(found, images):
+    study = found["study"]
+    name = escape(study["study"])
+    header, rows = table(found)
+    links = "".join(
+        f"<li><a href='../{escape(v['folder'])}/analysis/report.html'>{escape(v['folder'])}</a></li>"
+        for v in study["variants"]
+    )
+    parts = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        f"<title>kd_jax: {name}, a sweep</title><style>{page.STYLE}</style></head><body>",
+        f"<h1>{name}</h1><p class='quiet'>A sweep of {len(study['variants'])} variants.</p><h2>What came out</h2>",
+        *(f"<div class='verdict contradicted'><b>warning</b> {escape(w)}</div>" for w in found["warnings"]),
+        *(page.verdict_box(verdict) for verdict in found["verdicts"]),
+        f"<p class='quiet'>{escape(tables.what_intervals_are(found))} Gain is over the same network, initialisation and batches"
+        " without a teacher; a control is that network's slope against the same teacher.</p>",
+        page.table([header, *rows]),
+        "<h2>Figures</h2>",
+        *(
+            f"<figure><img src='data:image/png;base64,{image}' alt='{key}'><figcaption>{CAPTIONS[key]}</figcaption></figure>"
+            for key, image in images.items()
+        ),
+        f"<h2>Each variant</h2><ul>{links}</ul></body></html>",
+    ]
+    return "\n".join(parts) + "\n"

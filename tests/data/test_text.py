@@ -1,0 +1,125 @@
+"""Text sets as TFDS prepares them: which texts, which labels, which split is the test set."""
+
+import numpy as np
+import pytest
+
+from kd_jax import data
+from kd_jax.config import BadInput, Study
+from kd_jax.data import tfds, tokens
+
+tokenizers = pytest.importorskip("tokenizers")
+PAIRS = {
+    "train": [("a b", "c", 0), ("d", "e f", 1), ("g", "h", 2)],
+    "validation_matched": [("i", "j", 1)],
+    "validation_mismatched": [("k", "l", 2), ("m", "n", 0)],
+    "test_matched": [("o", "p", -1)],
+    "test_mismatched": [("q", "r", -1)],
+}
+
+
+@pytest.fixture(autouse=True)
+def _cache_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_single_texts_and_labels_read_as_written_but_for_outer_space_and_again_from_their_copy(tmp_path, write_texts):
+    splits = {"train": [(" naïve film ", 1), ("", 0)], "test": [("bad\nplot", 1), ("“quoted”", 0)]}
+    folder = write_texts(tmp_path, splits)
+    first = tfds.load("texts", tmp_path)
+    for texts in (first, tfds.load("texts", tmp_path), tfds.load(str(folder), tmp_path)):
+        assert texts.of("train")[0] == [("naïve film",), ("",)]
+        assert texts.of("test")[0] == [("bad\nplot",), ("“quoted”",)]
+        np.testing.assert_array_equal(texts.of("test")[1], [1, 0])
+        assert (texts.name, texts.classes, texts.note) == ("texts", 2, "")
+    assert list(folder.glob("kd_jax-*.npz"))
+
+
+def test_hidden_labels_are_never_used_the_validation_split_serves_instead_and_it_is_said(tmp_path, write_texts):
+    splits = {"train": [("a", 0), ("b", 1)], "validation": [("c", 1)], "test": [("d", -1), ("e", -1)]}
+    write_texts(tmp_path, splits, name="glue/sst2/2.0.0", keys=("sentence",))
+    texts = tfds.load("glue/sst2", tmp_path)
+    assert texts.of("test")[0] == [("c",)]
+    assert dict(zip(texts.splits, texts.published, strict=True)) == {"train": "train", "test": "validation"}
+    assert texts.note == "the labels of split test are hidden (-1): validation serves as the test set"
+    assert texts.y.min() >= 0
+
+
+def test_visible_test_labels_are_preferred_to_a_validation_split(tmp_path, write_texts):
+    write_texts(tmp_path, {"train": [("a", 0)], "validation": [("b", 1)], "test": [("c", 1)]})
+    texts = tfds.load("texts", tmp_path)
+    assert texts.of("test")[0] == [("c",)]
+    assert not texts.note
+
+
+def test_mnli_is_tested_on_matched_and_further_on_mismatched_with_the_premise_first(tmp_path, write_texts):
+    write_texts(tmp_path, PAIRS, name="glue/mnli/2.0.0", keys=("hypothesis", "premise"), classes=3)
+    texts = tfds.load("glue/mnli", tmp_path)
+    assert texts.splits.tolist() == ["train", "test", "mismatched"]
+    assert texts.of("test")[0] == [("j", "i")]  # written as hypothesis, premise
+    assert texts.of("mismatched")[0] == [("l", "k"), ("n", "m")]
+    np.testing.assert_array_equal(texts.of("mismatched")[1], [2, 0])
+    assert "test_matched are hidden" in texts.note
+
+
+@pytest.mark.parametrize(
+    ("keys", "first"), [(("question2", "question1"), 1), (("sentence1", "sentence2"), 0), (("description", "title"), 1)]
+)
+def test_the_order_of_a_pair_is_that_of_its_names(tmp_path, write_texts, keys, first):
+    write_texts(tmp_path, {"train": [("x", "y", 0)], "test": [("x", "y", 1)]}, keys=keys)
+    assert tfds.load("texts", tmp_path).of("train")[0] == [("xy"[first], "xy"[1 - first])]
+
+
+@pytest.mark.parametrize(
+    ("splits", "keys", "said"),
+    [
+        (
+            {"train": [("a", 0)], "test": [("b", -1)]},
+            ("text",),
+            "expected a test or validation split with visible labels",
+        ),
+        ({"train": [("a", -1)], "test": [("b", 0)]}, ("text",), "expected a train split with visible labels"),
+        ({"test": [("b", 0)]}, ("text",), "expected a train split"),
+        ({"train": [("a", "b", "c", 0)], "test": [("a", "b", "c", 0)]}, ("x", "y", "z"), "one text or two"),
+    ],
+)
+def test_a_set_without_what_it_takes_is_refused_in_one_line(tmp_path, write_texts, splits, keys, said):
+    write_texts(tmp_path, splits, keys=keys)
+    with pytest.raises(BadInput, match=said) as caught:
+        tfds.load("texts", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_file_format_is_refused_with_the_conversion(tmp_path, write_texts):
+    write_texts(tmp_path, {"train": [("a", 0)]}, file_format="tfrecord")
+    with pytest.raises(BadInput, match="expected files of format array_record, found tfrecord; convert"):
+        tfds.load("texts", tmp_path)
+
+
+def test_imdb_is_found_by_its_bare_name(tmp_path, write_texts):
+    write_texts(tmp_path, {"train": [("a", 0)], "test": [("b", 1)]}, name="imdb_reviews/plain_text/1.0.0")
+    assert tfds.load("imdb_reviews", tmp_path).name == "imdb_reviews/plain_text"
+
+
+@pytest.mark.parametrize("flags", [{"augment": "crop"}, {"mixup": 0.2}, {"cutmix": 1.0}])
+def test_what_only_images_have_is_refused_for_texts(tmp_path, write_texts, flags):
+    write_texts(tmp_path, {"train": [("a", 0), ("b", 1)], "test": [("b", 1), ("c", 0)]})
+    with pytest.raises(BadInput, match=f"--{next(iter(flags))}=.*for texts"):
+        data.load(Study(dataset="texts", batch_size=1, **flags), tmp_path)
+
+
+def test_real_sst2_has_its_published_sizes_and_fits_in_64_tokens_but_for_six_texts(real_set):
+    folder = real_set("glue/sst2/2.0.0")
+    texts = tfds.load(str(folder), folder)
+    assert texts.sizes.tolist() == [67349, 872]
+    assert texts.published.tolist() == ["train", "validation"]
+    assert texts.of("train")[1].mean() == pytest.approx(0.5578, abs=1e-4)
+    assert not list(folder.glob("kd_jax-*.npz"))  # it is read-only
+    dataset = tokens.assemble(texts, Study(batch_size=64, max_length=64))
+    facts = dataset.tokens.facts
+    assert (facts["vocabulary"], facts["cut"], facts["empty"]) == (
+        8000,
+        {"train": 5, "test": 1},
+        {"train": 0, "test": 0},
+    )
+    tokenizer = tokenizers.Tokenizer.from_str(dataset.tokens.tokenizer)
+    assert tokenizer.decode(dataset.train.x[0].tolist()) == "for the uninitiated plays better on video with the sound"

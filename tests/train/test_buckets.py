@@ -1,0 +1,183 @@
+"""Batches of similar length, cut to what their longest text needs: other time, same numbers."""
+
+import jax
+import numpy as np
+import pytest
+
+from kd_jax import models
+from kd_jax.config import Study
+from kd_jax.data.arrays import Dataset, digest, part
+from kd_jax.data.tokens import Tokens, padded
+from kd_jax.extract import make_logits
+from kd_jax.train import buckets, engine, epoch
+from kd_jax.train.fit import fit
+
+STUDY = Study(
+    dataset="made",
+    teacher="roberta_1x16",
+    student=("roberta_1x16",),
+    epochs=2,
+    batch_size=8,
+    learning_rate=0.01,
+    warmup=0.2,
+    optimizer="adamw",
+    weight_decay=0.1,
+    decay_on="kernels",
+    decay="linear",
+    gradient_clip=0.5,
+    dropout=0.3,
+    max_length=30,
+    precision="float64",
+)
+BUCKETS = (8, 30)
+
+
+def made(examples=43, tests=23, seed=0, longest=30):
+    """A `Dataset` of random tokens, most texts short."""
+    rng = np.random.default_rng(seed)
+
+    def split(count):
+        sizes = np.clip(rng.geometric(0.12, count) + 2, 3, longest)
+        ids = [[0, *rng.integers(5, 40, size - 2), 2] for size in sizes]
+        return part(padded(ids, BUCKETS[-1], np.uint16), rng.integers(0, 3, count), 0, "")
+
+    train, test = split(examples), split(tests)
+    tokens = Tokens(40, BUCKETS, "", {"positions": 30})
+    return Dataset("made", train, test, 3, None, None, "test", digest(train, test), tokens)
+
+
+def network(dropout=0.0):
+    return models.build("roberta_1x16", 3, "float64", vocabulary=40, positions=30, dropout=dropout)
+
+
+def trained(study, dataset, devices, teacher=None, uncut=False):
+    """Return (state, totals of the last epoch, test totals) of a whole run."""
+    if uncut:
+        dataset = dataset._replace(tokens=dataset.tokens._replace(buckets=BUCKETS[-1:]))
+    built = engine.build(study, dataset, study.teacher, study.teacher if teacher is not None else None, devices)
+    init_key, view_key = jax.random.split(jax.random.key(0))
+    feed = built.place(epoch.Feed(dataset.train.x, dataset.train.y, view_key, teacher))
+    lengths = buckets.lengths(dataset.train.x)
+
+    def rows_of(at):
+        return epoch.order(0, 1, at, len(lengths), study.batch_size, lengths)
+
+    for pause in fit(built.start(init_key), built.zero(), built.advance, feed, rows_of, study.epochs, [], built.zero):
+        last = pause
+    test = built.evaluate(last.state.variables, built.place(epoch.Feed(dataset.test.x, dataset.test.y, view_key, None)))
+    return jax.device_get(last.state), jax.device_get(last.totals), test
+
+
+def largest_difference(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)).max() for x, y in pairs)
+
+
+# ---- order
+
+
+def test_every_text_of_an_epoch_is_used_once_and_the_order_depends_on_the_arguments_alone():
+    lengths = np.random.default_rng(1).integers(3, 60, 1003)
+    first = epoch.order(5, 1, 0, 1003, 4, lengths)
+    assert first.shape == (250, 4)
+    assert len(np.unique(first)) == 1000
+    np.testing.assert_array_equal(first, epoch.order(5, 1, 0, 1003, 4, lengths))
+    for other in (epoch.order(5, 1, 1, 1003, 4, lengths), epoch.order(5, 0, 0, 1003, 4, lengths)):
+        assert (first != other).any()
+    # Those that fill no batch are the same as without lengths: which texts are used does not depend on them.
+    assert set(first.ravel()) == set(epoch.order(5, 1, 0, 1003, 4).ravel())
+
+
+def test_batches_of_similar_length_need_less_padding_and_are_not_sorted():
+    lengths = np.random.default_rng(1).integers(3, 64, 6400)
+
+    def padding(rows):  # to the longest of each batch, whatever the buckets
+        return 1 - sum(lengths[row].sum() for row in rows) / sum(lengths[row].max() * len(row) for row in rows)
+
+    grouped = epoch.order(0, 1, 0, 6400, 32, lengths)
+    assert padding(grouped) < 0.1 < 0.4 < padding(epoch.order(0, 1, 0, 6400, 32))
+    longest = lengths[grouped].max(axis=1)
+    assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.2
+
+
+def test_counted_are_the_tokens_and_the_places_of_the_buckets():
+    lengths, rows = np.array([3, 8, 9, 2, 30, 17]), np.array([[0, 1], [2, 3], [4, 5]])
+    tokens, places = buckets.count(lengths, rows, BUCKETS)
+    assert tokens.tolist() == [11, 11, 47]
+    assert places.tolist() == [2 * 8, 2 * 30, 2 * 30]
+
+
+# ---- cut batches
+
+
+@pytest.mark.parametrize("lengths", [(3, 8), (3, 9), (16, 16), (17, 2), (30, 30)])
+def test_the_smallest_bucket_that_holds_the_longest_text_is_taken(lengths):
+    x = padded([[0] * length for length in lengths], 30, np.uint16)
+    expected = min(bucket for bucket in BUCKETS if bucket >= max(lengths))
+    assert buckets.shortened(x, BUCKETS).shape[1] == expected
+    ran = jax.jit(lambda x: buckets.shorten(lambda x: np.int32(x.shape[1]), x, BUCKETS))(x)
+    assert ran == expected
+
+
+def test_a_distilled_run_is_the_same_in_buckets_at_full_length_and_on_four_devices(float64, monkeypatch):
+    """Up to rounding, with dropout on: so losses and gradients are. Devices take different branches where the longest texts of
+    their shards have different buckets."""
+    monkeypatch.setattr(buckets, "EVALUATION_BATCH", 6)
+    dataset = made()
+    teacher = jax.device_get(network().init(jax.random.key(7), dataset.train.x[:1]))
+    one = trained(STUDY, dataset, jax.devices()[:1], teacher)
+    assert largest_difference(one, trained(STUDY, dataset, jax.devices()[:1], teacher, uncut=True)) < 1e-9
+    four = trained(STUDY, dataset, jax.devices()[:4], teacher)
+    assert largest_difference(one, four) < 1e-9
+    state, totals, test = four
+    assert totals["count"] == 40
+    # Every text of the test set is counted once.
+    logits, y = np.asarray(network().apply(state.variables, dataset.test.x)[0]), dataset.test.y
+    nll = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(y)), y]
+    assert (test["count"], test["correct"]) == (23, (logits.argmax(1) == y).sum())
+    np.testing.assert_allclose(test["loss"], nll.sum(), rtol=1e-9)
+
+
+# ---- dropout
+
+
+def test_dropout_keys_follow_key_step_and_example_alone():
+    def bits(seed, step, ids):
+        return jax.random.key_data(epoch.dropout_keys(jax.random.key(seed), step, np.array(ids)))
+
+    np.testing.assert_array_equal(bits(0, 3, [5, 9, 2])[2], bits(0, 3, [2])[0])
+    distinct = np.concatenate([bits(0, 3, [5, 9]), bits(0, 4, [5, 9]), bits(1, 3, [5, 9])])
+    assert len(np.unique(distinct, axis=0)) == 6
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_keys_are_drawn_for_each_example_of_a_batch_where_there_is_dropout(dropout):
+    seen = {}
+
+    def step(state, batch):
+        seen.update(batch)
+        return state, {}
+
+    dataset = made()
+    train_on = epoch.make_train_on(step, epoch.make_view(dataset, STUDY, np.float32), dropout=dropout)
+    key, rows = jax.random.key(3), np.array([4, 0, 11])
+    state = type("State", (), {"step": 6})()
+    train_on(state, {}, epoch.Feed(dataset.train.x, dataset.train.y, key, None), rows)
+    np.testing.assert_array_equal(seen["x"], dataset.train.x[rows])
+    assert seen["x"].dtype == np.int32
+    assert ("keys" in seen) == bool(dropout)
+    if dropout:
+        assert (seen["keys"] == epoch.dropout_keys(key, 6, rows)).all()
+
+
+# ---- evaluation
+
+
+def test_logits_come_back_in_the_order_of_the_examples(float64, monkeypatch):
+    monkeypatch.setattr(buckets, "EVALUATION_BATCH", 5)
+    dataset = made()
+    variables = network().init(jax.random.key(1), dataset.train.x[:1])
+    found = make_logits(STUDY, dataset, "roberta_1x16")(variables, dataset.train.x)
+    alone = jax.jit(lambda row: network().apply(variables, row[None])[0])
+    expected = np.concatenate([np.asarray(alone(row)) for row in dataset.train.x])
+    np.testing.assert_allclose(found, expected, atol=1e-12)
