@@ -69,7 +69,7 @@ def test_weights_ask_for_the_recipe_of_fine_tuning_and_small_for_the_reduced_one
         assert study.init_from == ("w",)
         assert (study.learning_rate, study.teacher, study.seeds) == (1e-5, "roberta_base", 2)
     small = studied("--small", "--dataset=imdb_reviews")
-    assert (small.train_examples, small.teacher, small.dataset) == (1000, "roberta_2x64", "imdb_reviews")
+    assert (small.train_examples, small.teacher, small.dataset) == (1000, "roberta_1x64", "imdb_reviews")
     assert small.epochs * small.train_examples <= 5000
 
 
