@@ -11,7 +11,9 @@ is streamed from TFDS's imagenet2012, or with --dataset from any TFDS set of ima
 
 The reduced run, a CNN on 500 images, takes 57 s on two cores. On the first 20 classes, 24 November 2026, it had too few
 images and steps for a finding: test accuracy 0.13 for the teacher, 0.15 for the one-hot twin and 0.10 for the student, the
-intervals of two seeds wider than all of that. It shows that all of it runs.
+intervals of two seeds wider than all of that. It shows that all of it runs. So does the reduced run of the recipe `imagenet`,
+on 320 images in views of 32x32: 47 s, other work on one of the cores, on 2,000 photographs of those classes in several sizes and
+encodings, laid out as TFDS lays out ImageNet; test accuracy 0.085, 0.095 and 0.095.
 """
 
 import sys

@@ -33,7 +33,7 @@ class Session:
     tiny_imagenet_dir: Path | None = None
     """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
     workers: int = 0
-    """Processes that read and decode a streamed set, as many as there are cores to spare [0: threads of this process]."""
+    """Processes that read and decode a streamed set, where threads are too few: these are one a core, 8 at most [0: threads]."""
     small: bool = False
     """A reduced run, within a minute on two CPU cores; flags given beside it still count."""
     sweep: tuple[str, ...] = ()

@@ -71,13 +71,15 @@ class Run:
             if step in keep:
                 trajectory.save(step, jax.device_get(state.variables))
             saved = began = paused = time.monotonic()
+            first = step  # that was not taken before the clock of this epoch began
             stops = sorted(keep)
             for pause in fit(state, totals, built.advance, feed, self.rows_of, self.study.epochs, stops, built.zero):
                 metrics = None
                 if pause.ends_epoch:
-                    metrics = self._metrics(built, pause, tests, began) | built.speed(feed)
+                    metrics = self._metrics(built, pause, tests, time.monotonic() - began, pause.step - first)
+                    metrics |= built.speed(feed)
                     runs.append_metrics(self.folder, metrics)
-                    began = time.monotonic()
+                    began, first = time.monotonic(), pause.step
                 speed = self._speed(pause.epoch, step, pause.step, time.monotonic() - paused)
                 self._report(pause.step - step, pause.epoch, pause.totals, metrics, speed)
                 step = pause.step
@@ -106,8 +108,8 @@ class Run:
         """How fast texts went by, for the progress line."""
         return f" {self._count(at, start, stop)[0] / seconds:,.0f} tokens/s" if self.dataset.tokens else ""
 
-    def _metrics(self, built, pause, tests, began):
-        seconds = time.monotonic() - began
+    def _metrics(self, built, pause, tests, seconds, steps):
+        """A line of `metrics.jsonl`; `seconds` is how long the last `steps` took, which after a restart are not the whole epoch."""
         totals = jax.device_get(pause.totals)
         test, *further = [built.evaluate(pause.state.variables, feed) for feed in tests]
         line = {
@@ -119,7 +121,7 @@ class Run:
             "test_loss": float(test["loss"] / test["count"]),
             "test_accuracy": float(test["correct"] / test["count"]),
             "seconds": seconds,
-            "examples_per_second": float(totals["count"] / seconds),
+            "examples_per_second": steps * self.study.batch_size / seconds,
         }
         if built.kd_weight is not None:
             line["kd_weight"] = built.kd_weight(pause.step - 1)

@@ -340,7 +340,7 @@ def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkey
     """
     study = replace(STUDY, teacher="mlp_8", student=("mlp_8",), seeds=1)
     train(study, tmp_path / "unbroken")
-    monkeypatch.setattr(stages, "RESUME_SECONDS", 0.0 if saves else np.inf)
+    monkeypatch.setattr(running, "RESUME_SECONDS", 0.0 if saves else np.inf)
     real_fit = running.fit
     cuts = 0
 

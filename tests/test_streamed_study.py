@@ -54,7 +54,7 @@ def done(many, tmp_path_factory):
 
 
 def test_a_run_cut_off_in_mid_epoch_goes_on_to_the_same_bits(many, done, tmp_path, monkeypatch):
-    monkeypatch.setattr(stages, "RESUME_SECONDS", 0.0)
+    monkeypatch.setattr(running, "RESUME_SECONDS", 0.0)
     real_fit = running.fit
 
     started = []

@@ -137,6 +137,7 @@ def _recovers(switched, plain, share, difference):
     return Verdict(claim, verdict, because)
 
 
+LEAST_SPREAD = 0.02  # of teachers' accuracies; a slope over less speaks of what was not seen
 # what of the teacher -> (name of the number, whether gains are expected to rise with it, the claim)
 EXPECTED = {
     "teacher_accuracy": (
@@ -156,7 +157,7 @@ def helping(measured):
     """Return (list of `Across`, list of `Verdict`): gain against the teacher's accuracy on its training labels, and on test data.
 
     `gain_per_teacher_accuracy`, `gain_per_teacher_lead`: within each seed the least-squares slope over variants; over all of them,
-    and over those that one field tells apart.
+    and over those that one field tells apart, where teachers differ by `LEAST_SPREAD` or more.
 
     Args:
         measured: list of `Measured`; students of runs that did not learn are left out.
@@ -168,7 +169,7 @@ def helping(measured):
             y = np.array([m.gain for m in group])
             for what, (name, rises, claim) in EXPECTED.items():
                 x = np.array([getattr(m, what) for m in group])
-                if x.shape[1] < 2 or np.ptp(x, axis=0).min() <= 0:
+                if x.shape[1] < 2 or np.ptp(x, axis=0).min() < LEAST_SPREAD:
                     continue
                 slopes = [stats.linregress(*of_seed).slope for of_seed in zip(x.T, y.T, strict=True)]
                 interval = over_seeds(slopes)

@@ -90,6 +90,11 @@ def test_gain_against_accuracy_is_the_slope_within_each_seed():
     assert [verdict.verdict for verdict in across.helping(reverse)[1]] == ["contradicted", "contradicted"]
 
 
+def test_teachers_of_almost_one_accuracy_have_no_slope():
+    studies = [measured(str(i), [i, i, i], [1 - 0.009 * i] * 3, decay=i) for i in range(3)]
+    assert across.helping(studies) == ([], [])
+
+
 def test_one_by_one_each_field_has_a_slope_of_its_own():
     base = {"noise": 0.2, "epochs": 40}
     studies = [measured("base", [0.02, 0.02, 0.02], **base)]
