@@ -1,8 +1,9 @@
 """Distil on texts: the same story with RoBERTa encoders, teacher and student of one size or of two.
 
 Without pre-trained weights small networks start at random, and reports say so: on SST-2, the default, a RoBERTa of two layers
-of width 128 teaches itself, three epochs, three seeds, within an hour on two CPU cores. With --init_from the recipe is the paper's fine-tuning. --dataset takes any TFDS set of classified texts or pairs of texts. On GLUE the
-validation split serves as the test set, for the labels of its test split are hidden.
+of width 128 teaches itself, three epochs, three seeds, within an hour on two CPU cores. With --init_from the recipe is the
+paper's fine-tuning. --dataset takes any TFDS set of classified texts or pairs of texts. On GLUE the validation split serves as the
+test set, for the labels of its test split are hidden.
 
     python experiments/text_kd.py --platform=cpu
     python experiments/text_kd.py --platform=cpu --small
