@@ -61,7 +61,8 @@ class Across(NamedTuple):
 def ratio_of_means(numerators, denominators, level=LEVEL):
     """Return the `Interval` of mean(numerators) / mean(denominators) over seeds, by Fieller's theorem; None where it has no ends.
 
-    It has ends when the denominators' mean differs from zero at that level: a share of a gain that may be none is anything.
+    It has ends when the denominators' mean differs from zero at that level: a share of a gain that may be none is anything. Neither
+    has it when nothing varies: shares of a test set are whole counts, and few seeds agree by chance.
 
     Args:
         numerators, denominators: float [seeds], paired, at least two.
@@ -76,7 +77,7 @@ def ratio_of_means(numerators, denominators, level=LEVEL):
     mean_a, mean_b = a.mean(), b.mean()
     # Of the quadratic in r that (mean_a - r mean_b)^2 <= t2 var(a - r b) is.
     square, middle, constant = mean_b**2 - t2 * bb, mean_a * mean_b - t2 * ab, mean_a**2 - t2 * aa
-    if square <= 0:
+    if square <= 0 or not (aa or bb):
         return None
     half = np.sqrt(max(middle**2 - square * constant, 0))
     low, high = (middle - half) / square, (middle + half) / square
@@ -125,9 +126,8 @@ def _recovers(switched, plain, share, difference):
     told = f"test accuracy less that of distillation throughout {_shown(difference)}"
     if share is None:
         whole = over_seeds(plain.gain)
-        return Verdict(
-            claim, "inconclusive", f"the gain of distillation throughout may be none, {_shown(whole)}; {told}"
-        )
+        why = "may be none" if whole.low < whole.high else "is the same in all seeds, by chance"
+        return Verdict(claim, "inconclusive", f"the gain of distillation throughout {why}, {_shown(whole)}; {told}")
     because = f"share of the gain {_shown(share)}; {told}"
     if plain.gain.mean() < 0:
         return Verdict(claim, "inconclusive", f"distillation throughout loses accuracy here; {because}")

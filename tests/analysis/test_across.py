@@ -34,6 +34,7 @@ def test_its_ends_are_where_the_difference_stops_being_plausible():
 
 def test_a_share_of_a_gain_that_may_be_none_has_no_ends():
     assert across.ratio_of_means([0.01, 0.02, 0.0], [0.01, -0.01, 0.02]) is None
+    assert across.ratio_of_means([0.01, 0.01], [0.01, 0.01]) is None  # by chance
 
 
 def test_a_switched_student_is_held_against_the_one_that_differs_by_the_switch_alone():
@@ -72,6 +73,14 @@ def test_nothing_is_concluded_from_a_share_of_nothing_or_of_a_loss_or_of_runs_th
         _, (verdict,) = across.switching([plain, switched])
         assert verdict.verdict == "inconclusive"
         assert said in verdict.because
+
+
+def test_gains_that_agree_in_all_seeds_by_chance_conclude_nothing():
+    equal = [measured(name, [0.01, 0.01], switch=switch) for name, switch in (("a", ""), ("b", "onehot:kd@5"))]
+    numbers, (verdict,) = across.switching(equal)
+    assert [number.name for number in numbers] == ["gain_difference"]
+    assert verdict.verdict == "inconclusive"
+    assert "the same in all seeds, by chance" in verdict.because
 
 
 def test_gain_against_accuracy_is_the_slope_within_each_seed():
