@@ -181,6 +181,18 @@ def many(tmp_path_factory):
     )
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Studies write no report: it is drawn in other tests, and takes most of the time of such small ones."""
+    from kd_jax import stages, sweeps
+
+    def write(workdir, folder=None):
+        ((folder or Path(workdir) / "analysis") / "report.html").write_text("")
+
+    monkeypatch.setattr(stages, "write_report", write)
+    monkeypatch.setattr(sweeps, "write_study_report", write)
+
+
 @pytest.fixture(scope="module")
 def compiled_once(tmp_path_factory):
     """What is compiled is kept for the tests of a file: transformers take XLA seconds on a CPU, and a study anew each time."""

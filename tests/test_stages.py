@@ -18,6 +18,8 @@ from kd_jax import config, extract, findings, running, runs, stages
 from kd_jax.config import BadInput, Study
 from kd_jax.models import Variables
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 STUDY = Study(
     dataset="digits",
     train_examples=200,
@@ -165,6 +167,7 @@ def test_eigendirections_are_those_of_the_layers_inputs_and_components_those_of_
     assert {e["arm"] for e in ratios} == {"teacher", "student", "student_mlp_8"}
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_another_layer_can_be_followed(done, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(done[0], workdir)
@@ -173,6 +176,7 @@ def test_another_layer_can_be_followed(done, tmp_path):
     assert (workdir / "analysis" / "eigen" / "student-seed0-Dense_1.npz").is_file()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_beyond_the_first_layer_a_run_has_the_directions_of_its_own_start(done, tmp_path):
     """Units of another initialisation are other units. Against plain NumPy, for the teacher and for a student."""
     workdir = tmp_path / "copy"
@@ -191,6 +195,7 @@ def test_beyond_the_first_layer_a_run_has_the_directions_of_its_own_start(done, 
     assert np.abs(values["teacher"] - values["onehot"]).max() > 0.01
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_pairs_and_layers_asked_for_of_a_done_study_are_looked_at_without_training(done, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(done[0], workdir)
@@ -221,6 +226,7 @@ def test_a_trajectory_of_two_checkpoints_is_refused(done, tmp_path):
         stages.analyze(workdir)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_teacher_trained_otherwise_is_the_teacher_of_the_study_that_trains_so(tmp_path):
     """Its optimiser, batches and epochs are its own, and its student's are the study's; analysis finds both ends."""
     own = ("epochs=2", "batch_size=20", "weight_decay=0.01", "learning_rate=0.05")
@@ -254,6 +260,7 @@ def test_a_switch_has_a_checkpoint_before_and_after_and_the_weight_is_on_record(
     assert "kd_weight" not in runs.read_metrics(runs.run_folder(tmp_path, "onehot-seed0"))[0]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
     """Its hash is that of the step, its logits are those of the step, and a student of the last step becomes another."""
     study = replace(STUDY, teacher="mlp_8", student=("mlp_8",), seeds=1, epochs=2, teacher_step=7)
@@ -277,6 +284,7 @@ def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
     assert found["warnings"] == []  # this teacher has much left to learn
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_switched_student_is_not_taken_for_one_that_did_not_learn(tmp_path):
     """Its loss jumps by design: the distillation loss has a factor temperature^2."""
     study = replace(STUDY, student=("mlp_16",), seeds=1, epochs=6, learning_rate=0.05, switch="onehot:kd@3")
@@ -294,6 +302,7 @@ def test_a_switched_student_is_not_taken_for_one_that_did_not_learn(tmp_path):
     ]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_squared_loss_teacher_that_fits_everything_is_warned_of(tmp_path):
     """By theory the effect vanishes with it. More weights than examples, so that it can."""
     study = replace(
@@ -427,6 +436,7 @@ def test_a_teacher_that_changed_is_noticed(done, tmp_path):
         train(STUDY, workdir)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_an_unfinished_study_is_not_analysed(done, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(done[0], workdir)
@@ -454,6 +464,7 @@ def test_a_bfloat16_study_keeps_float32_parameters_and_learns(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_a_run_of_four_devices_is_analysed_on_one(tmp_path):
     study = replace(STUDY, student=("mlp_8",), epochs=1, seeds=1)
     train(study, tmp_path, devices=4)

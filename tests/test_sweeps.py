@@ -7,8 +7,10 @@ from dataclasses import replace
 import jax
 import pytest
 
-from kd_jax import cli, runs, stages, sweeps, variants
+from kd_jax import cli, runs, sweeps, variants
 from kd_jax.config import BadInput, Study
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 STUDY = Study(
     dataset="digits",
@@ -28,17 +30,6 @@ PRESET = cli.Preset(STUDY, STUDY)
 
 def call(workdir, *flags, preset=PRESET):
     return cli.study_main("tested", "", preset, ["--platform=cpu", f"--workdir={workdir}", *flags])
-
-
-@pytest.fixture
-def no_figures(monkeypatch):
-    """Reports of single studies are drawn in other tests, and take most of the time of such small ones."""
-
-    def write(workdir, folder=None):
-        ((folder or workdir / "analysis") / "report.html").write_text("")
-
-    monkeypatch.setattr(stages, "write_report", write)
-    monkeypatch.setattr(sweeps, "write_study_report", write)
 
 
 def kinds(workdir):
