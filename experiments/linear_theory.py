@@ -18,7 +18,8 @@ from pathlib import Path
 import tyro
 
 from kd_jax import linear_study
-from kd_jax.cli import Session, guarded, parse
+from kd_jax.cli import Session, parse
+from kd_jax.errors import guarded
 from kd_jax.linear_study import Theory
 
 NAME = "linear_theory"

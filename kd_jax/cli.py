@@ -1,10 +1,7 @@
 """Command lines: parse, call, print. `experiments/` and the console script `kd-jax` alone import this."""
 
-import contextlib
 import functools
-import io
 import os
-import re
 import sys
 import textwrap
 import time
@@ -15,14 +12,14 @@ from typing import Annotated, Literal, NamedTuple
 import tyro
 
 from kd_jax.config import BadInput, Study, versions
+from kd_jax.errors import guarded, one_line_errors
 
 Platform = Literal["auto", "cpu", "gpu", "tpu"]
-OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 
 
 @dataclass(frozen=True)
 class Session:
-    """Where a study runs, and in which variants; none of it changes what comes out of one."""
+    """Where a study runs; none of it changes what comes out."""
 
     platform: Platform = "auto"
     """Kind of device to train on; auto takes the best there is. All local devices of that kind share each batch."""
@@ -30,12 +27,18 @@ class Session:
     """Work folder, made if absent [default: runs/NAME of the study]. The same command again resumes it."""
     data_dir: Path | None = None
     """Folder of prepared TFDS sets [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets]."""
+    small: bool = False
+    """A reduced run, within a minute on two CPU cores; flags given beside it still count."""
+
+
+@dataclass(frozen=True)
+class TrainingSession(Session):
+    """Where a study runs, and in which variants; none of it changes what comes out of one."""
+
     tiny_imagenet_dir: Path | None = None
     """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
     workers: int = 0
-    """Processes that read and decode a streamed set, where threads are too few: these are one a core, 8 at most [0: threads]."""
-    small: bool = False
-    """A reduced run, within a minute on two CPU cores; flags given beside it still count."""
+    """Processes that read and decode a streamed set, as many as there are cores to spare [0: threads of this process]."""
     sweep: tuple[str, ...] = ()
     """Run the study for every combination of values, such as temperature=1,2,4 weight=0.5,1: one work folder with a study for
     each, one table. A value is what one would type after the flag; none is nothing. What is equal is trained once."""
@@ -46,7 +49,7 @@ class Session:
 
 @dataclass(frozen=True)
 class _Command:
-    session: Session
+    session: TrainingSession
     study: Study
 
 
@@ -86,7 +89,7 @@ def study_main(name, description, preset, argv=None, flag=None):
             chosen = chosen or next(iter(preset.values()))
             kind = _Command if flag in Study.__dataclass_fields__ else _command_with(flag, tuple(preset))
         small = "--small" in words
-        session = Session(sweep=chosen.small_sweep if small else chosen.sweep, combine=chosen.combine)
+        session = TrainingSession(sweep=chosen.small_sweep if small else chosen.sweep, combine=chosen.combine)
         study = chosen.small if small else chosen.full
         if chosen.pretrained and not small and _value_of("init_from", words):
             study = chosen.pretrained
@@ -127,6 +130,7 @@ def _command_with(flag, values):
 
 def _train_and_report(name, session, study):
     from kd_jax import data, stages
+    from kd_jax.report import terminal
     from kd_jax.train import devices
 
     began = time.monotonic()
@@ -138,12 +142,13 @@ def _train_and_report(name, session, study):
     if not trained and stages.is_analysed(workdir, study):
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
-    _print_findings(workdir, stages.analyze(workdir, data_dir, workers=session.workers))
+    terminal.study(workdir, stages.analyze(workdir, data_dir, workers=session.workers))
     print(f"{time.monotonic() - began:.0f} s in all")
 
 
 def _sweep_and_report(name, session, studies):
     from kd_jax import data, stages, sweeps
+    from kd_jax.report import terminal
     from kd_jax.train import devices
 
     began = time.monotonic()
@@ -160,50 +165,25 @@ def _sweep_and_report(name, session, studies):
     if found is None:
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
-    _print_sweep(workdir, found)
+    terminal.sweep(workdir, found)
     print(f"{time.monotonic() - began:.0f} s in all")
 
 
-def _print_sweep(workdir, found):
-    from kd_jax.report import sweeps, tables
+def parse(kind, argv, description, default):
+    """Return what the flags make of a default; `kind` is its (annotated) dataclass.
 
-    print()
-    print(tables.text(*sweeps.table(found)))
-    print(f"{tables.what_intervals_are(found)}\n")
-    for warning in found["warnings"]:
-        print(f"warning: {warning}")
-    for verdict in found["verdicts"]:
-        print(f"{verdict['verdict']}: {verdict['claim']}\n    {verdict['because']}")
-    print(f"\nreport: {workdir / 'analysis' / 'report.html'}")
-
-
-def _print_findings(workdir, found):
-    from kd_jax.report import about, tables
-
-    print()
-    print(tables.text(*tables.main_table(found)))
-    print(tables.what_intervals_are(found))
-    print()
-    ratios = tables.eigen_table(found)
-    if ratios is not None:
-        print(tables.text(*ratios))
-        print(
-            "Weights along lower eigendirections of the inputs at equal progress along a top one, relative to one-hot.\n"
+    Raises:
+        BadInput: for a flag or value that does not fit, in one line.
+    """
+    with one_line_errors():
+        return tyro.cli(
+            kind,
+            args=argv,
+            description=description,
+            default=default,
+            use_underscores=True,
+            config=(tyro.conf.FlagCreatePairsOff,),
         )
-    functions = tables.function_table(found)
-    if functions is not None:
-        print(tables.text(*functions))
-        print(
-            "Functions, along groups of eigenvectors of the tangent kernel; ratios at equal progress in the first of two groups.\n"
-        )
-    for line in [*about.data(found["study"]), about.memory(found["study"])]:
-        if line:
-            print(line)
-    for warning in found["warnings"]:
-        print(f"warning: {warning}")
-    for verdict in found["verdicts"]:
-        print(f"{verdict['verdict']}: {verdict['claim']}\n    {verdict['because']}")
-    print(f"\nreport: {workdir / 'analysis' / 'report.html'}")
 
 
 # ---- kd-jax
@@ -232,15 +212,16 @@ def analyze(
         workers: Processes that read and decode a streamed set [0: threads of this process].
     """
     from kd_jax import stages, sweeps
+    from kd_jax.report import terminal
     from kd_jax.train import devices
 
     devices.select(platform)
     asked = {"layers": layers, "pairs": pairs, "kernel_examples": kernel_examples}
     look = {name: value for name, value in asked.items() if value is not None}
     if sweeps.is_sweep(workdir):
-        _print_sweep(workdir, sweeps.analyze(workdir, tiny_imagenet_dir or data_dir, look, workers))
+        terminal.sweep(workdir, sweeps.analyze(workdir, tiny_imagenet_dir or data_dir, look, workers))
     else:
-        _print_findings(workdir, stages.analyze(workdir, tiny_imagenet_dir or data_dir, look, workers))
+        terminal.study(workdir, stages.analyze(workdir, tiny_imagenet_dir or data_dir, look, workers))
 
 
 def report(workdir: tyro.conf.Positional[Path]):
@@ -338,7 +319,7 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
 
     def run():
-        with _one_line_errors(argv):
+        with one_line_errors():
             call = tyro.extras.subcommand_cli_from_dict(
                 {name: _later(command) for name, command in commands.items()},
                 prog="kd-jax",
@@ -366,86 +347,8 @@ def analyze_main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
 
     def run():
-        with _one_line_errors(argv):
+        with one_line_errors():
             call = tyro.cli(_later(analyze), args=argv, use_underscores=True)
         call()
 
     return guarded(run)
-
-
-# ---- errors
-
-
-def guarded(run):
-    """Call `run()`, turn what can go wrong for a user into one line on standard error, and return the exit status."""
-    try:
-        run()
-        sys.stdout.flush()
-        return OK
-    except BrokenPipeError:
-        # Whoever reads has seen enough, as `head` has; Python would say so once more on leaving.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except Exception as error:
-        # By name, for importing the class would import JAX even for a mistyped flag.
-        if type(error).__name__ == "Stopped":
-            print(f"stopped: {error}; the same command goes on from there", file=sys.stderr)
-            return STOPPED
-        if type(error).__name__ == "Diverged":
-            print(error, file=sys.stderr)
-            return FAILED
-        raise
-
-
-def parse(kind, argv, description, default):
-    """Return what the flags make of a default; `kind` is its (annotated) dataclass.
-
-    Raises:
-        BadInput: for a flag or value that does not fit, in one line.
-    """
-    with _one_line_errors(argv):
-        return tyro.cli(
-            kind,
-            args=argv,
-            description=description,
-            default=default,
-            use_underscores=True,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-
-
-@contextlib.contextmanager
-def _one_line_errors(argv):
-    """Turn tyro's boxed message about a bad flag into `BadInput` of one line."""
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(printed):
-            yield
-    except SystemExit as leaving:
-        if leaving.code != BAD_INPUT:
-            sys.stderr.write(printed.getvalue())
-            raise
-        raise BadInput(_flattened(printed.getvalue())) from None
-    sys.stderr.write(printed.getvalue())
-
-
-def _flattened(box):
-    """What a box says under its title, and the flags that it suggests; where the terminal has no such signs, it has no frame."""
-    sections = [[]]
-    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines():
-        content = line.strip("│ ")
-        if re.fullmatch(r"[─-]{3,}", content):
-            sections.append([])
-        elif content and content[0] not in "╭╰":
-            sections[-1].append(content)
-    said, *rest = sections if "╭" in box else sections[1:]  # without a frame the title is a section
-    suggestions = [line for section in rest if section[0].startswith("Perhaps") for line in section]
-    flags = dict.fromkeys(flag for line in suggestions for flag in re.findall(r"^--[\w-]+", line))
-    hint = f"did you mean {' or '.join(flags)}? " if flags else ""
-    return f"{' '.join(said).rstrip('.')}; {hint}see --help"

@@ -15,6 +15,7 @@ from PIL import Image
 
 from kd_jax import cli, stages
 from kd_jax.config import Study
+from kd_jax.report import terminal
 
 ROOT = Path(__file__).parent.parent
 
@@ -135,7 +136,7 @@ def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, capsys):
 
 def test_flags_beside_small_count_and_dashes_are_underscores():
     module = experiment("digits_kd")
-    default = cli._Command(cli.Session(), module.SMALL)
+    default = cli._Command(cli.TrainingSession(), module.SMALL)
     parsed = cli.parse(
         cli.tyro.conf.OmitArgPrefixes[cli._Command], ["--small", "--batch-size=7", "--weight_decay=0.5"], "", default
     )
@@ -242,7 +243,7 @@ def test_a_study_of_tiny_imagenet_is_found_again_where_it_lay_and_where_a_flag_s
     monkeypatch.setattr(
         stages, "analyze", lambda workdir, data_dir, look=None, workers=0: stages.open_study(workdir, data_dir)
     )
-    monkeypatch.setattr(cli, "_print_findings", lambda workdir, opened: print(opened[2].name, opened[2].train.x.shape))
+    monkeypatch.setattr(terminal, "study", lambda workdir, opened: print(opened[2].name, opened[2].train.x.shape))
     flags = ["--small", "--platform=cpu", f"--tiny_imagenet_dir={folder}", f"--workdir={workdir}", "--seeds=1"]
     flags += ["--teacher=linear", "--student=linear", "--train_examples=0", "--test_examples=0", "--epochs=1"]
     assert run("imagenet_kd", *flags, "--batch_size=8") == 0

@@ -12,6 +12,7 @@ MAY_IMPORT = {
     "config": set(),
     "recipes": set(),
     "variants": set(),
+    "errors": set(),
     "data": set(),
     "models": set(),
     "losses": set(),
@@ -105,10 +106,10 @@ def test_what_a_process_that_only_decodes_imports_is_light():
 def test_what_a_command_line_needs_before_it_works_is_light():
     """`--help` and a mistyped flag must not wait for JAX."""
     heads = {"jax", "flax", "optax", "orbax", "matplotlib", "tensorflow_datasets", "sklearn", "scipy"}
-    for name in ("cli.py", "config.py", "recipes.py", "__init__.py"):
+    for name in ("cli.py", "config.py", "errors.py", "recipes.py", "__init__.py"):
         tree = ast.parse((PACKAGE / name).read_text())
         top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         modules = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
         modules |= {node.module for node in top if isinstance(node, ast.ImportFrom)}
         assert not {module.split(".")[0] for module in modules} & heads
-        assert all(module in ("kd_jax.config",) for module in modules if module.startswith("kd_jax"))
+        assert all(module in ("kd_jax.config", "kd_jax.errors") for module in modules if module.startswith("kd_jax"))
