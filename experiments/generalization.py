@@ -13,36 +13,17 @@ Other variants can be given. The reduced run is on the embedded digits.
 """
 
 import sys
-from dataclasses import replace
 
+from kd_jax import recipes
 from kd_jax.cli import Preset, study_main
-from kd_jax.config import Study
 
-FULL = Study(
-    dataset="mnist",
-    train_examples=5000,
-    label_noise=0.2,
-    teacher="mlp_256x256",
-    student=("mlp_256x256",),
-    epochs=40,
-    batch_size=128,
-    learning_rate=0.05,
-    warmup=0.05,
-    decay_at=(0.5, 0.75),
-    optimizer="sgd",
-    checkpoints=20,
-    seeds=5,
-)
 SWEEP = (
     "teacher_with=epochs=2,epochs=5,epochs=10,epochs=20,weight_decay=0.001,weight_decay=0.003,weight_decay=0.01",
     "teacher=mlp_16,mlp_64,mlp_512x512",
     "label_noise=0,0.1,0.4",
 )
-SMALL = replace(
-    FULL, dataset="digits", train_examples=0, teacher="mlp_64", student=("mlp_64",), checkpoints=10, seeds=2
-)
 SMALL_SWEEP = ("teacher_with=epochs=2,epochs=10", "label_noise=0")
-PRESET = Preset(FULL, SMALL, SWEEP, SMALL_SWEEP, combine="one_by_one")
+PRESET = Preset(recipes.NOISY, recipes.NOISY_SMALL, SWEEP, SMALL_SWEEP, combine="one_by_one")
 
 if __name__ == "__main__":
     sys.exit(study_main("generalization", __doc__, PRESET))

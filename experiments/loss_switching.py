@@ -13,36 +13,17 @@ Other variants can be given; `none` is distillation throughout. The reduced run 
 """
 
 import sys
-from dataclasses import replace
 
+from kd_jax import recipes
 from kd_jax.cli import Preset, study_main
-from kd_jax.config import Study
 
-FULL = Study(
-    dataset="mnist",
-    train_examples=5000,
-    label_noise=0.2,
-    teacher="mlp_256x256",
-    student=("mlp_256x256",),
-    epochs=40,
-    batch_size=128,
-    learning_rate=0.05,
-    warmup=0.05,
-    decay_at=(0.5, 0.75),
-    optimizer="sgd",
-    checkpoints=20,
-    seeds=5,
-)
 # 195 steps are 5 of the 40 epochs.
 SWEEP = (
     "teacher_step=0,195",
     "switch=none,onehot:kd@10,onehot:kd@20,onehot:kd@30,kd:onehot@10,kd:onehot@20,kd:onehot@30",
 )
-SMALL = replace(
-    FULL, dataset="digits", train_examples=0, teacher="mlp_64", student=("mlp_64",), checkpoints=10, seeds=2
-)
 SMALL_SWEEP = ("switch=none,onehot:kd@20,kd:onehot@20",)
-PRESET = Preset(FULL, SMALL, SWEEP, SMALL_SWEEP)
+PRESET = Preset(recipes.NOISY, recipes.NOISY_SMALL, SWEEP, SMALL_SWEEP)
 
 if __name__ == "__main__":
     sys.exit(study_main("loss_switching", __doc__, PRESET))

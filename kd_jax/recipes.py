@@ -129,6 +129,27 @@ def reduced(full):
     return replace(small, augment=full.augment, image_size=32, train_examples=320, test_examples=100)
 
 
+# Ours, of the studies that are sweeps: small enough for two CPU cores, and with wrong labels, so that there is something to gain.
+NOISY = Study(
+    dataset="mnist",
+    train_examples=5000,
+    label_noise=0.2,
+    teacher="mlp_256x256",
+    student=("mlp_256x256",),
+    epochs=40,
+    batch_size=128,
+    learning_rate=0.05,
+    warmup=0.05,
+    decay_at=(0.5, 0.75),
+    optimizer="sgd",
+    checkpoints=20,
+    seeds=5,
+)
+NOISY_SMALL = replace(
+    NOISY, dataset="digits", train_examples=0, teacher="mlp_64", student=("mlp_64",), checkpoints=10, seeds=2
+)
+
+
 class Setting(NamedTuple):
     """One setting of the paper's images.
 
