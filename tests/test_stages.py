@@ -412,17 +412,21 @@ def test_told_to_stop_it_saves_and_goes_on_later(done, tmp_path, monkeypatch):
 
     def interrupted(*args):
         for number, pause in enumerate(real_fit(*args)):
-            if number == 3:
+            if number == 2:  # in the middle of the first epoch
                 os.kill(os.getpid(), signal.SIGTERM)
             yield pause
 
     monkeypatch.setattr(running, "fit", interrupted)
-    with pytest.raises(stages.Stopped, match="teacher-seed0 saved at step"):
+    with pytest.raises(stages.Stopped, match="teacher-seed0 saved at step 4 of 20"):
         train(STUDY, tmp_path)
     assert os.listdir(tmp_path / "runs" / "teacher-seed0" / "resume")
     monkeypatch.setattr(running, "fit", real_fit)
     train(STUDY, tmp_path)
     assert bits(tmp_path) == bits(done[0])
+    # Rates are of the steps since the restart: one of the first epoch's five, of 40 examples each, then all.
+    lines = runs.read_metrics(tmp_path / "runs" / "teacher-seed0")
+    counted = [line["examples_per_second"] * line["seconds"] for line in lines]
+    np.testing.assert_allclose(counted, [40, 200, 200, 200])
 
 
 def test_a_teacher_that_changed_is_noticed(done, tmp_path):

@@ -179,6 +179,18 @@ def test_switches_are_compared_and_early_stops_share_their_teacher(tmp_path):
     assert (tmp_path / "work" / "analysis" / "figures" / "switching.png").is_file()
 
 
+@pytest.mark.usefixtures("no_figures")
+def test_a_teacher_that_was_not_kept_where_another_variant_stops_it_is_trained_again(tmp_path):
+    flags = ("--seeds=1", "--student=mlp_8")
+    assert call(tmp_path / "work", "--sweep=teacher_step=0", *flags) == 0
+    assert 7 not in runs.kept_steps(tmp_path / "work" / "teacher_step=0" / "runs" / "teacher-seed0")
+    assert call(tmp_path / "work", "--sweep=teacher_step=0,7", *flags) == 0
+    own = kinds(tmp_path / "work")
+    assert own["teacher_step=7/teacher-seed0"]
+    assert not own["teacher_step=7/onehot-seed0"]
+    assert 7 in runs.kept_steps(tmp_path / "work" / "teacher_step=7" / "runs" / "teacher-seed0")
+
+
 def test_a_link_whose_run_is_gone_is_trained_again(tmp_path):
     workdir = tmp_path / "work"
     (folder := workdir / "temperature=4" / "runs").mkdir(parents=True)

@@ -40,6 +40,7 @@ def test_a_share_of_a_gain_that_may_be_none_has_no_ends():
 def test_a_switched_student_is_held_against_the_one_that_differs_by_the_switch_alone():
     plain = [0.020, 0.024, 0.022]
     studies = [
+        measured("e", [0.001, 0.0, 0.003], switch="", teacher_step=5),
         measured("a", plain, switch="", teacher_step=0),
         measured("b", [0.018, 0.023, 0.019], switch="onehot:kd@5", teacher_step=0),
         measured("c", [0.001, 0.003, 0.002], switch="kd:onehot@5", teacher_step=0),
