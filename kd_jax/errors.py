@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import signal
 import sys
 
 from kd_jax.config import BadInput
@@ -11,11 +12,34 @@ from kd_jax.config import BadInput
 OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 
 
+class Terminated(BaseException):
+    """SIGTERM came while nothing was to be saved, as in an analysis."""
+
+
+@contextlib.contextmanager
+def _termination_raised():
+    """Turn SIGTERM into `Terminated`; training, which has something to save, takes it over while it runs."""
+
+    def terminate(number, frame):
+        raise Terminated
+
+    try:
+        previous = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not in the main thread, where no signal comes
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 def guarded(run):
     """Call `run()`, turn what can go wrong for a user into one line on standard error, and return the exit status."""
     try:
-        run()
-        sys.stdout.flush()
+        with _termination_raised():
+            run()
+            sys.stdout.flush()
         return OK
     except BrokenPipeError:
         # Whoever reads has seen enough, as `head` has; Python would say so once more on leaving.
@@ -24,6 +48,9 @@ def guarded(run):
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
+    except Terminated:
+        print("stopped: told to; the same command goes on from there", file=sys.stderr)
+        return STOPPED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -132,6 +133,19 @@ def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, capsys):
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert "expected a folder" in error
+
+
+def test_told_to_stop_while_nothing_is_trained_is_75_too(tmp_path, capsys, monkeypatch):
+    def analyze(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("went on")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(stages, "train", lambda *_, **__: 1)
+    monkeypatch.setattr(stages, "analyze", analyze)
+    assert run_digits("--small", f"--workdir={tmp_path}") == 75
+    assert capsys.readouterr().err == "stopped: told to; the same command goes on from there\n"
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_flags_beside_small_count_and_dashes_are_underscores():
