@@ -189,7 +189,11 @@ def _summarise(workdir, record):
         "estimates": [*(number.to_json() for number in together), *estimates],
         "verdicts": [verdict._asdict() for verdict in verdicts],
         "warnings": [f"{name}: {warning}" for name, of in found.items() for warning in of["warnings"]],
-        "study": record | {"arms": {name: of["study"]["arms"] for name, of in found.items()}},
+        "study": record
+        | {
+            "arms": {name: of["study"]["arms"] for name, of in found.items()},
+            "first": next(iter(found.values()))["study"],
+        },
     }
     folder = workdir / ".analysis"
     shutil.rmtree(folder, ignore_errors=True)

@@ -45,6 +45,27 @@ FUNCTION_NOTE = """The function on the probe, along groups of eigenvectors of th
     not 1, and the filters show by how much."""
 
 
+def facts(study):
+    """What was trained on what, in a paragraph.
+
+    Args:
+        study: contents of `study.json`.
+    """
+    setup, where = study["config"], study["platform"]
+    data = study["data"]
+    sizes = {model: f"{model} ({count:,} parameters)" for model, count in study["parameters"].items()}
+    teacher, students = sizes[setup["teacher"]], ", ".join(sizes[model] for model in setup["student"])
+    own = f" (the teacher with {', '.join(setup['teacher_with'])})" if setup.get("teacher_with") else ""
+    return (
+        f"{data['name']}: {data['train_examples']} training and {data['test_examples']} test examples ({data['test_split']} split),"
+        f" {data['wrong_labels']} training labels wrong by design. Teacher {teacher}, students {students};"
+        f" temperature {setup['temperature']:g}, weight {setup['weight']:g}; {setup['epochs']} epochs of batch"
+        f" {setup['batch_size']}, learning rate {setup['learning_rate']:g}{own};"
+        f" seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
+        f" Trained on {where['devices']} x {where['device']} with jax {study['versions']['jax']}."
+    )
+
+
 def render(found, images):
     """Return the page.
 
@@ -53,25 +74,12 @@ def render(found, images):
         images: {name: base64 PNG}.
     """
     study = found["study"]
-    setup, where = study["config"], study["platform"]
     header, rows = tables.main_table(found)
     about_directions = [(tables.eigen_table(found), RATIO_NOTE), (tables.function_table(found), FUNCTION_NOTE)]
-    data = study["data"]
-    sizes = {model: f"{model} ({count:,} parameters)" for model, count in study["parameters"].items()}
-    teacher, students = sizes[setup["teacher"]], ", ".join(sizes[model] for model in setup["student"])
-    own = f" (the teacher with {', '.join(setup['teacher_with'])})" if setup.get("teacher_with") else ""
-    facts = (
-        f"{data['name']}: {data['train_examples']} training and {data['test_examples']} test examples ({data['test_split']} split),"
-        f" {data['wrong_labels']} training labels wrong by design. Teacher {teacher}, students {students};"
-        f" temperature {setup['temperature']:g}, weight {setup['weight']:g}; {setup['epochs']} epochs of batch"
-        f" {setup['batch_size']}, learning rate {setup['learning_rate']:g}{own};"
-        f" seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
-        f" Trained on {where['devices']} x {where['device']} with jax {study['versions']['jax']}."
-    )
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         f"<title>kd_jax: {escape(study['study'])}</title><style>{STYLE}</style></head><body>",
-        f"<h1>{escape(study['study'])}</h1><p class='quiet'>{escape(facts)}</p>",
+        f"<h1>{escape(study['study'])}</h1><p class='quiet'>{escape(facts(study))}</p>",
         *(f"<p class='quiet'>{escape(line)}</p>" for line in about.data(study)),
         "<h2>What came out</h2>",
         *(f"<div class='verdict contradicted'><b>warning</b> {escape(warning)}</div>" for warning in found["warnings"]),

@@ -233,7 +233,8 @@ def _page(found, images):
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         f"<title>kd_jax: {name}, a sweep</title><style>{page.STYLE}</style></head><body>",
-        f"<h1>{name}</h1><p class='quiet'>A sweep of {len(study['variants'])} variants.</p><h2>What came out</h2>",
+        f"<h1>{name}</h1><p class='quiet'>A sweep of {len(study['variants'])} variants, named for what differs. The first,"
+        f" {escape(study['variants'][0]['folder'])}: {escape(page.facts(study['first']))}</p><h2>What came out</h2>",
         *(f"<div class='verdict contradicted'><b>warning</b> {escape(w)}</div>" for w in found["warnings"]),
         *(page.verdict_box(verdict) for verdict in found["verdicts"]),
         f"<p class='quiet'>{escape(tables.what_intervals_are(found))} Gain is over the same network, initialisation and batches"
