@@ -11,8 +11,8 @@ paper's image settings and their commands. The recipe `crd` is RepDistiller's, w
 
 import sys
 
-from kd_jax import recipes
 from kd_jax.cli import Preset, study_main
+from kd_jax.recipes import images as recipes
 
 # The first is the default.
 PRESETS = {name: Preset(recipes.study(name), recipes.reduced(recipes.study(name))) for name in recipes.RECIPES}

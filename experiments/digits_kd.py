@@ -6,12 +6,11 @@
 """
 
 import sys
-from dataclasses import replace
 
 from kd_jax.cli import Preset, study_main
 from kd_jax.config import Study
 
-FULL = Study(
+FULL = Study.from_flags(
     dataset="digits",
     label_noise=0.2,
     teacher="mlp_256x256",
@@ -24,7 +23,7 @@ FULL = Study(
     checkpoints=40,
     seeds=5,
 )
-SMALL = replace(FULL, epochs=30, seeds=2, checkpoints=20)
+SMALL = FULL.replaced(epochs=30, seeds=2, checkpoints=20)
 PRESET = Preset(FULL, SMALL)
 
 if __name__ == "__main__":

@@ -38,12 +38,11 @@ by the filter. Groups that the teacher has learnt fully show no lag. About 35 mi
 """
 
 import sys
-from dataclasses import replace
 
 from kd_jax.cli import Preset, study_main
 from kd_jax.config import Study
 
-MLP = Study(
+MLP = Study.from_flags(
     dataset="mnist",
     teacher="mlp_1000x1000",
     student=("mlp_1000x1000",),
@@ -56,8 +55,7 @@ MLP = Study(
     layers=("Dense_0", "Dense_1"),
     seeds=5,
 )
-RANDOM_FEATURES = replace(
-    MLP,
+RANDOM_FEATURES = MLP.replaced(
     teacher="features_5000",
     student=("features_5000",),
     train_examples=128,
@@ -69,8 +67,7 @@ RANDOM_FEATURES = replace(
     nulls=("order", "slower", "faster"),  # its weights start at zero, so there is no other initialisation
     layers=(),
 )
-CNN = replace(
-    MLP,
+CNN = MLP.replaced(
     dataset="cifar10",
     teacher="cnn_100x100",
     student=("cnn_100x100",),
@@ -78,7 +75,7 @@ CNN = replace(
     epochs=30,
     layers=(),
 )
-KERNEL = Study(
+KERNEL = Study.from_flags(
     dataset="mnist",
     train_examples=128,
     test_examples=128,  # an epoch is a step here, so evaluation takes as long as training
@@ -99,7 +96,7 @@ KERNEL = Study(
 
 
 def _reduced(study, **changes):
-    return replace(study, **{"test_examples": 1000, "checkpoints": 20, "seeds": 2, **changes})
+    return study.replaced(**{"test_examples": 1000, "checkpoints": 20, "seeds": 2, **changes})
 
 
 PRESETS = {

@@ -14,8 +14,8 @@ Other variants can be given. The reduced run is on the embedded digits.
 
 import sys
 
-from kd_jax import recipes
 from kd_jax.cli import Preset, study_main
+from kd_jax.recipes import images as recipes
 
 SWEEP = (
     "teacher_with=epochs=2,epochs=5,epochs=10,epochs=20,weight_decay=0.001,weight_decay=0.003,weight_decay=0.01",

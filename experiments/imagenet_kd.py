@@ -18,8 +18,8 @@ encodings, laid out as TFDS lays out ImageNet; test accuracy 0.085, 0.095 and 0.
 
 import sys
 
-from kd_jax import recipes
 from kd_jax.cli import Preset, study_main
+from kd_jax.recipes import images as recipes
 
 # The first is the default.
 PRESETS = {

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import tyro
 
-from kd_jax import linear_study
-from kd_jax.cli import Session, parse
-from kd_jax.errors import guarded
-from kd_jax.linear_study import Theory
+from kd_jax.cli.commands import Session, parse
+from kd_jax.cli.guard import guarded
+from kd_jax.theory import study as linear_study
+from kd_jax.theory.study import Theory
 
 NAME = "linear_theory"
 FULL = Theory()
@@ -56,7 +56,7 @@ def _run_and_print(session, study):
 
 def print_findings(found):
     """The reference table, how well gradient descent obeys it, and the verdicts."""
-    from kd_jax.report.linear import reference_table
+    from kd_jax.theory.report import reference_table
 
     header, rows = reference_table(found)
     print("Progress of student S and one-hot model A when equally far along eigenvalue 1 (gradient flow)")

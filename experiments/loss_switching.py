@@ -14,8 +14,8 @@ Other variants can be given; `none` is distillation throughout. The reduced run 
 
 import sys
 
-from kd_jax import recipes
 from kd_jax.cli import Preset, study_main
+from kd_jax.recipes import images as recipes
 
 # 195 steps are 5 of the 40 epochs.
 SWEEP = (

@@ -13,8 +13,8 @@ test set, for the labels of its test split are hidden.
 
 import sys
 
-from kd_jax import text_recipes
 from kd_jax.cli import Preset, study_main
+from kd_jax.recipes import texts as text_recipes
 
 # The first is the default.
 PRESETS = {

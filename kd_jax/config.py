@@ -1,15 +1,22 @@
-"""What a study is: frozen dataclasses that refuse a bad value at once, by name.
+"""The configuration of a study, in sections. Every section is a frozen dataclass that refuses a bad value at once, by name.
 
 A `Study` is everything that decides the numbers that come out. Where it runs (platform, folders) is not part of it; see
-`kd_jax.cli.Session`. The comments below the fields are the program's `--help`.
+`kd_jax.cli.commands.Session`. The docstrings below the fields are the text of `--help`.
+
+On the command line and in `study.json` the fields of all sections stand side by side, under their own names, which are unique:
+`Study.from_flags`, `Study.replaced` and `to_json` use these flat names.
 """
 
 import math
 import platform
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from importlib.metadata import version
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+from kd_jax.errors import BadInput as BadInput
 
 PACKAGES = (
     "kd_jax",
@@ -23,59 +30,52 @@ PACKAGES = (
     "numpy",
     "scipy",
 )
+SCHEMA = 2  # of `study.json`; 1, which has no such number, is that of versions whose studies had no sections
 
 
-def versions():
-    """{package: version} of Python and of what decides a number."""
+def versions() -> dict[str, str]:
+    """Return {package: version} of Python and of the packages that can change a number."""
     return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
 
 
-class BadInput(Exception):
-    """Something the user asked for cannot be done; the message is one line: the value, what was expected, the fix."""
-
-
-LOOKED_AT = (
-    "layers",
-    "pairs",
-    "kernel_examples",
-)  # fields of a `Study` that change what analysis looks at, and no training
-
-
 @dataclass(frozen=True)
-class Study:
-    """A teacher, the students distilled from it, and the same students without it, over several seeds."""
+class Data:
+    """Which examples a study trains and tests on, with which labels, and how texts become tokens."""
 
     dataset: str = "cifar10"
     """Data: `digits` (embedded, no download), `tiny_imagenet` (from --tiny_imagenet_dir), any TFDS set of classified images or
-    texts by name (cifar10, mnist, emnist/letters, glue/sst2, imdb_reviews, ...), or the folder of a prepared one. One whose images
-    have many sizes (imagenet2012, food101, ...) is streamed from disk."""
+    texts by name (cifar10, mnist, emnist/letters, glue/sst2, imdb_reviews, ...), or the folder of a prepared one. A set whose
+    images have many sizes (imagenet2012, food101, ...) is streamed from disk."""
     train_examples: int = 0
     """Size of the fixed random part of the training split that is used [examples; 0: all]."""
     test_examples: int = 0
     """Size of the fixed random part of the test split that is used [examples; 0: all]."""
     label_noise: float = 0.0
-    """Share of training labels replaced by another class, drawn uniformly [0 to 1]."""
+    """Share of training labels that are replaced by another class, drawn uniformly [0 to 1]."""
     noise_seed: int = 0
-    """Which draw of the label noise; the same for every seed of the study."""
-    augment: Literal["none", "crop", "crop_flip", "resized_crop_flip"] = "none"
-    """Random views while training: 4-pixel-padded crops, and left-right flips. For a streamed set: crops of 8 to 100 % of the area,
-    resized, and flips; its other views are the centre of the resized image."""
+    """Seed of the label noise; it is the same for every seed of the study."""
     image_size: int = 0
     """Side of the views of a streamed set [pixels; 0: 224]."""
-    mixup: float = 0.0
-    """Blend each training image and its label with another's; its share is drawn from Beta(alpha, alpha) [alpha; 0: off]. Training
-    accuracy then counts the label with the larger share."""
-    cutmix: float = 0.0
-    """Paste a box of another image into each training image, and share the label by area, drawn from Beta(alpha, alpha) [alpha;
-    0: off]."""
-    label_smoothing: float = 0.0
-    """Share of each training label that is spread evenly over all classes [0 to below 1]."""
     max_length: int = 128
-    """Length of a text that is read [tokens, those that RoBERTa puts around it included]; longer ones are cut and counted."""
+    """Length up to which a text is read [tokens, RoBERTa's special ones included]; longer texts are cut, and counted."""
     vocabulary: int = 8000
-    """Size of the byte-level BPE that is trained on the training texts where no other tokenizer is given [tokens, at most]."""
+    """Largest size of the byte-level BPE that is trained on the training texts where no other tokenizer is given [tokens]."""
     tokenizer: str = ""
     """A tokenizer.json to use instead [empty: that of the pre-trained weights, or else one is trained]."""
+
+    def __post_init__(self):
+        _need(self, "label_noise", 0 <= self.label_noise <= 1, "a number from 0 to 1")
+        _need(self, "noise_seed", self.noise_seed >= 0, "a whole number of at least 0")
+        _need(self, "image_size", self.image_size == 0 or self.image_size >= 8, "0 for 224, or at least 8")
+        for name in ("train_examples", "test_examples"):
+            _need(self, name, getattr(self, name) == 0 or getattr(self, name) >= 2, "0 for all, or at least 2")
+        _need(self, "max_length", 8 <= self.max_length <= 512, "a whole number of tokens from 8 to 512")
+        _need(self, "vocabulary", self.vocabulary >= 300, "at least 300, for the bytes, special tokens and some pieces")
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Which networks are trained, where they start, and in which arithmetic."""
 
     teacher: str = "resnet56"
     """Network of the teacher: linear, features (features_5000: linear on fixed random ones), mlp (mlp_256x256 sets the widths),
@@ -84,62 +84,120 @@ class Study:
     roberta_base, roberta_medium, roberta_small, roberta_tiny, or roberta_2x128 (layers x width)."""
     student: tuple[str, ...] = ("resnet56",)
     """Networks of the students, one or more; each is trained with the teacher and, as arm `onehot`, without."""
+    nulls: tuple[Literal["order", "init", "slower", "faster"], ...] = ()
+    """Further one-hot runs of the first student's network, with which its eigendirections are compared: in another data order, from
+    another initialisation, at a quarter and at four times the learning rate."""
     init_from: tuple[str, ...] = ()
     """Folders of pre-trained RoBERTa weights (config.json, model.safetensors, tokenizer.json). Each is for the networks of its
     layers and width; others, and the new head of all, start at random [none: all do]."""
-    dropout: float = 0.0
-    """Share of features that is dropped while training, in networks for texts [0 to below 1]."""
-    nulls: tuple[Literal["order", "init", "slower", "faster"], ...] = ()
-    """Further one-hot runs of the first student's network, to hold its eigendirections against: in another data order, from
-    another initialisation, at a quarter and at four times the learning rate."""
-    temperature: float = 4.0
-    """Softmax temperature of the distillation loss [> 0]."""
-    weight: float = 1.0
-    """Weight of the distillation loss; the one-hot loss has the rest [0 to 1]."""
-    loss: Literal["cross_entropy", "mse"] = "cross_entropy"
-    """What labels and teacher are matched by: cross-entropy, or half the squared distance of the logits from the one-hot label
-    and from the teacher's logits, without a temperature: what the paper's theorem is about. There the effect needs an
-    early-stopped teacher."""
-    teacher_with: tuple[str, ...] = ()
-    """What the teacher's training does otherwise than the students', such as epochs=20 weight_decay=0.01; takes epochs, batch_size,
-    learning_rate, warmup, weight_decay, momentum, label_smoothing, mixup, cutmix [none]."""
-    teacher_step: int = 0
-    """Step of the teacher's training at which it teaches, to stop it early [0: its last]."""
-    switch: str = ""
-    """Change of the students' loss in mid-training: onehot:kd@50 after 50 epochs, at once; kd:onehot@100,ramp=1000 over the 1000
-    steps that follow. `kd` is the mix that `weight` sets [empty: none]."""
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Arithmetic of the networks. bfloat16 keeps parameters, losses and statistics in float32; float64 is for comparing
+    topologies."""
+
+    def __post_init__(self):
+        _need(self, "student", bool(self.student), "at least one network")
+        _need(self, "student", len(set(self.student)) == len(self.student), "each network once")
+        _need(self, "nulls", len(set(self.nulls)) == len(self.nulls), "each null once")
+        _need(self, "init_from", len(set(self.init_from)) == len(self.init_from), "each folder once")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained on its labels: views, optimiser, length. Students and teacher can have one each."""
 
     epochs: int = 450
-    """Length of each training run [epochs]. Warm-up and decay below are shares of it, so they scale."""
+    """Length of each training run [epochs]. Warm-up and decay below are shares of it, so they scale with it."""
     batch_size: int = 1024
     """Examples in a training step, over all devices."""
+    augment: Literal["none", "crop", "crop_flip", "resized_crop_flip"] = "none"
+    """Random views while training: crops of the image padded by 4 pixels, and left-right flips. For a streamed set
+    `resized_crop_flip`: crops of 8 to 100 % of the area, resized, and flips; without it, the centre of the resized image."""
     learning_rate: float = 1.0
     """Peak learning rate."""
     warmup: float = 0.0
     """Linear warm-up from 0 to the peak [share of all steps]."""
     decay: Literal["step", "linear"] = "step"
-    """What the learning rate does after warm-up: falls at the points of `decay_at`, or linearly to 0 at the last step."""
+    """How the learning rate falls after warm-up: at the points of `decay_at`, or linearly to 0 at the last step."""
     decay_at: tuple[float, ...] = ()
     """When the learning rate is multiplied by `decay_by` [shares of all steps]."""
     decay_by: float = 0.1
     """Factor of the learning rate at each point of `decay_at`."""
+    optimizer: Literal["nesterov", "sgd", "adam", "adamw"] = "nesterov"
+    """SGD with Nesterov's momentum, SGD with plain momentum, Adam, whose first-moment decay is `momentum`, or AdamW, which differs
+    from Adam in its weight decay."""
     momentum: float = 0.9
     """Share of the last update that SGD carries into the next [0: none]."""
-    optimizer: Literal["nesterov", "sgd", "adam", "adamw"] = "nesterov"
-    """SGD with Nesterov's momentum or with plain momentum, or Adam, whose first-moment decay is `momentum`, or AdamW, which is
-    Adam but for its weight decay."""
-    gradient_clip: float = 0.0
-    """Largest norm of the whole gradient; a larger one is scaled down to it [0: any]."""
     weight_decay: float = 0.0
-    """Coefficient of the L2 penalty's gradient, added before momentum; for adamw of the weights, taken off them beside
-    Adam's step, both times the learning rate."""
+    """Coefficient of the L2 penalty's gradient, which is added before momentum. For adamw: the share of the weights, times the
+    learning rate, that is subtracted beside Adam's step."""
     decay_on: Literal["kernels", "all"] = "all"
     """Which parameters decay: `kernels` leaves out biases and normalisation."""
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Arithmetic of the networks. bfloat16 keeps float32 parameters, losses and statistics; float64 is for comparing
-    topologies."""
+    gradient_clip: float = 0.0
+    """Largest norm of the whole gradient; a larger one is scaled down to it [0: no limit]."""
+    loss: Literal["cross_entropy", "mse"] = "cross_entropy"
+    """Loss on the labels: cross-entropy, or half the squared distance of the logits from the one-hot label, which is what the
+    paper's theorem is about. There the effect needs an early-stopped teacher."""
+    label_smoothing: float = 0.0
+    """Share of each training label that is spread evenly over all classes [0 to below 1]."""
+    mixup: float = 0.0
+    """Blend each training image and its label with another's; the share is drawn from Beta(alpha, alpha) [alpha; 0: off]. Training
+    accuracy then counts the label with the larger share."""
+    cutmix: float = 0.0
+    """Paste a box of another image into each training image, and share the label by area, drawn from Beta(alpha, alpha) [alpha;
+    0: off]."""
+    dropout: float = 0.0
+    """Share of features that is dropped while training, in networks for texts [0 to below 1]."""
     checkpoints: int = 50
-    """Checkpoints kept per run, about; half spaced geometrically, half evenly, first and last step included."""
+    """Number of checkpoints kept per run, about; half spaced geometrically, half evenly, first and last step included."""
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size"):
+            _need(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
+        _need(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
+        _need(self, "warmup", 0 <= self.warmup <= 1, "a number from 0 to 1")
+        _need(self, "decay_at", all(0 <= share <= 1 for share in self.decay_at), "shares of the run, each from 0 to 1")
+        _need(self, "decay_at", list(self.decay_at) == sorted(set(self.decay_at)), "shares in rising order")
+        _need(self, "decay_at", not (self.decay_at and self.decay == "linear"), "none beside --decay=linear")
+        for name in ("decay_by", "weight_decay", "gradient_clip", "mixup", "cutmix"):
+            _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
+        for name in ("momentum", "label_smoothing", "dropout"):
+            _need(self, name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
+        both = bool(self.mixup and self.cutmix)
+        _need(self, "cutmix", not both, f"0 beside --mixup={self.mixup}, for one of the two mixes")
+        _need(self, "checkpoints", self.checkpoints >= 2, "at least 2 (the first and the last step)")
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What students take from their teacher, and what the teacher's own training does otherwise."""
+
+    distillation: Literal["auto", "kd", "mse"] = "auto"
+    """Loss that draws a student to its teacher: `kd`, cross-entropy with the teacher's softened probabilities; `mse`, half the
+    squared distance from the teacher's logits [auto: kd, or mse beside --loss=mse]."""
+    temperature: float = 4.0
+    """Softmax temperature of the distillation loss; `mse` has none [> 0]."""
+    weight: float = 1.0
+    """Weight of the distillation loss; the loss on the labels has the rest [0 to 1]."""
+    switch: str = ""
+    """Change of the students' loss in mid-training: onehot:kd@50 after 50 epochs, at once; kd:onehot@100,ramp=1000 over the 1000
+    steps that follow. `kd` is the mix that `weight` sets [empty: none]."""
+    teacher_with: tuple[str, ...] = ()
+    """Where the teacher's training differs from the students', such as epochs=20 weight_decay=0.01; takes the fields of the group
+    "training" [none]."""
+    teacher_step: int = 0
+    """Step of the teacher's training at which it teaches, to stop it early [0: its last]."""
+
+    def __post_init__(self):
+        _need(self, "temperature", 0 < self.temperature < math.inf, "a number above 0")
+        _need(self, "weight", 0 <= self.weight <= 1, "a number from 0 to 1")
+        _need(self, "teacher_step", self.teacher_step >= 0, "0 for the last step, or a step of the teacher's training")
+        parse_switch(self.switch)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What analysis looks at. None of it changes training, so it may be asked for after a study is finished."""
+
     layers: tuple[str, ...] = ()
     """Layers whose weights are followed along the eigendirections of their inputs [none: the first of each network]."""
     pairs: tuple[tuple[int, int], ...] = ()
@@ -149,73 +207,118 @@ class Study:
     """Size of the random part of the training set on which the functions that networks compute are followed along the
     eigenvectors of their tangent kernel [examples; 0: none]."""
 
+    def __post_init__(self):
+        _need(self, "layers", len(set(self.layers)) == len(self.layers), "each layer once")
+        _need(self, "pairs", all(0 <= a != b >= 0 for a, b in self.pairs), "two different directions each, 0 the top")
+        enough = self.kernel_examples == 0 or self.kernel_examples >= 2
+        _need(self, "kernel_examples", enough, "0 for none, or at least 2")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A teacher, the students distilled from it, and the same students without it, over several seeds.
+
+    Attributes:
+        data, networks, training, distillation, look: the sections. `training` is that of the students.
+    """
+
+    data: Data = field(default_factory=Data)
+    networks: Networks = field(default_factory=Networks)
+    training: Training = field(default_factory=Training)
+    distillation: Distillation = field(default_factory=Distillation)
+    look: Look = field(default_factory=Look)
     seeds: int = 1
-    """Runs of every arm; with two or more, intervals are over seeds."""
+    """Number of runs of every arm; with two or more, intervals are over seeds."""
     seed: int = 0
     """The first seed; the others follow."""
 
     def __post_init__(self):
-        _need(self, "student", bool(self.student), "at least one network")
-        _need(self, "student", len(set(self.student)) == len(self.student), "each network once")
-        _need(self, "nulls", len(set(self.nulls)) == len(self.nulls), "each null once")
-        _need(self, "temperature", 0 < self.temperature < math.inf, "a number above 0")
-        for name in ("weight", "label_noise", "warmup"):
-            _need(self, name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
-        _need(self, "decay_at", all(0 <= share <= 1 for share in self.decay_at), "shares of the run, each from 0 to 1")
-        _need(self, "decay_at", list(self.decay_at) == sorted(set(self.decay_at)), "shares in rising order")
-        for name in ("epochs", "batch_size", "seeds"):
-            _need(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
-        _need(self, "checkpoints", self.checkpoints >= 2, "at least 2 (the first and the last step)")
-        _need(self, "teacher_step", self.teacher_step >= 0, "0 for the last step, or a step of the teacher's training")
-        _need(self, "teacher_with", not self.teacher_with or not self.kernel_examples, "none beside --kernel_examples")
-        if self.teacher_with:
-            try:
-                replace(self, teacher_with=(), switch="", **parse_changes(self.teacher_with))
-            except BadInput as error:
-                raise BadInput(f"--teacher_with={shown(self.teacher_with)}: {error}") from None
-        switch = parse_switch(self.switch)
-        if switch is not None:
-            _need(self, "switch", switch.epoch <= self.epochs, f"an epoch up to {self.epochs}, the last")
-        _need(self, "layers", len(set(self.layers)) == len(self.layers), "each layer once")
-        _need(self, "pairs", all(0 <= a != b >= 0 for a, b in self.pairs), "two different directions each, 0 the top")
-        _need(
-            self, "kernel_examples", self.kernel_examples == 0 or self.kernel_examples >= 2, "0 for none, or at least 2"
-        )
-        _need(self, "image_size", self.image_size == 0 or self.image_size >= 8, "0 for 224, or at least 8")
-        for name in ("train_examples", "test_examples"):
-            _need(self, name, getattr(self, name) == 0 or getattr(self, name) >= 2, "0 for all, or at least 2")
-        for name in ("seed", "noise_seed"):
-            _need(self, name, getattr(self, name) >= 0, "a whole number of at least 0")
-        _need(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
-        _need(self, "decay_at", not (self.decay_at and self.decay == "linear"), "none beside --decay=linear")
-        _need(self, "max_length", 8 <= self.max_length <= 512, "a whole number of tokens from 8 to 512")
-        _need(self, "vocabulary", self.vocabulary >= 300, "at least 300, for the bytes, special tokens and some pieces")
-        _need(self, "init_from", len(set(self.init_from)) == len(self.init_from), "each folder once")
-        for name in ("decay_by", "weight_decay", "gradient_clip", "mixup", "cutmix"):
-            _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
-        _need(
-            self, "cutmix", not (self.mixup and self.cutmix), f"0 beside --mixup={self.mixup}, for one of the two mixes"
-        )
-        for name in ("momentum", "label_smoothing", "dropout"):
-            _need(self, name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
+        _need(self, "seeds", self.seeds >= 1, "a whole number of at least 1")
+        _need(self, "seed", self.seed >= 0, "a whole number of at least 0")
+        both = bool(self.distillation.teacher_with and self.look.kernel_examples)
+        _need(self.distillation, "teacher_with", not both, "none beside --kernel_examples")
+        _ = self.teacher_training
+        switch, epochs = parse_switch(self.distillation.switch), self.training.epochs
+        within = switch is None or switch.epoch <= epochs
+        _need(self.distillation, "switch", within, f"an epoch up to {epochs}, the last")
 
-    def seed_range(self):
+    def __getattr__(self, name: str) -> Any:
+        # Temporary, while rooms move to sections.
+        if name in SECTION_OF:
+            return getattr(getattr(self, SECTION_OF[name]), name)
+        raise AttributeError(name)
+
+    @classmethod
+    def from_flags(cls, **values: Any) -> "Study":
+        """Return the study that has these values under their flat names, and defaults elsewhere.
+
+        >>> Study.from_flags(dataset="digits", epochs=3, seeds=2).training.epochs
+        3
+        """
+        return cls().replaced(**values)
+
+    def replaced(self, **values: Any) -> "Study":
+        """Return the study with some fields changed, under their flat names.
+
+        >>> Study().replaced(temperature=2.0).distillation.temperature
+        2.0
+
+        Raises:
+            TypeError: for a name that is no field.
+        """
+        by_section: dict[str, dict[str, Any]] = {}
+        own = {}
+        for name, value in values.items():
+            if name in SECTION_OF:
+                by_section.setdefault(SECTION_OF[name], {})[name] = value
+            else:
+                own[name] = value
+        sections = {name: replace(getattr(self, name), **changes) for name, changes in by_section.items()}
+        return replace(self, **sections, **own)
+
+    @cached_property
+    def teacher_training(self) -> Training:
+        """The teacher's `Training`: the students' with the changes of `teacher_with`.
+
+        Raises:
+            BadInput: for a word of `teacher_with` that sets no field of `Training`, or sets it to a bad value.
+        """
+        words = self.distillation.teacher_with
+        try:
+            return replace(self.training, **parse_changes(words))
+        except BadInput as error:
+            raise BadInput(f"--teacher_with={shown(words)}: {error}") from None
+
+    @property
+    def distillation_loss(self) -> str:
+        """Name of the distillation loss, a key of `losses.DISTILLATION`, with `auto` resolved."""
+        chosen = self.distillation.distillation
+        return chosen if chosen != "auto" else "mse" if self.training.loss == "mse" else "kd"
+
+    def seed_range(self) -> range:
         """The seeds of this study."""
         return range(self.seed, self.seed + self.seeds)
 
-    def identity(self):
+    def identity(self) -> dict[str, Any]:
         """What must agree for two studies to share a work folder: all but which seeds, and what only analysis looks at."""
-        return {name: value for name, value in to_json(self).items() if name not in ("seeds", "seed", *LOOKED_AT)}
+        own = {name: value for name, value in to_json(self).items() if SECTION_OF.get(name) != "look"}
+        return {name: value for name, value in own.items() if name not in ("seeds", "seed")}
 
 
-def _need(study, name, holds, expected):
+SECTIONS = {"data": Data, "networks": Networks, "training": Training, "distillation": Distillation, "look": Look}
+SECTION_OF = {each.name: section for section, kind in SECTIONS.items() for each in fields(kind)}
+FLAGS = {each.name: each for kind in SECTIONS.values() for each in fields(kind)} | {
+    each.name: each for each in fields(Study) if each.name not in SECTIONS
+}
+
+
+def _need(section, name, holds, expected):
     if not holds:
-        value = getattr(study, name)
-        raise BadInput(f"--{name}={shown(value)}: expected {expected}; see --help")
+        raise BadInput(f"--{name}={shown(getattr(section, name))}: expected {expected}; see --help")
 
 
-def shown(value):
-    """A flag's value as it is typed."""
+def shown(value: Any) -> str:
+    """Return a flag's value as it is typed."""
     return " ".join(map(shown, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -223,7 +326,7 @@ class Switch(NamedTuple):
     """A change of loss in mid-training.
 
     Attributes:
-        to_kd: whether from one-hot labels to distillation; else the other way.
+        to_kd: True from one-hot labels to distillation; False the other way.
         epoch: epochs completed when it begins.
         ramp: steps that it takes; the last of them is the first with the new loss alone, so 1 is a hard switch.
     """
@@ -233,54 +336,63 @@ class Switch(NamedTuple):
     ramp: int
 
 
-def parse_switch(text):
-    """The `Switch` that `--switch` describes; None where it is empty.
+def parse_switch(text: str) -> Switch | None:
+    """Return the `Switch` that `--switch` describes, or None where it is empty.
+
+    >>> parse_switch("onehot:kd@50,ramp=1000")
+    Switch(to_kd=True, epoch=50.0, ramp=1000)
 
     Raises:
         BadInput: when it describes none.
     """
     if not text:
         return None
-    found = re.fullmatch(r"(onehot:kd|kd:onehot)@([0-9]+(?:\.[0-9]+)?)(?:,ramp=([1-9][0-9]*))?", text)
-    if not found:
+    match = re.fullmatch(r"(onehot:kd|kd:onehot)@([0-9]+(?:\.[0-9]+)?)(?:,ramp=([1-9][0-9]*))?", text)
+    if not match:
         raise BadInput(
             f"--switch={text}: expected onehot:kd@EPOCH or kd:onehot@EPOCH, and possibly ,ramp=STEPS of at least 1;"
             " pass one such as --switch=onehot:kd@50,ramp=1000"
         )
-    direction, epoch, ramp = found.groups()
+    direction, epoch, ramp = match.groups()
     return Switch(direction == "onehot:kd", float(epoch), int(ramp or 1))
 
 
-CHANGES = {
-    "epochs": int,
-    "batch_size": int,
-    **dict.fromkeys(
-        ("learning_rate", "warmup", "weight_decay", "momentum", "label_smoothing", "mixup", "cutmix"), float
-    ),
-}
-
-
-def parse_changes(words):
-    """The fields of a `Study` that words such as `epochs=20` set, as {name: value}.
+def parse_changes(words: tuple[str, ...]) -> dict[str, Any]:
+    """Return the fields of a `Training` that words such as `epochs=20` set, as {name: value}.
 
     Raises:
-        BadInput: when one sets none of `CHANGES`.
+        BadInput: for a word that sets no field, or not to a value of the field's type.
     """
     changes = {}
+    known = {each.name: each for each in fields(Training)}
     for word in words:
         name, _, value = word.partition("=")
         try:
-            changes[name] = CHANGES[name](value)
+            changes[name] = _parsed(known[name].type, value)
         except (KeyError, ValueError):
-            raise BadInput(
-                f"{word}: expected one of {', '.join(CHANGES)} and its value; pass epochs=20 or such"
-            ) from None
+            expected = f"one of {', '.join(known)} and its value"
+            raise BadInput(f"{word}: expected {expected}; pass epochs=20 or such") from None
     return changes
 
 
-def to_json(study):
-    """The study as plain JSON values."""
-    return {name: _lists(value) for name, value in asdict(study).items()}
+def _parsed(kind: Any, text: str) -> Any:
+    """The value of a field's type that a word spells out; a tuple's parts are separated by spaces or colons."""
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise ValueError(text)
+        return text
+    if get_origin(kind) is tuple:
+        return tuple(_parsed(get_args(kind)[0], part) for part in text.replace(":", " ").split())
+    return kind(text)
+
+
+def to_json(study: Study) -> dict[str, Any]:
+    """Return the study as plain JSON values under their flat names, as `study.json` has it."""
+    flat = {}
+    for section in SECTIONS:
+        part = getattr(study, section)
+        flat |= {each.name: _lists(getattr(part, each.name)) for each in fields(part)}
+    return flat | {"seeds": study.seeds, "seed": study.seed}
 
 
 def _lists(value):
@@ -291,112 +403,16 @@ def _tuples(value):
     return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
 
 
-def from_json(values):
-    """The `Study` that `to_json` wrote; keys it does not know are ignored, so newer folders open too."""
-    known = {field.name for field in fields(Study)}
-    return Study(**{name: _tuples(value) for name, value in values.items() if name in known})
+def from_json(values: Mapping[str, Any]) -> Study:
+    """Return the `Study` that `to_json` wrote, also an earlier version of it.
 
-
-@dataclass(frozen=True)
-class Arm:
-    """One kind of run in a study; with a seed it is a run.
-
-    Attributes:
-        name: the `ARM` of the run folder.
-        model: name of the network.
-        teacher: name of the arm it is distilled from; None for a run on one-hot labels.
-        baseline: the arm that differs from this one only by having no teacher; None where there is none.
-        init, order: which random stream of the seed gives the initialisation, and which batches and views. A student and
-            its one-hot twin share theirs, so they start equal and see the same; the teacher has its own, so a one-hot twin
-            of the teacher's architecture is what another seed of the teacher would be.
-        rate: factor of the study's learning rate.
-        null_of: the one-hot arm that this one repeats with a difference that is not a teacher; None for all others.
+    Raises:
+        BadInput: for keys that this version does not know: a newer one wrote them, and leaving them out would be another study.
     """
-
-    name: str
-    model: str
-    teacher: str | None = None
-    baseline: str | None = None
-    init: int = 1
-    order: int = 1
-    rate: float = 1.0
-    null_of: str | None = None
-
-
-NULLS = {"order": {"order": 2}, "init": {"init": 2}, "slower": {"rate": 0.25}, "faster": {"rate": 4.0}}
-
-
-def arms(study):
-    """The arms of a study in the order in which they can run: the teacher, then each student's one-hot twin and it.
-
-    The first student's arms are `onehot` and `student`; a further student's carry its network's name. Nulls repeat the first.
-    """
-    listed = [Arm("teacher", study.teacher, init=0, order=0)]
-    for index, model in enumerate(study.student):
-        suffix = f"_{model}" if index else ""
-        onehot, student = f"onehot{suffix}", f"student{suffix}"
-        listed += [Arm(onehot, model), Arm(student, model, teacher="teacher", baseline=onehot)]
-    for null in study.nulls:
-        listed.append(Arm(f"onehot_{null}", study.student[0], null_of="onehot", **NULLS[null]))
-    return tuple(listed)
-
-
-def as_trained(study, arm):
-    """The `Study` whose optimiser, batches and epochs are those of one of its arms."""
-    changes = parse_changes(study.teacher_with) if arm.name == "teacher" else {}
-    # A switch is the students': the epochs of a teacher may be fewer.
-    own = replace(study, teacher_with=(), switch="", **changes) if changes else study
-    return replace(own, learning_rate=arm.rate * own.learning_rate)
-
-
-class Length(NamedTuple):
-    """How long a run is, in steps.
-
-    Attributes:
-        steps_per_epoch, total_steps: of its training.
-        checkpoint_steps: steps of its trajectory, rising.
-    """
-
-    steps_per_epoch: int
-    total_steps: int
-    checkpoint_steps: list
-
-
-def length(study, arm, train_examples, also=()):
-    """The `Length` of the runs of an arm.
-
-    Where a loss is switched there is a checkpoint before and one after, and one where an early-stopped teacher teaches.
-
-    Args:
-        study: a `Study`.
-        arm: one of its arms.
-        train_examples: size of the training set.
-        also: steps for further checkpoints; those beyond the end are left out.
-    """
-    own = as_trained(study, arm)
-    steps_per_epoch = train_examples // own.batch_size
-    total = steps_per_epoch * own.epochs
-    also = {*also, study.teacher_step} if arm.name == "teacher" else set(also)
-    switch = parse_switch(study.switch)
-    if switch is not None and arm.teacher:
-        begins = round(switch.epoch * steps_per_epoch)
-        also |= {begins, begins + switch.ramp}
-    also = {step for step in also if step <= total}
-    return Length(steps_per_epoch, total, checkpoint_steps(total, study.checkpoints, also))
-
-
-def run_name(arm, seed):
-    """The folder name of a run."""
-    return f"{arm.name}-seed{seed}"
-
-
-def checkpoint_steps(total_steps, count, also=()):
-    """Steps at which the trajectory is kept: 0, `total_steps`, about `count` - 2 between, and `also`.
-
-    Half are spaced geometrically, where a network changes fast, and half evenly. Near step 0 the geometric ones coincide on
-    whole numbers, so fewer than `count` may come out.
-    """
-    geometric = {round(total_steps ** (i / (count // 2))) for i in range(count // 2 + 1)}
-    even_count = count - count // 2
-    even = {round(total_steps * i / even_count) for i in range(even_count + 1)}
-    return sorted({0, total_steps, *also} | geometric | even)
+    unknown = sorted(set(values) - set(FLAGS))
+    if unknown:
+        raise BadInput(
+            f"study.json: expected the settings of kd_jax {version('kd_jax')}, found also {', '.join(unknown)}; a newer version"
+            " wrote it, install that one"
+        )
+    return Study.from_flags(**{name: _tuples(value) for name, value in values.items()})

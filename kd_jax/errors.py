@@ -1,96 +1,20 @@
-"""What can go wrong for a user, as one line on standard error and an exit status. Light: it is there before JAX is."""
-
-import contextlib
-import io
-import os
-import re
-import signal
-import sys
-
-from kd_jax.config import BadInput
-
-OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
+"""What can go wrong in a way that the user can mend. Imports nothing, so that every room can use it."""
 
 
-class Terminated(BaseException):
-    """SIGTERM came while nothing was to be saved, as in an analysis."""
+class BadInput(Exception):
+    """Something that the user asked for cannot be done.
+
+    The message is one line: the value, what was expected, and the fix. The command line prints it and exits with status 2.
+    """
 
 
-@contextlib.contextmanager
-def _termination_raised():
-    """Turn SIGTERM into `Terminated`; training, which has something to save, takes it over while it runs."""
-
-    def terminate(number, frame):
-        raise Terminated
-
-    try:
-        previous = signal.signal(signal.SIGTERM, terminate)
-    except ValueError:  # not in the main thread, where no signal comes
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+class Stopped(Exception):
+    """The program was told to stop and has saved its state; the same command continues from there (exit status 75)."""
 
 
-def guarded(run):
-    """Call `run()`, turn what can go wrong for a user into one line on standard error, and return the exit status."""
-    try:
-        with _termination_raised():
-            run()
-            sys.stdout.flush()
-        return OK
-    except BrokenPipeError:
-        # Whoever reads has seen enough, as `head` has; Python would say so once more on leaving.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
-    except Terminated:
-        print("stopped: told to; the same command goes on from there", file=sys.stderr)
-        return STOPPED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except Exception as error:
-        # By name, for importing the class would import JAX even for a mistyped flag.
-        if type(error).__name__ == "Stopped":
-            print(f"stopped: {error}; the same command goes on from there", file=sys.stderr)
-            return STOPPED
-        if type(error).__name__ == "Diverged":
-            print(error, file=sys.stderr)
-            return FAILED
-        raise
+class Diverged(Exception):
+    """The training loss is no longer a finite number."""
 
 
-@contextlib.contextmanager
-def one_line_errors():
-    """Turn a parser's boxed message about a bad flag into `BadInput` of one line."""
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(printed):
-            yield
-    except SystemExit as leaving:
-        if leaving.code != BAD_INPUT:
-            sys.stderr.write(printed.getvalue())
-            raise
-        raise BadInput(flattened(printed.getvalue())) from None
-    sys.stderr.write(printed.getvalue())
-
-
-def flattened(box):
-    """What a box says under its title, and the flags that it suggests; where the terminal has no such signs, it has no frame."""
-    sections = [[]]
-    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines():
-        content = line.strip("│ ")
-        if re.fullmatch(r"[─-]{3,}", content):
-            sections.append([])
-        elif content and content[0] not in "╭╰":
-            sections[-1].append(content)
-    said, *rest = sections if "╭" in box else sections[1:]  # without a frame the title is a section
-    suggestions = [line for section in rest if section[0].startswith("Perhaps") for line in section]
-    flags = dict.fromkeys(flag for line in suggestions for flag in re.findall(r"^--[\w-]+", line))
-    hint = f"did you mean {' or '.join(flags)}? " if flags else ""
-    return f"{' '.join(said).rstrip('.')}; {hint}see --help"
+class Damaged(Exception):
+    """A checkpoint cannot be read, or its bytes are not those that were written."""

@@ -184,13 +184,14 @@ def many(tmp_path_factory):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Studies write no report: it is drawn in other tests, and takes most of the time of such small ones."""
-    from kd_jax import stages, sweeps
+
+    from kd_jax.studies import analyse, sweep
 
     def write(workdir, folder=None):
         ((folder or Path(workdir) / "analysis") / "report.html").write_text("")
 
-    monkeypatch.setattr(stages, "write_report", write)
-    monkeypatch.setattr(sweeps, "write_study_report", write)
+    monkeypatch.setattr(analyse, "write_report", write)
+    monkeypatch.setattr(sweep, "write_study_report", write)
 
 
 @pytest.fixture(scope="module")

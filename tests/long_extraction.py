@@ -18,9 +18,10 @@ MEASURED = "--measured"
 
 def measure(workdir, layer):
     """Print how long it takes to find a layer's directions and to follow it in all runs, and the peak memory."""
-    from kd_jax import extract, stages
+    from kd_jax.extract import logits as extract
+    from kd_jax.studies import analyse
 
-    _, study, dataset = stages.open_study(workdir)
+    _, study, dataset = analyse.open_study(workdir)
     (onehot, _), *_ = extract.chosen_layers(study, dataset)
     before = peak_memory()
     began = time.monotonic()
@@ -42,12 +43,12 @@ def main(data_dir, lengths):
     """Train and measure for each number of checkpoints."""
     import jax
 
-    from kd_jax import stages
     from kd_jax.config import Study
+    from kd_jax.studies import train as train_stage
 
     for length in lengths:
         with tempfile.TemporaryDirectory() as workdir:
-            study = Study(
+            study = Study.from_flags(
                 dataset="mnist",
                 teacher="mlp_1000x1000",
                 student=("mlp_1000x1000",),
@@ -57,7 +58,7 @@ def main(data_dir, lengths):
                 learning_rate=1e-4,
                 checkpoints=length,
             )
-            stages.train("extraction", study, workdir, data_dir, jax.devices()[:1])
+            train_stage.train("extraction", study, workdir, data_dir, jax.devices()[:1])
             for layer in ("Dense_0", "Dense_1"):
                 subprocess.run([sys.executable, __file__, MEASURED, workdir, layer], check=True)
 

@@ -16,14 +16,15 @@ from pathlib import Path
 STUDY = """
 import sys
 import jax
-from kd_jax import running, stages
+from kd_jax.studies import run
+from kd_jax.studies import train as train_stage
 from kd_jax.config import Study
 from kd_jax.train import fit
-STUDY = Study(dataset="digits", label_noise=0.2, teacher="mlp_64", student=("mlp_64",), epochs=40, batch_size=64,
+STUDY = Study.from_flags(dataset="digits", label_noise=0.2, teacher="mlp_64", student=("mlp_64",), epochs=40, batch_size=64,
               learning_rate=0.02, optimizer="sgd", checkpoints=60)
-running.RESUME_SECONDS = fit.SEGMENT_SECONDS = float(sys.argv[2])
+run.RESUME_SECONDS = fit.SEGMENT_SECONDS = float(sys.argv[2])
 print("started", flush=True)
-stages.train("killed", STUDY, sys.argv[1], "unused", jax.devices()[:1])
+train_stage.train("killed", STUDY, sys.argv[1], "unused", jax.devices()[:1])
 print("done", flush=True)
 """
 
@@ -36,13 +37,15 @@ def launch(workdir, seconds):
 
 def bits(workdir):
     """{run: (digests of its trajectory, metrics without the clock)}."""
-    from kd_jax import runs
+    from kd_jax.workdir import checkpoints, records
 
     found = {}
     for folder in sorted((workdir / "runs").iterdir()):
-        with runs.trajectory(folder) as trajectory:
-            digests = {step: runs.digest(*runs.pack(trajectory.load(step))) for step in trajectory.steps()}
-        lines = [{k: v for k, v in line.items() if "second" not in k} for line in runs.read_metrics(folder)]
+        with checkpoints.trajectory(folder) as trajectory:
+            digests = {
+                step: checkpoints.digest(*checkpoints.pack(trajectory.load(step))) for step in trajectory.steps()
+            }
+        lines = [{k: v for k, v in line.items() if "second" not in k} for line in records.read_metrics(folder)]
         found[folder.name] = digests, lines
     return found
 

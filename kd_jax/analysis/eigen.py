@@ -230,7 +230,7 @@ def by_layer(growths):
 
 
 def references(arms):
-    """Return {arm: the one-hot arm of the same network that it is compared with}, for a list of `config.Arm`.
+    """Return {arm: the one-hot arm of the same network that it is compared with}, for a list of `Arm`.
 
     The teacher is among them where it is the student's network: a null of its own, of other initialisation and order at once.
     """

@@ -105,7 +105,7 @@ def follow(functions, spectrum, arms):
     Args:
         functions: `Functions`.
         spectrum: `linearisation.spectrum` of its kernel.
-        arms: list of `config.Arm`.
+        arms: list of `Arm`.
     """
     groups = _groups(functions)
     labels = linearisation.along(functions.targets, spectrum.vectors)
@@ -213,7 +213,7 @@ def estimates(followed, predicted, arms):
 
     Args:
         followed, predicted: lists of `Followed` and `Predicted`.
-        arms: list of `config.Arm`.
+        arms: list of `Arm`.
     """
     runs = {(run.arm, run.seed): run for run in followed}
     predictions = {(run.arm, run.seed): run for run in predicted}

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kd_jax import config, runs
-from kd_jax.analysis import eigen, functions, theory
+from kd_jax import config
+from kd_jax.analysis import closed_forms as theory
+from kd_jax.analysis import eigen, functions
 from kd_jax.config import BadInput
+from kd_jax.plan import arms as arms_of
+from kd_jax.plan import run_name
 from kd_jax.report import eigen_figures, figures, function_figures, page, tables
+from kd_jax.workdir import records
 
 
 def write_report(workdir, folder=None):
@@ -30,9 +34,9 @@ def write_report(workdir, folder=None):
     study = config.from_json(found["study"]["config"])
     metrics = {
         arm.name: [
-            runs.read_metrics(runs.run_folder(workdir, config.run_name(arm, seed))) for seed in study.seed_range()
+            records.read_metrics(records.run_folder(workdir, run_name(arm, seed))) for seed in study.seed_range()
         ]
-        for arm in config.arms(study)
+        for arm in arms_of(study)
         if not arm.null_of
     }
     header, rows = tables.main_table(found)
@@ -47,7 +51,7 @@ def write_report(workdir, folder=None):
         "slopes": figures.slopes(found),
         "learning_curves": figures.learning_curves(metrics),
     }
-    references = eigen.references(config.arms(study))
+    references = eigen.references(arms_of(study))
     for (model, layer), of_layer in eigen.by_layer(growths).items():
         suffix = f"-{model}-{layer.replace('/', '.')}"
         drawn[f"eigen_curves{suffix}"] = eigen_figures.curves(of_layer, references, study.pairs)
@@ -56,7 +60,7 @@ def write_report(workdir, folder=None):
         )
     followed = _read(folder / "function", functions.Followed)
     predicted = _read(folder / "function", functions.Predicted)
-    for arm in [arm for arm in config.arms(study) if arm.baseline and followed]:
+    for arm in [arm for arm in arms_of(study) if arm.baseline and followed]:
         of_network = [[run for run in of if run.model == arm.model] for of in (followed, predicted)]
         drawn[f"function_progress-{arm.model}"] = function_figures.progress(*of_network, arm.baseline, arm.name)
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}

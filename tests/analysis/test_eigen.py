@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import ortho_group
 
 from kd_jax.analysis import eigen, verdicts
-from kd_jax.config import Arm, Study, arms
+from kd_jax.config import Study
+from kd_jax.plan import Arm, arms
 
 
 def grown_layer(arm, seed, components, moved=None):
@@ -147,7 +148,7 @@ def test_with_one_seed_there_is_no_interval_and_so_no_estimate():
 
 
 def test_each_arm_is_compared_with_the_one_hot_arm_of_its_network():
-    same = Study(teacher="mlp", student=("mlp", "cnn"), nulls=("order", "slower"))
+    same = Study.from_flags(teacher="mlp", student=("mlp", "cnn"), nulls=("order", "slower"))
     assert eigen.references(arms(same)) == {
         "teacher": "onehot",
         "student": "onehot",
@@ -155,7 +156,7 @@ def test_each_arm_is_compared_with_the_one_hot_arm_of_its_network():
         "onehot_order": "onehot",
         "onehot_slower": "onehot",
     }
-    cross = Study(teacher="resnet56", student=("mlp",))
+    cross = Study.from_flags(teacher="resnet56", student=("mlp",))
     assert eigen.references(arms(cross)) == {"student": "onehot"}
     assert isinstance(arms(cross)[0], Arm)
 

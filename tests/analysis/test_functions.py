@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from kd_jax.analysis import eigen, functions, linearisation, theory, verdicts
+from kd_jax.analysis import closed_forms as theory
+from kd_jax.analysis import eigen, functions, linearisation, verdicts
 from kd_jax.analysis.functions import Followed, Functions, Path, Predicted
-from kd_jax.config import Arm, Study
+from kd_jax.config import Study
+from kd_jax.plan import Arm
 
 EXAMPLES, CLASSES, TOTAL = 10, 2, 60
 ARMS = (
@@ -47,7 +49,7 @@ def trained(study, same_start=False):
 
 
 def study(**change):
-    return Study(**{"loss": "mse", "optimizer": "sgd", "momentum": 0.0, "teacher_step": 12} | change)
+    return Study.from_flags(**{"loss": "mse", "optimizer": "sgd", "momentum": 0.0, "teacher_step": 12} | change)
 
 
 def followed_and_predicted(study, same_start=False):

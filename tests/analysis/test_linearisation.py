@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from kd_jax.analysis import eigen, linearisation, theory
+from kd_jax.analysis import closed_forms as theory
+from kd_jax.analysis import eigen, linearisation
 from kd_jax.config import Study
 
 EXAMPLES, FEATURES, CLASSES = 12, 9, 3
@@ -187,7 +188,7 @@ def test_eigenvalues_below_zero_by_rounding_are_zero_and_nothing_moves_there():
     ],
 )
 def test_a_filter_is_drawn_only_where_the_equation_holds(change, reason):
-    study = Study(**{"loss": "mse", "optimizer": "sgd"} | change)
+    study = Study.from_flags(**{"loss": "mse", "optimizer": "sgd"} | change)
     found = linearisation.obstacle(study)
     assert reason in found
     assert bool(found) == bool(reason)

@@ -22,7 +22,7 @@ def made(examples=200, classes=5, channels=3, seed=0):
 
 
 def study(**changes):
-    return Study(**{"dataset": "made", "batch_size": 1, **changes})
+    return Study.from_flags(**{"dataset": "made", "batch_size": 1, **changes})
 
 
 # ---- parts

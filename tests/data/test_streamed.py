@@ -4,7 +4,6 @@ import multiprocessing
 import shutil
 import sys
 from collections import namedtuple
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +14,7 @@ from kd_jax.config import BadInput, Study
 from kd_jax.data import jpeg, loader, streamed, tfds
 from kd_jax.data.order import order
 
-STUDY = Study(dataset="many", augment="resized_crop_flip", image_size=16, batch_size=40)
+STUDY = Study.from_flags(dataset="many", augment="resized_crop_flip", image_size=16, batch_size=40)
 
 
 def loaded(many, study=STUDY, workers=0):
@@ -49,11 +48,11 @@ def test_a_set_of_many_sizes_is_its_labels_and_the_views_of_its_images(many):
 
 
 def test_views_have_224_pixels_a_side_unless_told_otherwise(many):
-    assert loaded(many, replace(STUDY, image_size=0)).train.x.shape == (70, 224, 224, 3)
+    assert loaded(many, STUDY.replaced(image_size=0)).train.x.shape == (70, 224, 224, 3)
 
 
 def test_a_part_of_it_with_label_noise_keeps_images_labels_and_positions_together(many):
-    dataset = loaded(many, replace(STUDY, train_examples=50, test_examples=4, label_noise=0.2))
+    dataset = loaded(many, STUDY.replaced(train_examples=50, test_examples=4, label_noise=0.2))
     encoded, labels = many.train
     np.testing.assert_array_equal(dataset.train.true_y, labels[dataset.train.ids])
     assert (dataset.train.y != dataset.train.true_y).sum() == 10
@@ -62,8 +61,8 @@ def test_a_part_of_it_with_label_noise_keeps_images_labels_and_positions_togethe
 
 
 def test_the_fingerprint_follows_labels_part_and_files_and_not_who_reads(many, tmp_path):
-    fingerprints = {loaded(many, study).fingerprint for study in (STUDY, replace(STUDY, label_noise=0.1))}
-    fingerprints.add(loaded(many, replace(STUDY, train_examples=60)).fingerprint)
+    fingerprints = {loaded(many, study).fingerprint for study in (STUDY, STUDY.replaced(label_noise=0.1))}
+    fingerprints.add(loaded(many, STUDY.replaced(train_examples=60)).fingerprint)
     many.write(tmp_path, {"train": many.train, "validation": (many.validation[0][::-1], many.validation[1])}, shards=3)
     fingerprints.add(data.load(STUDY, tmp_path).fingerprint)
     assert len(fingerprints) == 4
@@ -105,7 +104,7 @@ def test_a_training_view_depends_on_key_epoch_and_example_alone(many):
 
 
 def test_a_run_reads_the_batches_of_its_order_and_can_begin_at_any(many):
-    dataset = loaded(many, replace(STUDY, batch_size=20))
+    dataset = loaded(many, STUDY.replaced(batch_size=20))
     rows_of = partial(order, 0, 1, examples=70, batch_size=20)
     whole = read(dataset.train.x, loader.Epochs(rows_of, 2, (1, 2)))
     assert len(whole) == 2 * 3
@@ -181,7 +180,7 @@ def test_a_damaged_image_is_named_by_file_and_record(many, tmp_path, workers):
 )
 def test_what_makes_no_sense_of_a_streamed_set_is_refused(many, changed, said):
     with pytest.raises(BadInput, match=said):
-        loaded(many, replace(STUDY, **changed))
+        loaded(many, STUDY.replaced(**changed))
 
 
 def test_without_grain_it_says_what_to_install(many, monkeypatch):

@@ -116,7 +116,7 @@ def test_an_absent_set_is_known_and_how_to_prepare_it_is_said(tmp_path, monkeypa
 def test_what_only_images_have_is_refused_for_texts(tmp_path, write_texts, flags):
     write_texts(tmp_path, {"train": [("a", 0), ("b", 1)], "test": [("b", 1), ("c", 0)]})
     with pytest.raises(BadInput, match=f"--{next(iter(flags))}=.*for texts"):
-        data.load(Study(dataset="texts", batch_size=1, **flags), tmp_path)
+        data.load(Study.from_flags(dataset="texts", batch_size=1, **flags), tmp_path)
 
 
 def test_real_sst2_has_its_published_sizes_and_fits_in_64_tokens_but_for_six_texts(real_set):
@@ -126,7 +126,7 @@ def test_real_sst2_has_its_published_sizes_and_fits_in_64_tokens_but_for_six_tex
     assert texts.published.tolist() == ["train", "validation"]
     assert texts.of("train")[1].mean() == pytest.approx(0.5578, abs=1e-4)
     assert not list(folder.glob("kd_jax-*.npz"))  # it is read-only
-    dataset = tokens.assemble(texts, Study(batch_size=64, max_length=64))
+    dataset = tokens.assemble(texts, Study.from_flags(batch_size=64, max_length=64))
     facts = dataset.tokens.facts
     assert (facts["vocabulary"], facts["cut"], facts["empty"]) == (
         8000,

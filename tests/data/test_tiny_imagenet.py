@@ -2,7 +2,6 @@
 
 import io
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -182,11 +181,11 @@ def test_the_folder_around_it_will_do(folder, tmp_path):
 
 
 def test_a_study_of_it_is_a_study_of_its_images(folder):
-    study = Study(dataset="tiny_imagenet", batch_size=4)
+    study = Study.from_flags(dataset="tiny_imagenet", batch_size=4)
     dataset = data.load(study, folder)
     assert dataset.train.x.shape == (12, 64, 64, 3)
     assert dataset.test_split == "validation"
-    assert data.load(replace(study, train_examples=5), folder).train.x.shape == (5, 64, 64, 3)
+    assert data.load(study.replaced(train_examples=5), folder).train.x.shape == (5, 64, 64, 3)
 
 
 # ---- what cannot be read

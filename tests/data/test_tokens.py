@@ -35,7 +35,9 @@ def made(tmp_path, write_texts):
 
     def make(splits, keys=("text",), given=None, **study):
         write_texts(tmp_path, splits, keys=keys)
-        return data.load(Study(dataset="texts", **{"batch_size": 1, "vocabulary": 300, **study}), tmp_path, given)
+        return data.load(
+            Study.from_flags(dataset="texts", **{"batch_size": 1, "vocabulary": 300, **study}), tmp_path, given
+        )
 
     return make
 
@@ -134,7 +136,7 @@ def test_a_part_of_the_texts_keeps_their_places_and_labels_may_be_made_wrong(tmp
     splits = {"train": [(f"t{i}", "u", i % 3) for i in range(30)], "validation_matched": [("a", "b", 0)] * 9}
     splits["validation_mismatched"] = [("b", "c", 1)] * 8 + [("d", "e", 2)]
     write_texts(tmp_path, splits, name="glue/mnli/2.0.0", keys=("hypothesis", "premise"), classes=3)
-    study = Study(
+    study = Study.from_flags(
         dataset="glue/mnli", train_examples=20, test_examples=9, label_noise=0.5, batch_size=4, vocabulary=300
     )
     dataset = data.load(study, tmp_path)
@@ -150,7 +152,7 @@ def test_a_part_of_the_texts_keeps_their_places_and_labels_may_be_made_wrong(tmp
 def test_the_kept_tokenizer_gives_the_same_tokens_whatever_would_be_trained_now(made, tmp_path):
     splits = {"train": [(text, i % 2) for i, text in enumerate(TEXTS)], "test": [("the film", 0)]}
     first = made(splits)
-    study = Study(dataset="texts", batch_size=1, vocabulary=300)
+    study = Study.from_flags(dataset="texts", batch_size=1, vocabulary=300)
     again = data.load(study, tmp_path, tokens.Given(tokenizer=first.tokens.tokenizer))
     assert again.fingerprint == first.fingerprint
     np.testing.assert_array_equal(again.train.x, first.train.x)

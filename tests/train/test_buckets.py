@@ -8,11 +8,11 @@ from kd_jax import models
 from kd_jax.config import Study
 from kd_jax.data.arrays import Dataset, digest, part
 from kd_jax.data.tokens import Tokens, padded
-from kd_jax.extract import make_logits
+from kd_jax.extract.logits import make_logits
 from kd_jax.train import buckets, engine, epoch
 from kd_jax.train.fit import fit
 
-STUDY = Study(
+STUDY = Study.from_flags(
     dataset="made",
     teacher="roberta_1x16",
     student=("roberta_1x16",),

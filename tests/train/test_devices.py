@@ -1,22 +1,21 @@
 """How many devices share a batch, and who drives the loop, changes nothing but rounding."""
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_jax import config, losses, models
+from kd_jax import losses, models
 from kd_jax.config import BadInput, Study
 from kd_jax.data.arrays import Source, assemble
+from kd_jax.plan import arms as arms_of
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine, epoch
 from kd_jax.train import state as states
 from kd_jax.train.fit import fit
 from kd_jax.train.step import make_step
 
-STUDY = Study(
+STUDY = Study.from_flags(
     dataset="made",
     teacher="resnet8",
     student=("resnet8",),
@@ -75,14 +74,14 @@ def test_four_devices_equal_one(float64, distilled):
 
 @pytest.mark.parametrize("model", ["mlp_16", "resnet8"])
 def test_a_loop_on_the_device_equals_one_dispatch_a_step(float64, monkeypatch, model):
-    study = replace(STUDY, teacher=model, student=(model,), augment="none", train_examples=16)
+    study = STUDY.replaced(teacher=model, student=(model,), augment="none", train_examples=16)
     dataset = made(study)
     both = [trained(study, dataset, jax.devices()[:2], model, None, loop, monkeypatch) for loop in (True, False)]
     assert largest_difference(*both) < 1e-12
 
 
 def test_a_vmapped_seed_equals_that_seed_alone(float64):
-    study = replace(STUDY, teacher="mlp_16", student=("mlp_16",))
+    study = STUDY.replaced(teacher="mlp_16", student=("mlp_16",))
     dataset = made(study)
     model = models.build("mlp_16", 3, "float64")
     optimizer = states.make_optimizer(study, 4)
@@ -104,7 +103,7 @@ def test_a_vmapped_seed_equals_that_seed_alone(float64):
 
 
 def test_evaluation_counts_every_example_once(float64):
-    study = replace(STUDY, teacher="mlp_16", student=("mlp_16",), batch_size=4)
+    study = STUDY.replaced(teacher="mlp_16", student=("mlp_16",), batch_size=4)
     dataset = made(study, examples=1203)
     built = engine.build(study, dataset, "mlp_16", None, jax.devices()[:3])
     state = built.start(jax.random.key(0))
@@ -144,7 +143,7 @@ def test_a_platform_that_is_not_there_is_refused():
 
 
 def test_a_student_and_its_twin_share_their_streams_and_the_teacher_has_its_own():
-    teacher, onehot, student = config.arms(STUDY)
+    teacher, onehot, student = arms_of(STUDY)
     assert (onehot.init, onehot.order) == (student.init, student.order)
     assert teacher.init != onehot.init
     assert teacher.order != onehot.order

@@ -1,6 +1,5 @@
 """mixup and CutMix: shares of Beta(alpha, alpha), labels by the very shares of the pixels, draws by (key, step, example) alone."""
 
-from dataclasses import replace
 from functools import cache
 
 import jax
@@ -16,7 +15,7 @@ from kd_jax.train import engine, epoch, mixing, state
 from kd_jax.train.fit import fit
 
 EXAMPLES, CLASSES, SHAPE = 24, 3, (8, 8, 1)
-STUDY = Study(
+STUDY = Study.from_flags(
     dataset="made",
     teacher="linear",
     student=("linear",),
@@ -112,7 +111,7 @@ def test_a_box_lies_anywhere():
 
 @pytest.mark.parametrize("changes", [{"mixup": 0.4}, {"cutmix": 1.0}])
 def test_image_and_label_are_mixed_in_one_share_with_a_view_of_the_partner(float64, changes):
-    study = replace(STUDY, **changes)
+    study = STUDY.replaced(**changes)
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (EXAMPLES, *SHAPE)).astype(np.uint8), rng.integers(0, CLASSES, EXAMPLES)
     feed, step = epoch.Feed(jnp.asarray(x), jnp.asarray(y), jax.random.key(5), None), 4
@@ -199,6 +198,6 @@ def test_four_devices_equal_one(float64, changes):
     def difference(a, b):
         return max(np.abs(x - y).max() for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
-    study = replace(STUDY, **changes)
+    study = STUDY.replaced(**changes)
     assert difference(trained(study, 1), trained(study, 4)) < 1e-10
     assert difference(trained(study, 1), trained(STUDY, 1)) > 1e-3  # it did mix

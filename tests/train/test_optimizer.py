@@ -8,7 +8,7 @@ import pytest
 from kd_jax.config import BadInput, Study
 from kd_jax.train import state
 
-STUDY = Study(
+STUDY = Study.from_flags(
     learning_rate=0.1,
     optimizer="adamw",
     momentum=0.8,
@@ -59,12 +59,12 @@ def test_adamw_is_adam_beside_a_decay_of_kernels_and_embeddings_alone(float64):
 
 
 def test_a_gradient_longer_than_the_clip_is_scaled_down_as_a_whole_and_a_shorter_one_left(float64):
-    plain = Study(optimizer="sgd", momentum=0.0, learning_rate=1.0, epochs=1)
+    plain = Study.from_flags(optimizer="sgd", momentum=0.0, learning_rate=1.0, epochs=1)
     before = jax.tree.leaves(leaves(0))
     gradient = jax.tree.leaves(leaves(1))
     norm = np.sqrt(sum(np.square(leaf).sum() for leaf in gradient))
     for clip, factor in ((norm / 4, 0.25), (2 * norm, 1.0), (0.0, 1.0)):
-        study = Study(**{**plain.__dict__, "gradient_clip": float(clip)})
+        study = plain.replaced(gradient_clip=float(clip))
         moved = [b - a for a, b in zip(jax.tree.leaves(steps(study, 4, 1)[0]), before, strict=True)]
         for left, right in zip(moved, gradient, strict=True):
             np.testing.assert_allclose(left, factor * right, rtol=1e-10)
@@ -76,16 +76,16 @@ def test_linear_decay_rises_from_0_to_the_peak_and_falls_to_0_at_the_last_step(f
     np.testing.assert_allclose(
         [schedule(step) for step in range(10, 41)], 0.1 * (40 - np.arange(10, 41)) / 30, atol=1e-15
     )
-    without = state.learning_rate_schedule(Study(decay="linear", learning_rate=0.3), 6)
+    without = state.learning_rate_schedule(Study.from_flags(decay="linear", learning_rate=0.3), 6)
     np.testing.assert_allclose([without(step) for step in range(7)], 0.3 * (1 - np.arange(7) / 6), atol=1e-15)
 
 
 def test_no_time_of_gradient_flow_is_claimed_for_adamw_or_clipped_gradients():
     assert state.descent_times(STUDY, 8, [0, 8]) is None
-    assert state.descent_times(Study(gradient_clip=1.0), 8, [0, 8]) is None
+    assert state.descent_times(Study.from_flags(gradient_clip=1.0), 8, [0, 8]) is None
     assert state.descent_times(Study(), 8, [0, 8]) is not None
 
 
 def test_points_of_decay_beside_linear_decay_are_refused():
     with pytest.raises(BadInput, match=r"--decay_at=0\.5: expected none beside --decay=linear"):
-        Study(decay="linear", decay_at=(0.5,))
+        Study.from_flags(decay="linear", decay_at=(0.5,))

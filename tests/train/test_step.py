@@ -1,7 +1,5 @@
 """One step, its optimiser and its pauses, against NumPy written out."""
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +10,7 @@ from kd_jax.config import Study
 from kd_jax.train import epoch, fit, state
 from kd_jax.train.step import make_step
 
-STUDY = Study(dataset="made", teacher="mlp_5", student=("mlp_5",), learning_rate=0.3, epochs=1, batch_size=4)
+STUDY = Study.from_flags(dataset="made", teacher="mlp_5", student=("mlp_5",), learning_rate=0.3, epochs=1, batch_size=4)
 
 
 @pytest.mark.parametrize(
@@ -29,13 +27,13 @@ STUDY = Study(dataset="made", teacher="mlp_5", student=("mlp_5",), learning_rate
     ],
 )
 def test_the_learning_rate_rises_and_falls_where_asked(warmup, decay_at, at, expected):
-    schedule = state.learning_rate_schedule(replace(STUDY, warmup=warmup, decay_at=decay_at), 100)
+    schedule = state.learning_rate_schedule(STUDY.replaced(warmup=warmup, decay_at=decay_at), 100)
     assert float(schedule(at)) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(("decay_on", "form"), [("kernels", "nesterov"), ("all", "nesterov"), ("all", "sgd")])
 def test_sgd_is_momentum_in_its_two_forms_with_decay_in_the_gradient(float64, decay_on, form):
-    study = replace(STUDY, weight_decay=0.1, decay_on=decay_on, optimizer=form)
+    study = STUDY.replaced(weight_decay=0.1, decay_on=decay_on, optimizer=form)
     optimizer = state.make_optimizer(study, 10)
     rng = np.random.default_rng(0)
     params = {"kernel": rng.normal(size=(3, 2)), "bias": rng.normal(size=2)}
@@ -57,7 +55,7 @@ def test_sgd_is_momentum_in_its_two_forms_with_decay_in_the_gradient(float64, de
 
 
 def test_adam_is_kingma_and_bas_with_decay_in_the_gradient(float64):
-    study = replace(STUDY, weight_decay=0.1, optimizer="adam", momentum=0.8, learning_rate=0.01)
+    study = STUDY.replaced(weight_decay=0.1, optimizer="adam", momentum=0.8, learning_rate=0.01)
     optimizer = state.make_optimizer(study, 10)
     rng = np.random.default_rng(0)
     expected = rng.normal(size=(3, 2))
@@ -77,7 +75,7 @@ def test_adam_is_kingma_and_bas_with_decay_in_the_gradient(float64):
 def test_descent_time_is_what_gradient_descent_needs_to_be_where_gradient_flow_is(float64, momentum):
     """Along an eigenvalue so small that steps are fine, through warm-up and decay."""
     total, eigenvalue = 4000, 1e-3
-    study = replace(STUDY, warmup=0.1, decay_at=(0.5,), momentum=momentum, optimizer="sgd")
+    study = STUDY.replaced(warmup=0.1, decay_at=(0.5,), momentum=momentum, optimizer="sgd")
     optimizer = state.make_optimizer(study, total)
 
     def step(carry, _):
@@ -90,11 +88,11 @@ def test_descent_time_is_what_gradient_descent_needs_to_be_where_gradient_flow_i
     times = state.descent_times(study, total, steps)
     assert times[0] == 0
     np.testing.assert_allclose(np.exp(-eigenvalue * np.array(times)), path[steps], atol=0.01)
-    assert state.descent_times(replace(study, optimizer="adam"), total, steps) is None
+    assert state.descent_times(study.replaced(optimizer="adam"), total, steps) is None
 
 
 def test_a_step_follows_the_gradient_that_finite_differences_give(float64):
-    study = replace(STUDY, momentum=0.0, optimizer="sgd")
+    study = STUDY.replaced(momentum=0.0, optimizer="sgd")
     model = models.build("mlp_5", 3, "float64")
     rng = np.random.default_rng(1)
     x, y = jnp.asarray(rng.normal(size=(4, 6))), jnp.asarray(rng.integers(0, 3, 4))

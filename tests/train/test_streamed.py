@@ -1,6 +1,5 @@
 """Training and evaluation on batches that come from disk, against the same images in memory."""
 
-from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -15,7 +14,7 @@ from kd_jax.data.order import order
 from kd_jax.train import engine, streamed
 from kd_jax.train.fit import fit
 
-STUDY = Study(
+STUDY = Study.from_flags(
     dataset="many",
     image_size=8,
     teacher="linear",
@@ -83,13 +82,13 @@ def test_evaluation_counts_every_streamed_example_once(dataset):
 
 
 def test_random_views_are_the_same_on_any_number_of_devices(dataset):
-    study = replace(STUDY, augment="resized_crop_flip")
+    study = STUDY.replaced(augment="resized_crop_flip")
     one, four = (trained(study, dataset, jax.devices()[:devices])[:3] for devices in (1, 4))
     assert largest_difference(one, four) < 1e-11
 
 
 def test_what_is_measured_is_how_long_the_devices_waited_and_worked(dataset, monkeypatch):
-    """By a clock of the test: for each of three steps when a batch is asked for, when it is there, when the devices are done with it.
+    """By a clock of the test: when a batch is asked for, when it is there, when the devices are done with it.
 
     The first is left out, with what starts and compiles in it.
     """

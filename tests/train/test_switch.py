@@ -1,6 +1,5 @@
 """Loss switching in whole runs: what comes before, what comes after, and what is carried across."""
 
-from dataclasses import replace
 from functools import cache
 
 import jax
@@ -13,7 +12,7 @@ from kd_jax.data.arrays import Source, assemble
 from kd_jax.train import engine, epoch
 from kd_jax.train.fit import fit
 
-STUDY = Study(
+STUDY = Study.from_flags(
     dataset="made",
     teacher="mlp_8",
     student=("mlp_8",),
@@ -62,14 +61,14 @@ def same_bits(a, b):
 
 @pytest.mark.parametrize("switch", ["onehot:kd@2", "kd:onehot@0"])
 def test_a_student_that_never_sees_its_teacher_is_its_one_hot_twin_to_the_bit(switch):
-    switched, _ = run(replace(STUDY, switch=switch))
+    switched, _ = run(STUDY.replaced(switch=switch))
     twin, _ = run(STUDY, distilled=False)
     assert same_bits(switched, twin)
 
 
 def test_a_student_taught_from_the_first_step_to_the_last_is_the_one_without_a_switch():
     plain, _ = run(STUDY)
-    switched, _ = run(replace(STUDY, switch="kd:onehot@2"))
+    switched, _ = run(STUDY.replaced(switch="kd:onehot@2"))
     for found, expected in zip(jax.tree.leaves(switched), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)  # the compiler may add up in another order
     twin, _ = run(STUDY, distilled=False)
@@ -113,8 +112,8 @@ def descend(study, teacher, weights, forget_at=None):
     ],
 )
 def test_a_switched_run_is_sgd_on_the_switched_loss_with_its_momentum_carried_over(float64, switch, weights):
-    study = replace(
-        STUDY, teacher="linear", student=("linear",), switch=switch, weight=0.8, learning_rate=0.01, precision="float64"
+    study = STUDY.replaced(
+        teacher="linear", student=("linear",), switch=switch, weight=0.8, learning_rate=0.01, precision="float64"
     )
     state, teacher = run(study)
     layer = teacher.params["Dense_0"]

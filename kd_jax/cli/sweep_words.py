@@ -1,0 +1,93 @@
+"""What `--sweep` says: the variants of a study, as words of its command line. Light: it is read before JAX loads."""
+
+import itertools
+import re
+from typing import NamedTuple
+
+from kd_jax.config import FLAGS, SECTION_OF, BadInput
+
+VALUES = re.compile(r",(?!ramp=)")  # a switch has a comma of its own
+BASE = "base"
+
+
+class Variant(NamedTuple):
+    """One study of a sweep.
+
+    Attributes:
+        folder: its name, below the sweep's work folder.
+        values: {field: what was typed for it}; empty for the study that the flags beside `--sweep` describe.
+    """
+
+    folder: str
+    values: dict
+
+
+def parse(words, combine="all", flag=None):
+    """Return the list of `Variant` that a sweep asks for.
+
+    Args:
+        words: such as `temperature=1,2,4`; a value is what one would type after the flag, `none` is nothing.
+        combine: `all` values of each field with those of the others; or `one_by_one`, a field at a time changed from the base
+            study, which comes first.
+        flag: name of a further flag that may be swept, such as `recipe`.
+
+    Raises:
+        BadInput: for a word that names no field, or no value, or a value twice.
+    """
+    known = [name for name in FLAGS if SECTION_OF.get(name, "look") != "look"] + ([flag] if flag else [])
+    axes = {}
+    for word in words:
+        name, _, listed = word.partition("=")
+        name, values = name.lstrip("-").replace("-", "_"), VALUES.split(listed)
+        if name not in known:
+            raise BadInput(f"--sweep={word}: expected FIELD=VALUE,VALUE,... with one of {', '.join(known)}; see --help")
+        if "" in values or len(set(values)) < len(values):
+            raise BadInput(f"--sweep={word}: expected values after {name}=, each once; pass none for nothing")
+        if name in axes:
+            raise BadInput(f"--sweep={word}: expected each field once; list all values of {name} in one word")
+        axes[name] = values
+    if combine == "one_by_one":
+        changed = [{}, *({name: value} for name, values in axes.items() for value in values)]
+    else:
+        changed = [dict(zip(axes, chosen, strict=True)) for chosen in itertools.product(*axes.values())]
+    return [Variant(folder(values), values) for values in changed]
+
+
+def folder(values):
+    """Name of a variant's folder: what was typed, but for signs that file systems or shells take amiss."""
+    name = ",".join(f"{field}={value}" for field, value in values.items())
+    return re.sub(r"[^\w=,.+-]", "_", name) or BASE
+
+
+def words_of(argv, values):
+    """The command line `argv` with the flags of a variant in place of those that it has.
+
+    Args:
+        argv: words of a command line.
+        values: of a `Variant`.
+    """
+    words = list(argv)
+    for name, value in values.items():
+        words = _without(words, name)
+        field = FLAGS.get(name)
+        if value == "none" and field is not None and field.type is str:
+            words.append(f"--{name}=")
+        elif field is not None and str(field.type).startswith("tuple"):
+            words += [f"--{name}", *([] if value == "none" else value.split())]
+        else:
+            words.append(f"--{name}={value}")
+    return words
+
+
+def _without(argv, name):
+    """The words but for a flag and what it says."""
+    kept, skipping = [], False
+    for word in argv:
+        if word.startswith("--"):
+            said, _, _ = word[2:].partition("=")
+            skipping = said.replace("-", "_") == name
+            if not skipping:
+                kept.append(word)
+        elif not skipping:
+            kept.append(word)
+    return kept

@@ -1,0 +1,1 @@
+"""Recipes and the paper's settings, as data."""

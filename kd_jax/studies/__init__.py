@@ -1,0 +1,1 @@
+"""Whole studies: train, analyse, sweep. This room joins the others."""

@@ -1,0 +1,135 @@
+"""Analyse what training left in a work folder."""
+
+import json
+import shutil
+from pathlib import Path
+
+from kd_jax import config, data
+from kd_jax.analysis import eigen, functions, summary, verdicts
+from kd_jax.cli.progress import Progress
+from kd_jax.config import BadInput
+from kd_jax.extract import functions as extract_function
+from kd_jax.extract import logits as extract
+from kd_jax.plan import arms as arms_of
+from kd_jax.plan import make_plan, run_name
+from kd_jax.report import write_report
+from kd_jax.studies import findings
+from kd_jax.studies.train import _given, set_precision
+from kd_jax.workdir import records
+
+
+def open_study(workdir, data_dir=None, workers=0):
+    """Return (record, study, dataset) of a work folder.
+
+    Args:
+        workdir: the work folder.
+        data_dir: where the data lies now; by default where it lay when the study was trained.
+        workers: as `train`.
+
+    Raises:
+        BadInput: when there is no study, or the data is absent or not the same.
+    """
+    record = records.read_study(workdir)
+    study = config.from_json(record["config"])
+    set_precision(study)
+    dataset = data.load(study, data_dir or record["data"]["data_dir"], _given(workdir, record), workers)
+    if dataset.fingerprint != record["data"]["fingerprint"]:
+        raise BadInput(
+            f"{dataset.name}: fingerprint {dataset.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"
+            " the data of this study; name its --data_dir"
+        )
+    return record, study, dataset
+
+
+def is_analysed(workdir, study):
+    """Whether the work folder's analysis is of just this study: its seeds, and what it asks to be looked at."""
+    path = Path(workdir) / "analysis" / "summary.json"
+    if not (path.is_file() and path.with_name("report.html").is_file()):
+        return False
+    return config.from_json(json.loads(path.read_text())["study"]["config"]) == study
+
+
+def analyze(workdir, data_dir=None, look=None, workers=0):
+    """Recompute every number and figure of a work folder from its checkpoints, and return `summary.json`'s contents.
+
+    Args:
+        workdir: the work folder.
+        data_dir: as `open_study`.
+        look: {name: value} of `config.LOOKED_AT`, instead of the study's own.
+        workers: as `train`.
+
+    Raises:
+        BadInput: as `open_study`; or when a run is not finished, or another program works in the folder.
+    """
+    record, study, dataset = open_study(workdir, data_dir, workers)
+    study = study.replaced(**look or {})
+    with records.locked(workdir):
+        return _analyze(workdir, record | {"config": config.to_json(study)}, study, dataset)
+
+
+def _analyze(workdir, record, study, dataset):
+    arms, seeds = arms_of(study), list(study.seed_range())
+    plan = make_plan(study, len(dataset.train.y))
+    unfinished = [
+        run_name(arm, seed)
+        for arm in arms
+        for seed in seeds
+        if plan.length(arm.name).total_steps not in records.kept_steps(records.run_folder(workdir, run_name(arm, seed)))
+    ]
+    if unfinished:
+        raise BadInput(f"{workdir}: expected finished runs, {unfinished[0]} is not; run the study's command again")
+    chosen = extract.chosen_layers(study, dataset)
+    extract_function.probe(dataset, study.kernel_examples)
+    # Made beside the old one, which is replaced only by a whole new one.
+    folder = Path(workdir) / ".analysis"
+    shutil.rmtree(folder, ignore_errors=True)
+    for kind in ("pairs", "eigen"):
+        (folder / kind).mkdir(parents=True)
+    baselines = {arm.name: arm.baseline for arm in arms if arm.baseline}
+    references = eigen.references(arms)
+    passes = sum(not arm.null_of for arm in arms)
+    passes += sum(arm.model == onehot.model for onehot, _ in chosen for arm in arms)
+    if study.kernel_examples:
+        passes += extract_function.passes(study)
+    with Progress(passes * len(seeds)) as progress:
+
+        def advance(label):
+            progress.advance(1, "analysing", label)
+
+        last = {arm.name: plan.length(arm.name).total_steps for arm in arms}
+        pairs = extract.logit_pairs(workdir, study, dataset, last, seeds, advance)
+        fitted = []
+        estimates = summary.estimates(findings.kept(pairs, folder / "pairs", fitted), baselines)
+        growths = list(extract.growths(workdir, study, dataset, seeds, chosen, advance))
+        followed, predicted = findings.follow_functions(workdir, study, dataset, seeds, record["total_steps"], advance)
+    findings.keep_growths(growths, folder / "eigen")
+    findings.keep_functions(followed, predicted, folder / "function")
+    by_direction = eigen.estimates(growths, references, study.pairs)
+    by_direction += functions.estimates(followed, predicted, arms)
+    losses = {
+        (arm.name, seed): findings.comparable_losses(
+            records.read_metrics(records.run_folder(workdir, run_name(arm, seed))),
+            config.parse_switch(study.switch) if arm.teacher else None,
+            record["steps_per_epoch"],
+        )
+        for arm in arms
+        for seed in seeds
+    }
+    did_not_learn = verdicts.unlearned(losses)
+    found = {
+        "estimates": [estimate.to_json() for estimate in [*estimates, *by_direction]],
+        "verdicts": [
+            verdict._asdict()
+            for verdict in verdicts.verdicts(estimates, baselines, did_not_learn)
+            + verdicts.eigen_verdicts(by_direction, baselines, references, did_not_learn)
+            + verdicts.function_verdicts(by_direction, baselines, did_not_learn)
+        ],
+        "warnings": [*map(str, did_not_learn), *(findings.fully_fitted(fitted) if study.loss == "mse" else [])],
+        "study": record,
+    }
+    records.write_json(folder / "summary.json", found)
+    write_report(workdir, folder)
+    final = Path(workdir) / "analysis"
+    shutil.rmtree(final, ignore_errors=True)
+    folder.rename(final)
+    return found

@@ -1,0 +1,223 @@
+"""A sweep: one study for every value of some of its fields, in one work folder, with one table; equal runs are trained once.
+
+WORKDIR/
+  sweep.json           the variants: folder, what was typed, the full configuration
+  FIELD=VALUE,.../     a work folder for each; a run that another variant has already is a relative link to it
+  analysis/            of all variants: summary.json, table, figures, report.html
+"""
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from kd_jax import config
+from kd_jax.analysis import across
+from kd_jax.config import BadInput, from_json, to_json, versions
+from kd_jax.plan import arms as arms_of
+from kd_jax.plan import run_key, run_name
+from kd_jax.report import write_report as write_study_report
+from kd_jax.report.sweeps import write_report
+from kd_jax.studies import analyse
+from kd_jax.studies import train as train_stage
+from kd_jax.workdir import records
+
+
+def run(name, studies, workdir, place, devices, workers=0):
+    """Train and analyse every variant that is not done, then what they say together.
+
+    Args:
+        name: of the study, for `sweep.json`.
+        studies: list of (`variants.Variant`, `Study`).
+        workdir: the sweep's work folder; made if absent.
+        place: `place(dataset) -> folder` in which a set is looked for.
+        devices: of `train.devices.select`.
+        workers: processes that decode a streamed set; 0: this one.
+
+    Returns:
+        (number of runs trained, `summary.json`'s contents, or None where all was done before).
+
+    Raises:
+        BadInput: for what no variant's study could be, before anything is written.
+        train_stage.Stopped, train_stage.Diverged: as `train_stage.train`.
+    """
+    workdir = Path(workdir)
+    _check(workdir, name)
+    record = {
+        "study": name,
+        "variants": [_described(variant, study) for variant, study in studies],
+        "versions": versions(),
+    }
+    also = sorted({study.teacher_step for _, study in studies} - {0})
+    for variant, study in studies:  # what cannot be done is said now, not hours later
+        train_stage.prepare(name, study, workdir / variant.folder, place(study.dataset), devices, workers=workers)
+    trained = analysed = 0
+    with records.locked(workdir):
+        records.write_json(workdir / "sweep.json", record)
+        for number, (variant, study) in enumerate(studies, 1):
+            folder = workdir / variant.folder
+            _say(f"variant {number} of {len(studies)}: {variant.folder}")
+            _share(workdir, folder, study)
+            trained += train_stage.train(name, study, folder, place(study.dataset), devices, also, workers)
+            if not analyse.is_analysed(folder, study):
+                analyse.analyze(folder, place(study.dataset), workers=workers)
+                analysed += 1
+        if not analysed and _summarised(workdir, record):
+            return trained, None
+        return trained, _summarise(workdir, record)
+
+
+def analyze(workdir, data_dir=None, look=None, workers=0):
+    """Recompute every variant's analysis, and what they say together, from the checkpoints; return `summary.json`'s contents.
+
+    Args:
+        workdir: the sweep's work folder.
+        data_dir, look, workers: as for `analyse.analyze`.
+    """
+    record = read(workdir)
+    with records.locked(workdir):
+        for variant in record["variants"]:
+            _say(f"variant {variant['folder']}")
+            analyse.analyze(Path(workdir) / variant["folder"], data_dir, look, workers)
+        return _summarise(workdir, record)
+
+
+def report(workdir):
+    """Draw table, figures and page of every variant and of the sweep again from the analyses that are there.
+
+    Raises:
+        BadInput: when one is not.
+    """
+    record = read(workdir)
+    for variant in record["variants"]:
+        write_study_report(Path(workdir) / variant["folder"])
+    _summarise(workdir, record)
+
+
+def is_sweep(workdir):
+    """Whether the folder holds a sweep."""
+    return (Path(workdir) / "sweep.json").is_file()
+
+
+def read(workdir):
+    """Contents of `sweep.json`."""
+    return json.loads((Path(workdir) / "sweep.json").read_text())
+
+
+def _described(variant, study):
+    return {"folder": variant.folder, "values": variant.values, "config": to_json(study)}
+
+
+def _say(line):
+    print(line, file=sys.stderr, flush=True)
+
+
+def _check(workdir, name):
+    """Raise `BadInput` where a sweep of that name cannot be kept."""
+    if (workdir / "study.json").is_file():
+        raise BadInput(
+            f"--workdir={workdir}: holds a single study, expected a sweep or nothing; pass another --workdir"
+        )
+    if is_sweep(workdir) and (there := read(workdir)["study"]) != name:
+        raise BadInput(f"--workdir={workdir}: holds a sweep of {there}, expected one of {name}; pass another --workdir")
+
+
+def _share(workdir, folder, study):
+    """Put links in place of the runs that another variant has finished.
+
+    A link is made only to a run that holds all steps asked of it: a teacher may be finished and not have been kept where another
+    variant stops it.
+    """
+    finished = {}
+    for path in sorted(workdir.glob("*/study.json")):
+        record = records.read_study(path.parent)
+        other = from_json(record["config"])
+        for arm, on_record in zip(arms_of(other), record["arms"], strict=True):
+            for seed in other.seed_range():
+                run = records.run_folder(path.parent, run_name(arm, seed))
+                if not run.is_symlink() and on_record["total_steps"] in records.kept_steps(run):
+                    finished.setdefault(run_key(other, arm, seed), run)
+    for arm in arms_of(study):
+        for seed in study.seed_range():
+            run = records.run_folder(folder, run_name(arm, seed))
+            if run.is_symlink() and not run.exists():
+                run.unlink()  # the variant that had it is gone
+            there = finished.get(run_key(study, arm, seed))
+            needed = {study.teacher_step} - {0} if arm.name == "teacher" else set()
+            if there and not run.exists() and needed <= set(records.kept_steps(there)):
+                run.parent.mkdir(parents=True, exist_ok=True)
+                os.symlink(os.path.relpath(there, run.parent), run)
+
+
+def _summarised(workdir, record):
+    path = workdir / "analysis" / "summary.json"
+    return path.is_file() and json.loads(path.read_text())["study"]["variants"] == record["variants"]
+
+
+def _summarise(workdir, record):
+    """Write `analysis/` of the sweep and return its summary."""
+    workdir = Path(workdir)
+    found = {
+        v["folder"]: json.loads((workdir / v["folder"] / "analysis" / "summary.json").read_text())
+        for v in record["variants"]
+    }
+    measured = _measured(record, found)
+    together, verdicts = [], []
+    for question in (across.switching, across.helping):
+        numbers, answers = question(measured)
+        together += numbers
+        verdicts += answers
+    estimates = [{"variant": name, **e} for name, of in found.items() for e in of["estimates"]]
+    result = {
+        "estimates": [*(number.to_json() for number in together), *estimates],
+        "verdicts": [verdict._asdict() for verdict in verdicts],
+        "warnings": [f"{name}: {warning}" for name, of in found.items() for warning in of["warnings"]],
+        "study": record
+        | {
+            "arms": {name: of["study"]["arms"] for name, of in found.items()},
+            "first": next(iter(found.values()))["study"],
+        },
+    }
+    folder = workdir / ".analysis"
+    shutil.rmtree(folder, ignore_errors=True)
+    records.write_json(folder / "summary.json", result)
+    write_report(folder, measured)
+    final = workdir / "analysis"
+    shutil.rmtree(final, ignore_errors=True)
+    folder.rename(final)
+    return result
+
+
+def _measured(record, found):
+    """The list of `across.Measured`: a student of every variant; values are those of the fields in which variants differ."""
+    configs = {v["folder"]: _told_apart(v["config"]) for v in record["variants"]}
+    differing = [name for name in next(iter(configs.values())) if len({str(c[name]) for c in configs.values()}) > 1]
+    listed = []
+    for name, of in found.items():
+        table = {
+            (e["name"], e["arm"], e.get("split"), e.get("subset")): e["values"] for e in of["estimates"] if "split" in e
+        }
+        for arm in of["study"]["arms"]:
+            if not arm["baseline"]:
+                continue
+            learned = not any(
+                w.startswith(f"{a}-seed") for w in of["warnings"] for a in ("teacher", arm["baseline"], arm["name"])
+            )
+            values = {field: configs[name][field] for field in differing}
+            fit = np.array(table["accuracy", "teacher", "train", "all"])
+            gain, over = (
+                np.array(table[of, arm["name"], "test", "all"]) for of in ("accuracy_gain", "accuracy_over_teacher")
+            )
+            listed.append(across.Measured(name, arm["name"], values, fit, gain - over, gain, learned))
+    return listed
+
+
+def _told_apart(values):
+    """A configuration in which each thing that the teacher does otherwise is a field of its own; None is as the students do it."""
+    changes = config.parse_changes(tuple(values["teacher_with"]))
+    own = {f"teacher's {each.name}": changes.get(each.name) for each in fields(config.Training)}
+    return {name: value for name, value in values.items() if name != "teacher_with"} | own

@@ -1,0 +1,290 @@
+"""The report of the linear study: reference values, figures, one page."""
+
+from html import escape
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from kd_jax.analysis import closed_forms as theory
+from kd_jax.report import figures, page
+
+CAPTIONS = {
+    "progress": "Lines: closed form. Points: gradient descent. Where both models are equally far along the top direction, the"
+    " student is below along every lower one.",
+    "effective_time": "Left: how long a model on labels would have to train to be where each round's student is; for the teacher,"
+    " itself a model on labels, it is the same everywhere. Right: the later the teacher is stopped, the less is left of the effect."
+    " Lines: closed form. Points: gradient descent.",
+    "rounds": "The student's progress along a lower direction, as a share of what a model on labels has there when both are"
+    " equally far along the top one. Every round of self-distillation lowers it. Lines: closed form. Points: gradient descent.",
+    "eigen_ratios": "What is measured of networks as eigen_ratio: the student's progress along each lower direction relative"
+    " to the model on labels, at equal progress along the top one, averaged over the range that both cover. Line: closed form."
+    " Points: gradient descent.",
+    "hilbert": "Telling odd digits from even ones with a Gaussian kernel. Left: what is left of the labels along each"
+    " eigendirection, after each round. Right: the size of what the next round learns; at 1 and below predicting zero is good"
+    " enough, and the rounds have collapsed. Lines: closed form. Points: direct linear solves.",
+}
+
+
+def write_report(folder, found, study, simulations, hilbert):
+    """Write `figures/` and `report.html`.
+
+    Args:
+        folder: the analysis folder.
+        found: contents of `summary.json`.
+        study: the `Theory`.
+        simulations: list of `Simulation`, the generated matrices' first and the digits' last.
+        hilbert: the `HilbertSimulation`.
+    """
+    shown = [simulations[0], simulations[-1]]
+    drawn = {
+        "progress": progress(shown),
+        "effective_time": effective_time(shown, study),
+        "rounds": shares_by_round(shown),
+        "eigen_ratios": ratios_by_rank(shown),
+        "hilbert": hilbert_rounds(hilbert),
+    }
+    images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
+    (folder / "report.html").write_text(render(found, images))
+
+
+def render(found, images):
+    """Return the page.
+
+    Args:
+        found: contents of `summary.json`.
+        images: {name: base64 PNG}.
+    """
+    header, rows = reference_table(found)
+    name, setup, where = escape(found["study"]["study"]), found["study"]["config"], found["study"]["platform"]
+    facts = (
+        f"Teacher stopped at {setup['teacher_time']:g}, students at {setup['student_time']:g} (units: 1 / top eigenvalue);"
+        f" learning rate {setup['learning_rate']:g}, float64 on {where['device']} with jax {found['study']['versions']['jax']}."
+    )
+    warning = found["theory"]["warning"]
+    parts = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        f"<title>kd_jax: {name}</title><style>{page.STYLE} td {{ font-variant-numeric: tabular-nums; }}</style></head><body>",
+        f"<h1>{name}</h1><p class='quiet'>{escape(facts)}</p>",
+        *([f"<p><b>{escape(warning)}</b></p>"] if warning else []),
+        "<h2>What came out</h2>",
+        *(page.verdict_box(verdict) for verdict in found["verdicts"]),
+        "<h2>Reference values</h2>",
+        "<p class='quiet'>Progress of student S and one-hot model A, by eigenvalue, when both are equally far along eigenvalue 1:"
+        " teacher stopped at T, student at s, one-hot model at the matched t. Gradient flow.</p>",
+        page.table([header, *rows]),
+        "<h2>Figures</h2>",
+        *(_figure(name, image) for name, image in images.items()),
+        "</body></html>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _figure(name, image):
+    caption = escape(CAPTIONS[name])
+    return f"<figure><img src='data:image/png;base64,{image}' alt='{name}'><figcaption>{caption}</figcaption></figure>"
+
+
+def reference_table(found):
+    """Header and rows of strings: progress at equal progress along the top direction, eigenvalue 1."""
+    rows = found["theory"]["reference"]
+    header = ["T", "s", "S(1) = A(1)", "matched t"]
+    header += [f"{letter}({low['eigenvalue']:g})" for low in rows[0]["lower"] for letter in "SA"]
+    lines = []
+    for row in rows:
+        lower = [low[who] for low in row["lower"] for who in ("student", "onehot")]
+        values = [row["student_top"], row["matched_time"], *lower]
+        lines.append([f"{row['teacher_time']:g}", f"{row['student_time']:g}", *(f"{value:.6f}" for value in values)])
+    return header, lines
+
+
+# ---- figures
+
+
+def _colours(count):
+    """Distinct, ordered from the top direction down, readable on white."""
+    return [colormaps["viridis"](0.85 * k / max(count - 1, 1)) for k in range(count)]
+
+
+def _panels(count, size=(11, 4.4)):
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, count)
+    for axes in panels:
+        axes.grid(alpha=0.3)
+    return figure, panels
+
+
+def _titled(simulation):
+    what = {"generated": "generated matrix of known spectrum", "digits": "pixels of real digits"}
+    return what[simulation.problem.name]
+
+
+def progress(simulations):
+    """Progress along lower directions against progress along the top one, student and model on labels."""
+    figure, panels = _panels(len(simulations), (11, 5))
+    for axes, simulation in zip(panels, simulations, strict=True):
+        top, *lower = simulation.problem.drawn
+        teacher, student = simulation.steps[0][-1], simulation.steps[1][-1]
+        # Even in progress along the top direction, not in time, or the curves' ends would be all corners.
+        even = np.linspace(0, 1, 200)
+        runs = {
+            "model on labels": (teacher, 1.0, simulation.progress[0], "--", "none"),
+            "student": (student, theory.progress(simulation.rates, teacher), simulation.progress[1], "-", "full"),
+        }
+        for k, colour in zip(lower, _colours(len(lower)), strict=True):
+            for total, before, path, line, fill in runs.values():
+                end = theory.progress(simulation.rates[top], total)
+                steps = -np.log1p(-np.minimum(even * end, 1 - 1e-15)) / simulation.rates[top]
+                curve = before * theory.progress(simulation.rates, steps[:, None])
+                axes.plot(curve[:, top], curve[:, k], line, color=colour, linewidth=1.3)
+                points = path[:: max(len(path) // 14, 1)]
+                face = colour if fill == "full" else "white"
+                axes.plot(points[:, top], points[:, k], "o", ms=4.5, color=colour, mfc=face, linestyle="none")
+            axes.plot([], [], color=colour, linewidth=3, label=f"eigenvalue {simulation.problem.eigenvalues[k]:.2g}")
+        axes.plot([], [], "--o", color="#444444", mfc="white", ms=4.5, label="model on labels")
+        axes.plot([], [], "-o", color="#444444", ms=4.5, label="student")
+        axes.set(xlabel="progress along the top direction", ylabel="progress along a lower direction", xlim=(0, 1.02))
+        axes.set_title(_titled(simulation), fontsize=10)
+        axes.legend(fontsize=8, loc="upper left")
+    return figure
+
+
+def effective_time(simulations, study):
+    """Effective time against eigenvalue, after each round; and how the effect vanishes with the teacher's time."""
+    figure, (left, right) = _panels(2)
+    totals = study.steps()
+    lowest = min(simulation.problem.eigenvalues[-1] for simulation in simulations)
+    eigenvalues = np.geomspace(max(lowest, 1e-4), 1, 300)
+    rates = theory.descent_rates(eigenvalues, study.learning_rate)
+    effective = [
+        theory.effective_time(rates, totals[: number + 1]) * study.learning_rate for number in range(len(totals))
+    ]
+    for number, colour in enumerate(_colours(len(totals))):
+        left.plot(eigenvalues, effective[number], color=colour, linewidth=1.3, label=_round_name(number))
+        for simulation, marker in zip(simulations, "Do", strict=True):
+            kept = simulation.problem.eigenvalues >= eigenvalues[0]
+            end = np.minimum(simulation.progress[number][-1][kept], 1 - 1e-15)
+            measured = -np.log1p(-end) / simulation.rates[kept] * study.learning_rate
+            shown = end < 1 - 1e-11  # nearer to 1, nothing of the time is resolved
+            left.plot(
+                simulation.problem.eigenvalues[kept][shown], measured[shown], marker, ms=4, color=colour, mfc="white"
+            )
+    left.plot([], [], "D", ms=4, color="#444444", mfc="white", label="generated matrix")
+    left.plot([], [], "o", ms=4, color="#444444", mfc="white", label="digits")
+    # A teacher stopped much later is left outside, or it would flatten its students.
+    left.set(xscale="log", ylim=(0, 1.05 * min(study.teacher_time, 2 * effective[1].max())))
+    left.set(xlabel="eigenvalue [top eigenvalue]", ylabel="effective time [1 / top eigenvalue]")
+    left.legend(fontsize=8)
+    left.set_title(f"after each round of self-distillation (teacher stopped at {study.teacher_time:g})", fontsize=10)
+
+    times = np.geomspace(min(study.teacher_time, 2) / 20, max(study.teacher_time * 50, 2000), 300)
+    simulation = simulations[0]
+    lower = simulation.problem.eigenvalues[1:]
+    behind, ahead = (values[0] for values in simulation.compared())
+    for k, colour in enumerate(_colours(len(lower))):
+        share = [
+            theory.student_progress(lower[k], time, study.student_time)
+            / theory.progress(lower[k], theory.matched_time(simulation.problem.eigenvalues, (time, study.student_time)))
+            for time in times
+        ]
+        right.plot(times, share, color=colour, linewidth=1.3, label=f"eigenvalue {lower[k]:g}")
+        right.plot(study.teacher_time, behind[k] / ahead[k], "D", ms=5, color=colour, mfc="white")
+    right.axhline(1, color="#888888", linewidth=1, linestyle="--")
+    right.set(xscale="log", xlabel="the teacher's training time [1 / top eigenvalue]", ylim=(0, 1.05))
+    right.set_ylabel("student / model on labels, equally far along the top")
+    right.set_title(f"the effect vanishes as the teacher fits (student's time {study.student_time:g})", fontsize=10)
+    right.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def _round_name(number):
+    return "teacher" if number == 0 else "student" if number == 1 else f"round {number}"
+
+
+def shares_by_round(simulations):
+    """Student's progress as a share of the one-hot model's at matched top progress, after each round."""
+    figure, panels = _panels(len(simulations))
+    for axes, simulation in zip(panels, simulations, strict=True):
+        (student, onehot), (student_expected, onehot_expected) = simulation.compared(), simulation.expected()
+        rounds = range(len(student) + 1)
+        lower = simulation.problem.drawn[1:]
+        for column, (k, colour) in enumerate(zip(lower, _colours(len(lower)), strict=True)):
+            expected = [1, *(student_expected / onehot_expected)[:, column]]
+            axes.plot(
+                rounds,
+                expected,
+                color=colour,
+                linewidth=1.3,
+                label=f"eigenvalue {simulation.problem.eigenvalues[k]:.2g}",
+            )
+            axes.plot(rounds, [1, *(student / onehot)[:, column]], "o", ms=5, color=colour, mfc="white")
+        axes.set(xlabel="rounds of self-distillation (0: the teacher)", ylim=(0, 1.05), xticks=rounds)
+        axes.set_title(_titled(simulation), fontsize=10)
+        axes.legend(fontsize=8)
+    panels[0].set_ylabel("student / model on labels,\nequally far along the top direction")
+    return figure
+
+
+def ratios_by_rank(simulations):
+    """The eigen ratio of the first student to the model on labels, against the direction's rank."""
+    figure, panels = _panels(len(simulations))
+    for axes, simulation in zip(panels, simulations, strict=True):
+        measured, expected = simulation.ratios()
+        axes.plot(expected, color="#D55E00", linewidth=1.3, label="closed form")
+        axes.plot(measured, "o", ms=4.5, color="#D55E00", mfc="white", label="gradient descent")
+        axes.axhline(1, color="#009E73", linestyle="--", linewidth=1)
+        axes.set(xlabel="eigendirection, 0 the top", ylim=(0, 1.05))
+        axes.set_title(_titled(simulation), fontsize=10)
+        axes.legend(fontsize=8)
+    panels[0].set_ylabel("student / model on labels (eigen ratio)")
+    return figure
+
+
+def hilbert_rounds(hilbert):
+    """What is left of the labels along each eigendirection after each round, and in all."""
+    figure, (left, right) = _panels(2)
+    closed_form = hilbert.closed_form
+    last = len(closed_form.multipliers)
+    dense = np.geomspace(hilbert.eigenvalues[0], hilbert.eigenvalues[-1], 300)
+    filters = np.ones_like(dense)
+    measured = hilbert.targets / hilbert.targets[0]
+    some = np.unique(np.linspace(0, len(hilbert.eigenvalues) - 1, 24).astype(int))
+    colours = _colours(last + 1)
+    for number, multiplier in enumerate(closed_form.multipliers, start=1):
+        filters = filters * dense / (multiplier + dense)
+        if number not in {1, 2, 3, 5, 8, 13, last}:
+            continue  # a reader tells seven lines apart
+        left.plot(dense, filters, color=colours[number], linewidth=1.3, label=f"after round {number}")
+        left.plot(hilbert.eigenvalues[some], measured[number][some], "o", ms=4, color=colours[number], mfc="white")
+    left.set(
+        xscale="log",
+        xlabel="eigenvalue of the kernel matrix",
+        ylabel="share of the labels that is left",
+        ylim=(0, 1.05),
+    )
+    left.legend(fontsize=8, loc="upper left")
+    left.set_title("low directions go first, and more so every round", fontsize=10)
+
+    rounds = np.arange(last + 1)
+    scale = np.sqrt(hilbert.targets.shape[1] * hilbert.tolerance)
+    right.plot(
+        rounds,
+        np.linalg.norm(closed_form.targets, axis=1) / scale,
+        color=colours[0],
+        linewidth=1.3,
+        label="closed form",
+    )
+    right.plot(rounds, hilbert.norms(), "o", ms=5, color=colours[0], mfc="white", label="direct solves")
+    start = hilbert.norms()[0]
+    right.plot(
+        [0, min(start, last)],
+        [start, max(start - last, 0)],
+        ":",
+        color="#D55E00",
+        label="triangle inequality: no lower",
+    )
+    right.axhline(1, color="#888888", linewidth=1, linestyle="--", label="collapse")
+    right.set(xlabel="round", ylabel="size of the predictions, |z| / sqrt(N eps)", ylim=(0, None))
+    right.set_title(f"{last} rounds; guaranteed with the condition number: {hilbert.guaranteed:.2g}", fontsize=10)
+    right.legend(fontsize=8)
+    return figure

@@ -1,0 +1,408 @@
+"""Where distillation can be solved: gradient descent in JAX, run beside the closed forms of `kd_jax.analysis.theory`.
+
+Matrices are scaled so that the top eigenvalue of x'x is 1; a time is then in units of 1 / top eigenvalue. Call under 64-bit JAX
+(`jax.enable_x64`): in 32 bits rounding hides what is compared here.
+"""
+
+import hashlib
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import brentq
+
+from kd_jax.analysis import closed_forms as theory
+from kd_jax.analysis import eigen
+from kd_jax.analysis.verdicts import Verdict
+from kd_jax.config import BadInput
+from kd_jax.data import digits
+from kd_jax.plan import checkpoint_steps
+
+RECORDS = 40  # how often a run's weights are looked at, about
+AGREES = 1e-9  # closed form and simulation, both in float64, differ by rounding below this
+FITTED = 1e-6  # a teacher with less than this left to learn is fully fitted
+RANK = 1e-9  # eigenvalues below this share of the top one are rounding
+REFERENCE_TIMES = ((1.0, 1.0), (2.0, 5.0), (5.0, 5.0), (10.0, 10.0))  # teacher's and student's
+REFERENCE_EIGENVALUES = (1.0, 0.5, 0.1, 0.01)
+
+
+# ---- linear regression
+
+
+class Problem(NamedTuple):
+    """Least squares with a known answer.
+
+    Attributes:
+        name: what it is called in reports.
+        x: inputs, float64 [examples, features]; the top eigenvalue of x'x is 1.
+        y: targets, float64 [examples, outputs].
+        eigenvalues: of x'x, falling, those that are not zero, float64 [directions].
+        vectors: their eigenvectors, float64 [features, directions].
+        solution: the least-squares weights along each of them, float64 [directions, outputs].
+        drawn: positions of the directions that reports show, the top one first.
+        seed: what it was drawn with; None for real data.
+    """
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    eigenvalues: np.ndarray
+    vectors: np.ndarray
+    solution: np.ndarray
+    drawn: tuple[int, ...]
+    seed: int | None
+
+
+def generated(spectrum, examples, seed):
+    """Return a `Problem` with just these eigenvalues: random orthogonal directions, random targets.
+
+    Args:
+        spectrum: eigenvalues, falling from 1.
+        examples: rows of x, at least as many as eigenvalues.
+        seed: of directions and targets.
+    """
+    rng = np.random.default_rng(seed)
+    eigenvalues = np.asarray(spectrum, np.float64)
+    count = len(eigenvalues)
+    left = np.linalg.qr(rng.normal(size=(examples, count)))[0]
+    vectors = np.linalg.qr(rng.normal(size=(count, count)))[0]
+    x = (left * np.sqrt(eigenvalues)) @ vectors.T
+    along = rng.choice((-1.0, 1.0), size=(count, 1))  # no direction without signal
+    noise = rng.normal(size=(examples, 1)) / np.sqrt(examples)
+    y = left @ along + noise - left @ (left.T @ noise)
+    solution = along / np.sqrt(eigenvalues)[:, None]
+    return Problem("generated", x, y, eigenvalues, vectors, solution, tuple(range(count)), seed)
+
+
+def digit_pixels(directions):
+    """Return the `Problem` of regressing the ten classes on the 64 pixels of the training digits, centred, one common scale.
+
+    Args:
+        directions: which to draw, 0 the top.
+
+    Raises:
+        BadInput: for a direction that the pixels do not have.
+    """
+    source = digits.load()
+    x = source.train_x.reshape(len(source.train_x), -1).astype(np.float64)
+    x -= x.mean(axis=0)
+    y = np.eye(source.classes)[source.train_y]
+    left, scale, right = np.linalg.svd(x, full_matrices=False)
+    eigenvalues = (scale / scale[0]) ** 2
+    rank = int((eigenvalues > RANK).sum())
+    if max(directions) >= rank:
+        raise BadInput(
+            f"--directions={max(directions)}: expected below {rank}, the rank of the digits' pixels; pass smaller ones"
+        )
+    solution = left[:, :rank].T @ y / np.sqrt(eigenvalues[:rank, None])
+    return Problem("digits", x / scale[0], y, eigenvalues[:rank], right[:rank].T, solution, tuple(directions), None)
+
+
+def fingerprint(problem):
+    """sha256 over the inputs and targets, as hex."""
+    digest = hashlib.sha256()
+    for array in (problem.x, problem.y):
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+@jax.jit
+def _descend(x, y, learning_rate, gaps):
+    """Weights after each gap of steps of gradient descent from zero on 1/2 |x b - y|^2: [records, features, outputs]."""
+    gradient = jax.grad(lambda weights: 0.5 * jnp.sum((x @ weights - y) ** 2))
+
+    def advance(weights, gap):
+        weights = jax.lax.fori_loop(0, gap, lambda _, b: b - learning_rate * gradient(b), weights)
+        return weights, weights
+
+    return jax.lax.scan(advance, jnp.zeros((x.shape[1], y.shape[1]), x.dtype), gaps)[1]
+
+
+class Simulation(NamedTuple):
+    """Gradient descent on a problem, round after round; round 0 is the teacher, which is the model on labels too.
+
+    Attributes:
+        problem: the `Problem`.
+        rates: of its eigenvalues under this learning rate, per step, float64 [directions].
+        steps: when it was looked at, of each round int64 [records], from 0 to the round's last.
+        progress: measured, of each round float64 [records, directions].
+        closed_form: the same from theory.
+    """
+
+    problem: Problem
+    rates: np.ndarray
+    steps: list[np.ndarray]
+    progress: list[np.ndarray]
+    closed_form: list[np.ndarray]
+
+    def largest_difference(self):
+        """Between measured and closed-form progress, over all rounds, records and directions."""
+        pairs = zip(self.progress, self.closed_form, strict=True)
+        return float(max(np.abs(measured - expected).max() for measured, expected in pairs))
+
+    def compared(self):
+        """Return measured (student, onehot) progress at the end of each round but the teacher's, along the lower drawn directions.
+
+        The model on labels is looked up where it is as far along the top direction as the student; between two records
+        log(remaining) is interpolated, along which gradient descent moves in a straight line.
+
+        Returns:
+            Two float64 [rounds, lower directions].
+        """
+        ends = np.stack([path[-1] for path in self.progress[1:]])
+        onehot, reached = -_log_left(self.progress[0]), -_log_left(ends[:, self.problem.drawn[0]])
+        top, *lower = self.problem.drawn
+        along = np.stack([np.interp(reached, onehot[:, top], onehot[:, k]) for k in lower], axis=1)
+        return ends[:, lower], -np.expm1(-along)
+
+    def expected(self):
+        """Return what `compared` returns, from the closed forms."""
+        top, *lower = self.problem.drawn
+        totals = [steps[-1] for steps in self.steps]
+        times = [theory.effective_time(self.rates[top], totals[: count + 1]) for count in range(1, len(totals))]
+        return theory.rounds_progress(self.rates[lower], totals)[1:], theory.progress(
+            self.rates[lower], np.stack(times)[:, None]
+        )
+
+    def ratios(self):
+        """Return (measured, expected): the first student's `eigen.ratio` to the one-hot run, for each direction.
+
+        The one-hot run is the teacher's own, of the same length. Measured from some 40 records, between which curves are read in
+        straight lines.
+
+        Returns:
+            Two float64 [directions].
+        """
+        onehot, student = self.progress[:2]
+        measured = [eigen.ratio(onehot[:, [0, k]].T, student[:, [0, k]].T) for k in range(len(self.rates))]
+        teacher_time, student_time = self.steps[0][-1], self.steps[1][-1]
+        expected = theory.matched_ratio(self.rates, self.rates[0], teacher_time, student_time, teacher_time)
+        return np.array(measured), expected
+
+    def resolution(self):
+        """Differences in `compared` below this are rounding: the closer to 1 the top direction is, the less of it is resolved."""
+        top = self.problem.drawn[0]
+        return AGREES + 1e-14 / max(1 - max(path[-1, top] for path in self.progress[1:]), 1e-16)
+
+
+def _log_left(progress):
+    return np.log(np.maximum(1 - progress, np.finfo(np.float64).tiny))
+
+
+def simulate(problem, learning_rate, steps):
+    """Return the `Simulation`: each round regresses on what the one before predicts.
+
+    Args:
+        problem: a `Problem`.
+        learning_rate: between 0 and 1, in units of 1 / top eigenvalue.
+        steps: of each round, the teacher's first.
+    """
+    rates = theory.descent_rates(problem.eigenvalues, learning_rate)
+    x, targets = jnp.asarray(problem.x), jnp.asarray(problem.y)
+    found = Simulation(problem, rates, [], [], [])
+    before = np.ones_like(rates)
+    weight = problem.solution / (problem.solution**2).sum(axis=1, keepdims=True)
+    for total in steps:
+        looks = np.array(checkpoint_steps(total, RECORDS))
+        path = _descend(x, targets, learning_rate, np.diff(looks, prepend=0))
+        targets = x @ path[-1]
+        along = np.einsum("fk,rfo->rko", problem.vectors, np.asarray(path))
+        found.steps.append(looks)
+        found.progress.append((along * weight).sum(axis=2))
+        found.closed_form.append(before * theory.progress(rates, looks[:, None]))
+        before = before * theory.progress(rates, total)
+    return found
+
+
+def fully_fitted(problem, teacher_time):
+    """Whether a teacher has learnt every drawn direction, so that by theory its student is a model on labels."""
+    lowest = problem.eigenvalues[list(problem.drawn)]
+    return bool((theory.remaining(lowest, (teacher_time,)) < FITTED).all())
+
+
+# ---- Hilbert space
+
+
+class HilbertSimulation(NamedTuple):
+    """Self-distillation by kernel regression, in theory and by solving every round directly.
+
+    Attributes:
+        eigenvalues: of the kernel matrix, rising, float64 [examples].
+        closed_form: the `theory.HilbertRounds`.
+        targets: the same from linear solves that know no eigenvectors, float64 [rounds + 1, examples].
+        multipliers: c of each round from those, float64 [rounds].
+        tolerance: mean squared error that each round may leave.
+        guaranteed: rounds before collapse that theory promises.
+    """
+
+    eigenvalues: np.ndarray
+    closed_form: theory.HilbertRounds
+    targets: np.ndarray
+    multipliers: np.ndarray
+    tolerance: float
+    guaranteed: float
+
+    def largest_difference(self):
+        """Between the predictions of both, in units of the labels."""
+        return float(np.abs(self.targets - self.closed_form.targets).max())
+
+    def norms(self):
+        """|z_t| / sqrt(N eps) from the direct solves, float64 [rounds + 1]; at 1 and below it has collapsed."""
+        return np.linalg.norm(self.targets, axis=1) / np.sqrt(self.targets.shape[1] * self.tolerance)
+
+
+def hilbert(examples, tolerance, rounds):
+    """Return the `HilbertSimulation` of telling odd (1) from even (-1) among the first training digits.
+
+    The kernel is Gaussian, its width the median distance.
+
+    Args:
+        examples: how many digits.
+        tolerance: mean squared error that each round may leave.
+        rounds: how many at most.
+    """
+    source = digits.load()
+    x = source.train_x[:examples].reshape(examples, -1).astype(np.float64)
+    y = np.where(source.train_y[:examples] % 2 == 1, 1.0, -1.0)
+    squares = ((x[:, None] - x[None]) ** 2).sum(axis=2)
+    kernel = np.exp(-squares / (2 * np.median(squares[np.triu_indices(examples, 1)])))
+    eigenvalues, vectors = np.linalg.eigh(kernel)
+    closed_form = theory.hilbert_rounds(eigenvalues, vectors.T @ y, tolerance, rounds)
+
+    def predict(log_c, labels):
+        return kernel @ np.linalg.solve(kernel + np.exp(log_c) * np.eye(examples), labels)
+
+    targets, multipliers = [y], []
+    while len(multipliers) < rounds and np.mean(targets[-1] ** 2) > tolerance * (1 + 1e-12):
+        labels = targets[-1]
+
+        def excess(log_c, labels=labels):
+            return np.mean((predict(log_c, labels) - labels) ** 2) / tolerance - 1
+
+        log_c = brentq(excess, -40, 40, xtol=1e-14, rtol=1e-14)
+        targets.append(predict(log_c, labels))
+        multipliers.append(np.exp(log_c))
+    guaranteed = theory.guaranteed_rounds(eigenvalues, vectors.T @ y, tolerance)
+    return HilbertSimulation(
+        eigenvalues, closed_form, np.array(targets) @ vectors, np.array(multipliers), tolerance, guaranteed
+    )
+
+
+# ---- what came out
+
+
+def reference(pairs):
+    """Return student and one-hot progress at equal top progress under gradient flow, a dict of JSON values for each (T, s)."""
+    rows = []
+    for teacher, student in pairs:
+        eigenvalues = np.array(REFERENCE_EIGENVALUES)
+        time = theory.matched_time(eigenvalues, (teacher, student))
+        s, a = theory.student_progress(eigenvalues, teacher, student), theory.progress(eigenvalues, time)
+        lower = [
+            {"eigenvalue": float(eigenvalue), "student": float(behind), "onehot": float(ahead)}
+            for eigenvalue, behind, ahead in zip(eigenvalues[1:], s[1:], a[1:], strict=True)
+        ]
+        times = {"teacher_time": teacher, "student_time": student, "matched_time": time}
+        rows.append({**times, "student_top": float(s[0]), "lower": lower})
+    return rows
+
+
+def measured(simulations):
+    """Return what gradient descent did by the end of every round, a dict of JSON values for each lower drawn direction."""
+    rows = []
+    for simulation in simulations:
+        problem = simulation.problem
+        for number, (behind, ahead) in enumerate(zip(*simulation.compared(), strict=True), start=1):
+            for position, student, onehot in zip(problem.drawn[1:], behind, ahead, strict=True):
+                labels = {"problem": problem.name, "seed": problem.seed, "round": number, "direction": position}
+                values = {"student": float(student), "onehot": float(onehot)}
+                rows.append({**labels, "eigenvalue": float(problem.eigenvalues[position]), **values})
+    return rows
+
+
+def verdicts(simulations, found):
+    """Return the list of `Verdict` on the theorem, decided by the simulations.
+
+    Args:
+        simulations: list of `Simulation`.
+        found: the `HilbertSimulation`.
+    """
+    listed = []
+    for name in dict.fromkeys(simulation.problem.name for simulation in simulations):
+        these = [simulation for simulation in simulations if simulation.problem.name == name]
+        student, onehot = np.stack([simulation.compared() for simulation in these], axis=1)
+        resolution = max(simulation.resolution() for simulation in these)
+        listed += _behind(name, student, onehot, resolution)
+    largest = max(simulation.largest_difference() for simulation in simulations)
+    listed.append(
+        Verdict(
+            "gradient descent progresses along every direction as the closed forms say",
+            "supported" if largest < AGREES else "contradicted",
+            f"largest difference in progress {largest:.1e}, over all directions, rounds and recorded steps",
+        )
+    )
+    rounds, difference, collapsed = len(found.multipliers), found.largest_difference(), found.closed_form.collapsed
+    holds = difference < AGREES and (not collapsed or rounds >= found.guaranteed)
+    ended = "until zero is close enough to the labels" if collapsed else "and not yet collapsed"
+    listed.append(
+        Verdict(
+            "in Hilbert space the rounds are those of theory, and no fewer than it guarantees",
+            "supported" if holds else "contradicted",
+            f"rounds: {rounds}, {ended}; guaranteed {found.guaranteed:.2g}; largest difference to direct solves {difference:.1e}",
+        )
+    )
+    return listed
+
+
+def _behind(name, student, onehot, resolution):
+    """Verdicts on progress [seeds, rounds, lower directions]."""
+    gap = (onehot - student)[:, 0]
+    yield Verdict(
+        f"{name}: equally far along the top direction, the student is behind along every lower one",
+        _sign(gap, resolution),
+        f"progress {gap.min():.2g} to {gap.max():.2g} lower, over the drawn directions (resolved: {resolution:.0e})",
+    )
+    if student.shape[1] > 1:
+        share = student / onehot
+        fall = 1 - share[:, 1:] / share[:, :-1]
+        yield Verdict(
+            f"{name}: every further round leaves the lower directions further behind",
+            _sign(fall, resolution + 1e-14 / np.abs(student).min()),
+            f"student / one-hot progress falls by {fall.min():.2g} to {fall.max():.2g} of itself in a round",
+        )
+
+
+def _sign(values, resolution):
+    if values.min() > resolution:
+        return "supported"
+    return "contradicted" if values.min() < -resolution else "inconclusive"
+
+
+def summary(simulations, found, teacher_time, student_time):
+    """Return what a summary's `theory` holds, as JSON values: reference values, measured progress, largest differences.
+
+    Args:
+        simulations: list of `Simulation`.
+        found: the `HilbertSimulation`.
+        teacher_time, student_time: a pair to list beside the published ones [1 / top eigenvalue].
+    """
+    differences = {}
+    for simulation in simulations:
+        name = simulation.problem.name
+        differences[name] = max(differences.get(name, 0.0), simulation.largest_difference())
+    differences["hilbert"] = found.largest_difference()
+    return {
+        "reference": reference(dict.fromkeys([*REFERENCE_TIMES, (teacher_time, student_time)])),
+        "measured": measured(simulations),
+        "hilbert": {
+            "tolerance": found.tolerance,
+            "multipliers": found.multipliers.tolist(),
+            "norms": found.norms().tolist(),
+            "collapsed": found.closed_form.collapsed,
+            "guaranteed_rounds": found.guaranteed,
+        },
+        "differences": differences,
+        "largest_difference": max(differences.values()),
+    }

@@ -1,0 +1,380 @@
+"""What a user types, and what a user gets told."""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kd_jax.cli import commands as cli
+from kd_jax.cli import terminal
+from kd_jax.config import FLAGS
+from kd_jax.studies import analyse
+from kd_jax.studies import train as train_stage
+
+ROOT = Path(__file__).parents[2]
+
+
+def experiment(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# and the flag that chooses among presets
+STUDIES = {"digits_kd": None, "cifar_kd": "recipe", "imagenet_kd": "recipe", "eigenspace": "setting"}
+STUDIES |= {"loss_switching": None, "generalization": None, "text_kd": "dataset"}
+
+
+def run(name, *flags):
+    module = experiment(name)
+    preset = module.PRESETS if STUDIES[name] else module.PRESET
+    return cli.study_main(name, module.__doc__, preset, flags, flag=STUDIES[name])
+
+
+def run_digits(*flags):
+    return run("digits_kd", "--platform=cpu", *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--temperature=0"], r"--temperature=0\.0: expected a number above 0"),
+        (["--temperature=nan"], r"--temperature=nan: expected a number above 0"),
+        (["--weight=1.5"], r"--weight=1\.5: expected a number from 0 to 1"),
+        (["--label_noise=-0.1"], r"--label_noise=-0\.1: expected a number from 0 to 1"),
+        (["--seeds=0"], r"--seeds=0: expected a whole number of at least 1"),
+        (["--epochs=two"], r"--epochs.*two"),
+        (["--batch_size=5000"], r"--batch_size=5000: expected at most the 1297 training examples"),
+        (["--train_examples=99999"], r"--train_examples=99999: expected at most 1297"),
+        (["--student=resnet21"], r"model 'resnet21': expected one of linear, features"),
+        (["--teacher=mlp_0"], r"model 'mlp_0': expected widths such as"),
+        (["--student", "mlp", "mlp"], r"--student=mlp mlp: expected each network once"),
+        (
+            ["--dataset=imagenet2012"],
+            r"--dataset=imagenet2012: expected a prepared set .*downloads/manual, then .*tfds build",
+        ),
+        (["--image_size=7"], r"--image_size=7: expected 0 for 224, or at least 8"),
+        (
+            ["--image_size=32"],
+            r"--image_size=32: expected a set of images of many sizes, those of digits have 8x8 pixels",
+        ),
+        (
+            ["--augment=resized_crop_flip"],
+            r"--augment=resized_crop_flip: expected a set of images of many sizes, not digits",
+        ),
+        (["--workers=-1"], r"--workers=-1: expected a whole number of at least 0"),
+        (
+            ["--dataset=tiny_imagenet", "--tiny_imagenet_dir=no"],
+            r"--tiny_imagenet_dir=no: expected .*tiny-imagenet-200\.zip",
+        ),
+        (["--dataset=digitz"], r"--dataset=digitz: .*did you mean digits"),
+        (["--temprature=2"], r"--temprature.*did you mean --temperature"),
+        (["--platform=tpux"], r"tpux.*auto.*cpu.*gpu.*tpu"),
+        (["--platform=gpu"], r"--platform=gpu: expected one of this machine's platforms \(cpu\).*--platform=cpu"),
+        (["--precision=float16"], r"float16.*float32"),
+        (["--loss=hinge"], r"hinge.*cross_entropy.*mse"),
+        (["--momentum=1"], r"--momentum=1\.0: expected a number from 0 to below 1"),
+        (
+            ["--teacher_with=epoch=3"],
+            r"--teacher_with=epoch=3: epoch=3: expected one of epochs, batch_size, .*; pass epochs=20",
+        ),
+        (["--teacher_with=epochs=0"], r"--teacher_with=epochs=0: --epochs=0: expected a whole number of at least 1"),
+        (["--teacher_with=batch_size=2000"], r"--teacher_with=batch_size=2000: expected a batch of at most 1297"),
+        (["--teacher_step=-1"], r"--teacher_step=-1: expected 0 for the last step"),
+        (["--teacher_step=99999"], r"--teacher_step=99999: expected at most 300, the steps of a training"),
+        (
+            ["--layers=Dense_9"],
+            r"--layers=Dense_9: expected a layer of a student; mlp_256x256 has Dense_0, Dense_1, Dense_2",
+        ),
+        (["--pairs", "0", "64"], r"--pairs=0 64: expected directions from 0 to 63 for Dense_0 of mlp_256x256"),
+        (["--pairs", "3", "3"], r"--pairs=3 3: expected two different directions each"),
+        (["--student=features_5x5"], r"model 'features_5x5': expected one number of features"),
+        (["--label_smoothing=1"], r"--label_smoothing=1\.0: expected a number from 0 to below 1"),
+        (["--mixup=-0.2"], r"--mixup=-0\.2: expected a number of at least 0"),
+        (["--cutmix=inf"], r"--cutmix=inf: expected a number of at least 0"),
+        (["--max_length=7"], r"--max_length=7: expected a whole number of tokens from 8 to 512"),
+        (["--vocabulary=10"], r"--vocabulary=10: expected at least 300"),
+        (["--dropout=1"], r"--dropout=1\.0: expected a number from 0 to below 1"),
+        (["--gradient_clip=-1"], r"--gradient_clip=-1\.0: expected a number of at least 0"),
+        (["--decay=linear", "--decay_at=0.5"], r"--decay_at=0\.5: expected none beside --decay=linear"),
+        (["--init_from", "a", "a"], r"--init_from=a a: expected each folder once"),
+        (["--init_from=nowhere"], r"--init_from=nowhere: expected a folder with config\.json"),
+        (["--teacher=roberta_2x64"], r"model 'roberta_2x64': expected texts, found images"),
+        (["--mixup=0.2", "--cutmix=1"], r"--cutmix=1\.0: expected 0 beside --mixup=0\.2"),
+        (["--switch=onehot:kd"], r"--switch=onehot:kd: expected onehot:kd@EPOCH or kd:onehot@EPOCH"),
+        (["--switch=kd:kd@5"], r"--switch=kd:kd@5: expected onehot:kd@EPOCH"),
+        (["--switch=onehot:kd@-1"], r"--switch=onehot:kd@-1: expected onehot:kd@EPOCH"),
+        (["--switch=onehot:kd@5,ramp=0"], r"--switch=onehot:kd@5,ramp=0: expected .*STEPS of at least 1"),
+        (["--switch=kd:onehot@31"], r"--switch=kd:onehot@31: expected an epoch up to 30, the last"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2_and_nothing_is_written(tmp_path, capsys, flags, said):
+    workdir = tmp_path / "work"
+    assert run_digits("--small", f"--workdir={workdir}", f"--data_dir={tmp_path}", *flags) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert streams.err.count("\n") == 1
+    assert re.search(said, streams.err), streams.err
+    assert not workdir.exists()
+
+
+def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert run_digits("--small", f"--workdir={workdir}") == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "expected a folder" in error
+
+
+def test_told_to_stop_while_nothing_is_trained_is_75_too(tmp_path, capsys, monkeypatch):
+    def analyze(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("went on")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(train_stage, "train", lambda *_, **__: 1)
+    monkeypatch.setattr(analyse, "analyze", analyze)
+    assert run_digits("--small", f"--workdir={tmp_path}") == 75
+    assert capsys.readouterr().err == "stopped: told to; the same command goes on from there\n"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_flags_beside_small_count_and_dashes_are_underscores():
+    module = experiment("digits_kd")
+    default = cli._Command(cli.TrainingSession(), module.SMALL)
+    parsed = cli.parse(
+        cli.tyro.conf.OmitArgPrefixes[cli._Command], ["--small", "--batch-size=7", "--weight_decay=0.5"], "", default
+    )
+    assert (parsed.study.batch_size, parsed.study.weight_decay) == (7, 0.5)
+    assert parsed.study.epochs == module.SMALL.epochs
+    assert parsed.session.small
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_help_explains_every_flag_with_its_default(name, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        run(name, "--help")
+    assert leaving.value.code == 0
+    text = capsys.readouterr().out.partition(" options ")[2]  # below the description, which has examples
+    for flag in [
+        *FLAGS,
+        "platform",
+        "workdir",
+        "data_dir",
+        "tiny_imagenet_dir",
+        "workers",
+        "small",
+        "sweep",
+        "combine",
+    ]:
+        after = re.search(rf"^\W*--{flag}\b(.*?)(?=^\W*--\w|\Z)", text, re.S | re.M)
+        assert after, flag
+        assert "default" in after[1], flag
+        assert len(re.findall(r"\w{3,}", after[1])) > 4, flag
+
+
+@pytest.mark.slow
+def test_digits_from_the_shell_to_its_report_and_again(tmp_path):
+    """The README's first command in small: train, say so, resume at once, analyse alone, report alone."""
+    workdir = tmp_path / "work"
+    flags = ["--platform=cpu", "--small", "--epochs=6", "--nulls=order", f"--workdir={workdir}"]
+
+    def call(*words):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment, cwd=tmp_path)
+
+    first = call(str(ROOT / "experiments" / "digits_kd.py"), *flags)
+    assert first.returncode == 0, first.stderr
+    assert "student-seed1 epoch 6/6" in first.stderr
+    printed = first.stdout.split("report:")[0]
+    assert "test accuracy" in printed
+    again = call(str(ROOT / "experiments" / "digits_kd.py"), *flags)
+    assert (again.returncode, "all is done already" in again.stdout) == (0, True)
+    analysed = call(str(ROOT / "experiments" / "analyze.py"), str(workdir))
+    assert analysed.stdout.split("report:")[0] == printed
+    other = call(str(ROOT / "experiments" / "digits_kd.py"), *flags, "--temperature=2")
+    assert other.returncode == 2
+    assert "holds a study with temperature=4.0, expected temperature=2.0" in other.stderr
+    page = (workdir / "analysis" / "report.html").read_text()
+    (workdir / "analysis" / "report.html").unlink()
+    assert cli.main(["report", str(workdir)]) == 0
+    assert (workdir / "analysis" / "report.html").read_text() == page
+    assert "http" not in page.replace("http-equiv", "")  # one self-contained file
+    table = json.loads((workdir / "analysis" / "summary.json").read_text())["estimates"]
+    assert (workdir / "analysis" / "table.csv").read_text().count("\n") == len(table) + 1
+
+
+@pytest.mark.slow
+def test_cifar_kd_on_real_images(tmp_path, capsys):
+    """Two students of two architectures, from the images to the report; skipped where the data is not."""
+    dataset = "mnist"
+    places = [os.environ.get("TFDS_DATA_DIR"), ROOT.parent / "shared" / "tensorflow_datasets", "~/tensorflow_datasets"]
+    data_dir = next((Path(p).expanduser() for p in places if p and (Path(p).expanduser() / dataset).is_dir()), None)
+    if data_dir is None:
+        pytest.skip(f"no prepared {dataset}")
+    flags = ["--small", "--platform=cpu", f"--dataset={dataset}", f"--data_dir={data_dir}", f"--workdir={tmp_path}"]
+    flags += ["--teacher=cnn_4x4", "--student", "cnn_4x4", "resnet8", "--augment=crop"]
+    flags += ["--train_examples=160", "--test_examples=80", "--epochs=1", "--batch_size=32", "--checkpoints=6"]
+    flags += ["--seeds=1", "--nulls"]
+    assert run("cifar_kd", *flags) == 0
+    assert "student_resnet8 (resnet8)" in capsys.readouterr().out
+    study = json.loads((tmp_path / "study.json").read_text())
+    assert study["data"]["name"] == dataset
+    assert study["platform"]["devices"] == 4
+    assert {"teacher-seed0", "onehot-seed0", "student-seed0", "onehot_resnet8-seed0", "student_resnet8-seed0"} == set(
+        os.listdir(tmp_path / "runs")
+    )
+    assert (tmp_path / "analysis" / "eigen" / "student_resnet8-seed0-stem.npz").is_file()
+
+
+@pytest.mark.slow
+def test_a_study_of_tiny_imagenet_is_found_again_where_it_lay_and_where_a_flag_says_that_it_lies_now(
+    tmp_path, capsys, monkeypatch
+):
+    rng = np.random.default_rng(0)
+    folder, workdir = tmp_path / "tiny", tmp_path / "work"
+    (folder / "val" / "images").mkdir(parents=True)
+    annotations = ""
+    for wnid in ("n1", "n2"):
+        images = folder / "train" / wnid / "images"
+        images.mkdir(parents=True)
+        for number in range(4):
+            for path in (images / f"{wnid}_{number}.JPEG", folder / "val" / "images" / f"val_{wnid}{number}.JPEG"):
+                Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(path)
+            annotations += f"val_{wnid}{number}.JPEG\t{wnid}\t0\t0\t63\t63\n"
+    (folder / "val" / "val_annotations.txt").write_text(annotations)
+    (folder / "wnids.txt").write_text("n1\nn2\n")
+    # Of the analysis only what it opens, for the sake of time.
+    monkeypatch.setattr(
+        analyse, "analyze", lambda workdir, data_dir, look=None, workers=0: analyse.open_study(workdir, data_dir)
+    )
+    monkeypatch.setattr(terminal, "study", lambda workdir, opened: print(opened[2].name, opened[2].train.x.shape))
+    flags = ["--small", "--platform=cpu", f"--tiny_imagenet_dir={folder}", f"--workdir={workdir}", "--seeds=1"]
+    flags += ["--teacher=linear", "--student=linear", "--train_examples=0", "--test_examples=0", "--epochs=1"]
+    assert run("imagenet_kd", *flags, "--batch_size=8") == 0
+    opened = "tiny_imagenet[2 classes, 8 + 8 images] (8, 64, 64, 3)\n"
+    assert capsys.readouterr().out.startswith(opened)
+    assert json.loads((workdir / "study.json").read_text())["data"]["data_dir"] == str(folder)
+    assert cli.main(["analyze", str(workdir)]) == 0
+    folder = folder.rename(tmp_path / "moved")
+    assert cli.main(["analyze", str(workdir)]) == 2
+    assert re.fullmatch(r"--tiny_imagenet_dir=.*\n", capsys.readouterr().err)
+    for flag in ("tiny_imagenet_dir", "data_dir"):
+        assert cli.main(["analyze", str(workdir), f"--{flag}={folder}"]) == 0
+        assert capsys.readouterr().out == opened
+
+
+def test_doctor_names_platform_versions_and_data(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("TINY_IMAGENET_DIR", raising=False)
+    folder = tmp_path / "mnist" / "3.0.1"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text('{"fileFormat": "tfrecord"}')
+    tiny = tmp_path / "tiny-imagenet-200"
+    assert cli.main(["doctor", f"--data_dir={tmp_path}"]) == 0
+    text = capsys.readouterr().out
+    assert f"data: no Tiny-ImageNet in {tiny}; name another --tiny_imagenet_dir" in text
+    assert "platform cpu: 4 x cpu" in text
+    assert f"data: mnist in {folder} (tfrecord: convert it to array_record to use it)" in text
+    assert re.search(r"jax \d+\.\d+", text)
+    (tiny / "train").mkdir(parents=True)
+    (tiny / "val" / "images").mkdir(parents=True)
+    for name in ("wnids.txt", "val/val_annotations.txt"):
+        (tiny / name).touch()
+    assert cli.main(["doctor", f"--tiny_imagenet_dir={tiny}"]) == 0
+    assert f"data: tiny_imagenet in {tiny}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["analyze", "nowhere"], ["report", "nowhere"]])
+def test_a_folder_without_a_study_is_named(words, capsys):
+    assert cli.main(words) == 2
+    assert re.match(r"nowhere: expected .*\n$", capsys.readouterr().err)
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    assert cli.main(["analyse", "x"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_setting_decides_the_defaults_that_other_flags_change(monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "_train_and_report", lambda name, session, study: seen.append(study))
+    assert (
+        run("eigenspace")
+        == run("eigenspace", "--setting=cnn")
+        == run("eigenspace", "--setting", "cnn", "--epochs=3")
+        == 0
+    )
+    presets = experiment("eigenspace").PRESETS
+    assert seen[:2] == [presets["mlp"].full, presets["cnn"].full]
+    assert seen[2] == presets["cnn"].full.replaced(epochs=3)
+    assert run("eigenspace", "--small", "--setting=random_features") == 0
+    assert seen[3] == presets["random_features"].small
+
+
+@pytest.mark.parametrize(("name", "small", "count"), [("loss_switching", 3, 14), ("generalization", 4, 14)])
+def test_a_study_that_is_a_sweep_has_variants_that_flags_change(name, small, count, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "_sweep_and_report", lambda name, session, studies: seen.append(studies))
+    assert run(name) == run(name, "--small") == run(name, "--seeds=2", "--sweep", "temperature=1,2") == 0
+    assert [len(studies) for studies in seen] == [count, small, 2 if name == "loss_switching" else 3]
+    for studies in seen[:2]:
+        assert len({study for _, study in studies}) == len({variant.folder for variant, _ in studies}) == len(studies)
+    assert {study.seeds for _, study in seen[2]} == {2}
+    assert {"digits"} == {study.dataset for _, study in seen[1]}
+
+
+def test_a_sweep_may_be_over_recipes_and_other_flags_hold_for_each(monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "_sweep_and_report", lambda name, session, studies: seen.extend(studies))
+    assert (
+        run("cifar_kd", "--recipe=cifar_v1", "--dataset=cifar100", "--sweep", "recipe=crd,cifar100_v2", "weight=0.5,1")
+        == 0
+    )
+    assert [(v.folder, s.dataset, s.epochs, s.weight) for v, s in seen] == [
+        ("recipe=crd,weight=0.5", "cifar100", 240, 0.5),
+        ("recipe=crd,weight=1", "cifar100", 240, 1.0),
+        ("recipe=cifar100_v2,weight=0.5", "cifar100", 200, 0.5),
+        ("recipe=cifar100_v2,weight=1", "cifar100", 200, 1.0),
+    ]
+
+
+def test_a_setting_that_is_none_is_refused_in_one_line(capsys):
+    assert run("eigenspace", "--setting=cnnn") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(r"cnnn.*mlp.*random_features.*cnn", error)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    words = [sys.executable, "-c", "import sys; from kd_jax.cli import main; sys.exit(main(['settings']))"]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+
+
+@pytest.mark.parametrize("call", [lambda words: cli.main(["analyze", *words]), cli.analyze_main])
+def test_progress_of_an_analysis_is_seen_while_it_runs(call, monkeypatch, tmp_path):
+    """While flags are parsed standard error is held back; not while the analysis runs."""
+
+    seen, real = [], sys.stderr
+
+    def analyze(workdir, data_dir, look, workers):
+        seen.append((workdir, look, sys.stderr is real))
+        raise cli.BadInput("enough")
+
+    monkeypatch.setattr(analyse, "analyze", analyze)
+    assert call([str(tmp_path), "--pairs", "0", "8", "0", "32", "--layers", "a", "b"]) == 2
+    assert seen == [(tmp_path, {"pairs": ((0, 8), (0, 32)), "layers": ("a", "b")}, True)]

@@ -1,0 +1,278 @@
+"""Whole studies of texts in small: the same run folder, resumption and analysis as of images, and what is particular to texts."""
+
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from kd_jax import data
+from kd_jax.config import BadInput, Study
+from kd_jax.data import tokens
+from kd_jax.data.order import order
+from kd_jax.extract import logits as extract
+from kd_jax.models import Variables
+from kd_jax.report import about
+from kd_jax.studies import analyse, run
+from kd_jax.studies import pretrained as initial
+from kd_jax.studies import train as train_stage
+from kd_jax.train import engine
+from kd_jax.workdir import checkpoints, records
+
+tokenizers = pytest.importorskip("tokenizers")
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+SAVED = Path(__file__).parents[1] / "golden" / "roberta_1x16"
+STUDY = Study.from_flags(
+    dataset="glue/mnli",
+    train_examples=50,
+    test_examples=16,
+    teacher="roberta_1x8",
+    student=("roberta_1x8",),
+    dropout=0.2,
+    epochs=3,
+    batch_size=8,
+    learning_rate=0.01,
+    warmup=0.1,
+    decay="linear",
+    optimizer="adamw",
+    weight_decay=0.01,
+    decay_on="kernels",
+    gradient_clip=1.0,
+    temperature=2.0,
+    vocabulary=340,
+    max_length=24,
+    checkpoints=6,
+)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory, write_texts, sentences):
+    """A made-up MNLI, its test labels hidden."""
+    folder = tmp_path_factory.mktemp("data")
+
+    def pairs(count, seed):
+        made = sentences(2 * count, seed, most=7)
+        return [(a, b, x) for (a, x), (b, _) in zip(made[::2], made[1::2], strict=True)]
+
+    splits = {"train": pairs(60, 0), "validation_matched": pairs(20, 1), "validation_mismatched": pairs(20, 2)}
+    splits["test_matched"] = splits["test_mismatched"] = [("a", "b", -1)]
+    write_texts(folder, splits, name="glue/mnli/2.0.0", keys=("hypothesis", "premise"), classes=3)
+    return folder
+
+
+def train(study, workdir, data_dir):
+    return train_stage.train("tested", study, workdir, data_dir, jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, data_dir, compiled_once):
+    """A finished study, trained and analysed once for this file."""
+    workdir = tmp_path_factory.mktemp("done")
+    assert train(STUDY, workdir, data_dir) == 3
+    return workdir, analyse.analyze(workdir)
+
+
+def bits(workdir):
+    """{run: {step: digest}} of every trajectory, and what the metrics say but for the clock."""
+    result = {}
+    for folder in sorted((Path(workdir) / "runs").iterdir()):
+        with checkpoints.trajectory(folder) as trajectory:
+            result[folder.name] = {step: checkpoints.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
+        clock = ("seconds", "examples_per_second", "tokens_per_second")
+        lines = records.read_metrics(folder)
+        result[folder.name, "metrics"] = [{k: v for k, v in line.items() if k not in clock} for line in lines]
+    return result
+
+
+def test_the_record_says_how_texts_were_read(done, data_dir):
+    record = records.read_study(done[0])
+    found = record["data"]["tokens"]
+    assert "image_shape" not in record["data"]
+    assert record["data"]["mismatched_examples"] == 16
+    assert found["published"] == {"train": "train", "test": "validation_matched", "mismatched": "validation_mismatched"}
+    assert found["vocabulary"] == tokens.load(done[0] / "tokenizer.json", "").get_vocab_size()
+    assert 0 < found["padding"] < found["padding_uncut"] < 1
+    assert record["peak_memory"]["host_bytes"] > 1e7
+    said = " ".join([*about.data(record), about.memory(record)])
+    for part in (
+        "hidden (-1): validation_matched serves",
+        "trained on the 50 training texts",
+        "(train)",
+        "at random",
+        "GiB",
+    ):
+        assert part in said
+    assert "hidden (-1): validation_matched serves" in (done[0] / "analysis" / "report.html").read_text()
+
+
+def test_metrics_say_tokens_per_second_padding_and_the_mismatched_accuracy(done):
+    _, _, dataset = analyse.open_study(done[0])
+    for line in records.read_metrics(done[0] / "runs" / "student-seed0"):
+        at = line["epoch"] - 1
+        rows = np.array(order(0, 1, at, 50, 8, tokens.lengths(dataset.train.x)))
+        sizes = (dataset.train.x != 1).sum(axis=1)[rows]
+        places = sum(8 * min(b for b in dataset.tokens.buckets if b >= most) for most in sizes.max(axis=1))
+        assert line["padding"] == pytest.approx(1 - sizes.sum() / places)
+        assert line["tokens_per_second"] == pytest.approx(line["examples_per_second"] * sizes.mean())
+        assert 0 <= line["mismatched_accuracy"] <= 1
+
+
+def test_every_estimate_of_the_test_set_is_there_for_mismatched_too(done):
+    workdir, found = done
+    names = {
+        split: {(e["name"], e["arm"], e["subset"]) for e in found["estimates"] if e.get("split") == split}
+        for split in ("test", "mismatched")
+    }
+    assert {("accuracy", "teacher", "all"), ("accuracy_gain", "student", "all")} <= names["mismatched"] <= names["test"]
+    (accuracy,) = (
+        e["values"][0]
+        for e in found["estimates"]
+        if (e["name"], e["arm"], e.get("split")) == ("accuracy", "student", "mismatched")
+    )
+    assert accuracy == records.read_metrics(workdir / "runs" / "student-seed0")[-1]["mismatched_accuracy"]
+    assert "mismatched accuracy" in (workdir / "analysis" / "table.md").read_text()
+
+
+def test_the_embeddings_are_no_direction_but_the_first_attention_layer_is_followed(done):
+    names = {path.name for path in (done[0] / "analysis" / "eigen").iterdir()}
+    assert names == {f"{arm}-seed0-layer1_query.npz" for arm in ("teacher", "onehot", "student")}
+
+
+def test_logits_of_the_analysis_are_those_of_the_last_checkpoint_in_order(done):
+    _, study, dataset = analyse.open_study(done[0])
+    variables = Variables(**checkpoints.load_variables(records.run_folder(done[0], "student-seed0"), 18))
+    model, _ = extract.model_and_view(study, dataset, "roberta_1x8")
+    with np.load(done[0] / "analysis" / "pairs" / "student-seed0-mismatched.npz") as arrays:
+        expected = np.asarray(model.apply(variables, dataset.further["mismatched"].x)[0])
+        np.testing.assert_allclose(arrays["student_logits"], expected, atol=1e-5)
+        np.testing.assert_array_equal(arrays["ids"], dataset.further["mismatched"].ids)
+
+
+def test_a_stopped_text_run_goes_on_to_the_same_bits(done, data_dir, tmp_path, monkeypatch):
+    """Stopped in the middle of an epoch of the student, whose dropout and batches must go on where they were."""
+    real, seen = run.Training._report, []
+
+    def report(self, steps, at, *rest):
+        seen.append((self.name, steps))
+        if self.name == "student-seed0" and at == 1 and steps:
+            self.stop.requested = True
+        return real(self, steps, at, *rest)
+
+    monkeypatch.setattr(run.Training, "_report", report)
+    with pytest.raises(train_stage.Stopped):
+        train(STUDY, tmp_path, data_dir)
+    monkeypatch.setattr(run.Training, "_report", real)
+    assert records.kept_steps(records.run_folder(tmp_path, "student-seed0"))[-1] < 18
+    assert train(STUDY, tmp_path, data_dir) == 1
+    assert bits(tmp_path) == bits(done[0])
+
+
+def test_the_analysis_needs_the_stored_tokenizer_alone(done, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(tokens, "train", lambda *_: pytest.fail("trained again"))
+    _, _, dataset = analyse.open_study(done[0])
+    assert dataset.tokens.tokenizer == (done[0] / "tokenizer.json").read_text()
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    assert train(STUDY, workdir, data_dir) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"teacher": "mlp_8"}, "model 'mlp_8': expected images, found texts"),
+        ({"student": ("resnet8",)}, "model 'resnet8': expected images, found texts"),
+        ({"mixup": 0.2}, "--mixup=0.2: expected 0 for texts"),
+        ({"init_from": ("nowhere",)}, "--init_from=nowhere: expected a folder with config.json"),
+    ],
+)
+def test_what_does_not_fit_texts_is_refused_before_anything_is_written(data_dir, tmp_path, changes, said):
+    with pytest.raises(BadInput) as caught:
+        train(STUDY.replaced(**changes), tmp_path / "work", data_dir)
+    assert str(caught.value).startswith(said)
+    assert not (tmp_path / "work").exists()
+
+
+# ---- pre-trained weights
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A folder as users download one: the golden network of one layer of width 16 and 50 ids, with a tokenizer, without a head."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    stored = load_file(SAVED / "model.safetensors")
+    save_file({k: v for k, v in stored.items() if not k.startswith("classifier")}, folder / "model.safetensors")
+    shutil.copy(SAVED / "config.json", folder)
+    library = tokenizers
+    tokenizer = library.Tokenizer(library.models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = [*tokens.SPECIAL, *(f"<{i}>" for i in range(46))]
+    tokenizer.train_from_iterator([], library.trainers.BpeTrainer(vocab_size=50, special_tokens=special))
+    assert tokenizer.get_vocab_size() == 50
+    (folder / "tokenizer.json").write_text(tokenizer.to_str())
+    return folder
+
+
+def test_a_network_that_fits_starts_from_the_weights_and_another_at_random(weights, data_dir):
+    study = STUDY.replaced(teacher="roberta_1x16", init_from=(str(weights),), max_length=20)
+    dataset = data.load(study, data_dir, initial.given(study))
+    described = initial.describe(study, dataset)
+    assert list(described) == ["roberta_1x16"]
+    assert initial.make(described, "roberta_1x8") is None
+    start = initial.make(described, "roberta_1x16")
+    state = engine.build(study, dataset, "roberta_1x16", None, jax.devices()[:1], start).start(jax.random.key(0))
+    stored = load_file(weights / "model.safetensors")
+    np.testing.assert_array_equal(
+        state.params["layer1_query"]["kernel"], stored["roberta.encoder.layer.0.attention.self.query.weight"].T
+    )
+    assert (np.asarray(state.params["head_out"]["kernel"]) != 0).any()  # drawn, for the file has no head
+
+
+def test_the_record_says_what_starts_where_and_opens_without_the_weights(weights, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "build", lambda *_: 1 / 0)  # the record is written, nothing trained
+    study = STUDY.replaced(teacher="roberta_1x16", init_from=(str(weights),), max_length=20)
+    with pytest.raises(ZeroDivisionError):
+        train(study, tmp_path / "work", data_dir)
+    record = records.read_study(tmp_path / "work")
+    assert (record["data"]["tokens"]["positions"], record["data"]["tokens"]["vocabulary"]) == (24, 50)
+    said = " ".join(about.data(record))
+    assert "roberta_1x16 starts from the weights in" in said
+    assert "No pre-trained weights: roberta_1x8 starts at random" in said
+    shutil.rmtree(weights)
+    _, _, dataset = analyse.open_study(tmp_path / "work")
+    assert extract.layer_names(study, dataset, "roberta_1x16")[0] == "layer1_query"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "expected weights of a network of the study, found 1 layers of width 16; pass --teacher=roberta_1x16"),
+        ({"max_length": 25}, "--max_length=25: expected at most 24, the positions of"),
+        (
+            {"teacher": "roberta_1x16", "tokenizer": "trained"},
+            "expected the 50 token ids of the pre-trained weights, found",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(weights, data_dir, tmp_path, changes, said):
+    if changes.get("tokenizer"):
+        changes = {**changes, "tokenizer": str(tmp_path / "mine.json")}
+        (tmp_path / "mine.json").write_text(tokens.train(["a b"], 300).to_str())
+    with pytest.raises(BadInput) as caught:
+        train(
+            STUDY.replaced(**{"init_from": (str(weights),), "max_length": 20, **changes}), tmp_path / "work", data_dir
+        )
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "work").exists()
+
+
+def test_weights_for_images_are_refused(weights, tmp_path):
+    study = Study.from_flags(
+        dataset="digits", teacher="mlp_8", student=("mlp_8",), batch_size=8, init_from=(str(weights),)
+    )
+    with pytest.raises(BadInput, match="expected none for images, digits"):
+        train(study.replaced(max_length=20), tmp_path / "work", tmp_path)

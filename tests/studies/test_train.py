@@ -1,0 +1,492 @@
+"""Whole studies in small: what is killed goes on to the same bits, what is analysed again gives the same numbers."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from kd_jax import config
+from kd_jax.config import BadInput, Study
+from kd_jax.extract import logits as extract
+from kd_jax.models import Variables
+from kd_jax.plan import checkpoint_steps
+from kd_jax.studies import analyse, findings, run
+from kd_jax.studies import train as train_stage
+from kd_jax.workdir import checkpoints, records
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+STUDY = Study.from_flags(
+    dataset="digits",
+    train_examples=200,
+    test_examples=100,
+    label_noise=0.2,
+    augment="crop",
+    teacher="mlp_16",
+    student=("mlp_16", "mlp_8"),
+    epochs=4,
+    batch_size=40,
+    learning_rate=0.1,
+    checkpoints=8,
+    seeds=2,
+)
+ARMS = ["teacher", "onehot", "student", "onehot_mlp_8", "student_mlp_8"]
+
+
+def train(study, workdir, devices=1):
+    return train_stage.train("tested", study, workdir, "unused", jax.devices()[:devices])
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A finished study, trained and analysed once for this file."""
+    workdir = tmp_path_factory.mktemp("done")
+    assert train(STUDY, workdir) == 10
+    found = analyse.analyze(workdir)
+    return workdir, found
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def bits(workdir):
+    """{run: {step: digest}} of every trajectory, and what the metrics say but for the clock."""
+    result = {}
+    for folder in sorted((Path(workdir) / "runs").iterdir()):
+        with checkpoints.trajectory(folder) as trajectory:
+            result[folder.name] = {step: checkpoints.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
+        clock = ("seconds", "examples_per_second")
+        lines = records.read_metrics(folder)
+        result[folder.name, "metrics"] = [{k: v for k, v in line.items() if k not in clock} for line in lines]
+    return result
+
+
+def test_the_work_folder_is_laid_out_as_promised(done):
+    workdir, found = done
+    names = [f"{arm}-seed{seed}" for seed in (0, 1) for arm in ARMS]
+    assert {path.name for path in (workdir / "runs").iterdir()} == set(names)
+    for name in names:
+        folder = workdir / "runs" / name
+        assert records.kept_steps(folder) == checkpoint_steps(20, 8)
+        assert [line["epoch"] for line in records.read_metrics(folder)] == [1, 2, 3, 4]
+        assert (folder / "resume" / "20").is_dir()
+    analysis = files(workdir / "analysis")
+    assert {f"pairs/{a}-seed{s}-{p}.npz" for a in ARMS[1:] for s in (0, 1) for p in ("train", "test")} <= analysis
+    assert {"summary.json", "report.html", "figures/confidence.png", "figures/confidence.pdf"} <= analysis
+    assert json.loads((workdir / "analysis" / "summary.json").read_text()) == found
+    assert set(found) >= {"estimates", "verdicts", "study"}
+
+
+def test_the_record_says_what_was_done(done):
+    record = records.read_study(done[0])
+    assert config.from_json(record["config"]) == STUDY
+    assert record["data"]["wrong_labels"] == 40
+    assert {"jax", "flax", "optax", "orbax-checkpoint", "python"} <= set(record["versions"])
+    for seed in (0, 1):
+        variables = checkpoints.load_variables(records.run_folder(done[0], f"teacher-seed{seed}"), 20)
+        assert checkpoints.tree_digest({"params": variables["params"]}) == record["teacher_hash"][f"teacher-seed{seed}"]
+
+
+def test_a_student_starts_where_its_twin_starts_and_the_teacher_elsewhere(done):
+    start = {arm: checkpoints.load_variables(records.run_folder(done[0], f"{arm}-seed0"), 0) for arm in ARMS}
+    digests = {arm: checkpoints.tree_digest(variables) for arm, variables in start.items()}
+    assert digests["onehot"] == digests["student"] != digests["teacher"]
+    end = {arm: checkpoints.load_variables(records.run_folder(done[0], f"{arm}-seed0"), 20) for arm in ARMS}
+    assert checkpoints.tree_digest(end["onehot"]) != checkpoints.tree_digest(end["student"])
+
+
+def test_accuracies_of_the_analysis_are_those_of_training(done):
+    workdir, found = done
+    for arm in ARMS:
+        estimate = next(e for e in found["estimates"] if (e["name"], e["arm"], e["split"]) == ("accuracy", arm, "test"))
+        logged = [records.read_metrics(workdir / "runs" / f"{arm}-seed{seed}")[-1]["test_accuracy"] for seed in (0, 1)]
+        assert estimate["values"] == logged
+
+
+def test_deleting_the_analysis_and_running_it_again_restores_every_file(done, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    before = files(workdir / "analysis")
+    shutil.rmtree(workdir / "analysis")
+    found = analyse.analyze(workdir)
+    assert files(workdir / "analysis") == before
+    assert found == done[1]
+    for name in (workdir / "analysis" / "pairs").iterdir():
+        assert name.read_bytes() == (done[0] / "analysis" / "pairs" / name.name).read_bytes()
+
+
+def test_a_layer_that_no_student_has_leaves_the_analysis_as_it_was(done):
+    before = {name: (done[0] / "analysis" / name).stat().st_mtime_ns for name in files(done[0] / "analysis")}
+    with pytest.raises(
+        BadInput, match=r"--layers=Dense_7: expected a layer of a student; mlp_16 has Dense_0, Dense_1; mlp_8"
+    ):
+        analyse.analyze(done[0], look={"layers": ("Dense_7",)})
+    assert {name: (done[0] / "analysis" / name).stat().st_mtime_ns for name in before} == before
+    assert files(done[0] / "analysis") == set(before)
+
+
+def test_two_analyses_of_one_folder_do_not_mix(done):
+    with records.locked(done[0]), pytest.raises(BadInput, match="another program is writing it"):
+        analyse.analyze(done[0])
+
+
+def test_an_analysis_that_breaks_off_leaves_the_old_one(done, tmp_path, monkeypatch):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    monkeypatch.setattr(analyse, "write_report", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        analyse.analyze(workdir)
+    assert json.loads((workdir / "analysis" / "summary.json").read_text()) == done[1]
+
+
+def test_eigendirections_are_those_of_the_layers_inputs_and_components_those_of_its_weights(done):
+    """Against plain NumPy, for the first layer, whose inputs are the standardised images."""
+    workdir, found = done
+    _, _, dataset = analyse.open_study(workdir)
+    x = ((dataset.train.x - dataset.mean) / dataset.std).reshape(len(dataset.train.x), -1)
+    values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))
+    with np.load(workdir / "analysis" / "eigen" / "student_mlp_8-seed1-Dense_0.npz") as arrays:
+        np.testing.assert_allclose(arrays["eigenvalues"], values[::-1], atol=1e-4)
+        assert arrays["steps"].tolist() == checkpoint_steps(20, 8)
+        assert arrays["components"].shape == (len(arrays["steps"]), 64)
+        kernel = checkpoints.load_variables(records.run_folder(workdir, "student_mlp_8-seed1"), 20)["params"][
+            "Dense_0"
+        ]["kernel"]
+        top = np.linalg.norm(vectors[:, ::-1][:, :10].T @ kernel, axis=1)
+        np.testing.assert_allclose(arrays["components"][-1, :10], top, rtol=1e-3)
+        assert (arrays["moved"][0] == 0).all()
+        assert arrays["residuals"].max() < 1e-8
+    # Of the movement: in a training this short the weights themselves need not grow along the top direction.
+    ratios = [e for e in found["estimates"] if e["name"] == "eigen_ratio_moved"]
+    varying = int(np.sum(values > 1e-9 * values[-1]))
+    assert 50 < varying < 64  # some pixels are never inked
+    assert {tuple(e["directions"]) for e in ratios} == {(0, varying // share) for share in (8, 4, 2)}
+    assert {e["arm"] for e in ratios} == {"teacher", "student", "student_mlp_8"}
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_another_layer_can_be_followed(done, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    found = analyse.analyze(workdir, look={"layers": ("Dense_1",)})
+    assert {e["layer"] for e in found["estimates"] if "layer" in e} == {"Dense_1"}
+    assert (workdir / "analysis" / "eigen" / "student-seed0-Dense_1.npz").is_file()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_beyond_the_first_layer_a_run_has_the_directions_of_its_own_start(done, tmp_path):
+    """Units of another initialisation are other units. Against plain NumPy, for the teacher and for a student."""
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    analyse.analyze(workdir, look={"layers": ("Dense_1",)})
+    _, _, dataset = analyse.open_study(workdir)
+    x = ((dataset.train.x - dataset.mean) / dataset.std).reshape(len(dataset.train.x), -1)
+    values = {}
+    for arm in ("teacher", "onehot", "student"):
+        start = checkpoints.load_variables(records.run_folder(workdir, f"{arm}-seed1"), 0)["params"]["Dense_0"]
+        hidden = np.maximum(x @ start["kernel"] + start["bias"], 0)
+        with np.load(workdir / "analysis" / "eigen" / f"{arm}-seed1-Dense_1.npz") as arrays:
+            values[arm] = arrays["eigenvalues"]
+        np.testing.assert_allclose(values[arm], np.linalg.eigvalsh(np.cov(hidden.T, bias=True))[::-1], atol=1e-4)
+    np.testing.assert_array_equal(values["student"], values["onehot"])
+    assert np.abs(values["teacher"] - values["onehot"]).max() > 0.01
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_pairs_and_layers_asked_for_of_a_done_study_are_looked_at_without_training(done, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    assert analyse.is_analysed(workdir, STUDY)
+    asked = STUDY.replaced(pairs=((0, 3), (2, 5)))
+    assert train(asked, workdir) == 0
+    assert not analyse.is_analysed(workdir, asked)
+    found = analyse.analyze(workdir)
+    assert {(0, 3), (2, 5)} < {tuple(e["directions"]) for e in found["estimates"] if e["name"] == "eigen_ratio_moved"}
+    assert analyse.is_analysed(workdir, asked)
+
+
+def test_a_pair_beyond_the_directions_that_the_inputs_vary_along_is_refused(done):
+    with pytest.raises(
+        BadInput, match=r"--pairs=0 63: expected directions from 0 to 5\d for Dense_0, along which its inputs vary"
+    ):
+        analyse.analyze(done[0], look={"pairs": ((0, 63),)})
+    assert analyse.is_analysed(done[0], STUDY)
+
+
+def test_a_trajectory_of_two_checkpoints_is_refused(done, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    folder = workdir / "runs" / "student-seed0"
+    for step in records.kept_steps(folder)[1:-1]:
+        shutil.rmtree(folder / "trajectory" / str(step))
+    with pytest.raises(BadInput, match=r"student-seed0: expected at least three checkpoints, found 2; train with more"):
+        analyse.analyze(workdir)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_teacher_trained_otherwise_is_the_teacher_of_the_study_that_trains_so(tmp_path):
+    """Its optimiser, batches and epochs are its own, and its student's are the study's; analysis finds both ends."""
+    own = ("epochs=2", "batch_size=20", "weight_decay=0.01", "learning_rate=0.05")
+    study = STUDY.replaced(teacher="mlp_8", student=("mlp_8",), seeds=1, epochs=3, teacher_with=own)
+    train(study, tmp_path / "study")
+    like = study.replaced(teacher_with=(), epochs=2, batch_size=20, weight_decay=0.01, learning_rate=0.05)
+    train(like, tmp_path / "like")
+    ends = {
+        name: checkpoints.tree_digest(
+            checkpoints.load_variables(records.run_folder(tmp_path / name, "teacher-seed0"), 20)
+        )
+        for name in ("study", "like")
+    }
+    assert ends["study"] == ends["like"]
+    assert records.kept_steps(records.run_folder(tmp_path / "study", "teacher-seed0"))[-1] == 20
+    assert records.kept_steps(records.run_folder(tmp_path / "study", "student-seed0"))[-1] == 15
+    found = analyse.analyze(tmp_path / "study")
+    teacher = next(
+        e for e in found["estimates"] if (e["name"], e["arm"], e["split"]) == ("accuracy", "teacher", "test")
+    )
+    last = records.read_metrics(tmp_path / "study" / "runs" / "teacher-seed0")[-1]
+    assert (teacher["values"], last["step"]) == ([last["test_accuracy"]], 20)
+
+
+def test_a_switch_has_a_checkpoint_before_and_after_and_the_weight_is_on_record(tmp_path):
+    study = STUDY.replaced(teacher="mlp_8", student=("mlp_8",), seeds=1, epochs=4, checkpoints=2, weight=0.8)
+    train(study.replaced(switch="onehot:kd@1.4,ramp=5"), tmp_path)
+    folder = records.run_folder(tmp_path, "student-seed0")
+    assert {7, 12} <= set(records.kept_steps(folder))
+    weights = [line["kd_weight"] for line in records.read_metrics(folder)]
+    # Of the last step of each epoch, 4, 9, 14 and 19 counted from 0; step 9 is the third of the ramp that begins at 7.
+    np.testing.assert_allclose(weights, [0, 0.8 * 3 / 5, 0.8, 0.8], rtol=1e-6)
+    assert "kd_weight" not in records.read_metrics(records.run_folder(tmp_path, "onehot-seed0"))[0]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
+    """Its hash is that of the step, its logits are those of the step, and a student of the last step becomes another."""
+    study = STUDY.replaced(teacher="mlp_8", student=("mlp_8",), seeds=1, epochs=2, teacher_step=7)
+    study = study.replaced(loss="mse", learning_rate=0.01)
+    train(study, tmp_path / "early")
+    train(study.replaced(teacher_step=0), tmp_path / "late")
+    folder = tmp_path / "early" / "runs"
+    assert 7 in records.kept_steps(folder / "teacher-seed0")
+    teacher = checkpoints.load_variables(folder / "teacher-seed0", 7)
+    record = records.read_study(tmp_path / "early")
+    assert record["teacher_hash"]["teacher-seed0"] == checkpoints.tree_digest({"params": teacher["params"]})
+    found = analyse.analyze(tmp_path / "early")
+    with np.load(tmp_path / "early" / "analysis" / "pairs" / "student-seed0-test.npz") as arrays:
+        _, study, dataset = analyse.open_study(tmp_path / "early")
+        logits = extract.make_logits(study, dataset, study.teacher)(Variables(**teacher), dataset.test.x)
+        np.testing.assert_array_equal(arrays["teacher_logits"], logits)
+    early, late = (bits(tmp_path / name) for name in ("early", "late"))
+    assert early["teacher-seed0"][10] == late["teacher-seed0"][10]
+    assert early["onehot-seed0"][10] == late["onehot-seed0"][10]
+    assert early["student-seed0"][10] != late["student-seed0"][10]
+    assert found["warnings"] == []  # this teacher has much left to learn
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_switched_student_is_not_taken_for_one_that_did_not_learn(tmp_path):
+    """Its loss jumps by design: the distillation loss has a factor temperature^2."""
+    study = STUDY.replaced(student=("mlp_16",), seeds=1, epochs=6, learning_rate=0.05, switch="onehot:kd@3")
+    train(study, tmp_path)
+    lines = records.read_metrics(tmp_path / "runs" / "student-seed0")
+    onehot = records.read_metrics(tmp_path / "runs" / "onehot-seed0")
+    assert lines[2]["train_loss"] == pytest.approx(onehot[2]["train_loss"], rel=1e-5)
+    assert lines[-1]["train_loss"] > lines[0]["train_loss"]
+    assert analyse.analyze(tmp_path)["warnings"] == []
+    assert findings.comparable_losses(lines, config.parse_switch(study.switch), 5) == [
+        line["train_loss"] for line in lines[4:]
+    ]
+    assert findings.comparable_losses(lines, config.parse_switch("onehot:kd@6"), 5) == [
+        line["train_loss"] for line in lines
+    ]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_squared_loss_teacher_that_fits_everything_is_warned_of(tmp_path):
+    """By theory the effect vanishes with it. More weights than examples, so that it can."""
+    study = STUDY.replaced(
+        dataset="digits", train_examples=40, batch_size=20, augment="none", teacher="mlp_64", student=("mlp_64",)
+    )
+    study = study.replaced(loss="mse", learning_rate=0.01, epochs=150, seeds=1, label_noise=0.0)
+    train(study, tmp_path)
+    (warning,) = analyse.analyze(tmp_path)["warnings"]
+    assert re.search(
+        r"the teachers fit their labels fully .*the effect of distillation vanishes.*--teacher_step", warning
+    )
+
+
+def test_training_a_done_study_again_does_nothing(done):
+    before = bits(done[0])
+    assert train(STUDY, done[0]) == 0
+    assert bits(done[0]) == before
+
+
+@pytest.mark.slow
+def test_more_seeds_are_added_and_fewer_refused(tmp_path):
+    study = STUDY.replaced(student=("mlp_8",), epochs=1, seeds=1)
+    assert train(study, tmp_path) == 3
+    before = bits(tmp_path)
+    assert train(study.replaced(seeds=2), tmp_path) == 3
+    assert before.items() <= bits(tmp_path).items()
+    with pytest.raises(BadInput, match="holds seeds 0 to 1"):
+        train(study, tmp_path)
+
+
+def test_another_study_in_the_same_folder_is_refused_by_name_and_nothing_is_touched(done):
+    before = files(done[0])
+    with pytest.raises(BadInput, match=r"holds a study with temperature=4\.0, expected temperature=2\.0"):
+        train(STUDY.replaced(temperature=2.0), done[0])
+    assert files(done[0]) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("saves", [True, False])
+def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkeypatch, saves):
+    """Cut off after every few pauses, in the middle of epochs too, with a save at each pause.
+
+    Or with none, and ever later: then metrics and trajectory are ahead of what training resumes from.
+    """
+    study = STUDY.replaced(teacher="mlp_8", student=("mlp_8",), seeds=1)
+    train(study, tmp_path / "unbroken")
+    monkeypatch.setattr(run, "RESUME_SECONDS", 0.0 if saves else np.inf)
+    real_fit = run.fit
+    cuts = 0
+
+    def cut_off(*args):
+        for number, pause in enumerate(real_fit(*args)):
+            yield pause
+            if number == (3 if saves else 3 + cuts):
+                raise ConnectionError("cut off")
+
+    monkeypatch.setattr(run, "fit", cut_off)
+    while True:
+        try:
+            train(study, tmp_path / "cut")
+            break
+        except ConnectionError:
+            cuts += 1
+    assert cuts >= (6 if saves else 3)
+    assert bits(tmp_path / "cut") == bits(tmp_path / "unbroken")
+
+
+KILLED = """
+import sys
+import jax
+from kd_jax.studies import run
+from kd_jax.studies import train as train_stage
+from kd_jax.studies import analyse
+from kd_jax.train import fit
+from kd_jax.plan import checkpoint_steps
+from tests_stages_study import STUDY
+run.RESUME_SECONDS = 0.0
+fit.SEGMENT_SECONDS = 0.0
+print("started", flush=True)
+train_stage.train("tested", STUDY, sys.argv[1], "unused", jax.devices()[:1])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_study_resumes_to_the_same_bits(tmp_path):
+    study = STUDY.replaced(student=("mlp_16",), epochs=60, seeds=1, checkpoints=20)
+    (tmp_path / "tests_stages_study.py").write_text(f"from kd_jax.config import Study\nSTUDY = {study!r}\n")
+    workdir = tmp_path / "killed"
+    command = [sys.executable, "-c", KILLED, str(workdir)]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    kills = 0
+    for delay in (2.5, 4.0, 5.5):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process.stdout.readline()
+        try:
+            process.wait(delay)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills
+    train(study, workdir)
+    train(study, tmp_path / "unbroken")
+    assert bits(workdir) == bits(tmp_path / "unbroken")
+
+
+@pytest.mark.slow
+def test_told_to_stop_it_saves_and_goes_on_later(done, tmp_path, monkeypatch):
+    real_fit = run.fit
+
+    def interrupted(*args):
+        for number, pause in enumerate(real_fit(*args)):
+            if number == 2:  # in the middle of the first epoch
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield pause
+
+    monkeypatch.setattr(run, "fit", interrupted)
+    with pytest.raises(train_stage.Stopped, match="teacher-seed0 saved at step 4 of 20"):
+        train(STUDY, tmp_path)
+    assert os.listdir(tmp_path / "runs" / "teacher-seed0" / "resume")
+    monkeypatch.setattr(run, "fit", real_fit)
+    train(STUDY, tmp_path)
+    assert bits(tmp_path) == bits(done[0])
+    # Rates are of the steps since the restart: one of the first epoch's five, of 40 examples each, then all.
+    lines = records.read_metrics(tmp_path / "runs" / "teacher-seed0")
+    counted = [line["examples_per_second"] * line["seconds"] for line in lines]
+    np.testing.assert_allclose(counted, [40, 200, 200, 200])
+
+
+def test_a_teacher_that_changed_is_noticed(done, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    shutil.rmtree(workdir / "runs" / "student-seed1")
+    record = records.read_study(workdir)
+    record["teacher_hash"]["teacher-seed1"] = "0" * 64
+    records.write_study(workdir, record)
+    with pytest.raises(RuntimeError, match="teacher-seed1 changed"):
+        train(STUDY, workdir)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_an_unfinished_study_is_not_analysed(done, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    shutil.rmtree(workdir / "runs" / "student-seed1" / "trajectory" / "20")
+    with pytest.raises(BadInput, match="student-seed1 is not"):
+        analyse.analyze(workdir)
+    train(STUDY, workdir)  # which the resume store makes short
+    assert analyse.analyze(workdir)["estimates"] == done[1]["estimates"]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
+    with pytest.raises(train_stage.Diverged, match=r"teacher-seed0: the loss is (nan|inf).*--learning_rate"):
+        train(STUDY.replaced(learning_rate=1e30), tmp_path)
+
+
+def test_a_bfloat16_study_keeps_float32_parameters_and_learns(tmp_path):
+    study = STUDY.replaced(
+        student=("mlp_16",), epochs=8, seeds=1, label_noise=0.0, temperature=1.0, precision="bfloat16"
+    )
+    train(study, tmp_path)
+    variables = checkpoints.load_variables(tmp_path / "runs" / "student-seed0", 40)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
+    lines = records.read_metrics(tmp_path / "runs" / "student-seed0")
+    assert lines[-1]["train_loss"] < 0.9 * lines[0]["train_loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_of_four_devices_is_analysed_on_one(tmp_path):
+    study = STUDY.replaced(student=("mlp_8",), epochs=1, seeds=1)
+    train(study, tmp_path, devices=4)
+    found = analyse.analyze(tmp_path)
+    line = records.read_metrics(tmp_path / "runs" / "student-seed0")[-1]
+    accuracy = next(
+        e for e in found["estimates"] if (e["name"], e["arm"], e["split"]) == ("accuracy", "student", "test")
+    )
+    assert accuracy["estimate"] == pytest.approx(line["test_accuracy"], abs=0.011)  # a tie may fall the other way
+    assert np.isfinite(accuracy["low"])

@@ -1,0 +1,160 @@
+"""The work folder: what is read is what was written, or it is said that it is not."""
+
+import os
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from kd_jax.config import BadInput
+from kd_jax.workdir import checkpoints, records
+
+
+class Pairing(NamedTuple):
+    a: dict
+    b: np.ndarray
+
+
+def tree(seed=0):
+    rng = np.random.default_rng(seed)
+    return Pairing(
+        {
+            "x": {"kernel": rng.normal(size=(3, 4)).astype(np.float32), "bias": np.zeros((0,), np.float32)},
+            "n": np.int32(seed),
+        },
+        rng.normal(size=5),
+    )
+
+
+def flip_a_bit(step_folder):
+    """In the largest file, which holds array data."""
+    files = [path for path in step_folder.rglob("*") if path.is_file()]
+    path = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_unpack_undoes_pack():
+    packed = tree(3)
+    arrays, leaves = checkpoints.pack(packed)
+    assert {name: array.ndim for name, array in arrays.items()} == {"float32": 1, "int32": 1, "float64": 1}
+    flat = checkpoints.unpack(arrays, leaves)
+    np.testing.assert_array_equal(flat["a/x/kernel"], packed.a["x"]["kernel"])
+    np.testing.assert_array_equal(flat["b"], packed.b)
+    assert flat["a/n"] == 3
+    assert flat["a/x/bias"].shape == (0,)
+    assert checkpoints.nest({"a/x": 1, "a/y": 2, "b": 3}) == {"a": {"x": 1, "y": 2}, "b": 3}
+
+
+def test_the_digest_sees_every_bit_path_shape_and_dtype():
+    base = {"w": np.arange(6, dtype=np.float32)}
+    changed = base["w"].copy()
+    changed.view(np.uint32)[3] ^= 1
+    others = [
+        {"w": changed},
+        {"v": base["w"]},
+        {"w": base["w"].reshape(2, 3)},
+        {"w": base["w"].view(np.int32)},
+        {"w": base["w"].astype(ml_dtypes.bfloat16)},
+    ]
+    digests = {checkpoints.tree_digest(other) for other in [base, *others]}
+    assert len(digests) == 6
+    assert checkpoints.tree_digest({"w": base["w"].copy()}) == checkpoints.tree_digest(base)
+
+
+def test_a_trajectory_keeps_every_step_and_resume_the_newest_two(tmp_path):
+    with checkpoints.trajectory(tmp_path, write=True) as trajectory, checkpoints.resume(tmp_path) as resume:
+        for step in (0, 1, 5, 9):
+            trajectory.save(step, tree(step))
+            resume.save(step, tree(step))
+        assert trajectory.steps() == [0, 1, 5, 9]
+    assert records.kept_steps(tmp_path) == [0, 1, 5, 9]
+    with checkpoints.resume(tmp_path) as resume:
+        assert resume.steps() == [5, 9]
+        restored = resume.load_newest_like(tree())
+        assert isinstance(restored, Pairing)
+        np.testing.assert_array_equal(restored.b, tree(9).b)
+    with checkpoints.trajectory(tmp_path) as trajectory:
+        np.testing.assert_array_equal(trajectory.load(5)["b"], tree(5).b)
+
+
+def test_a_step_that_is_there_stays_as_it_was(tmp_path):
+    for seed in (1, 2):
+        with checkpoints.trajectory(tmp_path, write=True) as trajectory:
+            trajectory.save(0, tree(seed))
+    with checkpoints.trajectory(tmp_path) as trajectory:
+        assert trajectory.load(0)["a/n"] == 1
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    with checkpoints.trajectory(tmp_path, write=True) as trajectory:
+        trajectory.save(0, {"params": {"w": np.random.default_rng(0).normal(size=5000)}})
+    flip_a_bit(tmp_path / "trajectory" / "0")
+    with checkpoints.trajectory(tmp_path) as trajectory, pytest.raises(checkpoints.Damaged):
+        trajectory.load(0)
+    with pytest.raises(BadInput, match="expected a whole checkpoint; move"):
+        checkpoints.load_variables(tmp_path, 0)
+
+
+@pytest.mark.parametrize("harm", ["flip", "truncate", "empty"])
+def test_resuming_passes_over_a_damaged_step_and_moves_it_aside(tmp_path, harm):
+    with checkpoints.resume(tmp_path) as resume:
+        for step in (4, 8):
+            resume.save(step, {"w": np.full(5000, step, np.float32) + np.arange(5000)})
+    newest = tmp_path / "resume" / "8"
+    if harm == "flip":
+        flip_a_bit(newest)
+    else:
+        for path in [path for path in newest.rglob("*") if path.is_file()]:
+            path.unlink() if harm == "empty" else path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with checkpoints.resume(tmp_path) as resume:
+        restored = resume.load_newest_like({"w": np.zeros(5000, np.float32)})
+        assert restored["w"][0] == 4
+        resume.save(8, {"w": np.full(5000, 8, np.float32)})  # the place is free again
+    assert not newest.with_name("4").exists() or newest.exists()
+    assert len(os.listdir(tmp_path / "damaged")) == 1
+    with checkpoints.resume(tmp_path) as resume:
+        assert resume.load_newest_like({"w": np.zeros(5000, np.float32)})["w"][0] == 8
+
+
+def test_another_network_is_not_taken_for_this_one(tmp_path):
+    with checkpoints.resume(tmp_path) as resume:
+        resume.save(1, {"w": np.zeros((2, 3))})
+        resume._manager.wait_until_finished()
+        for other in ({"w": np.zeros((3, 2))}, {"v": np.zeros((2, 3))}):
+            with pytest.raises(checkpoints.Damaged, match="another network"):
+                resume.load_like(1, other)
+
+
+def test_metrics_rewind_to_a_step_and_a_line_cut_short_is_left_out(tmp_path):
+    for step in (10, 20, 30):
+        records.append_metrics(tmp_path, {"step": step})
+    with open(tmp_path / "metrics.jsonl", "a") as stream:
+        stream.write('{"step": 4')
+    assert [line["step"] for line in records.read_metrics(tmp_path)] == [10, 20, 30]
+    records.rewind_metrics(tmp_path, 20)
+    records.append_metrics(tmp_path, {"step": 25})
+    assert [line["step"] for line in records.read_metrics(tmp_path)] == [10, 20, 25]
+
+
+def test_a_folder_is_held_by_one_writer(tmp_path):
+    with records.locked(tmp_path), pytest.raises(BadInput, match="another program"), records.locked(tmp_path):
+        pass
+    with records.locked(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(BadInput, match="expected a folder that can be written"),
+        records.locked(tmp_path / "file" / "work"),
+    ):
+        pass
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"study\.json"):
+        records.read_study(tmp_path)
