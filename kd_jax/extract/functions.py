@@ -44,7 +44,7 @@ def make_kernel(study, dataset, model_name):
         model_name: of the network.
     """
     model, view = extract.model_and_view(study, dataset, model_name)
-    return tangent.make_kernel(lambda variables, x: model.apply(variables, view(x), train=False)[0])
+    return tangent.make_kernel(lambda variables, x: model.apply(variables, view(x), train=False).logits)
 
 
 def functions(workdir, study, dataset, seeds, examples, advance=lambda label: None):

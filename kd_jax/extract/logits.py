@@ -48,7 +48,7 @@ def make_logits(study, dataset, model_name):
     def on_batch(variables, x):
         # Without this a GPU would multiply in TF32, with three digits.
         with jax.default_matmul_precision("highest"):
-            return model.apply(variables, view(x), train=False)[0]
+            return model.apply(variables, view(x), train=False).logits
 
     def logits(variables, x):
         if dataset.tokens:

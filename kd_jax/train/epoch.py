@@ -46,8 +46,8 @@ def make_train_on(step, view, teacher_apply=None, mix=None, shorten=whole, dropo
     Args:
         step: of `make_step`.
         view: `view(key, step, ids, x) -> float views`; the student and its teacher see the same.
-        teacher_apply: `apply` of the teacher's `Model`, for runs whose feed has a teacher. It runs with `train=False`, so its
-            statistics stay as they are.
+        teacher_apply: `apply` of the teacher's `Model`, for runs whose feed has a teacher; what it returns, an `Outputs`, is
+            `batch["teacher"]`. It runs with `train=False`, so its statistics stay as they are.
         mix: of `mixing.make_mix`, to mix the views and labels that both see; None to leave them.
         shorten: `shorten(run, x)` calls `run` with what the teacher needs of the views `x`; see `make_step`.
         dropout: share of features that the network drops; with 0 no keys are drawn.
@@ -60,7 +60,7 @@ def make_train_on(step, view, teacher_apply=None, mix=None, shorten=whole, dropo
         if dropout:
             batch["keys"] = dropout_keys(feed.key, state.step, rows)
         if teacher_apply is not None:
-            batch["teacher_logits"] = shorten(lambda x: teacher_apply(feed.teacher, x, train=False)[0], batch["x"])
+            batch["teacher"] = shorten(lambda x: teacher_apply(feed.teacher, x, train=False), batch["x"])
         state, more = step(state, batch)
         return state, jax.tree.map(lambda total, new: (total + new).astype(total.dtype), totals, more)
 
@@ -108,7 +108,7 @@ def make_evaluate_on(apply, clean_view, label_loss=one_hot, shorten=whole):
     """
 
     def evaluate_on(variables, feed, rows, weights):
-        logits = shorten(lambda x: apply(variables, clean_view(x), train=False)[0], feed.x[rows])
+        logits = shorten(lambda x: apply(variables, clean_view(x), train=False).logits, feed.x[rows])
         labels = feed.y[rows]
         return {
             "loss": (weights * label_loss(logits, labels)).sum(),

@@ -20,7 +20,7 @@ def make_step(apply, objective, optimizer, axis_name=None, shorten=whole):
 
     Args:
         apply: of a `Model`.
-        objective: `objective(logits, batch, step) -> loss [batch]`.
+        objective: `objective(outputs, batch, step) -> loss [batch]` of the network's `models.Outputs`.
         optimizer: an optax optimiser.
         axis_name: the `pmap` axis over which a batch is split, if any. The shards must be of one size: then the mean
             of their mean gradients is the gradient of the whole batch.
@@ -35,9 +35,10 @@ def make_step(apply, objective, optimizer, axis_name=None, shorten=whole):
         drawn = {"keys": batch["keys"]} if "keys" in batch else {}
 
         def mean_loss(params, x):
-            logits, model_state = apply(Variables(params, state.model_state), x, train=True, **drawn)
-            loss = objective(logits, batch, state.step)
-            return loss.mean(), (loss, logits, model_state)
+            outputs = apply(Variables(params, state.model_state), x, train=True, **drawn)
+            loss = objective(outputs, batch, state.step)
+            # Features stay inside: what a branch of `shorten` returns is computed whether it is needed or not.
+            return loss.mean(), (loss, outputs.logits, outputs.state)
 
         gradient = partial(jax.grad(mean_loss, has_aux=True), state.params)
         grads, (loss, logits, model_state) = shorten(gradient, batch["x"])
