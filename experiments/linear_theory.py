@@ -17,7 +17,7 @@ from pathlib import Path
 
 import tyro
 
-from kd_jax.cli.commands import Session, parse
+from kd_jax.cli import Session, parse
 from kd_jax.cli.guard import guarded
 from kd_jax.theory import study as linear_study
 from kd_jax.theory.study import Theory

@@ -19,9 +19,10 @@ MEASURED = "--measured"
 def measure(workdir, layer):
     """Print how long it takes to find a layer's directions and to follow it in all runs, and the peak memory."""
     from kd_jax.extract import logits as extract
-    from kd_jax.studies import analyse
+    from kd_jax.studies import prepare
 
-    _, study, dataset = analyse.open_study(workdir)
+    opened = prepare.open_study(workdir)
+    study, dataset = opened.study, opened.dataset
     (onehot, _), *_ = extract.chosen_layers(study, dataset)
     before = peak_memory()
     began = time.monotonic()

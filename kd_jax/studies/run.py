@@ -158,3 +158,9 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def complete(built, run, folder, dataset, teacher, progress, stop):
+    Training(folder.parents[1], run.training, dataset, run.arm, run.seed, run.length, progress, stop).train(
+        built, teacher
+    )

@@ -10,83 +10,113 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from kd_jax import config
+from kd_jax import config, data
 from kd_jax.analysis import across
-from kd_jax.config import BadInput, from_json, to_json, versions
-from kd_jax.plan import arms as arms_of
-from kd_jax.plan import run_key, run_name
+from kd_jax.config import SCHEMA, Study, from_json, to_json, versions
+from kd_jax.data import Dataset
+from kd_jax.errors import BadInput
+from kd_jax.plan import Variant, arms, run_key, run_name
 from kd_jax.report import write_report as write_study_report
 from kd_jax.report.sweeps import write_report
-from kd_jax.studies import analyse
-from kd_jax.studies import train as train_stage
+from kd_jax.studies.analyse import analyze as analyze_study
+from kd_jax.studies.analyse import analyze_prepared, is_analysed
+from kd_jax.studies.prepare import prepare
+from kd_jax.studies.progress import Quiet
+from kd_jax.studies.train import train_prepared
 from kd_jax.workdir import records
 
 
-def run(name, studies, workdir, place, devices, workers=0):
-    """Train and analyse every variant that is not done, then what they say together.
+def run(
+    name: str,
+    studies: Sequence[tuple[Variant, Study]],
+    workdir: Path | str,
+    find: Callable[[str], Path],
+    devices: Sequence[Any],
+    workers: int = 0,
+    load: Callable[..., Dataset] = data.load,
+    progress: Callable[..., Any] = Quiet,
+) -> tuple[int, dict[str, Any] | None]:
+    """Train and analyse every variant that is not finished, then what the variants say together.
 
     Args:
         name: of the study, for `sweep.json`.
-        studies: list of (`variants.Variant`, `Study`).
+        studies: every variant with its study.
         workdir: the sweep's work folder; made if absent.
-        place: `place(dataset) -> folder` in which a set is looked for.
+        find: `find(dataset)` returns the folder in which a data set is looked for.
         devices: of `train.devices.select`.
-        workers: processes that decode a streamed set; 0: this one.
+        workers: number of processes that decode a streamed set; 0 for this one.
+        load, progress: as for `studies.train.train`.
 
     Returns:
-        (number of runs trained, `summary.json`'s contents, or None where all was done before).
+        The number of runs trained, and the contents of `summary.json`, or None where everything was done before.
 
     Raises:
-        BadInput: for what no variant's study could be, before anything is written.
-        train_stage.Stopped, train_stage.Diverged: as `train_stage.train`.
+        BadInput: for a variant that cannot be trained, before anything is written.
+        Stopped, Diverged: as `studies.train.train`.
     """
     workdir = Path(workdir)
     _check(workdir, name)
     record = {
+        "schema": SCHEMA,
         "study": name,
         "variants": [_described(variant, study) for variant, study in studies],
         "versions": versions(),
     }
-    also = sorted({study.teacher_step for _, study in studies} - {0})
+    also = sorted({study.distillation.teacher_step for _, study in studies} - {0})
+
+    def prepared(variant, study):
+        place = find(study.data.dataset)
+        return prepare(name, study, workdir / variant.folder, place, devices, also, workers, load)
+
     for variant, study in studies:  # what cannot be done is said now, not hours later
-        train_stage.prepare(name, study, workdir / variant.folder, place(study.dataset), devices, workers=workers)
+        prepared(variant, study)
     trained = analysed = 0
     with records.locked(workdir):
         records.write_json(workdir / "sweep.json", record)
         for number, (variant, study) in enumerate(studies, 1):
             folder = workdir / variant.folder
             _say(f"variant {number} of {len(studies)}: {variant.folder}")
-            _share(workdir, folder, study)
-            trained += train_stage.train(name, study, folder, place(study.dataset), devices, also, workers)
-            if not analyse.is_analysed(folder, study):
-                analyse.analyze(folder, place(study.dataset), workers=workers)
+            ready = prepared(variant, study)
+            _share(workdir, folder, ready.plan)
+            trained += train_prepared(ready, devices, progress)
+            if not is_analysed(folder, study):
+                analyze_prepared(ready, progress)
                 analysed += 1
         if not analysed and _summarised(workdir, record):
             return trained, None
         return trained, _summarise(workdir, record)
 
 
-def analyze(workdir, data_dir=None, look=None, workers=0):
+def analyze(
+    workdir: Path | str,
+    data_dir: Path | str | None = None,
+    look: dict[str, Any] | None = None,
+    workers: int = 0,
+    load: Callable[..., Dataset] = data.load,
+    progress: Callable[..., Any] = Quiet,
+) -> dict[str, Any]:
     """Recompute every variant's analysis, and what they say together, from the checkpoints; return `summary.json`'s contents.
 
     Args:
         workdir: the sweep's work folder.
-        data_dir, look, workers: as for `analyse.analyze`.
+        data_dir, look, workers, load, progress: as for `studies.analyse.analyze`.
     """
     record = read(workdir)
     with records.locked(workdir):
         for variant in record["variants"]:
             _say(f"variant {variant['folder']}")
-            analyse.analyze(Path(workdir) / variant["folder"], data_dir, look, workers)
+            analyze_study(Path(workdir) / variant["folder"], data_dir, look, workers, load, progress)
         return _summarise(workdir, record)
 
 
-def report(workdir):
+def report(workdir: Path | str) -> None:
     """Draw table, figures and page of every variant and of the sweep again from the analyses that are there.
 
     Raises:
@@ -98,14 +128,14 @@ def report(workdir):
     _summarise(workdir, record)
 
 
-def is_sweep(workdir):
+def is_sweep(workdir: Path | str) -> bool:
     """Whether the folder holds a sweep."""
     return (Path(workdir) / "sweep.json").is_file()
 
 
-def read(workdir):
-    """Contents of `sweep.json`."""
-    return json.loads((Path(workdir) / "sweep.json").read_text())
+def read(workdir: Path | str) -> dict[str, Any]:
+    """Return the contents of `sweep.json`."""
+    return json.loads((Path(workdir) / "sweep.json").read_text(encoding="utf-8"))
 
 
 def _described(variant, study):
@@ -126,31 +156,29 @@ def _check(workdir, name):
         raise BadInput(f"--workdir={workdir}: holds a sweep of {there}, expected one of {name}; pass another --workdir")
 
 
-def _share(workdir, folder, study):
+def _share(workdir, folder, plan):
     """Put links in place of the runs that another variant has finished.
 
     A link is made only to a run that holds all steps asked of it: a teacher may be finished and not have been kept where another
     variant stops it.
     """
-    finished = {}
+    elsewhere: dict[str, list[Path]] = {}
     for path in sorted(workdir.glob("*/study.json")):
-        record = records.read_study(path.parent)
-        other = from_json(record["config"])
-        for arm, on_record in zip(arms_of(other), record["arms"], strict=True):
+        other = from_json(records.read_study(path.parent)["config"])
+        for arm in arms(other):
             for seed in other.seed_range():
-                run = records.run_folder(path.parent, run_name(arm, seed))
-                if not run.is_symlink() and on_record["total_steps"] in records.kept_steps(run):
-                    finished.setdefault(run_key(other, arm, seed), run)
-    for arm in arms_of(study):
-        for seed in study.seed_range():
-            run = records.run_folder(folder, run_name(arm, seed))
-            if run.is_symlink() and not run.exists():
-                run.unlink()  # the variant that had it is gone
-            there = finished.get(run_key(study, arm, seed))
-            needed = {study.teacher_step} - {0} if arm.name == "teacher" else set()
-            if there and not run.exists() and needed <= set(records.kept_steps(there)):
-                run.parent.mkdir(parents=True, exist_ok=True)
-                os.symlink(os.path.relpath(there, run.parent), run)
+                there = records.run_folder(path.parent, run_name(arm, seed))
+                if there.is_dir() and not there.is_symlink():
+                    elsewhere.setdefault(run_key(other, arm, seed), []).append(there)
+    for run in plan.runs:
+        own = records.run_folder(folder, run.name)
+        if own.is_symlink() and not own.exists():
+            own.unlink()  # the variant that had it is gone
+        whole = (at for at in elsewhere.get(run.key, []) if not records.missing_steps(at, run.length.checkpoint_steps))
+        there = next(whole, None)
+        if there and not own.exists():
+            own.parent.mkdir(parents=True, exist_ok=True)
+            os.symlink(os.path.relpath(there, own.parent), own)
 
 
 def _summarised(workdir, record):

@@ -10,7 +10,7 @@ from kd_jax.config import BadInput, Study
 from kd_jax.extract import functions as extract_function
 from kd_jax.models import Variables
 from kd_jax.plan import checkpoint_steps
-from kd_jax.studies import analyse
+from kd_jax.studies import prepare
 from kd_jax.studies import train as train_stage
 from kd_jax.train import state
 from kd_jax.workdir import checkpoints, records
@@ -35,7 +35,7 @@ def done(tmp_path_factory):
     """(workdir, data set, the study's `Functions` on 12 examples, names given to `advance`)."""
     workdir = tmp_path_factory.mktemp("done")
     train_stage.train("tested", STUDY, workdir, "unused", jax.devices()[:1])
-    _, _, dataset = analyse.open_study(workdir)
+    dataset = prepare.open_study(workdir).dataset
     told = []
     return workdir, dataset, list(extract_function.functions(workdir, STUDY, dataset, [1], 12, told.append)), told
 

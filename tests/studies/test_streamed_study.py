@@ -6,7 +6,7 @@ import pytest
 
 from kd_jax import config
 from kd_jax.config import BadInput, Study
-from kd_jax.studies import analyse, run
+from kd_jax.studies import analyse, prepare, run
 from kd_jax.studies import train as train_stage
 from kd_jax.workdir import checkpoints, records
 
@@ -98,7 +98,7 @@ def test_the_analysis_of_a_streamed_set_has_the_accuracies_of_its_training(many,
 
 
 def test_the_directions_of_a_streamed_sets_inputs_are_those_of_its_clean_views(done):
-    _, _, dataset = analyse.open_study(done)
+    dataset = prepare.open_study(done).dataset
     x = ((dataset.train.x[:] - dataset.mean) / dataset.std).reshape(48, -1)
     values = np.linalg.eigvalsh(np.cov(x.T, bias=True))[::-1]
     with np.load(done / "analysis" / "eigen" / "student-seed0-Dense_0.npz") as arrays:

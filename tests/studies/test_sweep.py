@@ -6,10 +6,11 @@ import re
 import jax
 import pytest
 
-from kd_jax.cli import commands as cli
+from kd_jax import cli
 from kd_jax.cli import sweep_words as variants
 from kd_jax.config import BadInput, Study
 from kd_jax.plan import arms as arms_of
+from kd_jax.plan import make_plan
 from kd_jax.studies import sweep
 from kd_jax.workdir import records
 
@@ -55,6 +56,17 @@ def test_words_become_variants():
     (hard, ramp) = variants.parse(["switch=kd:onehot@5,onehot:kd@2.5,ramp=100"])
     assert (hard.values["switch"], ramp.values["switch"]) == ("kd:onehot@5", "onehot:kd@2.5,ramp=100")
     assert ramp.folder == "switch=onehot_kd_2.5,ramp=100"
+
+
+def test_two_variants_never_share_a_folder_and_names_stay_where_nothing_collides():
+    names = variants.folders([{"dataset": "glue/sst2"}, {"dataset": "glue_sst2"}, {"dataset": "GLUE_sst2"}])
+    assert names[1] == "dataset=glue_sst2"
+    assert len({name.lower() for name in names}) == 3
+    assert all(re.fullmatch(r"dataset=(glue|GLUE)_sst2-[0-9a-f]{6}", name) for name in (names[0], names[2]))
+    assert variants.folders([{"dataset": "glue/sst2"}, {"dataset": "glue/mnli"}]) == [
+        "dataset=glue_sst2",
+        "dataset=glue_mnli",
+    ]
 
 
 def test_a_variants_flags_take_the_place_of_those_that_are_there():
@@ -201,7 +213,7 @@ def test_a_link_whose_run_is_gone_is_trained_again(tmp_path):
     workdir = tmp_path / "work"
     (folder := workdir / "temperature=4" / "runs").mkdir(parents=True)
     (folder / "teacher-seed0").symlink_to("../../temperature=1/runs/teacher-seed0")
-    sweep._share(workdir, workdir / "temperature=4", STUDY)
+    sweep._share(workdir, workdir / "temperature=4", make_plan(STUDY, 120))
     assert not (folder / "teacher-seed0").is_symlink()
 
 

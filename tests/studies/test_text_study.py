@@ -15,7 +15,7 @@ from kd_jax.data.order import order
 from kd_jax.extract import logits as extract
 from kd_jax.models import Variables
 from kd_jax.report import about
-from kd_jax.studies import analyse, run
+from kd_jax.studies import analyse, prepare, run
 from kd_jax.studies import pretrained as initial
 from kd_jax.studies import train as train_stage
 from kd_jax.train import engine
@@ -109,7 +109,7 @@ def test_the_record_says_how_texts_were_read(done, data_dir):
 
 
 def test_metrics_say_tokens_per_second_padding_and_the_mismatched_accuracy(done):
-    _, _, dataset = analyse.open_study(done[0])
+    dataset = prepare.open_study(done[0]).dataset
     for line in records.read_metrics(done[0] / "runs" / "student-seed0"):
         at = line["epoch"] - 1
         rows = np.array(order(0, 1, at, 50, 8, tokens.lengths(dataset.train.x)))
@@ -142,7 +142,8 @@ def test_the_embeddings_are_no_direction_but_the_first_attention_layer_is_follow
 
 
 def test_logits_of_the_analysis_are_those_of_the_last_checkpoint_in_order(done):
-    _, study, dataset = analyse.open_study(done[0])
+    opened = prepare.open_study(done[0])
+    study, dataset = opened.study, opened.dataset
     variables = Variables(**checkpoints.load_variables(records.run_folder(done[0], "student-seed0"), 18))
     model, _ = extract.model_and_view(study, dataset, "roberta_1x8")
     with np.load(done[0] / "analysis" / "pairs" / "student-seed0-mismatched.npz") as arrays:
@@ -172,7 +173,7 @@ def test_a_stopped_text_run_goes_on_to_the_same_bits(done, data_dir, tmp_path, m
 
 def test_the_analysis_needs_the_stored_tokenizer_alone(done, data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(tokens, "train", lambda *_: pytest.fail("trained again"))
-    _, _, dataset = analyse.open_study(done[0])
+    dataset = prepare.open_study(done[0]).dataset
     assert dataset.tokens.tokenizer == (done[0] / "tokenizer.json").read_text()
     workdir = tmp_path / "copy"
     shutil.copytree(done[0], workdir)
@@ -242,7 +243,7 @@ def test_the_record_says_what_starts_where_and_opens_without_the_weights(weights
     assert "roberta_1x16 starts from the weights in" in said
     assert "No pre-trained weights: roberta_1x8 starts at random" in said
     shutil.rmtree(weights)
-    _, _, dataset = analyse.open_study(tmp_path / "work")
+    dataset = prepare.open_study(tmp_path / "work").dataset
     assert extract.layer_names(study, dataset, "roberta_1x16")[0] == "layer1_query"
 
 
