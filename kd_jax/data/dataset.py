@@ -1,9 +1,9 @@
 """The one face that data shows to training and extraction, whatever kind of examples it has.
 
 `Dataset` answers every question that depends on the kind: how examples become the input of a network, which arrays lie on the
-devices during a run, what one training step is given, how examples are batched for evaluation, and which options make no sense. Its
-defaults are those of examples that lie on the devices as two arrays. A new kind of data is one subclass; see `images`, `streamed` and
-`tokenised`.
+devices during a run, what one training step is given, how examples are batched for evaluation, and which options make no sense.
+Its defaults are those of examples that lie on the devices as two arrays. A new kind of data is one subclass; see `images`,
+`streamed` and `tokenised`.
 
 Nothing here imports JAX when it is imported: worker processes that decode images import this package.
 """

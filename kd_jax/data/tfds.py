@@ -1,8 +1,8 @@
 """Prepared TensorFlow Datasets sets of classified images or texts, read without TensorFlow.
 
 Prepared sets are looked for without TFDS first: asked for an absent set without a network, TFDS hangs for minutes and leaves
-half-made folders. Images of one size are decoded once and kept in one file; of images of many sizes, which are streamed, only labels
-are; texts are kept in one file too (`text` reads them).
+half-made folders. Images of one size are decoded once and kept in one file; of images of many sizes, which are streamed, only
+labels are; texts are kept in one file too (`text` reads them).
 """
 
 import difflib

@@ -65,10 +65,7 @@ def chosen_layers(plan: Plan, dataset: Dataset) -> list[tuple[Arm, str]]:
             have = "; ".join(f"{model} has {', '.join(known)}" for model, known in names.items())
             raise BadInput(f"--layers={layer}: expected a layer of a student; {have}")
     chosen = [
-        (arm, layer)
-        for arm in onehots
-        for layer in look.layers or names[arm.model][:1]
-        if layer in names[arm.model]
+        (arm, layer) for arm in onehots for layer in look.layers or names[arm.model][:1] if layer in names[arm.model]
     ]
     for arm, layer in chosen:
         fan_in = model_of(arm.model, dataset, "float32").fan_in(dataset.example(), layer)
@@ -119,9 +116,7 @@ def growths(
                 folder, start = records.run_folder(workdir, name), 0 if is_first else arm.init
                 if start not in known:
                     variables = Variables(**checkpoints.load_variables(folder, records.kept_steps(folder)[0]))
-                    known[start] = input_directions(
-                        dataset, onehot.model, study.networks.precision, variables, layer
-                    )
+                    known[start] = input_directions(dataset, onehot.model, study.networks.precision, variables, layer)
                     varying = eigen.alive(known[start].values)
                     _check_pairs(study.look.pairs, varying, f"{layer}, along which its inputs vary")
                 directions = known[start]

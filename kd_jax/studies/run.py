@@ -1,17 +1,20 @@
 """One run of a study and its folder: the sinks that write it, and being told to stop on the way."""
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kd_jax.cli.progress import Progress
+from kd_jax.errors import Damaged
 from kd_jax.models import Variables
 from kd_jax.plan import Run
+from kd_jax.studies.progress import Quiet
 from kd_jax.train.engine import Engine
 from kd_jax.train.loop import Outcome, Segment, Sink, StopRequest, train_run
 from kd_jax.train.state import TrainState
@@ -27,7 +30,7 @@ class ProgressLine(Sink):
         progress: counts the steps of all runs of the study.
     """
 
-    def __init__(self, progress: Progress):
+    def __init__(self, progress: Quiet):
         self._progress = progress
 
     def start(self, run: Run, step: int) -> None:
@@ -113,18 +116,18 @@ def train(
     run: Run,
     engine: Engine,
     teacher: Variables | None,
-    progress: Progress,
+    progress: Quiet,
     stop: StopRequest,
     sinks: Sequence[Sink] = (),
 ) -> Outcome:
-    """Train a run to its end in its folder, from its newest whole state if it has one.
+    """Train a run to its end in its folder, from its newest whole state before the first step that its trajectory lacks.
 
     Args:
         workdir: the work folder of the study.
         run: which run.
         engine: the compiled functions of this kind of run.
         teacher: the frozen teacher's variables; None for a run on one-hot labels.
-        progress: counts the steps of all runs of the study.
+        progress: counts the steps of all runs of the study; see `studies.progress`.
         stop: tells the run to save and stop.
         sinks: what the run reports to besides its folder and the progress.
 
@@ -134,9 +137,29 @@ def train(
     """
     folder = records.run_folder(workdir, run.name)
     folder.mkdir(parents=True, exist_ok=True)
-    with checkpoints.trajectory(folder, write=True) as trajectory, checkpoints.resume(folder) as resume:
-        own = [MetricsFile(folder), ProgressLine(progress), TrajectoryStore(trajectory), ResumeStore(resume)]
-        return train_run(engine, run, teacher, [*own, *sinks], stop, resume.load_newest_like)
+    lacking = records.missing_steps(folder, run.length.checkpoint_steps)
+    with ExitStack() as opened:
+        trajectory = opened.enter_context(checkpoints.trajectory(folder, write=True))
+        resume = opened.enter_context(checkpoints.resume(folder))
+        states, restore = resume, resume.load_newest_like
+        repairs = bool(lacking) and any(step > lacking[0] for step in resume.steps())
+        if repairs:  # the run got beyond a step that its trajectory lacks
+            states = opened.enter_context(checkpoints.repair(folder))
+            restore = partial(_newest_up_to, lacking[0], (states, resume))
+        own = [MetricsFile(folder), ProgressLine(progress), TrajectoryStore(trajectory), ResumeStore(states)]
+        outcome = train_run(engine, run, teacher, [*own, *sinks], stop, restore)
+    if repairs:
+        shutil.rmtree(states.folder)
+    return outcome
+
+
+def _newest_up_to(last, stores, like):
+    """The newest whole state at a step up to `last`, as a tree of the structure of `like`, or None."""
+    found = {step: store for store in stores for step in store.steps() if step <= last}
+    for step in sorted(found, reverse=True):
+        with suppress(Damaged):
+            return found[step].load_like(step, like)
+    return None
 
 
 class _Stop:
@@ -158,9 +181,3 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def complete(built, run, folder, dataset, teacher, progress, stop):
-    Training(folder.parents[1], run.training, dataset, run.arm, run.seed, run.length, progress, stop).train(
-        built, teacher
-    )
