@@ -20,6 +20,7 @@ from kd_jax.models import Variables
 from kd_jax.plan import checkpoint_steps
 from kd_jax.studies import analyse, findings, run
 from kd_jax.studies import train as train_stage
+from kd_jax.train import loop
 from kd_jax.workdir import checkpoints, records
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -283,7 +284,9 @@ def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
     found = analyse.analyze(tmp_path / "early")
     with np.load(tmp_path / "early" / "analysis" / "pairs" / "student-seed0-test.npz") as arrays:
         _, study, dataset = analyse.open_study(tmp_path / "early")
-        logits = extract.make_logits(study, dataset, study.teacher)(Variables(**teacher), dataset.test.x)
+        logits = extract.make_logits(study.networks.teacher, dataset, study.networks.precision)(
+            Variables(**teacher), dataset.test.x
+        )
         np.testing.assert_array_equal(arrays["teacher_logits"], logits)
     early, late = (bits(tmp_path / name) for name in ("early", "late"))
     assert early["teacher-seed0"][10] == late["teacher-seed0"][10]
@@ -358,16 +361,16 @@ def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkey
     study = STUDY.replaced(teacher="mlp_8", student=("mlp_8",), seeds=1)
     train(study, tmp_path / "unbroken")
     monkeypatch.setattr(run, "RESUME_SECONDS", 0.0 if saves else np.inf)
-    real_fit = run.fit
+    real_segments = loop.segments
     cuts = 0
 
     def cut_off(*args):
-        for number, pause in enumerate(real_fit(*args)):
+        for number, pause in enumerate(real_segments(*args)):
             yield pause
             if number == (3 if saves else 3 + cuts):
                 raise ConnectionError("cut off")
 
-    monkeypatch.setattr(run, "fit", cut_off)
+    monkeypatch.setattr(loop, "segments", cut_off)
     while True:
         try:
             train(study, tmp_path / "cut")
@@ -383,12 +386,13 @@ import sys
 import jax
 from kd_jax.studies import run
 from kd_jax.studies import train as train_stage
+from kd_jax.train import loop
 from kd_jax.studies import analyse
-from kd_jax.train import fit
+from kd_jax.train import devices
 from kd_jax.plan import checkpoint_steps
 from tests_stages_study import STUDY
 run.RESUME_SECONDS = 0.0
-fit.SEGMENT_SECONDS = 0.0
+devices.SEGMENT_STEPS = 1
 print("started", flush=True)
 train_stage.train("tested", STUDY, sys.argv[1], "unused", jax.devices()[:1])
 """
@@ -419,19 +423,19 @@ def test_a_killed_study_resumes_to_the_same_bits(tmp_path):
 
 @pytest.mark.slow
 def test_told_to_stop_it_saves_and_goes_on_later(done, tmp_path, monkeypatch):
-    real_fit = run.fit
+    real_segments = loop.segments
 
     def interrupted(*args):
-        for number, pause in enumerate(real_fit(*args)):
+        for number, pause in enumerate(real_segments(*args)):
             if number == 2:  # in the middle of the first epoch
                 os.kill(os.getpid(), signal.SIGTERM)
             yield pause
 
-    monkeypatch.setattr(run, "fit", interrupted)
+    monkeypatch.setattr(loop, "segments", interrupted)
     with pytest.raises(train_stage.Stopped, match="teacher-seed0 saved at step 4 of 20"):
         train(STUDY, tmp_path)
     assert os.listdir(tmp_path / "runs" / "teacher-seed0" / "resume")
-    monkeypatch.setattr(run, "fit", real_fit)
+    monkeypatch.setattr(loop, "segments", real_segments)
     train(STUDY, tmp_path)
     assert bits(tmp_path) == bits(done[0])
     # Rates are of the steps since the restart: one of the first epoch's five, of 40 examples each, then all.
@@ -449,6 +453,20 @@ def test_a_teacher_that_changed_is_noticed(done, tmp_path):
     records.write_study(workdir, record)
     with pytest.raises(RuntimeError, match="teacher-seed1 changed"):
         train(STUDY, workdir)
+
+
+def test_steps_that_a_trajectory_lacks_are_trained_again_to_the_same_bits(done, tmp_path):
+    """The state further on is left alone."""
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    folder = workdir / "runs" / "student-seed1"
+    steps = records.kept_steps(folder)
+    for step in (steps[-3], steps[2]):
+        shutil.rmtree(folder / "trajectory" / str(step))
+    assert train(STUDY, workdir) == 1
+    assert bits(workdir) == bits(done[0])
+    assert os.listdir(folder / "resume") == ["20"]
+    assert not (folder / "repair").exists()
 
 
 @pytest.mark.usefixtures("no_figures")
