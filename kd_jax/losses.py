@@ -52,7 +52,7 @@ def smoothed(targets, smoothing):
 
 
 def label_objective(loss="cross_entropy", smoothing=0.0):
-    """Return `objective(logits, batch, step) -> [batch]` of a network that learns from labels alone.
+    """Return `objective(outputs, batch, step) -> [batch]` of a network that learns from labels alone.
 
     They are `targets` [batch, classes] of the batch, where examples are mixed, else its `y`.
 
@@ -61,7 +61,8 @@ def label_objective(loss="cross_entropy", smoothing=0.0):
         smoothing: share of a label that is spread evenly over the classes, from 0 to below 1.
     """
 
-    def objective(logits, batch, step):
+    def objective(outputs, batch, step):
+        logits = outputs.logits
         targets = batch.get("targets")
         if targets is None and not smoothing:
             return LABEL_LOSSES[loss](logits, batch["y"])
@@ -96,7 +97,7 @@ def kd_weight(weight, switch=None, steps_per_epoch=1):
 
 
 def distillation_objective(weight, temperature, loss="cross_entropy", smoothing=0.0):
-    """Return `objective(logits, batch, step) -> [batch]` of a student: `(1 - w) labels + w teacher`.
+    """Return `objective(outputs, batch, step) -> [batch]` of a student: `(1 - w) labels + w teacher`.
 
     The teacher's logits are needed at every step, also where w is 0.
 
@@ -108,13 +109,13 @@ def distillation_objective(weight, temperature, loss="cross_entropy", smoothing=
     """
     of_labels = label_objective(loss, smoothing)
 
-    def objective(logits, batch, step):
+    def objective(outputs, batch, step):
         if loss == "mse":
-            soft = squared_distillation(logits, batch["teacher_logits"])
+            soft = squared_distillation(outputs.logits, batch["teacher"].logits)
         else:
-            soft = distillation(logits, batch["teacher_logits"], temperature)
+            soft = distillation(outputs.logits, batch["teacher"].logits, temperature)
         w = weight(step)
-        return (1 - w) * of_labels(logits, batch, step) + w * soft
+        return (1 - w) * of_labels(outputs, batch, step) + w * soft
 
     return objective
 

@@ -9,6 +9,7 @@ import pytest
 
 from kd_jax import losses
 from kd_jax.config import parse_switch
+from kd_jax.models import Outputs
 
 BATCH, CLASSES = 12, 5
 
@@ -18,6 +19,11 @@ def some(seed=0, scale=3.0):
     rng = np.random.default_rng(seed)
     student, teacher = scale * rng.normal(size=(2, BATCH, CLASSES))
     return student, teacher, rng.integers(0, CLASSES, BATCH)
+
+
+def out(logits, **features):
+    """What a network returns with these logits."""
+    return Outputs(jnp.asarray(logits), features, {})
 
 
 def log_softmax(z):
@@ -149,7 +155,7 @@ def test_no_gradient_reaches_the_teacher():
     student, teacher = jnp.asarray(student), jnp.asarray(teacher)
     assert not gradient(lambda z: losses.distillation(student, z, 4.0), teacher).any()
     objective = losses.distillation_objective(losses.kd_weight(0.5), 4.0)
-    assert not gradient(lambda z: objective(student, {"y": labels, "teacher_logits": z}, 0), teacher).any()
+    assert not gradient(lambda z: objective(out(student), {"y": labels, "teacher": out(z)}, 0), teacher).any()
     shared = gradient(lambda z: losses.distillation(z, 2 * z, 1.0), student)  # not even where it is the student itself
     expected = gradient(lambda z: losses.distillation(z, 2 * student, 1.0), student)
     np.testing.assert_allclose(shared, expected, rtol=1e-5, atol=1e-6)
@@ -161,8 +167,8 @@ def test_no_gradient_reaches_the_teacher():
 @pytest.mark.parametrize("weight", [0.0, 0.1, 0.5, 1.0])
 def test_the_weight_mixes_one_hot_and_distillation_linearly(weight, float64):
     student, teacher, labels = some()
-    batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher)}
-    found = losses.distillation_objective(losses.kd_weight(weight), 4.0)(jnp.asarray(student), batch, 0)
+    batch = {"y": jnp.asarray(labels), "teacher": out(teacher)}
+    found = losses.distillation_objective(losses.kd_weight(weight), 4.0)(out(student), batch, 0)
     hard = -log_softmax(student)[np.arange(BATCH), labels]
     soft = 16 * cross_entropy(np.exp(log_softmax(teacher / 4)), student / 4)
     np.testing.assert_allclose(found, (1 - weight) * hard + weight * soft, rtol=1e-12)
@@ -170,22 +176,22 @@ def test_the_weight_mixes_one_hot_and_distillation_linearly(weight, float64):
 
 def test_at_weight_zero_the_objective_is_that_of_a_network_without_a_teacher():
     student, teacher, labels = some()
-    batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher)}
-    plain = losses.label_objective()(jnp.asarray(student), {"y": batch["y"]}, 0)
+    batch = {"y": jnp.asarray(labels), "teacher": out(teacher)}
+    plain = losses.label_objective()(out(student), {"y": batch["y"]}, 0)
     np.testing.assert_array_equal(
-        losses.distillation_objective(losses.kd_weight(0.0), 4.0)(jnp.asarray(student), batch, 0), plain
+        losses.distillation_objective(losses.kd_weight(0.0), 4.0)(out(student), batch, 0), plain
     )
     np.testing.assert_array_equal(plain, losses.one_hot(jnp.asarray(student), batch["y"]))
 
 
 def test_squared_loss_is_half_the_squared_distance_from_one_hot_label_and_teacher(float64):
     student, teacher, labels = some()
-    batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher)}
+    batch = {"y": jnp.asarray(labels), "teacher": out(teacher)}
     to_label = 0.5 * ((student - np.eye(student.shape[1])[labels]) ** 2).sum(axis=1)
     to_teacher = 0.5 * ((student - teacher) ** 2).sum(axis=1)
-    found = losses.label_objective("mse")(jnp.asarray(student), batch, 0)
+    found = losses.label_objective("mse")(out(student), batch, 0)
     np.testing.assert_allclose(found, to_label, rtol=1e-12)
-    mixed = losses.distillation_objective(losses.kd_weight(0.3), 4.0, "mse")(jnp.asarray(student), batch, 0)
+    mixed = losses.distillation_objective(losses.kd_weight(0.3), 4.0, "mse")(out(student), batch, 0)
     np.testing.assert_allclose(mixed, 0.7 * to_label + 0.3 * to_teacher, rtol=1e-12)
 
 
@@ -194,8 +200,8 @@ def test_no_gradient_flows_to_the_teacher(loss):
     student, teacher, labels = some()
 
     def total(teacher_logits):
-        batch = {"y": jnp.asarray(labels), "teacher_logits": teacher_logits}
-        return losses.distillation_objective(losses.kd_weight(1.0), 4.0, loss)(jnp.asarray(student), batch, 0).sum()
+        batch = {"y": jnp.asarray(labels), "teacher": out(teacher_logits)}
+        return losses.distillation_objective(losses.kd_weight(1.0), 4.0, loss)(out(student), batch, 0).sum()
 
     assert (np.asarray(jax.grad(total)(jnp.asarray(teacher))) == 0).all()
 
@@ -211,21 +217,18 @@ OBJECTIVES = [
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_an_examples_loss_does_not_depend_on_how_the_batch_is_split(objective):
     student, teacher, labels = some()
-    batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher, jnp.float32)}
-    student = jnp.asarray(student, jnp.float32)
+    batch = {"y": jnp.asarray(labels), "teacher": out(jnp.asarray(teacher, jnp.float32))}
+    student = out(jnp.asarray(student, jnp.float32))
     objective = jax.jit(objective)
     whole = objective(student, batch, 0)
     assert whole.shape == (BATCH,)
     parts = [
-        objective(student[a:b], {name: value[a:b] for name, value in batch.items()}, 0)
+        objective(*jax.tree.map(lambda value, part=slice(a, b): value[part], (student, batch)), 0)
         for a, b in pairwise((0, 1, 8, BATCH))
     ]
     np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6)
-    padded = objective(
-        jnp.concatenate([student, 100 * student]),
-        {name: jnp.concatenate([value, value]) for name, value in batch.items()},
-        0,
-    )
+    longer = jax.tree.map(lambda value: jnp.concatenate([value, value]), (student, batch))
+    padded = objective(*longer, 0)
     np.testing.assert_allclose(padded[:BATCH], whole, rtol=1e-6)
 
 
@@ -243,31 +246,31 @@ def test_soft_labels_are_matched_by_cross_entropy_or_by_squared_distance(smoothi
     batch = {"y": jnp.asarray(labels), "targets": jnp.asarray(targets)}
     expected = (1 - smoothing) * targets + smoothing / CLASSES
     np.testing.assert_allclose(expected.sum(axis=1), 1)
-    found = losses.label_objective("cross_entropy", smoothing)(jnp.asarray(student), batch, 0)
+    found = losses.label_objective("cross_entropy", smoothing)(out(student), batch, 0)
     np.testing.assert_allclose(found, cross_entropy(expected, student), rtol=1e-12)
-    found = losses.label_objective("mse", smoothing)(jnp.asarray(student), batch, 0)
+    found = losses.label_objective("mse", smoothing)(out(student), batch, 0)
     np.testing.assert_allclose(found, ((student - expected) ** 2).sum(axis=1) / 2, rtol=1e-12)
 
 
 def test_smoothing_adds_a_share_of_the_mean_over_classes(float64):
     student, _, labels = some()
     batch = {"y": jnp.asarray(labels)}
-    found = losses.label_objective(smoothing=0.2)(jnp.asarray(student), batch, 0)
+    found = losses.label_objective(smoothing=0.2)(out(student), batch, 0)
     nll = -log_softmax(student)
     np.testing.assert_allclose(found, 0.8 * nll[np.arange(BATCH), labels] + 0.2 * nll.mean(axis=1), rtol=1e-12)
     # The least that it can be is the entropy of the smoothed label.
     share = np.full(CLASSES, 0.2 / CLASSES)
     share[0] += 0.8
-    least = losses.label_objective(smoothing=0.2)(jnp.log(share)[None], {"y": jnp.array([0])}, 0)
+    least = losses.label_objective(smoothing=0.2)(out(jnp.log(share)[None]), {"y": jnp.array([0])}, 0)
     np.testing.assert_allclose(least, -(share * np.log(share)).sum(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_soft_labels_that_are_one_hot_are_labels(loss, float64):
     student, _, labels = some()
-    hard = losses.label_objective(loss)(jnp.asarray(student), {"y": jnp.asarray(labels)}, 0)
+    hard = losses.label_objective(loss)(out(student), {"y": jnp.asarray(labels)}, 0)
     batch = {"y": jnp.asarray(labels), "targets": jnp.eye(CLASSES)[labels]}
-    np.testing.assert_allclose(losses.label_objective(loss)(jnp.asarray(student), batch, 0), hard, rtol=1e-12)
+    np.testing.assert_allclose(losses.label_objective(loss)(out(student), batch, 0), hard, rtol=1e-12)
 
 
 def test_a_student_mixes_soft_labels_with_its_teacher_and_smooths_only_the_labels(float64):
@@ -275,12 +278,12 @@ def test_a_student_mixes_soft_labels_with_its_teacher_and_smooths_only_the_label
     batch = {
         "y": jnp.asarray(labels),
         "targets": jnp.asarray(soft_targets()),
-        "teacher_logits": jnp.asarray(teacher),
+        "teacher": out(teacher),
     }
-    hard = losses.label_objective(smoothing=0.1)(jnp.asarray(student), batch, 0)
+    hard = losses.label_objective(smoothing=0.1)(out(student), batch, 0)
     soft = losses.distillation(jnp.asarray(student), jnp.asarray(teacher), 4.0)
     objective = losses.distillation_objective(losses.kd_weight(0.3), 4.0, smoothing=0.1)
-    np.testing.assert_allclose(objective(jnp.asarray(student), batch, 0), 0.7 * hard + 0.3 * soft, rtol=1e-12)
+    np.testing.assert_allclose(objective(out(student), batch, 0), 0.7 * hard + 0.3 * soft, rtol=1e-12)
 
 
 # ---- switching
@@ -320,11 +323,11 @@ def test_a_ramp_changes_the_weight_by_the_same_amount_each_step():
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_before_a_switch_gradients_are_those_of_one_loss_and_after_it_of_the_other(loss):
     student, teacher, labels = some()
-    batch = {"y": jnp.asarray(labels), "teacher_logits": jnp.asarray(teacher, jnp.float32)}
+    batch = {"y": jnp.asarray(labels), "teacher": out(jnp.asarray(teacher, jnp.float32))}
     student = jnp.asarray(student, jnp.float32)
 
     def slope(objective, step):
-        return gradient(lambda z: objective(z, batch, step), student)
+        return gradient(lambda z: objective(out(z), batch, step), student)
 
     schedule = losses.kd_weight(1.0, parse_switch("onehot:kd@4"), steps_per_epoch=5)
     switched = losses.distillation_objective(schedule, 4.0, loss)

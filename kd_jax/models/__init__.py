@@ -18,8 +18,10 @@ from kd_jax.models.cnn import CNN
 from kd_jax.models.linear import Linear, RandomFeatures
 from kd_jax.models.mlp import MLP
 from kd_jax.models.mobilenet import MobileNetV2
+from kd_jax.models.parts import FEATURES
 from kd_jax.models.resnet import CifarResNet, ResNet
 from kd_jax.models.roberta import HEAD_WIDTH, PADDING, RoBERTa
+from kd_jax.models.variables import Outputs as Outputs
 from kd_jax.models.variables import Variables
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
@@ -32,7 +34,7 @@ class Model(NamedTuple):
     Attributes:
         init: `init(key, x) -> Variables`; `x` gives the shape of a batch, its values do not matter. Images are float [batch,
             height, width, channels]; texts integers [batch, length], padded at the end with 1.
-        apply: `apply(variables, x, train=False, keys=None) -> (logits [batch, classes], model_state)`. Pure. With `train=False`
+        apply: `apply(variables, x, train=False, keys=None) -> Outputs`. Pure. With `train=False`
             the running statistics are used and returned unchanged; with `train=True` batch statistics are used, taken
             over all devices if the model was built with an `axis_name`, and networks with dropout need `keys`, a typed PRNG key
             per example [batch].
@@ -203,10 +205,15 @@ def _apply(module, variables, x, train=False, keys=None):
     if variables.model_state:
         collections["batch_stats"] = variables.model_state
     if not train:
-        return module.apply(collections, x, train=False), variables.model_state
+        logits, found = module.apply(collections, x, train=False, mutable=[FEATURES])
+        return Outputs(logits, _features(module, found), variables.model_state)
     more = {"keys": keys} if isinstance(module, RoBERTa) else {}  # no other network draws anything
-    logits, updated = module.apply(collections, x, train=True, mutable=["batch_stats"], **more)
-    return logits, updated.get("batch_stats", {})
+    logits, found = module.apply(collections, x, train=True, mutable=["batch_stats", FEATURES], **more)
+    return Outputs(logits, _features(module, found), found.get("batch_stats", {}))
+
+
+def _features(module, found):
+    return {name: value.astype(module.param_dtype) for name, value in found.get(FEATURES, {}).items()}
 
 
 def _fan_in(module, x, layer):

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from kd_jax.models.initializers import he_fan_in
+from kd_jax.models.parts import PENULTIMATE, feature
 
 
 class CNN(nn.Module):
@@ -25,8 +26,8 @@ class CNN(nn.Module):
     @nn.compact
     def __call__(self, x, train=False):
         settings = {"kernel_init": he_fan_in, "dtype": self.dtype, "param_dtype": self.param_dtype}
-        for channels in self.channels:
+        for stage, channels in enumerate(self.channels, start=1):
             x = nn.relu(nn.Conv(channels, (3, 3), **settings)(x))
-            x = nn.max_pool(x, (2, 2), (2, 2), padding="SAME")
-        x = x.reshape(x.shape[0], -1)
+            x = feature(self, f"stage{stage}", nn.max_pool(x, (2, 2), (2, 2), padding="SAME"))
+        x = feature(self, PENULTIMATE, x.reshape(x.shape[0], -1))
         return nn.Dense(self.classes, **settings)(x).astype(self.param_dtype)

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from kd_jax.models.parts import PENULTIMATE, feature
+
 FEATURE_SEED = 0
 
 
@@ -32,7 +34,7 @@ class RandomFeatures(nn.Module):
     def __call__(self, x, train=False):
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         x = nn.relu(x @ jnp.asarray(_projection(x.shape[1], self.features), self.dtype))
-        return _head(self)(x).astype(self.param_dtype)
+        return _head(self)(feature(self, PENULTIMATE, x)).astype(self.param_dtype)
 
 
 class Linear(nn.Module):
@@ -49,7 +51,8 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x, train=False):
-        return _head(self)(x.reshape(x.shape[0], -1)).astype(self.param_dtype)
+        x = feature(self, PENULTIMATE, x.reshape(x.shape[0], -1))
+        return _head(self)(x).astype(self.param_dtype)
 
 
 def _head(model):

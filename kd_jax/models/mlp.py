@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from kd_jax.models.initializers import he_fan_in, opposed, paired
+from kd_jax.models.parts import PENULTIMATE, feature
 
 
 class MLP(nn.Module):
@@ -32,6 +33,7 @@ class MLP(nn.Module):
         x = x.reshape(x.shape[0], -1)
         settings = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         hidden, last = (paired, opposed) if self.balanced else (he_fan_in, he_fan_in)
-        for width in self.widths:
-            x = nn.relu(nn.Dense(width, kernel_init=hidden, **settings)(x))
+        for number, width in enumerate(self.widths, start=1):
+            x = feature(self, f"hidden{number}", nn.relu(nn.Dense(width, kernel_init=hidden, **settings)(x)))
+        x = feature(self, PENULTIMATE, x)
         return nn.Dense(self.classes, kernel_init=last, **settings)(x).astype(self.param_dtype)

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from kd_jax.models.initializers import normal_hundredth
-from kd_jax.models.parts import convolution, normalisation
+from kd_jax.models.parts import PENULTIMATE, convolution, feature, normalisation
 
 # expansion, output channels, blocks, stride of the first block: Table 2 of the paper
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -56,8 +56,9 @@ class MobileNetV2(nn.Module):
                 y = nn.relu6(step(y, f"{name}_depthwise", wide, 3, stride, feature_group_count=wide))
                 y = step(y, f"{name}_project", channels, 1)
                 x = x + y if stride == 1 and x.shape[-1] == channels else y
+            x = feature(self, f"stage{stage}", x)
         x = nn.relu6(step(x, "last", 1280, 1))
-        x = x.mean(axis=(1, 2))
+        x = feature(self, PENULTIMATE, x.mean(axis=(1, 2)))
         head = nn.Dense(
             self.classes, kernel_init=normal_hundredth, dtype=self.dtype, param_dtype=self.param_dtype, name="head"
         )

@@ -1,10 +1,24 @@
-"""What the convolutional networks share: convolutions without biases and the normalisation after or before them."""
+"""What several networks share: named features, convolutions without biases, and normalisation."""
 
 from functools import partial
 
 import flax.linen as nn
+import jax
 
 from kd_jax.models.initializers import he_fan_out
+
+FEATURES = "features"  # the flax collection that named features are stored in
+PENULTIMATE = "penultimate"  # what the last layer of any network here is multiplied with
+
+
+def feature(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
+    """Return `value`, and store it as the feature `name` of a network, where `Outputs.features` has it.
+
+    Call it in the `__call__` of a network, on an array [batch, ...]. The value stays as it is, and so do gradients. Where features
+    are not asked for, as in `module.apply` without `mutable`, nothing is stored.
+    """
+    module.sow(FEATURES, name, value, init_fn=lambda: None, reduce_fn=lambda before, new: new)
+    return value
 
 
 def convolution(module):

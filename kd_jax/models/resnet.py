@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from kd_jax.models.initializers import he_fan_in, normal_hundredth
-from kd_jax.models.parts import convolution, normalisation
+from kd_jax.models.parts import PENULTIMATE, convolution, feature, normalisation
 
 
 class CifarResNet(nn.Module):
@@ -41,8 +41,9 @@ class CifarResNet(nn.Module):
                 y = nn.relu(norm(name=f"{name}_norm2")(y))
                 y = conv(channels, 3, name=f"{name}_conv2")(y)
                 x = _shortcut(x, channels, stride) + y
+            x = feature(self, f"stage{stage + 1}", x)
         x = nn.relu(norm(name="norm")(x))
-        x = x.mean(axis=(1, 2))
+        x = feature(self, PENULTIMATE, x.mean(axis=(1, 2)))
         head = nn.Dense(
             self.classes, kernel_init=he_fan_in, dtype=self.dtype, param_dtype=self.param_dtype, name="head"
         )
@@ -93,7 +94,8 @@ class ResNet(nn.Module):
             for block in range(count):
                 stride = 2 if stage > 0 and block == 0 else 1
                 x = self._block(x, 64 * 2**stage, stride, conv, norm, f"stage{stage + 1}_block{block + 1}")
-        x = x.mean(axis=(1, 2))
+            x = feature(self, f"stage{stage + 1}", x)
+        x = feature(self, PENULTIMATE, x.mean(axis=(1, 2)))
         head = nn.Dense(
             self.classes, kernel_init=normal_hundredth, dtype=self.dtype, param_dtype=self.param_dtype, name="head"
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from kd_jax.config import BadInput
 from kd_jax.models.initializers import normal_fiftieth
+from kd_jax.models.parts import PENULTIMATE, feature
 
 PADDING = 1  # RoBERTa's id of <pad>; positions are counted from the next number
 HEAD_WIDTH = 64
@@ -66,8 +67,9 @@ class RoBERTa(nn.Module):
         y = drop(self._norm("embedding_norm")(y))
         for layer in range(1, self.depth + 1):
             y = self._layer(y, lengths, drop, f"layer{layer}")
+            feature(self, f"layer{layer}", y[:, 0])
         y = drop(y[:, 0])
-        y = drop(jnp.tanh(self._dense(self.width, "head_dense")(y)))
+        y = feature(self, PENULTIMATE, drop(jnp.tanh(self._dense(self.width, "head_dense")(y))))
         return self._dense(self.classes, "head_out")(y).astype(self.param_dtype)
 
     def _layer(self, x, lengths, drop, name):

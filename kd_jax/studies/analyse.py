@@ -12,7 +12,8 @@ from kd_jax.analysis import eigen, functions, summary, verdicts
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
 from kd_jax.extract import functions as extract_function
-from kd_jax.extract import logits as extract
+from kd_jax.extract import logits as extract_logits
+from kd_jax.extract import weights as extract_weights
 from kd_jax.plan import arms as arms_of
 from kd_jax.plan import run_name
 from kd_jax.report import write_report
@@ -53,7 +54,8 @@ def analyze(
     opened = open_study(workdir, data_dir, workers, load)
     study = opened.study.replaced(**look or {})
     record = opened.record | {"config": config.to_json(study)}
-    return analyze_prepared(replace(opened, study=study, record=record), progress)
+    plan = replace(opened.plan, study=study)  # what analysis looks at changes no run
+    return analyze_prepared(replace(opened, study=study, record=record, plan=plan), progress)
 
 
 def analyze_prepared(prepared: Prepared, progress: Callable[..., Any] = Quiet) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def _analyze(workdir, record, study, dataset, plan, progress_of):
                 f"{workdir}: expected finished runs, {run.name} is not (its trajectory lacks step {steps}); run the study's"
                 " command again"
             )
-    chosen = extract.chosen_layers(study, dataset)
+    chosen = extract_weights.chosen_layers(plan, dataset)
     extract_function.probe(dataset, study.kernel_examples)
     # Made beside the old one, which is replaced only by a whole new one.
     folder = Path(workdir) / ".analysis"
@@ -83,18 +85,17 @@ def _analyze(workdir, record, study, dataset, plan, progress_of):
     passes = sum(not arm.null_of for arm in arms)
     passes += sum(arm.model == onehot.model for onehot, _ in chosen for arm in arms)
     if study.kernel_examples:
-        passes += extract_function.passes(study)
+        passes += extract_function.passes(plan)
     with progress_of(passes * len(seeds)) as progress:
 
         def advance(label):
             progress.advance(1, "analysing", label)
 
-        last = {arm.name: plan.length(arm.name).total_steps for arm in arms}
-        pairs = extract.logit_pairs(workdir, study, dataset, last, seeds, advance)
+        pairs = extract_logits.logit_pairs(workdir, plan, dataset, advance)
         fitted = []
         estimates = summary.estimates(findings.kept(pairs, folder / "pairs", fitted), baselines)
-        growths = list(extract.growths(workdir, study, dataset, seeds, chosen, advance))
-        followed, predicted = findings.follow_functions(workdir, study, dataset, seeds, record["total_steps"], advance)
+        growths = list(extract_weights.growths(workdir, plan, dataset, chosen, advance))
+        followed, predicted = findings.follow_functions(workdir, plan, dataset, advance)
     findings.keep_growths(growths, folder / "eigen")
     findings.keep_functions(followed, predicted, folder / "function")
     by_direction = eigen.estimates(growths, references, study.pairs)

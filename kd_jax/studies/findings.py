@@ -4,8 +4,7 @@ import numpy as np
 
 from kd_jax.analysis import calibration, functions, linearisation
 from kd_jax.extract import functions as extract_function
-from kd_jax.plan import arms as arms_of
-from kd_jax.train.state import learning_rates
+from kd_jax.train.optimizer import learning_rates
 
 FITTED = 0.01  # a squared-loss teacher that leaves less than this share of its labels' variance is fully fitted
 
@@ -33,22 +32,22 @@ def comparable_losses(lines, switch, steps_per_epoch):
     return [line["train_loss"] for line in lines]
 
 
-def follow_functions(workdir, study, dataset, seeds, total_steps, advance):
+def follow_functions(workdir, plan, dataset, advance):
     """Return (list of `Followed`, list of `Predicted`) of all runs; both empty where the study asks for no kernel.
 
     Args:
         workdir: the work folder.
-        study, dataset, seeds: what was trained on what.
-        total_steps: of a run.
+        plan: the study's runs.
+        dataset: what they were trained on.
         advance: as for `extract_function.functions`.
     """
-    followed, predicted = [], []
-    if study.kernel_examples:
-        arms, rates = arms_of(study), learning_rates(study, total_steps)
-        for found in extract_function.functions(workdir, study, dataset, seeds, study.kernel_examples, advance):
+    followed, predicted, study = [], [], plan.study
+    if study.look.kernel_examples:
+        rates = learning_rates(study.training, plan.length("student").total_steps)
+        for found in extract_function.functions(workdir, plan, dataset, advance):
             spectrum = linearisation.spectrum(found.kernel, dataset.classes)
-            followed += functions.follow(found, spectrum, arms)
-            predicted += functions.predict(found, spectrum, study, arms, rates)
+            followed += functions.follow(found, spectrum, plan.arms)
+            predicted += functions.predict(found, spectrum, study, plan.arms, rates)
     return followed, predicted
 
 

@@ -6,20 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from kd_jax import config, data, models
 from kd_jax.config import SCHEMA, Study, versions
-from kd_jax.data import Dataset
-from kd_jax.data.tokens import Given
+from kd_jax.data import Dataset, Given
 from kd_jax.errors import BadInput
 from kd_jax.extract import functions as extract_functions
-from kd_jax.extract import logits as extract_logits
+from kd_jax.extract import weights as extract_weights
 from kd_jax.plan import Plan, make_plan
 from kd_jax.studies import pretrained
-from kd_jax.train import buckets, epoch
 from kd_jax.train import devices as parallel
-from kd_jax.train.state import descent_times
+from kd_jax.train.optimizer import descent_times
 from kd_jax.workdir import records
 
 Record = dict[str, Any]  # contents of `study.json`
@@ -80,12 +77,13 @@ def prepare(
         parallel.check_batch(training.batch_size, devices)
     previous = _check_workdir(workdir, name, study)
     given = given_of(workdir, previous) if previous else pretrained.given(study)
-    dataset = load(study, data_dir, given, workers)
+    dataset = load(study.data, data_dir, given, workers)
+    data.check(dataset, study)
+    plan = make_plan(study, len(dataset.train.y), {*also, *_teacher_steps(previous)})
     # What cannot be looked at is refused now, and not after training.
-    extract_logits.chosen_layers(study, dataset)
+    extract_weights.chosen_layers(plan, dataset)
     extract_functions.probe(dataset, study.look.kernel_examples)
     starts = pretrained.describe(study, dataset)
-    plan = make_plan(study, len(dataset.train.y), {*also, *_teacher_steps(previous)})
     record = _record(name, plan, dataset, data_dir, devices, starts)
     if previous is not None:
         record = _continued(record, previous)
@@ -111,7 +109,7 @@ def open_study(
     record = records.read_study(workdir)
     study = config.from_json(record["config"])
     set_precision(study)
-    dataset = load(study, data_dir or record["data"]["data_dir"], given_of(workdir, record), workers)
+    dataset = load(study.data, data_dir or record["data"]["data_dir"], given_of(workdir, record), workers)
     if dataset.fingerprint != record["data"]["fingerprint"]:
         raise BadInput(
             f"{dataset.name}: fingerprint {dataset.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"
@@ -123,8 +121,11 @@ def open_study(
 
 def given_of(workdir: Path | str, record: Record) -> Given:
     """Return what the work folder of a study fixes about its tokens; for images nothing."""
-    tokens = record["data"].get("tokens", {})
-    return Given(records.read_tokenizer(workdir), tokens.get("vocabulary"), tokens.get("positions"))
+    tokens = record["data"].get("tokens")
+    if tokens is None:
+        return Given()
+    beside = pretrained.tokenizer_of(config.from_json(record["config"]).networks.init_from)
+    return Given(records.read_tokenizer(workdir), tokens["vocabulary"], tokens["positions"], beside)
 
 
 def _teacher_steps(record: Record | None) -> list[int]:
@@ -171,15 +172,8 @@ def _record(
         "descent_times": times,
         "teacher_time": taught,
         "data": {
-            "name": dataset.name,
             "data_dir": str(Path(data_dir).expanduser().absolute()),
-            "fingerprint": dataset.fingerprint,
-            "classes": dataset.classes,
-            "train_examples": len(dataset.train.y),
-            "test_examples": len(dataset.test.y),
-            "test_split": dataset.test_split,
-            "wrong_labels": int((dataset.train.y != dataset.train.true_y).sum()),
-            **_kind_of_data(study, dataset),
+            **dataset.facts(study.seed, study.training.batch_size),
         },
         "parameters": {arm.model: _parameters(study, dataset, arm.model) for arm in plan.arms},
         "init_from": starts,
@@ -214,24 +208,7 @@ def _continued(record: Record, previous: Record) -> Record:
     return record | begun | kept | {"history": previous.get("history", [begun])}
 
 
-def _kind_of_data(study, dataset):
-    """What the record says about images, or about texts."""
-    if not dataset.tokens:
-        shape = list(dataset.train.x.shape[1:])
-        return {"image_shape": shape, "mean": dataset.mean.tolist(), "std": dataset.std.tolist()}
-    examples = {f"{name}_examples": len(split.y) for name, split in dataset.further.items()}
-    lengths = buckets.lengths(dataset.train.x)
-    rows = epoch.order(study.seed, 1, 0, len(lengths), study.batch_size, lengths)
-    tokens, places = buckets.count(lengths, rows, dataset.tokens.buckets)
-    padding = {
-        "padding": float(1 - tokens.sum() / places.sum()),
-        "padding_uncut": float(1 - tokens.sum() / (rows.size * dataset.tokens.buckets[-1])),
-    }
-    return {**examples, "tokens": dataset.tokens.facts | padding}
-
-
 def _parameters(study, dataset, model_name):
     """Number of trainable scalars of a network on this data."""
-    model = models.build(model_name, dataset.classes, study.precision, **dataset.build)
-    x = jax.ShapeDtypeStruct((1, *dataset.train.x.shape[1:]), np.float32)
-    return models.parameter_count(jax.eval_shape(model.init, jax.random.key(0), x).params)
+    model = models.build(model_name, dataset.classes, study.networks.precision, **dataset.network_settings)
+    return models.parameter_count(jax.eval_shape(model.init, jax.random.key(0), dataset.example()).params)

@@ -8,12 +8,13 @@ import jax
 
 from kd_jax import models
 from kd_jax.config import BadInput
-from kd_jax.data.tokens import Given
+from kd_jax.data import Given
+from kd_jax.data.tokenised import TokenisedTexts
 from kd_jax.models import pretrained
 
 
 def given(study):
-    """Return the `data.tokens.Given` that the folders of pre-trained weights fix; nothing without any.
+    """Return the `data.Given` that the folders of pre-trained weights fix; nothing without any.
 
     Raises:
         BadInput: when they differ in vocabulary or positions, or texts would be longer than those.
@@ -32,7 +33,12 @@ def given(study):
         raise BadInput(
             f"--max_length={study.max_length}: expected at most {expected.positions}, the positions of {first}; lower it"
         )
-    return Given(vocabulary=expected.vocabulary, positions=expected.positions)
+    return Given(None, expected.vocabulary, expected.positions, tokenizer_of(study.init_from))
+
+
+def tokenizer_of(folders):
+    """Return the path of the tokenizer.json beside pre-trained weights, or an empty string without weights."""
+    return str(Path(folders[0]) / "tokenizer.json") if folders else ""
 
 
 def _shown(sizes):
@@ -50,7 +56,7 @@ def describe(study, dataset):
     """
     if not study.init_from:
         return {}
-    if not dataset.tokens:
+    if not isinstance(dataset, TokenisedTexts):
         raise BadInput(f"--init_from={study.init_from[0]}: expected none for images, {dataset.name}; leave it out")
     found, fits = {}, dict.fromkeys(study.init_from, False)
     for name in dict.fromkeys((study.teacher, *study.student)):
@@ -87,6 +93,5 @@ def _load(folder, name, variables):
 
 
 def _shapes(study, dataset, name):
-    model = models.build(name, dataset.classes, study.precision, **dataset.build)
-    x = jax.ShapeDtypeStruct((1, *dataset.train.x.shape[1:]), dataset.train.x.dtype)
-    return jax.eval_shape(model.init, jax.random.key(0), x)
+    model = models.build(name, dataset.classes, study.precision, **dataset.network_settings)
+    return jax.eval_shape(model.init, jax.random.key(0), dataset.example())

@@ -14,9 +14,10 @@ from kd_jax.errors import Stopped as Stopped
 from kd_jax.plan import Run
 from kd_jax.report import about
 from kd_jax.studies import pretrained
+from kd_jax.studies import run as run_stage
 from kd_jax.studies.prepare import Prepared, prepare, program
 from kd_jax.studies.progress import Quiet
-from kd_jax.studies.run import complete, stop_requests
+from kd_jax.studies.run import stop_requests
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine
 from kd_jax.workdir import checkpoints, records
@@ -65,8 +66,8 @@ def train_prepared(prepared: Prepared, devices: Sequence[Any], progress: Callabl
         if todo and record["history"][-1] != (here := program(devices)):
             record["history"].append(here)
         records.write_study(workdir, record)
-        if dataset.tokens:
-            records.write_tokenizer(workdir, dataset.tokens.tokenizer)
+        if dataset.tokenizer is not None:
+            records.write_tokenizer(workdir, dataset.tokenizer)
         if not todo:
             return 0
         for line in about.data(record):
@@ -96,8 +97,7 @@ class _Runner:
     def train(self, run: Run) -> None:
         """Train a run to its end, with its frozen teacher, whose hash must be the same before and after."""
         teacher = self._teacher(run) if run.taught_by else None
-        folder = records.run_folder(self._prepared.workdir, run.name)
-        complete(self._engine(run), run, folder, self._prepared.dataset, teacher, self._progress, self._stop)
+        run_stage.train(self._prepared.workdir, run, self._engine(run), teacher, self._progress, self._stop)
         if run.taught_by:
             self._check_hash(teacher, run.taught_by)
 
@@ -106,9 +106,10 @@ class _Runner:
         key = run.arm.model, bool(run.taught_by), run.training
         if key not in self._engines:
             start = pretrained.make(self._prepared.record["init_from"], run.arm.model)
-            taught = study.networks.teacher if run.taught_by else None
+            taught = engine.Teacher.of(study) if run.taught_by else None
+            precision = study.networks.precision
             self._engines[key] = engine.build(
-                study.replaced(**vars(run.training)), dataset, run.arm.model, taught, self._devices, start
+                precision, run.training, dataset, run.arm.model, self._devices, taught, start
             )
         return self._engines[key]
 

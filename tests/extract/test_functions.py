@@ -62,9 +62,9 @@ def test_logits_labels_and_kernels_are_those_of_the_probe(done):
 
     def jacobian(arm, step):
         variables = Variables(**checkpoints.load_variables(records.run_folder(workdir, f"{arm}-seed1"), step))
-        at = jax.jacrev(lambda params: model.apply(variables._replace(params=params), x)[0].reshape(-1))
+        at = jax.jacrev(lambda params: model.apply(variables._replace(params=params), x).logits.reshape(-1))
         leaves = jax.tree.leaves(at(variables.params))
-        return model.apply(variables, x)[0], np.concatenate([leaf.reshape(120, -1) for leaf in leaves], axis=1)
+        return model.apply(variables, x).logits, np.concatenate([leaf.reshape(120, -1) for leaf in leaves], axis=1)
 
     (of_seed,) = found
     start_logits, start = jacobian("onehot", 0)

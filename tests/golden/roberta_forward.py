@@ -73,7 +73,7 @@ def main():
         network.double().load_state_dict(state_dict(variables.params))
         # float32 weights are rounded; theirs are then computed on the rounded ones
         logits[NAME] = theirs(network, x)
-        compare(f"{NAME}, {precision}", logits[NAME], np.asarray(model.apply(variables, x)[0]))
+        compare(f"{NAME}, {precision}", logits[NAME], np.asarray(model.apply(variables, x).logits))
 
     torch.manual_seed(0)
     config = configuration(1, 16, CLASSES, VOCABULARY, POSITIONS, initializer_range=0.5)
@@ -85,7 +85,7 @@ def main():
     model = models.build(SAVED.name, CLASSES, "float64", vocabulary=VOCABULARY, positions=POSITIONS)
     variables, report = pretrained.load(SAVED, SAVED.name, model.init(jax.random.key(0), x))
     logits[SAVED.name] = theirs(saved, x)
-    compare(f"{SAVED.name} ({report})", logits[SAVED.name], np.asarray(model.apply(variables, x)[0]))
+    compare(f"{SAVED.name} ({report})", logits[SAVED.name], np.asarray(model.apply(variables, x).logits))
 
     with torch.device("meta"):
         published = {"roberta_base": (12, 768), "roberta_24x1024": (24, 1024)}

@@ -93,7 +93,7 @@ def main():
         load(network, state_dict(variables, mobilenet_name if "mobilenet" in name else resnet_name))
         with torch.no_grad():
             theirs = network(torch.tensor(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))).numpy()
-        ours, _ = jax.jit(models.build(name, CLASSES, "float64").apply)(variables, x)
+        ours = jax.jit(models.build(name, CLASSES, "float64").apply)(variables, x).logits
         difference = np.abs(ours - theirs).max()
         print(f"{name}: logits up to {np.abs(theirs).max():.3g}, largest difference {difference:.2g}", flush=True)
         logits[name] = theirs.tolist()

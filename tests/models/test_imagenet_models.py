@@ -110,8 +110,7 @@ def test_training_moves_every_running_statistic_and_evaluation_none(module):
     shapes = jax.eval_shape(partial(models._init, module), jax.random.key(0), x)
     start = jax.tree.map(np.float32, random_values(shapes, np.random.RandomState(1)))
     apply = jax.jit(partial(models._apply, module), static_argnames="train")
-    _, trained = apply(start, x, train=True)
-    _, evaluated = apply(start, x)
+    trained, evaluated = apply(start, x, train=True).state, apply(start, x).state
     for before, after, kept in zip(*map(jax.tree.leaves, (start.model_state, trained, evaluated)), strict=True):
         assert (np.asarray(after) != before).all()
         np.testing.assert_array_equal(kept, before)

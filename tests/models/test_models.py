@@ -96,7 +96,7 @@ def test_an_mlp_is_dense_layers_with_relu_between():
     for layer in ("Dense_0", "Dense_1"):
         hidden = relu(dense(hidden, variables.params[layer]))
     assert [variables.params[f"Dense_{i}"]["kernel"].shape for i in range(3)] == [(192, 8), (8, 6), (6, CLASSES)]
-    logits, _ = model.apply(variables, x)
+    logits = model.apply(variables, x).logits
     np.testing.assert_allclose(logits, dense(hidden, variables.params["Dense_2"]), rtol=1e-4, atol=1e-4)
 
 
@@ -105,13 +105,13 @@ def test_a_linear_model_is_one_product_and_random_features_are_the_relu_of_a_fix
     flat = x.reshape(len(x), -1).astype(np.float64)
     model, variables = made("linear", x)
     np.testing.assert_allclose(
-        model.apply(variables, x)[0], dense(flat, variables.params["Dense_0"]), rtol=1e-4, atol=1e-4
+        model.apply(variables, x).logits, dense(flat, variables.params["Dense_0"]), rtol=1e-4, atol=1e-4
     )
     model, variables = made("features_12", x)
     features = np.asarray(model.layer_inputs(variables, x, "Dense_0"))
     assert features.shape == (8, 12)
     np.testing.assert_allclose(
-        model.apply(variables, x)[0], dense(features, variables.params["Dense_0"]), rtol=1e-4, atol=1e-4
+        model.apply(variables, x).logits, dense(features, variables.params["Dense_0"]), rtol=1e-4, atol=1e-4
     )
     # The same at another point, and with other variables: they are no part of what is trained.
     more = images(2000, seed=1)
@@ -143,7 +143,7 @@ def test_a_cnn_is_convolutions_with_relu_and_pooling_and_a_dense_layer(size):
         hidden = np.pad(hidden, ((0, 0), (0, odd), (0, odd), (0, 0)))  # zeros never win over relu's
         count, height, width, channels = hidden.shape
         hidden = hidden.reshape(count, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
-    logits, _ = model.apply(variables, x)
+    logits = model.apply(variables, x).logits
     expected = dense(hidden.reshape(len(x), -1), variables.params["Dense_0"])
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
 
@@ -151,7 +151,7 @@ def test_a_cnn_is_convolutions_with_relu_and_pooling_and_a_dense_layer(size):
 def test_a_resnet_is_the_pre_activation_network_with_parameter_free_shortcuts():
     x = images()
     model, variables = made("resnet8", x)
-    logits, _ = model.apply(variables, x)
+    logits = model.apply(variables, x).logits
     expected = resnet(x.astype(np.float64), 8, variables.params, variables.model_state)
     np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3)
 
@@ -227,12 +227,14 @@ def test_a_balanced_network_is_an_mlp_with_he_weights_that_starts_at_zero_and_do
     x = images()
     model = compiled("balanced_400")
     variables = model.init(jax.random.key(0), x)
-    assert np.abs(model.apply(variables, x)[0]).max() < 1e-5
-    assert np.abs(compiled("mlp_400").apply(variables, x)[0]).max() < 1e-5  # it differs in where it starts alone
+    assert np.abs(model.apply(variables, x).logits).max() < 1e-5
+    assert np.abs(compiled("mlp_400").apply(variables, x).logits).max() < 1e-5  # it differs in where it starts alone
     for layer, fan_in in (("Dense_0", 192), ("Dense_1", 400)):
         kernel = np.asarray(variables.params[layer]["kernel"], np.float64)
         assert abs(np.mean(kernel**2) * fan_in / 2 - 1) < 4 * np.sqrt(4 / kernel.size)  # half of them are drawn
-    slopes = jax.grad(lambda params: model.apply(variables._replace(params=params), x)[0][:, 0].sum())(variables.params)
+    slopes = jax.grad(lambda params: model.apply(variables._replace(params=params), x).logits[:, 0].sum())(
+        variables.params
+    )
     for layer in slopes:
         assert np.abs(slopes[layer]["kernel"]).max() > 1e-3
 
@@ -267,7 +269,7 @@ def test_initial_values_depend_on_the_key_and_not_on_the_batch(name):
 def test_evaluation_leaves_the_running_statistics_as_they_are(name):
     x = images()
     model, variables = made(name, x)
-    _, after = model.apply(variables, x)
+    after = model.apply(variables, x).state
     jax.tree.map(np.testing.assert_array_equal, after, variables.model_state)
     assert jax.tree.structure(after) == jax.tree.structure(variables.model_state)
     assert bool(after) == (name == "resnet8")
@@ -277,18 +279,18 @@ def test_evaluation_leaves_the_running_statistics_as_they_are(name):
 def test_in_evaluation_an_examples_logits_do_not_depend_on_the_others(name):
     x = images(8)
     model, variables = made(name, x)
-    whole, _ = model.apply(variables, x)
+    whole = model.apply(variables, x).logits
     disturbed = np.concatenate([x[:2], 50 + 9 * images(6, seed=1)])
-    np.testing.assert_allclose(model.apply(variables, disturbed)[0][:2], whole[:2], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(model.apply(variables, x[:1])[0], whole[:1], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(model.apply(variables, disturbed).logits[:2], whole[:2], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(model.apply(variables, x[:1]).logits, whole[:1], rtol=1e-4, atol=1e-4)
 
 
 def test_in_training_a_resnets_logits_and_statistics_depend_on_the_whole_batch():
     x = images(8)
     model, variables = made("resnet8", x)
-    whole, state = model.apply(variables, x, train=True)
+    whole, _, state = model.apply(variables, x, train=True)
     disturbed = np.concatenate([x[:2], 5 + 9 * images(6, seed=1)])
-    other, other_state = model.apply(variables, disturbed, train=True)
+    other, _, other_state = model.apply(variables, disturbed, train=True)
     assert np.abs(np.asarray(other - whole))[:2].max() > 0.1
     for before, after, elsewhere in zip(
         *map(jax.tree.leaves, (variables.model_state, state, other_state)), strict=True
@@ -301,15 +303,15 @@ def test_in_training_a_resnets_logits_and_statistics_depend_on_the_whole_batch()
 def test_a_network_without_normalisation_is_the_same_in_training(name):
     x = images()
     model, variables = made(name, x)
-    logits, state = model.apply(variables, x, train=True)
-    np.testing.assert_allclose(logits, model.apply(variables, x)[0], rtol=1e-6)
+    logits, _, state = model.apply(variables, x, train=True)
+    np.testing.assert_allclose(logits, model.apply(variables, x).logits, rtol=1e-6)
     assert state == variables.model_state == {}
 
 
 def test_one_training_pass_moves_the_running_statistics_a_tenth_of_the_way_to_the_batchs():
     x = 3 + 2 * images()
     model, variables = made("resnet8", x)
-    _, after = model.apply(variables, x, train=True)
+    after = model.apply(variables, x, train=True).state
     stem = convolution(x.astype(np.float64), variables.params["stem"])
     batch = {"mean": stem.mean(axis=(0, 1, 2)), "var": stem.var(axis=(0, 1, 2))}
     for name, value in batch.items():
@@ -321,9 +323,9 @@ def test_one_training_pass_moves_the_running_statistics_a_tenth_of_the_way_to_th
 def test_training_logits_are_those_of_evaluation_with_the_batchs_own_statistics():
     x = images()
     model, variables = made("resnet8", x)
-    logits, after = model.apply(variables, x, train=True)
+    logits, _, after = model.apply(variables, x, train=True)
     batchs = jax.tree.map(lambda old, new: 10 * (new - 0.9 * old), variables.model_state, after)
-    again, _ = model.apply(Variables(variables.params, batchs), x)
+    again = model.apply(Variables(variables.params, batchs), x).logits
     np.testing.assert_allclose(again, logits, rtol=1e-3, atol=1e-3)
 
 
@@ -335,8 +337,8 @@ def test_training_logits_are_those_of_evaluation_with_the_batchs_own_statistics(
 def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32(name, train):
     x = images()
     model, variables = made(name, x, "bfloat16")
-    exact, _ = compiled(name).apply(variables, x, train=train)
-    logits, state = model.apply(variables, x, train=train)
+    exact = compiled(name).apply(variables, x, train=train).logits
+    logits, _, state = model.apply(variables, x, train=train)
     for leaf in jax.tree.leaves((jax.eval_shape(model.init, jax.random.key(0), x), state, logits)):
         assert leaf.dtype == jnp.float32
     error = np.abs(np.asarray(logits - exact)).max() / np.abs(np.asarray(exact)).max()
@@ -356,7 +358,7 @@ def test_every_product_with_a_kernel_is_in_the_precision_asked_for(name, layers,
 def test_float64_is_float64_throughout(name, float64):
     x = images().astype(np.float64)
     model, variables = made(name, x, "float64")
-    logits, state = model.apply(variables, x, train=True)
+    logits, _, state = model.apply(variables, x, train=True)
     for leaf in jax.tree.leaves((jax.eval_shape(model.init, jax.random.key(0), x), state, logits)):
         assert leaf.dtype == jnp.float64
 

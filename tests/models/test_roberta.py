@@ -70,13 +70,13 @@ def golden(name):
 
 def test_logits_are_transformers():
     model, variables = made(NAME)
-    logits, _ = model.apply(variables, texts())
+    logits = model.apply(variables, texts()).logits
     np.testing.assert_allclose(logits, golden(NAME), rtol=0, atol=1e-5)
 
 
 def test_logits_are_transformers_to_the_last_digits_in_float64(float64):
     model, variables = made(NAME, "float64")
-    logits, _ = model.apply(variables, texts().astype(np.int64))  # and from tokens of another integer type
+    logits = model.apply(variables, texts().astype(np.int64)).logits  # and from tokens of another integer type
     np.testing.assert_allclose(logits, golden(NAME), rtol=0, atol=1e-12)
 
 
@@ -94,14 +94,14 @@ def test_padding_behind_a_text_changes_nothing():
     longer = texts((9, 2, 12, 7, 1))
     keys = jax.random.split(jax.random.key(0), len(longer))
     for more in ({}, {"train": True, "keys": keys}):
-        logits, longer_logits = (model.apply(variables, x, **more)[0] for x in (longer[:, :12], longer))
+        logits, longer_logits = (model.apply(variables, x, **more).logits for x in (longer[:, :12], longer))
         np.testing.assert_allclose(longer_logits, logits, rtol=1e-5, atol=1e-5)
 
 
 def test_what_belongs_to_padding_has_no_gradient_and_what_belongs_to_tokens_has():
     model, variables = made()
     x = texts((9, 5, 2, 1, 8))
-    slopes = jax.jit(jax.grad(lambda v: model.apply(v, x)[0][:, 0].sum()))(variables).params
+    slopes = jax.jit(jax.grad(lambda v: model.apply(v, x).logits[:, 0].sum()))(variables).params
     for name, used in (("tokens", set(x.ravel())), ("positions", set(range(2, 11)))):
         moved = np.abs(slopes[name]["embedding"]).max(axis=1) > 0
         assert set(np.flatnonzero(moved)) == used - {roberta.PADDING}
@@ -153,13 +153,13 @@ def test_the_fused_kernel_is_asked_for_where_it_exists(dtype, features, platform
 def test_what_is_dropped_of_a_text_depends_on_its_key_alone():
     model, variables = made()
     x, keys = texts(), jax.random.split(jax.random.key(0), 2 * len(LENGTHS))
-    logits, _ = model.apply(variables, x, train=True, keys=keys[:5])
+    logits = model.apply(variables, x, train=True, keys=keys[:5]).logits
     # Two of them in another batch, at other places.
     other, at = texts(seed=1), np.array([4, 0])
     other[at] = x[[1, 2]]
-    elsewhere, _ = model.apply(variables, other, train=True, keys=keys[5:].at[at].set(keys[1:3]))
+    elsewhere = model.apply(variables, other, train=True, keys=keys[5:].at[at].set(keys[1:3])).logits
     np.testing.assert_allclose(elsewhere[at], logits[1:3], rtol=1e-5, atol=1e-5)
-    same, _ = model.apply(variables, x[[0] * 5], train=True, keys=keys[:5])
+    same = model.apply(variables, x[[0] * 5], train=True, keys=keys[:5]).logits
     assert len(np.unique(np.asarray(same)[:, 0])) == 5  # one text, five keys
 
 
@@ -182,8 +182,8 @@ def test_all_precisions_drop_the_same(float64):
 
 def test_training_without_dropout_is_evaluation_and_with_it_needs_keys():
     model, variables = made(dropout=0.0)
-    logits, model_state = model.apply(variables, texts(), train=True)
-    np.testing.assert_allclose(logits, model.apply(variables, texts())[0], rtol=1e-6)
+    logits, _, model_state = model.apply(variables, texts(), train=True)
+    np.testing.assert_allclose(logits, model.apply(variables, texts()).logits, rtol=1e-6)
     assert model_state == variables.model_state == {}
     with pytest.raises(ValueError, match="a key per example"):
         compiled().apply(variables, texts(), train=True)
@@ -218,7 +218,7 @@ def dtypes(model, variables):
 def test_bfloat16_is_the_arithmetic_and_float32_what_is_kept():
     model, variables = made(precision="bfloat16")
     assert dtypes(model, variables) == {jnp.dtype("float32")}
-    logits, exact = (network.apply(variables, texts())[0] for network in (model, compiled()))
+    logits, exact = (network.apply(variables, texts()).logits for network in (model, compiled()))
     assert 1e-4 < np.abs(logits - exact).max() / np.abs(exact).max() < 0.1
     program = str(jax.make_jaxpr(model.apply)(variables, texts()))
     found = re.findall(r":(\w+)\[[\d,]*\] = (dot_general|rsqrt|exp|erfc)\b", program)

@@ -14,7 +14,7 @@ def network(name):
     """(logits, variables, x [5 examples]) of a small network in float64."""
     x = np.random.default_rng(0).normal(size=(5, 6, 6, 2))
     model = models.build(name, CLASSES, "float64")
-    return lambda variables, x: model.apply(variables, x)[0], model.init(jax.random.key(1), x), x
+    return lambda variables, x: model.apply(variables, x).logits, model.init(jax.random.key(1), x), x
 
 
 def test_the_kernel_is_the_jacobian_times_its_transpose(float64):

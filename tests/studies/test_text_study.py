@@ -147,7 +147,7 @@ def test_logits_of_the_analysis_are_those_of_the_last_checkpoint_in_order(done):
     variables = Variables(**checkpoints.load_variables(records.run_folder(done[0], "student-seed0"), 18))
     model, _ = extract.model_and_view(study, dataset, "roberta_1x8")
     with np.load(done[0] / "analysis" / "pairs" / "student-seed0-mismatched.npz") as arrays:
-        expected = np.asarray(model.apply(variables, dataset.further["mismatched"].x)[0])
+        expected = np.asarray(model.apply(variables, dataset.further["mismatched"].x).logits)
         np.testing.assert_allclose(arrays["student_logits"], expected, atol=1e-5)
         np.testing.assert_array_equal(arrays["ids"], dataset.further["mismatched"].ids)
 

@@ -132,7 +132,7 @@ def test_a_distilled_run_is_the_same_in_buckets_at_full_length_and_on_four_devic
     state, totals, test = four
     assert totals["count"] == 40
     # Every text of the test set is counted once.
-    logits, y = np.asarray(network().apply(state.variables, dataset.test.x)[0]), dataset.test.y
+    logits, y = np.asarray(network().apply(state.variables, dataset.test.x).logits), dataset.test.y
     nll = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(y)), y]
     assert (test["count"], test["correct"]) == (23, (logits.argmax(1) == y).sum())
     np.testing.assert_allclose(test["loss"], nll.sum(), rtol=1e-9)
@@ -178,6 +178,6 @@ def test_logits_come_back_in_the_order_of_the_examples(float64, monkeypatch):
     dataset = made()
     variables = network().init(jax.random.key(1), dataset.train.x[:1])
     found = make_logits(STUDY, dataset, "roberta_1x16")(variables, dataset.train.x)
-    alone = jax.jit(lambda row: network().apply(variables, row[None])[0])
+    alone = jax.jit(lambda row: network().apply(variables, row[None]).logits)
     expected = np.concatenate([np.asarray(alone(row)) for row in dataset.train.x])
     np.testing.assert_allclose(found, expected, atol=1e-12)

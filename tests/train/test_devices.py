@@ -111,7 +111,7 @@ def test_evaluation_counts_every_example_once(float64):
     totals = built.evaluate(state.variables, feed)
     model = models.build("mlp_16", 3, "float64")
     x = (dataset.test.x - dataset.mean) / dataset.std
-    logits = np.asarray(model.apply(jax.device_get(state.variables), x)[0])
+    logits = np.asarray(model.apply(jax.device_get(state.variables), x).logits)
     y = dataset.test.y
     nll = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(y)), y]
     assert totals["count"] == 1203

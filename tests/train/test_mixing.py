@@ -157,7 +157,7 @@ def test_a_teacher_sees_what_its_student_sees_and_only_the_label_knows_the_mix()
 
     def teacher_apply(variables, x, train):
         seen.append(x)
-        return variables, {}
+        return models.Outputs(variables, {}, {})
 
     def mix(feed, step, rows, x):
         return {"x": x + 1, "y": rows, "targets": 2 * x}

@@ -97,14 +97,14 @@ def test_a_step_follows_the_gradient_that_finite_differences_give(float64):
     rng = np.random.default_rng(1)
     x, y = jnp.asarray(rng.normal(size=(4, 6))), jnp.asarray(rng.integers(0, 3, 4))
     teacher_logits = jnp.asarray(3 * rng.normal(size=(4, 3)))
-    batch = {"x": x, "y": y, "teacher_logits": teacher_logits}
+    batch = {"x": x, "y": y, "teacher": models.Outputs(teacher_logits, {}, {})}
     objective = losses.distillation_objective(losses.kd_weight(0.7), 4.0)
     optimizer = state.make_optimizer(study, 1)
     before = state.create(model, optimizer, jax.random.key(0), x)
     after, totals = make_step(model.apply, objective, optimizer)(before, batch)
 
     def loss(params):
-        logits = model.apply(models.Variables(params, {}), x)[0]
+        logits = model.apply(models.Variables(params, {}), x).logits
         soft = np.asarray(jax.nn.softmax(teacher_logits / 4))
         hard = -np.log(np.asarray(jax.nn.softmax(logits)))[np.arange(4), np.asarray(y)]
         kd = -16 * (soft * np.log(np.asarray(jax.nn.softmax(logits / 4)))).sum(1)
@@ -127,7 +127,7 @@ def test_the_teacher_sees_the_students_views_in_evaluation_mode_and_stays_as_it_
 
     def teacher_apply(variables, x, train):
         seen.append((x, train))
-        return variables, {"moved": 1}
+        return models.Outputs(variables, {}, {"moved": 1})
 
     def step(before, batch):
         seen.append(batch)
@@ -144,7 +144,7 @@ def test_the_teacher_sees_the_students_views_in_evaluation_mode_and_stays_as_it_
     assert train is False
     assert teacher_x is batch["x"]
     np.testing.assert_array_equal(batch["x"], [13, 11])
-    np.testing.assert_array_equal(batch["teacher_logits"], [[7.0]])
+    np.testing.assert_array_equal(batch["teacher"].logits, [[7.0]])
 
 
 def test_pauses_fall_on_the_stops_and_on_the_ends_of_epochs_and_steps_are_done_once():

@@ -73,7 +73,7 @@ def test_evaluation_counts_every_streamed_example_once(dataset):
     with built.feed(dataset.test, jax.random.key(0)) as feed:
         totals = built.evaluate(state.variables, feed)
     x = (dataset.test.x[:] - dataset.mean) / dataset.std
-    logits = np.asarray(models.build("linear", 3, "float64").apply(jax.device_get(state.variables), x)[0])
+    logits = np.asarray(models.build("linear", 3, "float64").apply(jax.device_get(state.variables), x).logits)
     y = dataset.test.y
     nll = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(y)), y]
     assert totals["count"] == len(y) == 13
