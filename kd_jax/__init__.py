@@ -21,7 +21,7 @@ _WHERE = {
     "analyze": "studies.analyse",
     "open_study": "studies.prepare",
 }
-__all__ = ["BadInput", "Study", "analyze", "open_study"]  # noqa: F822, loaded by `__getattr__`
+__all__ = ["BadInput", "Study", "analyze", "open_study"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from kd_jax.train.fit import fit
 
 from kd_jax import models
 from kd_jax.config import Study
@@ -10,7 +11,6 @@ from kd_jax.data.arrays import Dataset, digest, part
 from kd_jax.data.tokens import Tokens, padded
 from kd_jax.extract.logits import make_logits
 from kd_jax.train import buckets, engine, epoch
-from kd_jax.train.fit import fit
 
 STUDY = Study.from_flags(
     dataset="made",

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from kd_jax.train.fit import fit
 
 from kd_jax import losses, models
 from kd_jax.config import BadInput, Study
@@ -12,7 +13,6 @@ from kd_jax.plan import arms as arms_of
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine, epoch
 from kd_jax.train import state as states
-from kd_jax.train.fit import fit
 from kd_jax.train.step import make_step
 
 STUDY = Study.from_flags(

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from kd_jax.train.fit import fit
 from scipy import stats
 
 from kd_jax import models
 from kd_jax.config import Study
 from kd_jax.data.arrays import Source, assemble
 from kd_jax.train import engine, epoch, mixing, state
-from kd_jax.train.fit import fit
 
 EXAMPLES, CLASSES, SHAPE = 24, 3, (8, 8, 1)
 STUDY = Study.from_flags(

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from kd_jax.train.fit import fit
 
 from kd_jax import data, models
 from kd_jax.config import Study
 from kd_jax.data import loader
 from kd_jax.data.order import order
 from kd_jax.train import engine, streamed
-from kd_jax.train.fit import fit
 
 STUDY = Study.from_flags(
     dataset="many",
