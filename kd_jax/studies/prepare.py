@@ -76,14 +76,14 @@ def prepare(
     for training in (study.training, study.teacher_training):
         parallel.check_batch(training.batch_size, devices)
     previous = _check_workdir(workdir, name, study)
-    given = given_of(workdir, previous) if previous else pretrained.given(study)
+    given = given_of(workdir, previous) if previous else pretrained.given(study.networks, study.data)
     dataset = load(study.data, data_dir, given, workers)
     data.check(dataset, study)
     plan = make_plan(study, len(dataset.train.y), {*also, *_teacher_steps(previous)})
     # What cannot be looked at is refused now, and not after training.
     extract_weights.chosen_layers(plan, dataset)
     extract_functions.probe(dataset, study.look.kernel_examples)
-    starts = pretrained.describe(study, dataset)
+    starts = pretrained.describe(study.networks, dataset)
     record = _record(name, plan, dataset, data_dir, devices, starts)
     if previous is not None:
         record = _continued(record, previous)
