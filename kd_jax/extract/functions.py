@@ -83,7 +83,7 @@ def functions(workdir, study, dataset, seeds, examples, advance=lambda label: No
                     logits.append(compute[arm.model](Variables(**variables), x))
                 paths[arm.name] = Path(np.array(steps), np.array(logits))
                 advance(folders[arm].name)
-            yield Functions(onehot.model, seed, onehot.name, at_start, drifts, targets, paths, bool(first.model_state))
+            yield Functions(onehot.model, seed, at_start, drifts, targets, paths, bool(first.model_state))
 
 
 def passes(study):

@@ -3,17 +3,16 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from kd_jax import config, data
-from kd_jax.analysis import eigen, functions, summary, verdicts
 from kd_jax.cli.progress import Progress
-from kd_jax.config import BadInput
-from kd_jax.extract import functions as extract_function
-from kd_jax.extract import logits as extract
-from kd_jax.plan import arms as arms_of
-from kd_jax.plan import make_plan, run_name
-from kd_jax.report import write_report
-from kd_jax.studies import findings
+from kd_jax.config import BadInput, Study
+from kd_jax.data import Dataset
+from kd_jax.plan import make_plan
+from kd_jax.studies import analyses
+from kd_jax.studies.analyses import learning
+from kd_jax.studies.report import write_report
 from kd_jax.studies.train import _given, set_precision
 from kd_jax.workdir import records
 
@@ -67,69 +66,55 @@ def analyze(workdir, data_dir=None, look=None, workers=0):
         return _analyze(workdir, record | {"config": config.to_json(study)}, study, dataset)
 
 
-def _analyze(workdir, record, study, dataset):
-    arms, seeds = arms_of(study), list(study.seed_range())
+def _analyze(workdir: str | Path, record: dict[str, Any], study: Study, dataset: Dataset) -> dict[str, Any]:
+    """Ask every question of `analyses.ANALYSES`, write `analysis/`, and return the contents of `summary.json`.
+
+    Args:
+        workdir: the work folder, which is locked.
+        record: contents of `study.json`, with the configuration that is analysed.
+        study: that configuration.
+        dataset: its data.
+
+    Raises:
+        BadInput: when a run is not finished, or a question cannot be asked.
+    """
+    workdir = Path(workdir)
     plan = make_plan(study, len(dataset.train.y))
     unfinished = [
-        run_name(arm, seed)
-        for arm in arms
-        for seed in seeds
-        if plan.length(arm.name).total_steps not in records.kept_steps(records.run_folder(workdir, run_name(arm, seed)))
+        run.name
+        for run in plan.runs
+        if run.length.total_steps not in records.kept_steps(records.run_folder(workdir, run.name))
     ]
     if unfinished:
         raise BadInput(f"{workdir}: expected finished runs, {unfinished[0]} is not; run the study's command again")
-    chosen = extract.chosen_layers(study, dataset)
-    extract_function.probe(dataset, study.kernel_examples)
+    analyses.check(study, dataset)
+    trained = analyses.Trained(workdir, study, plan, dataset)
     # Made beside the old one, which is replaced only by a whole new one.
-    folder = Path(workdir) / ".analysis"
+    folder = workdir / ".analysis"
     shutil.rmtree(folder, ignore_errors=True)
-    for kind in ("pairs", "eigen"):
-        (folder / kind).mkdir(parents=True)
-    baselines = {arm.name: arm.baseline for arm in arms if arm.baseline}
-    references = eigen.references(arms)
-    passes = sum(not arm.null_of for arm in arms)
-    passes += sum(arm.model == onehot.model for onehot, _ in chosen for arm in arms)
-    if study.kernel_examples:
-        passes += extract_function.passes(study)
-    with Progress(passes * len(seeds)) as progress:
+    folder.mkdir()
+    with Progress(sum(analysis.passes(trained) for analysis in analyses.ANALYSES)) as progress:
 
-        def advance(label):
+        def advance(label: str) -> None:
             progress.advance(1, "analysing", label)
 
-        last = {arm.name: plan.length(arm.name).total_steps for arm in arms}
-        pairs = extract.logit_pairs(workdir, study, dataset, last, seeds, advance)
-        fitted = []
-        estimates = summary.estimates(findings.kept(pairs, folder / "pairs", fitted), baselines)
-        growths = list(extract.growths(workdir, study, dataset, seeds, chosen, advance))
-        followed, predicted = findings.follow_functions(workdir, study, dataset, seeds, record["total_steps"], advance)
-    findings.keep_growths(growths, folder / "eigen")
-    findings.keep_functions(followed, predicted, folder / "function")
-    by_direction = eigen.estimates(growths, references, study.pairs)
-    by_direction += functions.estimates(followed, predicted, arms)
-    losses = {
-        (arm.name, seed): findings.comparable_losses(
-            records.read_metrics(records.run_folder(workdir, run_name(arm, seed))),
-            config.parse_switch(study.switch) if arm.teacher else None,
-            record["steps_per_epoch"],
-        )
-        for arm in arms
-        for seed in seeds
-    }
-    did_not_learn = verdicts.unlearned(losses)
+        measured = [analysis.measure(trained, folder, advance) for analysis in analyses.ANALYSES]
+    estimates = [estimate for of_analysis in measured for estimate in of_analysis]
+    unlearned = learning.unlearned(workdir, folder, study, record["steps_per_epoch"])
+    verdicts, warnings = [], [run.sentence() for run in unlearned]
+    for analysis in analyses.ANALYSES:
+        verdicts += analysis.conclude(trained, estimates, unlearned)
+        warnings += analysis.warn(trained, folder)
     found = {
-        "estimates": [estimate.to_json() for estimate in [*estimates, *by_direction]],
-        "verdicts": [
-            verdict._asdict()
-            for verdict in verdicts.verdicts(estimates, baselines, did_not_learn)
-            + verdicts.eigen_verdicts(by_direction, baselines, references, did_not_learn)
-            + verdicts.function_verdicts(by_direction, baselines, did_not_learn)
-        ],
-        "warnings": [*map(str, did_not_learn), *(findings.fully_fitted(fitted) if study.loss == "mse" else [])],
+        "estimates": [estimate.to_json() for estimate in estimates],
+        "verdicts": [verdict.to_json() for verdict in verdicts],
+        "warnings": warnings,
+        "unlearned": [run.to_json() for run in unlearned],
         "study": record,
     }
     records.write_json(folder / "summary.json", found)
     write_report(workdir, folder)
-    final = Path(workdir) / "analysis"
+    final = workdir / "analysis"
     shutil.rmtree(final, ignore_errors=True)
     folder.rename(final)
     return found

@@ -10,11 +10,10 @@ from kd_jax import config, data, models
 from kd_jax.cli.progress import Progress
 from kd_jax.config import BadInput, versions
 from kd_jax.data.tokens import Given
-from kd_jax.extract import functions as extract_function
-from kd_jax.extract import logits as extract
 from kd_jax.plan import arms as arms_of
 from kd_jax.plan import make_plan, training_of
 from kd_jax.report import about
+from kd_jax.studies import analyses
 from kd_jax.studies import pretrained as initial
 from kd_jax.studies.run import Diverged as Diverged
 from kd_jax.studies.run import Stopped as Stopped
@@ -50,8 +49,7 @@ def prepare(name, study, workdir, data_dir, devices, also=(), workers=0):
     given = _given(workdir, previous) if previous else initial.given(study)
     dataset = data.load(study, data_dir, given, workers)
     # So that what cannot be looked at is told now, not after training.
-    extract.chosen_layers(study, dataset)
-    extract_function.probe(dataset, study.kernel_examples)
+    analyses.check(study, dataset)
     starts = initial.describe(study, dataset)
     return dataset, _record(name, study, dataset, data_dir, devices, previous, also, starts)
 

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from kd_jax import config
+from kd_jax.analysis import learning
 from kd_jax.config import BadInput, Study
 from kd_jax.extract import logits as extract
 from kd_jax.models import Variables
 from kd_jax.plan import checkpoint_steps
-from kd_jax.studies import analyse, findings, run
+from kd_jax.studies import analyse, run
 from kd_jax.studies import train as train_stage
 from kd_jax.workdir import checkpoints, records
 
@@ -302,10 +303,10 @@ def test_a_switched_student_is_not_taken_for_one_that_did_not_learn(tmp_path):
     assert lines[2]["train_loss"] == pytest.approx(onehot[2]["train_loss"], rel=1e-5)
     assert lines[-1]["train_loss"] > lines[0]["train_loss"]
     assert analyse.analyze(tmp_path)["warnings"] == []
-    assert findings.comparable_losses(lines, config.parse_switch(study.switch), 5) == [
+    assert learning.comparable_losses(lines, config.parse_switch(study.switch), 5) == [
         line["train_loss"] for line in lines[4:]
     ]
-    assert findings.comparable_losses(lines, config.parse_switch("onehot:kd@6"), 5) == [
+    assert learning.comparable_losses(lines, config.parse_switch("onehot:kd@6"), 5) == [
         line["train_loss"] for line in lines
     ]
 
