@@ -57,8 +57,8 @@ def report(workdir: tyro.conf.Positional[Path]):
     Args:
         workdir: Work folder of a study, or of a sweep.
     """
-    from kd_jax.report import write_report
     from kd_jax.studies import sweep
+    from kd_jax.studies.report import write_report
 
     sweep.report(workdir) if sweep.is_sweep(workdir) else write_report(workdir)
     print(f"report: {workdir / 'analysis' / 'report.html'}")

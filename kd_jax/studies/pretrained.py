@@ -48,7 +48,7 @@ def _shown(sizes):
 
 
 def describe(networks: Networks, dataset: Dataset) -> dict[str, dict[str, str]]:
-    """Return {network: {"folder", "sha256", "report"}} of the networks that start from pre-trained weights, after checking them all.
+    """Return {network: {"folder", "sha256", "report"}} of the networks that start from pre-trained weights, after a check.
 
     Raises:
         BadInput: for a folder that fits no network of the study, or whose weights cannot be read.

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from kd_jax import config
+from kd_jax.analysis import learning
 from kd_jax.config import BadInput, Study
 from kd_jax.extract import logits as extract
 from kd_jax.models import Variables
 from kd_jax.plan import checkpoint_steps
-from kd_jax.studies import analyse, findings, prepare, run
+from kd_jax.studies import analyse, prepare, run
 from kd_jax.studies import train as train_stage
 from kd_jax.train import loop
 from kd_jax.workdir import checkpoints, records
@@ -277,11 +278,19 @@ def test_a_damaged_teacher_is_trained_again_for_the_student_that_needs_it(tmp_pa
     assert len(os.listdir(tmp_path / "runs" / "teacher-seed0" / "damaged")) == 1
 
 
+def test_trajectories_that_are_no_curve_are_refused_before_training(tmp_path):
+    with pytest.raises(
+        BadInput, match="--checkpoints=2: expected at least three steps in a trajectory, teacher has 0 20"
+    ):
+        train(STUDY.replaced(checkpoints=2), tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
 def test_a_checkpoint_that_nobody_asked_for_changes_no_number(done, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(done[0], workdir)
     store = workdir / "runs" / "student-seed0" / "trajectory"
-    shutil.copytree(store / "5", store / "6")
+    shutil.copytree(store / "20", store / "6")  # far ahead of its neighbours: no curve would pass through it unchanged
     assert analyse.analyze(workdir)["estimates"] == done[1]["estimates"]
 
 
@@ -355,10 +364,10 @@ def test_a_switched_student_is_not_taken_for_one_that_did_not_learn(tmp_path):
     assert lines[2]["train_loss"] == pytest.approx(onehot[2]["train_loss"], rel=1e-5)
     assert lines[-1]["train_loss"] > lines[0]["train_loss"]
     assert analyse.analyze(tmp_path)["warnings"] == []
-    assert findings.comparable_losses(lines, config.parse_switch(study.switch), 5) == [
+    assert learning.comparable_losses(lines, config.parse_switch(study.switch), 5) == [
         line["train_loss"] for line in lines[4:]
     ]
-    assert findings.comparable_losses(lines, config.parse_switch("onehot:kd@6"), 5) == [
+    assert learning.comparable_losses(lines, config.parse_switch("onehot:kd@6"), 5) == [
         line["train_loss"] for line in lines
     ]
 
