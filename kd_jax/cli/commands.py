@@ -35,6 +35,7 @@ def analyze(
         kernel_examples: Training examples for the functions along their tangent kernel's eigenvectors [default: the study's].
         workers: Processes that read and decode a streamed set [0: threads of this process].
     """
+    from kd_jax import data
     from kd_jax.cli import terminal
     from kd_jax.cli.progress import Progress
     from kd_jax.studies import analyse, sweep
@@ -43,12 +44,11 @@ def analyze(
     devices.select(platform)
     asked = {"layers": layers, "pairs": pairs, "kernel_examples": kernel_examples}
     look = {name: value for name, value in asked.items() if value is not None}
+    place = tiny_imagenet_dir or data_dir
     if sweep.is_sweep(workdir):
-        terminal.sweep(workdir, sweep.analyze(workdir, tiny_imagenet_dir or data_dir, look, workers, progress=Progress))
+        terminal.sweep(workdir, sweep.analyze(workdir, place, look, workers, data.Loader().load, Progress))
     else:
-        terminal.study(
-            workdir, analyse.analyze(workdir, tiny_imagenet_dir or data_dir, look, workers, progress=Progress)
-        )
+        terminal.study(workdir, analyse.analyze(workdir, place, look, workers, progress=Progress))
 
 
 def report(workdir: tyro.conf.Positional[Path]):
@@ -57,8 +57,8 @@ def report(workdir: tyro.conf.Positional[Path]):
     Args:
         workdir: Work folder of a study, or of a sweep.
     """
-    from kd_jax.report import write_report
     from kd_jax.studies import sweep
+    from kd_jax.studies.report import write_report
 
     sweep.report(workdir) if sweep.is_sweep(workdir) else write_report(workdir)
     print(f"report: {workdir / 'analysis' / 'report.html'}")

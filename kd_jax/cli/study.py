@@ -245,7 +245,7 @@ def _sweep_and_report(name: str, session: TrainingSession, studies: Sequence[tup
     def find(dataset):
         return data.place(dataset, session.data_dir, session.tiny_imagenet_dir)
 
-    _, found = sweep.run(name, studies, workdir, find, chosen, session.workers, progress=Progress)
+    _, found = sweep.run(name, studies, workdir, find, chosen, session.workers, data.Loader().load, Progress)
     if found is None:
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return

@@ -77,22 +77,23 @@ def functions(
         kernel = make_kernel(onehot.model, dataset, precision)
         compute = {arm.model: make_logits(arm.model, dataset, precision) for arm in followed}
         for seed in study.seed_range():
-            folders = {arm: records.run_folder(workdir, plan.run(arm.name, seed).name) for arm in followed}
-            first = _variables(folders[onehot], 0)
+            runs = {arm: plan.run(arm.name, seed) for arm in followed}
+            first = _variables(workdir, runs[onehot], 0)
             at_start = kernel(first, x)
-            advance(folders[onehot].name)
+            advance(runs[onehot].name)
             drifts, paths = {}, {}
             for arm in with_kernel:
-                drifts[arm.name] = linearisation.drift(at_start, kernel(_variables(folders[arm], -1), x))
-                advance(folders[arm].name)
+                drifts[arm.name] = linearisation.drift(at_start, kernel(_variables(workdir, runs[arm], -1), x))
+                advance(runs[arm].name)
             for arm in followed:
                 steps, logits = [], []
-                for step, variables in checkpoints.stream_variables(folders[arm]):
+                folder, wanted = records.run_folder(workdir, runs[arm].name), runs[arm].length.checkpoint_steps
+                for step, variables in checkpoints.stream_variables(folder, wanted):
                     steps.append(step)
                     logits.append(compute[arm.model](Variables(**variables), x))
                 paths[arm.name] = Path(np.array(steps), np.array(logits))
-                advance(folders[arm].name)
-            yield Functions(onehot.model, seed, onehot.name, at_start, drifts, targets, paths, bool(first.model_state))
+                advance(runs[arm].name)
+            yield Functions(onehot.model, seed, at_start, drifts, targets, paths, bool(first.model_state))
 
 
 def passes(plan: Plan) -> int:
@@ -110,6 +111,7 @@ def _networks(plan: Plan) -> list[tuple[Arm, tuple[Arm, Arm], list[Arm]]]:
     return listed
 
 
-def _variables(folder, index):
+def _variables(workdir, run, index):
     """The network of a run at its checkpoint of this index."""
-    return Variables(**checkpoints.load_variables(folder, records.kept_steps(folder)[index]))
+    step = run.length.checkpoint_steps[index]
+    return Variables(**checkpoints.load_variables(records.run_folder(workdir, run.name), step))

@@ -55,9 +55,17 @@ def chosen_layers(plan: Plan, dataset: Dataset) -> list[tuple[Arm, str]]:
     """Return [(one-hot arm, layer)] to follow: the first layer of each network, or those that the study names, where they exist.
 
     Raises:
-        BadInput: for a layer that no network has, or a pair of directions that one of them does not have.
+        BadInput: for a layer that no network has, a pair of directions that one of them does not have, or trajectories of fewer
+            than three steps, which are no curve.
     """
     look = plan.study.look
+    for arm in plan.arms:
+        if len(steps := plan.length(arm.name).checkpoint_steps) < 3:
+            kept = plan.study.training.checkpoints
+            raise BadInput(
+                f"--checkpoints={kept}: expected at least three steps in a trajectory, {arm.name} has {shown(tuple(steps))}; pass more"
+                " --checkpoints, or train for more steps"
+            )
     onehots = [arm for arm in plan.arms if not arm.teacher and not arm.null_of and arm.name != "teacher"]
     names = {arm.model: layer_names(dataset, arm.model) for arm in onehots}
     for layer in look.layers:
@@ -102,7 +110,7 @@ def growths(
         advance: called after each run, with its name.
 
     Raises:
-        BadInput: for a run with fewer than three checkpoints.
+        BadInput: for a checkpoint that is missing or damaged.
     """
     study = plan.study
     for onehot, layer in chosen:
@@ -112,45 +120,41 @@ def growths(
             if not is_first:  # the first layer's inputs are the data, or fixed features of it, whatever the run
                 known.clear()
             for arm in [arm for arm in plan.arms if arm.model == onehot.model]:
-                name = plan.run(arm.name, seed).name
-                folder, start = records.run_folder(workdir, name), 0 if is_first else arm.init
+                run = plan.run(arm.name, seed)
+                folder, start = records.run_folder(workdir, run.name), 0 if is_first else arm.init
                 if start not in known:
-                    variables = Variables(**checkpoints.load_variables(folder, records.kept_steps(folder)[0]))
+                    variables = Variables(**checkpoints.load_variables(folder, 0))
                     known[start] = input_directions(dataset, onehot.model, study.networks.precision, variables, layer)
                     varying = eigen.alive(known[start].values)
                     _check_pairs(study.look.pairs, varying, f"{layer}, along which its inputs vary")
                 directions = known[start]
-                components = weight_components(folder, layer, directions)
+                components = weight_components(folder, layer, directions, run.length.checkpoint_steps)
                 yield eigen.Growth(
                     arm.name, seed, arm.model, layer, directions.values, directions.residuals, *components
                 )
-                advance(name)
+                advance(run.name)
 
 
 def weight_components(
-    folder: Path, layer: str, directions: eigen.Directions
+    folder: Path, layer: str, directions: eigen.Directions, steps: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a layer's weights along the directions of its inputs, at every checkpoint of a run, which are read one at a time.
+    """Return a layer's weights along the directions of its inputs, at some checkpoints of a run, which are read one at a time.
 
     Args:
         folder: the folder of the run.
         layer: the name of the layer.
         directions: the eigendirections of its inputs.
+        steps: the steps of the checkpoints, rising, int [checkpoints].
 
     Returns:
         Steps, int [checkpoints]; the norms of the weights' components along each direction, and of the components of their movement
         since the first checkpoint, both float64 [checkpoints, directions].
 
     Raises:
-        BadInput: for fewer than three checkpoints.
+        BadInput: for a checkpoint that is missing or damaged.
     """
-    steps = records.kept_steps(folder)
-    if len(steps) < 3:
-        raise BadInput(
-            f"{folder}: expected at least three checkpoints, found {len(steps)}; train with more --checkpoints"
-        )
     start, components, moved = None, [], []
-    for _, variables in checkpoints.stream_variables(folder):
+    for _, variables in checkpoints.stream_variables(folder, steps):
         weights = eigen.along(layers.kernel(variables["params"], layer, len(directions.vectors)), directions.vectors)
         start = weights if start is None else start
         components.append(np.linalg.norm(weights, axis=1))

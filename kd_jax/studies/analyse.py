@@ -8,18 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from kd_jax import config, data
-from kd_jax.analysis import eigen, functions, summary, verdicts
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
-from kd_jax.extract import functions as extract_function
-from kd_jax.extract import logits as extract_logits
-from kd_jax.extract import weights as extract_weights
-from kd_jax.plan import arms as arms_of
-from kd_jax.plan import run_name
-from kd_jax.report import write_report
-from kd_jax.studies import findings
+from kd_jax.studies import analyses
+from kd_jax.studies.analyses import learning
 from kd_jax.studies.prepare import Prepared, open_study
 from kd_jax.studies.progress import Quiet
+from kd_jax.studies.report import write_report
 from kd_jax.studies.train import missing
 from kd_jax.workdir import records
 
@@ -59,71 +54,56 @@ def analyze(
 
 
 def analyze_prepared(prepared: Prepared, progress: Callable[..., Any] = Quiet) -> dict[str, Any]:
-    """Analyse a study that is opened or trained; see `analyze`."""
+    """Ask every question of `analyses.ANALYSES` of a trained study, write `analysis/`, and return the contents of `summary.json`.
+
+    Args:
+        prepared: a study that `studies.prepare` has prepared or opened.
+        progress: as for `studies.train.train`.
+
+    Raises:
+        BadInput: when a run is not finished, a question cannot be asked, or another program works in the folder.
+    """
     with records.locked(prepared.workdir):
-        return _analyze(prepared.workdir, prepared.record, prepared.study, prepared.dataset, prepared.plan, progress)
+        for run in prepared.plan.runs:
+            if lacking := missing(prepared.workdir, run):
+                steps = ", ".join(map(str, lacking))
+                raise BadInput(
+                    f"{prepared.workdir}: expected finished runs, {run.name} is not (its trajectory lacks step {steps}); run the"
+                    " study's command again"
+                )
+        analyses.check(prepared.plan, prepared.dataset)
+        # Made beside the old one, which is replaced only by a whole new one.
+        folder, final = prepared.workdir / ".analysis", prepared.workdir / "analysis"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        summary = _summary(prepared, folder, progress)
+        records.write_json(folder / "summary.json", summary)
+        write_report(prepared.workdir, folder)
+        shutil.rmtree(final, ignore_errors=True)
+        folder.rename(final)
+    return summary
 
 
-def _analyze(workdir, record, study, dataset, plan, progress_of):
-    arms, seeds = arms_of(study), list(study.seed_range())
-    for run in plan.runs:
-        if lacking := missing(workdir, run):
-            steps = ", ".join(map(str, lacking))
-            raise BadInput(
-                f"{workdir}: expected finished runs, {run.name} is not (its trajectory lacks step {steps}); run the study's"
-                " command again"
-            )
-    chosen = extract_weights.chosen_layers(plan, dataset)
-    extract_function.probe(dataset, study.kernel_examples)
-    # Made beside the old one, which is replaced only by a whole new one.
-    folder = Path(workdir) / ".analysis"
-    shutil.rmtree(folder, ignore_errors=True)
-    for kind in ("pairs", "eigen"):
-        (folder / kind).mkdir(parents=True)
-    baselines = {arm.name: arm.baseline for arm in arms if arm.baseline}
-    references = eigen.references(arms)
-    passes = sum(not arm.null_of for arm in arms)
-    passes += sum(arm.model == onehot.model for onehot, _ in chosen for arm in arms)
-    if study.kernel_examples:
-        passes += extract_function.passes(plan)
-    with progress_of(passes * len(seeds)) as progress:
+def _summary(prepared: Prepared, folder: Path, progress_of: Callable[..., Any]) -> dict[str, Any]:
+    """The contents of `summary.json`; files that the analyses keep are written to their folder."""
+    plan, workdir = prepared.plan, prepared.workdir
+    trained = analyses.Trained(workdir, plan, prepared.dataset)
+    with progress_of(sum(analysis.passes(trained) for analysis in analyses.ANALYSES)) as progress:
 
-        def advance(label):
+        def advance(label: str) -> None:
             progress.advance(1, "analysing", label)
 
-        pairs = extract_logits.logit_pairs(workdir, plan, dataset, advance)
-        fitted = []
-        estimates = summary.estimates(findings.kept(pairs, folder / "pairs", fitted), baselines)
-        growths = list(extract_weights.growths(workdir, plan, dataset, chosen, advance))
-        followed, predicted = findings.follow_functions(workdir, plan, dataset, advance)
-    findings.keep_growths(growths, folder / "eigen")
-    findings.keep_functions(followed, predicted, folder / "function")
-    by_direction = eigen.estimates(growths, references, study.pairs)
-    by_direction += functions.estimates(followed, predicted, arms)
-    losses = {
-        (arm.name, seed): findings.comparable_losses(
-            records.read_metrics(records.run_folder(workdir, run_name(arm, seed))),
-            config.parse_switch(study.switch) if arm.teacher else None,
-            record["steps_per_epoch"],
-        )
-        for arm in arms
-        for seed in seeds
+        measured = [analysis.measure(trained, folder, advance) for analysis in analyses.ANALYSES]
+    estimates = [estimate for of_analysis in measured for estimate in of_analysis]
+    unlearned = learning.unlearned(workdir, folder, prepared.study, prepared.record["steps_per_epoch"])
+    verdicts, warnings = [], [run.sentence() for run in unlearned]
+    for analysis in analyses.ANALYSES:
+        verdicts += analysis.conclude(trained, estimates, unlearned)
+        warnings += analysis.warn(trained, folder)
+    return {
+        "estimates": [estimate.to_json() for estimate in estimates],
+        "verdicts": [verdict.to_json() for verdict in verdicts],
+        "warnings": warnings,
+        "unlearned": [run.to_json() for run in unlearned],
+        "study": prepared.record,
     }
-    did_not_learn = verdicts.unlearned(losses)
-    found = {
-        "estimates": [estimate.to_json() for estimate in [*estimates, *by_direction]],
-        "verdicts": [
-            verdict._asdict()
-            for verdict in verdicts.verdicts(estimates, baselines, did_not_learn)
-            + verdicts.eigen_verdicts(by_direction, baselines, references, did_not_learn)
-            + verdicts.function_verdicts(by_direction, baselines, did_not_learn)
-        ],
-        "warnings": [*map(str, did_not_learn), *(findings.fully_fitted(fitted) if study.loss == "mse" else [])],
-        "study": record,
-    }
-    records.write_json(folder / "summary.json", found)
-    write_report(workdir, folder)
-    final = Path(workdir) / "analysis"
-    shutil.rmtree(final, ignore_errors=True)
-    folder.rename(final)
-    return found

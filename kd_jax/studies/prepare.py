@@ -11,10 +11,8 @@ from kd_jax import config, data, models
 from kd_jax.config import SCHEMA, Study, versions
 from kd_jax.data import Dataset, Given
 from kd_jax.errors import BadInput
-from kd_jax.extract import functions as extract_functions
-from kd_jax.extract import weights as extract_weights
 from kd_jax.plan import Plan, make_plan
-from kd_jax.studies import pretrained
+from kd_jax.studies import analyses, pretrained
 from kd_jax.train import devices as parallel
 from kd_jax.train.optimizer import descent_times
 from kd_jax.workdir import records
@@ -76,14 +74,13 @@ def prepare(
     for training in (study.training, study.teacher_training):
         parallel.check_batch(training.batch_size, devices)
     previous = _check_workdir(workdir, name, study)
-    given = given_of(workdir, previous) if previous else pretrained.given(study)
+    given = given_of(workdir, previous) if previous else pretrained.given(study.networks, study.data)
     dataset = load(study.data, data_dir, given, workers)
     data.check(dataset, study)
     plan = make_plan(study, len(dataset.train.y), {*also, *_teacher_steps(previous)})
     # What cannot be looked at is refused now, and not after training.
-    extract_weights.chosen_layers(plan, dataset)
-    extract_functions.probe(dataset, study.look.kernel_examples)
-    starts = pretrained.describe(study, dataset)
+    analyses.check(plan, dataset)
+    starts = pretrained.describe(study.networks, dataset)
     record = _record(name, plan, dataset, data_dir, devices, starts)
     if previous is not None:
         record = _continued(record, previous)

@@ -4,19 +4,18 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kd_jax.errors import Damaged
 from kd_jax.models import Variables
 from kd_jax.plan import Run
 from kd_jax.studies.progress import Quiet
 from kd_jax.train.engine import Engine
-from kd_jax.train.loop import Outcome, Segment, Sink, StopRequest, train_run
+from kd_jax.train.loop import Segment, Sink, StopRequest, train_run
 from kd_jax.train.state import TrainState
 from kd_jax.workdir import checkpoints, records
 
@@ -28,15 +27,16 @@ class ProgressLine(Sink):
 
     Args:
         progress: counts the steps of all runs of the study.
+        counts: whether its steps count; those of a repair are taken for the second time.
     """
 
-    def __init__(self, progress: Quiet):
-        self._progress = progress
+    def __init__(self, progress: Quiet, counts: bool = True):
+        self._progress, self._counts = progress, counts
 
     def start(self, run: Run, step: int) -> None:
         """Count the steps that were taken earlier."""
         self._run = run
-        self._progress.skip(step)
+        self._progress.skip(step if self._counts else 0)
         self._progress.advance(0, run.name, f"epoch {step // run.length.steps_per_epoch}/{run.training.epochs}")
 
     def segment(self, segment: Segment) -> None:
@@ -50,7 +50,8 @@ class ProgressLine(Sink):
                 rates = line["input_examples_per_second"], line["step_examples_per_second"]
                 detail += " input {:.0f}/s, steps {:.0f}/s".format(*rates)
         is_last = segment.step == self._run.length.total_steps
-        self._progress.advance(segment.steps, self._run.name, detail + segment.pace, always=is_last)
+        steps = segment.steps if self._counts else 0
+        self._progress.advance(steps, self._run.name, detail + segment.pace, always=is_last)
 
 
 class MetricsFile(Sink):
@@ -119,8 +120,11 @@ def train(
     progress: Quiet,
     stop: StopRequest,
     sinks: Sequence[Sink] = (),
-) -> Outcome:
-    """Train a run to its end in its folder, from its newest whole state before the first step that its trajectory lacks.
+) -> None:
+    """Train a run until its trajectory has every step that was asked for.
+
+    It goes on from its newest whole state. Steps that are missing before that state, because a checkpoint was damaged or a crash
+    fell between two saves, are trained again first, from the newest whole state before them; the bits are the same.
 
     Args:
         workdir: the work folder of the study.
@@ -137,29 +141,33 @@ def train(
     """
     folder = records.run_folder(workdir, run.name)
     folder.mkdir(parents=True, exist_ok=True)
-    lacking = records.missing_steps(folder, run.length.checkpoint_steps)
-    with ExitStack() as opened:
-        trajectory = opened.enter_context(checkpoints.trajectory(folder, write=True))
-        resume = opened.enter_context(checkpoints.resume(folder))
-        states, restore = resume, resume.load_newest_like
-        repairs = bool(lacking) and any(step > lacking[0] for step in resume.steps())
-        if repairs:  # the run got beyond a step that its trajectory lacks
-            states = opened.enter_context(checkpoints.repair(folder))
-            restore = partial(_newest_up_to, lacking[0], (states, resume))
-        own = [MetricsFile(folder), ProgressLine(progress), TrajectoryStore(trajectory), ResumeStore(states)]
-        outcome = train_run(engine, run, teacher, [*own, *sinks], stop, restore)
-    if repairs:
-        shutil.rmtree(states.folder)
-    return outcome
+    wanted = run.length.checkpoint_steps
+    with checkpoints.trajectory(folder, write=True) as trajectory, checkpoints.resume(folder) as resume:
+        reached = max(resume.steps(), default=0)
+        behind = [step for step in records.missing_steps(folder, wanted) if step < reached]
+        if behind:
+            _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, behind)
+        own = [MetricsFile(folder), ProgressLine(progress), TrajectoryStore(trajectory), ResumeStore(resume)]
+        train_run(engine, run, teacher, [*own, *sinks], stop, resume.load_newest_like)
 
 
-def _newest_up_to(last, stores, like):
-    """The newest whole state at a step up to `last`, as a tree of the structure of `like`, or None."""
-    found = {step: store for store in stores for step in store.steps() if step <= last}
-    for step in sorted(found, reverse=True):
-        with suppress(Damaged):
-            return found[step].load_like(step, like)
-    return None
+def _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, behind):
+    """Train again up to the last of the steps that the trajectory lacks and that lie behind the newest state.
+
+    Metrics and the resume store stay as they are. The states of the repair have a store of their own, so that it can be stopped.
+    """
+    part = replace(run, length=run.length._replace(total_steps=behind[-1]))
+    with checkpoints.repair(folder) as states:
+
+        def newest(tree):
+            found = [store.load_newest_like(tree, at_most=behind[0]) for store in (states, resume)]
+            return max(
+                (state for state in found if state is not None), key=lambda state: int(state[0].step), default=None
+            )
+
+        own = [ProgressLine(progress, counts=False), TrajectoryStore(trajectory), ResumeStore(states)]
+        train_run(engine, part, teacher, own, stop, newest)
+    shutil.rmtree(folder / "repair")
 
 
 class _Stop:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,20 @@ from typing import Any
 import numpy as np
 
 from kd_jax import config, data
-from kd_jax.analysis import across
+from kd_jax.analysis import across, results
+from kd_jax.analysis.results import Unlearned
 from kd_jax.config import SCHEMA, Study, from_json, to_json, versions
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
-from kd_jax.plan import Variant, arms, run_key, run_name
-from kd_jax.report import write_report as write_study_report
+from kd_jax.plan import Variant, run_key, run_name
+from kd_jax.plan import arms as arms_of
 from kd_jax.report.sweeps import write_report
 from kd_jax.studies.analyse import analyze as analyze_study
 from kd_jax.studies.analyse import analyze_prepared, is_analysed
+from kd_jax.studies.analyses import learning
 from kd_jax.studies.prepare import prepare
 from kd_jax.studies.progress import Quiet
+from kd_jax.studies.report import write_report as write_study_report
 from kd_jax.studies.train import train_prepared
 from kd_jax.workdir import records
 
@@ -165,7 +168,7 @@ def _share(workdir, folder, plan):
     elsewhere: dict[str, list[Path]] = {}
     for path in sorted(workdir.glob("*/study.json")):
         other = from_json(records.read_study(path.parent)["config"])
-        for arm in arms(other):
+        for arm in arms_of(other):
             for seed in other.seed_range():
                 there = records.run_folder(path.parent, run_name(arm, seed))
                 if there.is_dir() and not there.is_symlink():
@@ -186,14 +189,20 @@ def _summarised(workdir, record):
     return path.is_file() and json.loads(path.read_text())["study"]["variants"] == record["variants"]
 
 
-def _summarise(workdir, record):
-    """Write `analysis/` of the sweep and return its summary."""
+def _summarise(workdir: str | Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `analysis/` of a sweep from the analyses of its variants, and return the contents of its `summary.json`.
+
+    Args:
+        workdir: the sweep's work folder.
+        record: contents of `sweep.json`.
+    """
     workdir = Path(workdir)
     found = {
-        v["folder"]: json.loads((workdir / v["folder"] / "analysis" / "summary.json").read_text())
+        v["folder"]: json.loads((workdir / v["folder"] / "analysis" / "summary.json").read_text(encoding="utf-8"))
         for v in record["variants"]
     }
-    measured = _measured(record, found)
+    unlearned = {name: _unlearned(workdir / name, of) for name, of in found.items()}
+    measured = _measured(record, found, unlearned)
     together, verdicts = [], []
     for question in (across.switching, across.helping):
         numbers, answers = question(measured)
@@ -202,10 +211,11 @@ def _summarise(workdir, record):
     estimates = [{"variant": name, **e} for name, of in found.items() for e in of["estimates"]]
     result = {
         "estimates": [*(number.to_json() for number in together), *estimates],
-        "verdicts": [verdict._asdict() for verdict in verdicts],
+        "verdicts": [verdict.to_json() for verdict in verdicts],
         "warnings": [f"{name}: {warning}" for name, of in found.items() for warning in of["warnings"]],
-        "study": record
-        | {
+        "unlearned": [{"variant": name, **run.to_json()} for name, of in unlearned.items() for run in of],
+        "study": {
+            **record,
             "arms": {name: of["study"]["arms"] for name, of in found.items()},
             "first": next(iter(found.values()))["study"],
         },
@@ -220,32 +230,54 @@ def _summarise(workdir, record):
     return result
 
 
-def _measured(record, found):
-    """The list of `across.Measured`: a student of every variant; values are those of the fields in which variants differ."""
+def _unlearned(workdir: Path, found: Mapping[str, Any]) -> list[Unlearned]:
+    """Return the runs of a variant that did not learn.
+
+    Args:
+        workdir: the variant's work folder.
+        found: contents of its `summary.json`. Where an earlier version wrote it, without such a list, the runs are judged anew.
+    """
+    if "unlearned" in found:
+        return [Unlearned.from_json(run) for run in found["unlearned"]]
+    study = from_json(found["study"]["config"])
+    return learning.unlearned(workdir, workdir / "analysis", study, found["study"]["steps_per_epoch"])
+
+
+def _measured(
+    record: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], unlearned: Mapping[str, Sequence[Unlearned]]
+) -> list[across.Measured]:
+    """Return the student of every variant, with the fields in which variants differ.
+
+    Args:
+        record: contents of `sweep.json`.
+        found: {folder of a variant: contents of its `summary.json`}.
+        unlearned: {folder of a variant: its runs that did not learn}.
+    """
     configs = {v["folder"]: _told_apart(v["config"]) for v in record["variants"]}
     differing = [name for name in next(iter(configs.values())) if len({str(c[name]) for c in configs.values()}) > 1]
     listed = []
     for name, of in found.items():
-        table = {
-            (e["name"], e["arm"], e.get("split"), e.get("subset")): e["values"] for e in of["estimates"] if "split" in e
-        }
+        table = results.index(results.read(of), "name", "arm", "split", "subset")
+        failed = {run.arm for run in unlearned[name]}
         for arm in of["study"]["arms"]:
             if not arm["baseline"]:
                 continue
-            learned = not any(
-                w.startswith(f"{a}-seed") for w in of["warnings"] for a in ("teacher", arm["baseline"], arm["name"])
-            )
+            learned = not failed & {"teacher", arm["baseline"], arm["name"]}
             values = {field: configs[name][field] for field in differing}
-            fit = np.array(table["accuracy", "teacher", "train", "all"])
+            fit = np.array(table["accuracy", "teacher", "train", "all"].values)
             gain, over = (
-                np.array(table[of, arm["name"], "test", "all"]) for of in ("accuracy_gain", "accuracy_over_teacher")
+                np.array(table[of, arm["name"], "test", "all"].values)
+                for of in ("accuracy_gain", "accuracy_over_teacher")
             )
             listed.append(across.Measured(name, arm["name"], values, fit, gain - over, gain, learned))
     return listed
 
 
-def _told_apart(values):
-    """A configuration in which each thing that the teacher does otherwise is a field of its own; None is as the students do it."""
+def _told_apart(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration, as JSON values, with a field of its own for each thing that the teacher's training can do otherwise.
+
+    Such a field is None where the teacher's training is as the students'.
+    """
     changes = config.parse_changes(tuple(values["teacher_with"]))
     own = {f"teacher's {each.name}": changes.get(each.name) for each in fields(config.Training)}
     return {name: value for name, value in values.items() if name != "teacher_with"} | own

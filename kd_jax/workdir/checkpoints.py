@@ -163,12 +163,18 @@ class Checkpoints:
             raise Damaged(f"{self.folder / str(step)}: holds another network or optimiser")
         return jax.tree_util.tree_unflatten(structure, [flat[name] for name in names])
 
-    def load_newest_like(self, tree: Tree) -> Tree | None:
+    def load_newest_like(self, tree: Tree, at_most: int | None = None) -> Tree | None:
         """Return the newest step that is whole, as a tree of the structure of `tree`, or None where there is none.
 
         Damaged checkpoints are moved aside, never deleted.
+
+        Args:
+            tree: has the structure and shapes of what is expected.
+            at_most: the last step to look at; None for no limit.
         """
         for step in sorted(self._written, reverse=True):
+            if at_most is not None and step > at_most:
+                continue
             try:
                 return self.load_like(step, tree)
             except Damaged:

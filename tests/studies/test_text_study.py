@@ -221,8 +221,8 @@ def weights(tmp_path):
 
 def test_a_network_that_fits_starts_from_the_weights_and_another_at_random(weights, data_dir):
     study = STUDY.replaced(teacher="roberta_1x16", init_from=(str(weights),), max_length=20)
-    dataset = data.load(study.data, data_dir, initial.given(study))
-    described = initial.describe(study, dataset)
+    dataset = data.load(study.data, data_dir, initial.given(study.networks, study.data))
+    described = initial.describe(study.networks, dataset)
     assert list(described) == ["roberta_1x16"]
     assert initial.make(described, "roberta_1x8") is None
     start = initial.make(described, "roberta_1x16")
