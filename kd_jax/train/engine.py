@@ -66,7 +66,9 @@ def build(study, dataset, model_name, teacher_name, devices, initialise=None):
         objective, teacher_apply, weight = losses.label_objective(study.loss, study.label_smoothing), None, None
     else:
         weight = losses.kd_weight(study.weight, parse_switch(study.switch), steps_per_epoch)
-        objective = losses.distillation_objective(weight, study.temperature, study.loss, study.label_smoothing)
+        objective = losses.distillation_objective(
+            weight, study.distillation_loss, study.distillation, study.loss, study.label_smoothing
+        )
         teacher_apply = models.build(teacher_name, dataset.classes, study.precision, **dataset.build).apply
     shorten, rows, batch = whole, epoch.padded_rows, parallel.EVALUATION_BATCH
     if dataset.tokens:
