@@ -113,7 +113,38 @@ def mse(student: NetworkOutputs, teacher: NetworkOutputs, batch: Batch, settings
     return squared_error_to(student.logits, teacher.logits)
 
 
-DISTILLATION: dict[str, DistillationFunction] = {"kd": kd, "mse": mse}
+def dkd(student: NetworkOutputs, teacher: NetworkOutputs, batch: Batch, settings: Distillation) -> jax.Array:
+    """Return the loss of Decoupled Knowledge Distillation, `tau^2 (alpha TCKD + beta NCKD)`, in nats.
+
+    Zhao, Cui, Song, Qiu and Liang, CVPR 2022, equations 5 to 7, and tau^2 as in their code. With p the softmax at temperature tau
+    and y the target class, TCKD is KL((p_y, 1 - p_y) of the teacher || that of the student), and NCKD is the KL divergence between
+    the two distributions over the classes other than y, each renormalised to 1. The KL divergence of all classes, which `kd` is up
+    to the teacher's entropy, is TCKD + (1 - p_y of the teacher) NCKD: where a teacher is sure, `kd` hardly sees NCKD; `dkd` does.
+
+    The target class is `batch["y"]`; where examples are mixed, that is the label with the larger share. The authors let the weight
+    of this loss rise from 0 over the first 20 epochs, and add it to the loss on the labels at weight 1; here `--switch` with a
+    ramp does the first, and `--weight=0.5` has that ratio at half the total.
+    """
+    is_target = jax.nn.one_hot(batch["y"], student.logits.shape[-1], dtype=bool)
+
+    def parts(logits):
+        """The log odds of the target class [batch], and log-probabilities among the others [batch, classes], 0 at the target."""
+        logits = logits / settings.temperature
+        others = jax.nn.logsumexp(jnp.where(is_target, -jnp.inf, logits), axis=-1, keepdims=True)
+        # The sum over the others, rather than 1 - p_y, keeps its digits where p_y is 1 to rounding.
+        apart = logits - others
+        return jnp.where(is_target, apart, 0).sum(-1), jnp.where(is_target, 0, apart)
+
+    (odds_s, among_s), (odds_t, among_t) = parts(student.logits), parts(teacher.logits)
+    target = sum(
+        jax.nn.sigmoid(sign * odds_t) * (jax.nn.log_sigmoid(sign * odds_t) - jax.nn.log_sigmoid(sign * odds_s))
+        for sign in (1, -1)
+    )
+    others = (jnp.where(is_target, 0, jnp.exp(among_t)) * (among_t - among_s)).sum(-1)
+    return settings.temperature**2 * (settings.dkd_alpha * target + settings.dkd_beta * others)
+
+
+DISTILLATION: dict[str, DistillationFunction] = {"kd": kd, "mse": mse, "dkd": dkd}
 
 
 def distillation_objective(
@@ -155,8 +186,9 @@ def kd_weight(
     `e * steps_per_epoch` on, counted from 0. A ramp of n steps begins there: after the i-th of them, counted from 1, the weight has
     gone i / n of the way.
 
-    >>> [float(kd_weight(0.8, Switch(to_kd=True, epoch=1, ramp=2), steps_per_epoch=10)(step)) for step in (9, 10, 11)]
-    [0.0, 0.4..., 0.8...]
+    >>> schedule = kd_weight(0.5, Switch(to_kd=True, epoch=1, ramp=2), steps_per_epoch=10)
+    >>> [float(schedule(step)) for step in (9, 10, 11, 12)]
+    [0.0, 0.25, 0.5, 0.5]
 
     Args:
         weight: the weight in the phase with a teacher, from 0 to 1.
