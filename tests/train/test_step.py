@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kd_jax import losses, models
-from kd_jax.config import Training
+from kd_jax.config import Distillation, Training
 from kd_jax.train import epoch, loop, optimizer, state
 from kd_jax.train.step import make_step
 
@@ -100,7 +100,7 @@ def test_a_step_follows_the_gradient_that_finite_differences_give(float64):
     x, y = jnp.asarray(rng.normal(size=(4, 6))), jnp.asarray(rng.integers(0, 3, 4))
     teacher_logits = jnp.asarray(3 * rng.normal(size=(4, 3)))
     batch = {"x": x, "y": y, "teacher": models.Outputs(teacher_logits, {}, {})}
-    objective = losses.distillation_objective(losses.kd_weight(0.7), 4.0)
+    objective = losses.distillation_objective(losses.kd_weight(0.7), "kd", Distillation(temperature=4.0))
     descent = optimizer.make_optimizer(training, 1)
     before = state.create(model, descent, jax.random.key(0), x)
     after, totals = make_step(model.apply, objective, descent)(before, batch)
