@@ -209,7 +209,14 @@ def run_key(study: Study, arm: Arm, seed: int) -> str:
     }
     if arm.teacher:
         taught = study.distillation
-        read["distillation"] = [study.distillation_loss, taught.temperature, taught.weight, taught.switch]
+        loss = study.distillation_loss
+        read["distillation"] = [
+            loss,
+            taught.temperature,
+            taught.weight,
+            taught.switch,
+            *taught.settings_of(loss).values(),
+        ]
         read["teacher"] = [run_key(study, arms(study)[0], seed), taught.teacher_step]
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
 

@@ -1,14 +1,15 @@
 """Losses against float64 NumPy, finite differences and limits."""
 
 from itertools import pairwise
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_jax import losses
-from kd_jax.config import parse_switch
+from kd_jax import config, losses
+from kd_jax.config import Distillation, parse_switch
 from kd_jax.models import Outputs
 
 BATCH, CLASSES = 12, 5
@@ -24,6 +25,17 @@ def some(seed=0, scale=3.0):
 def out(logits, **features):
     """What a network returns with these logits."""
     return Outputs(jnp.asarray(logits), features, {})
+
+
+def kd(student, teacher, temperature):
+    """Of logits [batch, classes]."""
+    return losses.kd(out(student), out(teacher), {}, Distillation(temperature=temperature))
+
+
+def taught(weight, temperature=4.0, loss="kd", label_loss=None, **more):
+    """The objective of a student; the loss on the labels is cross-entropy, or squared beside `mse`."""
+    label_loss = label_loss or ("mse" if loss == "mse" else "cross_entropy")
+    return losses.distillation_objective(weight, loss, Distillation(temperature=temperature), label_loss, **more)
 
 
 def log_softmax(z):
@@ -70,9 +82,9 @@ def test_losses_stay_finite_at_extreme_logits():
     student = jnp.array([[1e4, 0.0], [0.0, 1e4], [-1e30, 1e30]], jnp.float32)
     np.testing.assert_array_equal(losses.one_hot(student[:2], jnp.array([0, 0])), [0, 1e4])
     for temperature in (0.1, 1.0, 20.0):
-        loss = losses.distillation(student[:2], student[1::-1], temperature)
+        loss = kd(student[:2], student[1::-1], temperature)
         np.testing.assert_allclose(loss, 1e4 * temperature, rtol=1e-5)
-    assert np.isfinite(gradient(lambda z: losses.distillation(z, z[::-1], 4.0), student)).all()
+    assert np.isfinite(gradient(lambda z: kd(z, z[::-1], 4.0), student)).all()
 
 
 def test_correct_counts_the_largest_logit():
@@ -92,10 +104,10 @@ def test_distillation_is_tau_squared_times_the_cross_entropy_at_tau(temperature,
     student, teacher, _ = some()
     targets = np.exp(log_softmax(teacher / temperature))
     expected = temperature**2 * cross_entropy(targets, student / temperature)
-    found = losses.distillation(jnp.asarray(student), jnp.asarray(teacher), temperature)
+    found = kd(jnp.asarray(student), jnp.asarray(teacher), temperature)
     assert found.shape == (BATCH,)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    narrow = losses.distillation(jnp.asarray(student, jnp.float32), jnp.asarray(teacher, jnp.float32), temperature)
+    narrow = kd(jnp.asarray(student, jnp.float32), jnp.asarray(teacher, jnp.float32), temperature)
     assert narrow.dtype == jnp.float32
     np.testing.assert_allclose(narrow, expected, rtol=1e-5)
 
@@ -106,7 +118,7 @@ def test_the_gradient_of_distillation_is_that_of_finite_differences(temperature,
 
     @jax.jit
     def loss(z):
-        return losses.distillation(z, jnp.asarray(teacher), temperature)
+        return kd(z, jnp.asarray(teacher), temperature)
 
     found = gradient(loss, student)
     np.testing.assert_allclose(found, finite_differences(loss, student), rtol=1e-5, atol=1e-7)
@@ -120,13 +132,13 @@ def test_a_student_equal_to_its_teacher_is_at_the_minimum_which_is_the_entropy(t
     targets = np.exp(log_softmax(teacher / temperature))
     entropy = temperature**2 * cross_entropy(targets, teacher / temperature)
     for shift in (0, 7):  # logits are equal up to a constant
-        loss = losses.distillation(jnp.asarray(teacher + shift), jnp.asarray(teacher), temperature)
+        loss = kd(jnp.asarray(teacher + shift), jnp.asarray(teacher), temperature)
         np.testing.assert_allclose(loss, entropy, rtol=1e-12)
-        found = gradient(lambda z: losses.distillation(z, jnp.asarray(teacher), temperature), teacher + shift)
+        found = gradient(lambda z: kd(z, jnp.asarray(teacher), temperature), teacher + shift)
         np.testing.assert_allclose(found, 0, atol=1e-13)
     for seed in range(20):
         student, _, _ = some(seed, scale=1.0)
-        loss = losses.distillation(jnp.asarray(teacher + student), jnp.asarray(teacher), temperature)
+        loss = kd(jnp.asarray(teacher + student), jnp.asarray(teacher), temperature)
         assert (np.asarray(loss) > entropy).all()
 
 
@@ -136,7 +148,7 @@ def test_at_large_tau_the_gradient_tends_to_the_centred_logit_difference_over_th
     limit = (difference - difference.mean(axis=1, keepdims=True)) / CLASSES
     errors = []
     for temperature in (1e2, 1e3, 1e4):
-        found = gradient(lambda z, tau=temperature: losses.distillation(z, jnp.asarray(teacher), tau), student)
+        found = gradient(lambda z, tau=temperature: kd(z, jnp.asarray(teacher), tau), student)
         errors.append(np.abs(found - limit).max())
     assert errors[-1] < 1e-3 * np.abs(limit).max()
     for error, tenfold in pairwise(errors):  # first order in 1 / tau
@@ -146,19 +158,8 @@ def test_at_large_tau_the_gradient_tends_to_the_centred_logit_difference_over_th
 def test_a_sure_teacher_at_tau_one_is_the_one_hot_loss(float64):
     student, _, labels = some()
     teacher = 1000 * np.eye(CLASSES)[labels]
-    found = losses.distillation(jnp.asarray(student), jnp.asarray(teacher), 1.0)
+    found = kd(jnp.asarray(student), jnp.asarray(teacher), 1.0)
     np.testing.assert_allclose(found, losses.one_hot(jnp.asarray(student), labels), rtol=1e-12)
-
-
-def test_no_gradient_reaches_the_teacher():
-    student, teacher, labels = some()
-    student, teacher = jnp.asarray(student), jnp.asarray(teacher)
-    assert not gradient(lambda z: losses.distillation(student, z, 4.0), teacher).any()
-    objective = losses.distillation_objective(losses.kd_weight(0.5), 4.0)
-    assert not gradient(lambda z: objective(out(student), {"y": labels, "teacher": out(z)}, 0), teacher).any()
-    shared = gradient(lambda z: losses.distillation(z, 2 * z, 1.0), student)  # not even where it is the student itself
-    expected = gradient(lambda z: losses.distillation(z, 2 * student, 1.0), student)
-    np.testing.assert_allclose(shared, expected, rtol=1e-5, atol=1e-6)
 
 
 # ---- objectives
@@ -168,7 +169,7 @@ def test_no_gradient_reaches_the_teacher():
 def test_the_weight_mixes_one_hot_and_distillation_linearly(weight, float64):
     student, teacher, labels = some()
     batch = {"y": jnp.asarray(labels), "teacher": out(teacher)}
-    found = losses.distillation_objective(losses.kd_weight(weight), 4.0)(out(student), batch, 0)
+    found = taught(losses.kd_weight(weight), 4.0)(out(student), batch, 0)
     hard = -log_softmax(student)[np.arange(BATCH), labels]
     soft = 16 * cross_entropy(np.exp(log_softmax(teacher / 4)), student / 4)
     np.testing.assert_allclose(found, (1 - weight) * hard + weight * soft, rtol=1e-12)
@@ -178,9 +179,7 @@ def test_at_weight_zero_the_objective_is_that_of_a_network_without_a_teacher():
     student, teacher, labels = some()
     batch = {"y": jnp.asarray(labels), "teacher": out(teacher)}
     plain = losses.label_objective()(out(student), {"y": batch["y"]}, 0)
-    np.testing.assert_array_equal(
-        losses.distillation_objective(losses.kd_weight(0.0), 4.0)(out(student), batch, 0), plain
-    )
+    np.testing.assert_array_equal(taught(losses.kd_weight(0.0), 4.0)(out(student), batch, 0), plain)
     np.testing.assert_array_equal(plain, losses.one_hot(jnp.asarray(student), batch["y"]))
 
 
@@ -191,27 +190,55 @@ def test_squared_loss_is_half_the_squared_distance_from_one_hot_label_and_teache
     to_teacher = 0.5 * ((student - teacher) ** 2).sum(axis=1)
     found = losses.label_objective("mse")(out(student), batch, 0)
     np.testing.assert_allclose(found, to_label, rtol=1e-12)
-    mixed = losses.distillation_objective(losses.kd_weight(0.3), 4.0, "mse")(out(student), batch, 0)
+    mixed = taught(losses.kd_weight(0.3), 4.0, "mse")(out(student), batch, 0)
     np.testing.assert_allclose(mixed, 0.7 * to_label + 0.3 * to_teacher, rtol=1e-12)
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
-def test_no_gradient_flows_to_the_teacher(loss):
+@pytest.mark.parametrize("label_loss", losses.LABEL_LOSSES)
+@pytest.mark.parametrize("loss", losses.DISTILLATION)
+def test_any_loss_on_the_labels_goes_with_any_distillation_loss(loss, label_loss, float64):
     student, teacher, labels = some()
+    batch = {"y": jnp.asarray(labels), "teacher": out(teacher)}
+    hard = losses.LABEL_LOSSES[label_loss](jnp.asarray(student), labels)
+    soft = losses.DISTILLATION[loss](out(student), out(teacher), batch, Distillation())
+    found = taught(losses.kd_weight(0.3), 4.0, loss, label_loss)(out(student), batch, 0)
+    np.testing.assert_allclose(found, 0.7 * hard + 0.3 * soft, rtol=1e-12)
+    assert np.abs(hard - soft).max() > 0.1
 
-    def total(teacher_logits):
-        batch = {"y": jnp.asarray(labels), "teacher": out(teacher_logits)}
-        return losses.distillation_objective(losses.kd_weight(1.0), 4.0, loss)(out(student), batch, 0).sum()
 
-    assert (np.asarray(jax.grad(total)(jnp.asarray(teacher))) == 0).all()
+@pytest.mark.parametrize("loss", losses.DISTILLATION)
+def test_no_gradient_reaches_the_teacher(loss):
+    student, teacher, labels = some()
+    objective = taught(losses.kd_weight(1.0), 4.0, loss)
+
+    def total(student, teacher):
+        return objective(out(student), {"y": jnp.asarray(labels), "teacher": out(teacher)}, 0).sum()
+
+    student, teacher = jnp.asarray(student), jnp.asarray(teacher)
+    own, none = jax.grad(total, argnums=(0, 1))(student, teacher)
+    assert np.abs(own).max() > 0.1
+    assert not np.asarray(none).any()
+    shared = jax.grad(lambda z: total(z, 2 * z))(student)  # not even where it is the student itself
+    np.testing.assert_allclose(shared, jax.grad(total)(student, 2 * student), rtol=1e-5, atol=1e-6)
 
 
-OBJECTIVES = [
-    losses.label_objective(),
-    losses.label_objective("mse"),
-    losses.distillation_objective(losses.kd_weight(0.3), 4.0),
-    losses.distillation_objective(losses.kd_weight(0.3), 4.0, "mse"),
-]
+def test_the_names_of_distillation_losses_are_those_that_the_command_line_takes():
+    assert set(get_args(config.DistillationLoss)) == {"auto", *losses.DISTILLATION}
+
+
+def test_a_loss_may_compare_features(monkeypatch):
+    def hint(student, teacher, batch, settings):
+        return jnp.square(student.features["penultimate"] - teacher.features["penultimate"]).sum(-1)
+
+    monkeypatch.setitem(losses.DISTILLATION, "hint", hint)
+    features = np.arange(6.0).reshape(3, 2)
+    batch = {"y": jnp.zeros(3, int), "teacher": out(np.zeros((3, 2)), penultimate=jnp.zeros((3, 2)))}
+    found = taught(losses.kd_weight(1.0), loss="hint")(out(np.ones((3, 2)), penultimate=features), batch, 0)
+    np.testing.assert_allclose(found, [1, 13, 41])
+
+
+OBJECTIVES = [losses.label_objective(loss) for loss in losses.LABEL_LOSSES]
+OBJECTIVES += [taught(losses.kd_weight(0.3), 4.0, loss) for loss in losses.DISTILLATION]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -281,8 +308,8 @@ def test_a_student_mixes_soft_labels_with_its_teacher_and_smooths_only_the_label
         "teacher": out(teacher),
     }
     hard = losses.label_objective(smoothing=0.1)(out(student), batch, 0)
-    soft = losses.distillation(jnp.asarray(student), jnp.asarray(teacher), 4.0)
-    objective = losses.distillation_objective(losses.kd_weight(0.3), 4.0, smoothing=0.1)
+    soft = kd(jnp.asarray(student), jnp.asarray(teacher), 4.0)
+    objective = taught(losses.kd_weight(0.3), 4.0, smoothing=0.1)
     np.testing.assert_allclose(objective(out(student), batch, 0), 0.7 * hard + 0.3 * soft, rtol=1e-12)
 
 
@@ -320,7 +347,7 @@ def test_a_ramp_changes_the_weight_by_the_same_amount_each_step():
     np.testing.assert_allclose(np.diff(weights[99:1100]), -0.9e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+@pytest.mark.parametrize("loss", losses.DISTILLATION)
 def test_before_a_switch_gradients_are_those_of_one_loss_and_after_it_of_the_other(loss):
     student, teacher, labels = some()
     batch = {"y": jnp.asarray(labels), "teacher": out(jnp.asarray(teacher, jnp.float32))}
@@ -330,9 +357,9 @@ def test_before_a_switch_gradients_are_those_of_one_loss_and_after_it_of_the_oth
         return gradient(lambda z: objective(out(z), batch, step), student)
 
     schedule = losses.kd_weight(1.0, parse_switch("onehot:kd@4"), steps_per_epoch=5)
-    switched = losses.distillation_objective(schedule, 4.0, loss)
-    onehot = losses.label_objective(loss)
-    taught = losses.distillation_objective(losses.kd_weight(1.0), 4.0, loss)
-    np.testing.assert_array_equal(slope(switched, 19), slope(onehot, 19))
-    np.testing.assert_array_equal(slope(switched, 20), slope(taught, 20))
-    assert np.abs(slope(onehot, 0) - slope(taught, 0)).max() > 0.1
+    switched = taught(schedule, 4.0, loss, "cross_entropy")
+    on_labels = losses.label_objective()
+    on_teacher = taught(losses.kd_weight(1.0), 4.0, loss)
+    np.testing.assert_array_equal(slope(switched, 19), slope(on_labels, 19))
+    np.testing.assert_array_equal(slope(switched, 20), slope(on_teacher, 20))
+    assert np.abs(slope(on_labels, 0) - slope(on_teacher, 0)).max() > 0.1

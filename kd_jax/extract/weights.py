@@ -63,8 +63,8 @@ def chosen_layers(plan: Plan, dataset: Dataset) -> list[tuple[Arm, str]]:
         if len(steps := plan.length(arm.name).checkpoint_steps) < 3:
             kept = plan.study.training.checkpoints
             raise BadInput(
-                f"--checkpoints={kept}: expected at least three steps in a trajectory, {arm.name} has {shown(tuple(steps))}; pass"
-                " more --checkpoints, or train for more steps"
+                f"--checkpoints={kept}: expected at least three steps in a trajectory, {arm.name} has {shown(tuple(steps))};"
+                " pass more --checkpoints, or train for more steps"
             )
     onehots = [arm for arm in plan.arms if not arm.teacher and not arm.null_of and arm.name != "teacher"]
     names = {arm.model: layer_names(dataset, arm.model) for arm in onehots}

@@ -13,8 +13,8 @@ class CNN(nn.Module):
     """3x3 convolutions, each followed by ReLU and 2x2 max pooling, then one dense layer.
 
     Attributes:
-        channels: output channels of each convolution.
-        classes: number of outputs.
+        channels: the number of output channels of each convolution.
+        classes: the number of outputs.
     """
 
     channels: tuple[int, ...]

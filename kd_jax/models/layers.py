@@ -1,4 +1,9 @@
-"""The inside of any network here: which layers have a kernel, what goes into one, and the kernel as a matrix."""
+"""Any network from the inside: which layers have a kernel, what that kernel is multiplied with, and the kernel as a matrix.
+
+A layer is known by its name in the tree of parameters, such as `Dense_0` or `stage1_block1_conv1`.
+"""
+
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -6,16 +11,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_jax.config import BadInput
+from kd_jax.models.variables import Variables
 
 KINDS = nn.Dense | nn.DenseGeneral | nn.Conv
 
 
-def names(module, x):
-    """Names of the layers with a kernel, in the order in which the network uses them: `Dense_0`, `stage1_block1_conv1`, ...
+def with_kernel(module: nn.Module, x: Any) -> list[str]:
+    """Return the names of the layers that have a kernel, in the order in which the network uses them.
 
-    Convolutions in groups (the depthwise ones of MobileNet) are left out: each group of channels meets weights of its own, so
-    there is no one matrix [fan-in, units] that all patches are multiplied with. So are embeddings, although `inputs` knows theirs:
-    one-hot vectors, whose covariance takes vocabulary^2 numbers and has directions of single tokens.
+    Convolutions in groups, such as the depthwise ones of MobileNet, are left out: each group of channels meets weights of its own,
+    so there is no one matrix [fan-in, units] that all patches are multiplied with. Embeddings are left out too, although `inputs`
+    knows what goes into them: one-hot vectors, whose covariance has vocabulary^2 entries and single tokens as eigenvectors.
+
+    Args:
+        module: a network.
+        x: a batch, of which the shape matters alone.
     """
     found = []
 
@@ -30,11 +40,16 @@ def names(module, x):
     return list(dict.fromkeys(found))
 
 
-def kernel(params, layer, fan_in):
-    """The kernel of a layer as a matrix [fan-in, units].
+def kernel(params: Any, layer: str, fan_in: int) -> Any:
+    """Return the kernel of a layer as a matrix [fan-in, units].
 
-    The fan-in of a convolution runs over rows, columns, channels; that of attention's output over heads and their features;
-    that of an embedding over its vocabulary.
+    The rows are in the order of `inputs`: for a convolution over the rows, columns and channels of a patch; for the output
+    projection of attention over heads and their features; for an embedding over its vocabulary.
+
+    Args:
+        params: the parameters of a network, as arrays of JAX or NumPy.
+        layer: the name of a layer.
+        fan_in: how many inputs one of its units has.
     """
     node = params
     for name in layer.split("/"):
@@ -42,14 +57,14 @@ def kernel(params, layer, fan_in):
     return node["embedding" if "embedding" in node else "kernel"].reshape(fan_in, -1)
 
 
-def inputs(module, variables, x, layer):
-    """What the kernel of a layer is multiplied with, [vectors, fan-in], in the order of `kernel`'s rows.
+def inputs(module: nn.Module, variables: Variables, x: Any, layer: str) -> jax.Array:
+    """Return the vectors that the kernel of a layer is multiplied with for a batch `x`, [vectors, fan-in].
 
-    Dense layers and attention's projections: a vector per example, or per token. Convolutions: a vector per patch. Embeddings: a
-    one-hot vector per token. A layer that is used several times has the vectors of all its uses.
+    A dense layer and a projection of attention have a vector per example, or per token; a convolution has one per patch; an
+    embedding has a one-hot vector per token. A layer that is used several times has the vectors of all its uses.
 
     Raises:
-        BadInput: for a convolution in groups; see `names`.
+        BadInput: for a convolution in groups; see `with_kernel`.
     """
     caught = []
 
@@ -67,7 +82,7 @@ def inputs(module, variables, x, layer):
 
 
 def _vectors(caller, value):
-    """[vectors, fan-in] of a layer that is called with `value`."""
+    """Return the vectors [vectors, fan-in] of a layer that is called with `value`."""
     if isinstance(caller, nn.Conv):
         if caller.feature_group_count > 1:
             name = "/".join(caller.path)
@@ -83,7 +98,7 @@ def _vectors(caller, value):
 
 
 def _patches(conv, x):
-    """[batch, rows, columns, fan-in] of a two-dimensional convolution without groups or dilation."""
+    """Return the patches [batch, rows, columns, fan-in] of a two-dimensional convolution without groups or dilation."""
     padding = conv.padding if isinstance(conv.padding, str) else [(p, p) for p in _pair(conv.padding)]
     patches = jax.lax.conv_general_dilated_patches(
         x, conv.kernel_size, _pair(conv.strides or 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")

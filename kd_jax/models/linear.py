@@ -1,4 +1,4 @@
-"""Linear models, on the inputs themselves and on fixed random features of them."""
+"""Linear models of the inputs themselves, and of fixed random features of them."""
 
 from functools import cache
 from typing import Any
@@ -13,22 +13,22 @@ FEATURE_SEED = 0
 
 
 class RandomFeatures(nn.Module):
-    """ReLU of a fixed random projection, then one dense layer, which alone is trained, from zero: a linear model in another space.
+    """A linear model of the ReLU of a fixed random projection. Its one dense layer is trained, and starts at zero.
 
     The projection is part of the architecture, not of the variables: it depends on the number of features and of inputs alone.
-    So teacher, student and one-hot twin share their features, as the paper's theorem asks; no checkpoint carries it; and its
-    features, the inputs of `Dense_0`, have the same eigendirections in every run.
+    So teacher, student and one-hot twin share their features, as the paper's theorem asks; checkpoints do not hold it; and the
+    features, which are the inputs of `Dense_0`, have the same eigendirections in every run.
 
     Attributes:
-        features: how many.
-        classes: number of outputs.
+        features: the number of random features.
+        classes: the number of outputs.
     """
 
     features: int
     classes: int
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
-    axis_name: str | None = None  # as for every model
+    axis_name: str | None = None  # nothing is averaged over devices; every network has this attribute
 
     @nn.compact
     def __call__(self, x, train=False):
@@ -38,10 +38,10 @@ class RandomFeatures(nn.Module):
 
 
 class Linear(nn.Module):
-    """One dense layer, trained from zero, which is where the paper's theorem starts; a seed then only decides the order of data.
+    """One dense layer, which starts at zero as in the paper's theorem, so that a seed decides nothing but the order of the data.
 
     Attributes:
-        classes: number of outputs.
+        classes: the number of outputs.
     """
 
     classes: int
@@ -56,13 +56,13 @@ class Linear(nn.Module):
 
 
 def _head(model):
-    """The dense layer of a linear model, as a submodule of `model`: its weights start at zero."""
+    """Return a dense layer inside `model` whose weights start at zero."""
     zeros = nn.initializers.zeros_init()
     return nn.Dense(model.classes, kernel_init=zeros, dtype=model.dtype, param_dtype=model.param_dtype)
 
 
 @cache
 def _projection(inputs, features):
-    """Normal weights of variance 2 / inputs, float32 [inputs, features]: a feature's mean square is that of an input."""
+    """Return normal weights of variance 2 / inputs, float32 [inputs, features]; features then have the mean square of inputs."""
     rng = np.random.default_rng(FEATURE_SEED)
     return (rng.normal(size=(inputs, features)) * np.sqrt(2 / inputs)).astype(np.float32)

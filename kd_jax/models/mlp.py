@@ -10,15 +10,15 @@ from kd_jax.models.parts import PENULTIMATE, feature
 
 
 class MLP(nn.Module):
-    """Dense layers with ReLU between them; the paper's MNIST network is `widths=(1000, 1000)`.
+    """Dense layers with ReLU between them. The paper's network for MNIST has `widths=(1000, 1000)`.
 
     Attributes:
-        widths: units of each hidden layer.
-        classes: number of outputs.
-        balanced: start at the function that is zero everywhere (the doubling of Chizat, Oyallon and Bach, 2019): hidden units
-            come in pairs that start equal, and the output takes their difference. Weights are as large as always and all are
-            trained, so the tangent kernel is about that of an ordinary network. For one hidden layer, of even width: with more,
-            the gradients of both units of a pair would cancel on the way down.
+        widths: the number of units of each hidden layer.
+        classes: the number of outputs.
+        balanced: whether to start at the function that is zero everywhere (the doubling of Chizat, Oyallon and Bach, 2019): hidden
+            units come in pairs that start equal, and the output takes their difference. Weights are as large as in an ordinary
+            network and all of them are trained, so its tangent kernel is about the same. This is for one hidden layer of even
+            width; with more layers the gradients of the two units of a pair would cancel on the way down.
     """
 
     widths: tuple[int, ...]
@@ -26,7 +26,7 @@ class MLP(nn.Module):
     balanced: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
-    axis_name: str | None = None  # no normalisation, so nothing to average; here because every model takes it
+    axis_name: str | None = None  # nothing is averaged over devices; every network has this attribute
 
     @nn.compact
     def __call__(self, x, train=False):

@@ -13,23 +13,24 @@ STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 
 
 class MobileNetV2(nn.Module):
-    """MobileNet-v2 of width 1, as torchvision has it but for its dropout.
+    """MobileNet-v2 of width 1, the same as torchvision's but for its dropout.
 
-    A block widens its input by a 1x1 convolution (the first block does not), filters each channel by a 3x3 of its own and
-    narrows by another 1x1; BatchNorm follows each, ReLU6 the first two. The input is added where it has the output's shape and the
-    stride is 1. torchvision drops a fifth of the features before the head while training; networks here take no random key for
-    that, so there is no dropout, and in evaluation the two are the same.
+    A block widens its input by a 1x1 convolution (the first block does not), filters every channel by a 3x3 convolution of its own,
+    and narrows it by another 1x1 convolution. Batch normalisation follows all three, and ReLU6 the first two. The input is added
+    where the stride is 1 and the output has its shape. In training torchvision drops a fifth of the features before the head;
+    networks for images take no random key here, so nothing is dropped. In evaluation the two are the same.
 
-    Convolutions start with He fan-out variance (for the depthwise ones over all channels, as in torchvision), the head normal with
-    deviation 0.01 and zero biases.
+    Convolutions start with He fan-out variance (for the depthwise ones over all channels, as in torchvision). The head starts
+    normal with standard deviation 0.01, and with zero biases.
 
     Attributes:
-        classes: number of outputs.
-        small: for images of 32x32. The strides of the stem and of stage 2 are 1, as in kuangliu/pytorch-cifar, so that the last
-            stage sees an eighth of the image's side instead of a thirty-second. That repository also puts convolutions
-            into shortcuts that change the number of channels, and has ReLU for ReLU6; here all else is as without `small`.
-        stages: rows of `STAGES`.
-        axis_name: `pmap` axis over which batch statistics are averaged.
+        classes: the number of outputs.
+        small: whether the images are small, such as 32x32. The strides of the stem and of stage 2 are then 1, as in
+            kuangliu/pytorch-cifar, so that the last stage has an eighth of the image's side instead of a thirty-second. That
+            repository also puts convolutions into shortcuts that change the number of channels, and takes ReLU for ReLU6; here
+            all else is the same as without `small`.
+        stages: the stages, in the form of `STAGES`.
+        axis_name: the `pmap` axis over which batch statistics are averaged.
     """
 
     classes: int

@@ -1,5 +1,6 @@
 """What several networks share: named features, convolutions without biases, and normalisation."""
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -21,11 +22,11 @@ def feature(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
     return value
 
 
-def convolution(module):
-    """Return `conv(channels, size, stride=1, **more)`, a layer of `module`: a square kernel, no bias, He fan-out weights.
+def convolution(module: nn.Module) -> Callable[..., nn.Conv]:
+    """Return a function `conv(channels, size, stride=1, **more)` that makes a convolution in `module`.
 
-    The padding is `size // 2` zeros on every side, also where the stride is 2; "SAME" would then pad an even image on the far
-    sides only, and weights trained elsewhere would see another image.
+    It has a square kernel of He fan-out weights and no bias. The padding is `size // 2` zeros on every side, also where the stride
+    is 2; "SAME" would then pad an even image on the right and below only, and weights trained elsewhere would see another image.
     """
 
     def conv(channels, size, stride=1, **more):
@@ -44,11 +45,12 @@ def convolution(module):
     return conv
 
 
-def normalisation(module, train):
-    """Return `norm(name=...)`, BatchNorm as a layer of `module`: momentum 0.9 (PyTorch's 0.1), epsilon 1e-5.
+def normalisation(module: nn.Module, train: bool) -> Callable[..., nn.BatchNorm]:
+    """Return a function `norm(name=...)` that makes a batch normalisation in `module`, with momentum 0.9 and epsilon 1e-5.
 
-    Statistics stay in the parameters' dtype: sums over a batch are what bfloat16 cannot hold. PyTorch multiplies the variance
-    that it adds to the running one by n / (n - 1), n the values per channel; Flax does not.
+    PyTorch calls that momentum 0.1. Statistics stay in the dtype of the parameters, for bfloat16 cannot hold sums over a batch.
+    PyTorch multiplies the variance that it adds to the running one by n / (n - 1), where n is the number of values per channel;
+    flax does not.
     """
     return partial(
         nn.BatchNorm,

@@ -1,4 +1,4 @@
-"""Pre-trained weights of RoBERTa, as transformers keeps them: a folder with `config.json` and `model.safetensors`."""
+"""Pre-trained weights of RoBERTa as Hugging Face's transformers keeps them: a folder with `config.json` and `model.safetensors`."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from kd_jax.config import BadInput
 from kd_jax.models.roberta import HEAD_WIDTH, NORM_EPSILON, PADDING
 from kd_jax.models.variables import Variables
 
-# our layers -> transformers' names; those of a layer go after `encoder.layer.N.`
+# our names -> those of transformers; the names in `LAYER_MODULES` come after `encoder.layer.N.`
 MODULES = {
     "tokens": "embeddings.word_embeddings",
     "positions": "embeddings.position_embeddings",
@@ -31,16 +31,16 @@ LAYER_MODULES = {
     "output": "output.dense",
     "output_norm": "output.LayerNorm",
 }
-PREFIX = "roberta."  # where the encoder is a part of a model with a head
+PREFIX = "roberta."  # of the encoder's tensors in a model that has a head too
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 class Sizes(NamedTuple):
-    """What a network must be built with to hold pre-trained weights, beside its name.
+    """What a network must be built with, beside its name, to hold pre-trained weights.
 
     Attributes:
-        vocabulary: number of token ids; also that of the tokenizer in the same folder.
-        positions: the longest text in tokens.
+        vocabulary: the number of token ids, which is that of the tokenizer in the same folder.
+        positions: the length of the longest text, in tokens.
     """
 
     vocabulary: int
@@ -48,12 +48,12 @@ class Sizes(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Which tensors went where, by transformers' names.
+    """Which tensors of a file became part of a network, by the names that transformers gives them.
 
     Attributes:
-        used: read from the file.
-        missing: of the classification head, not in the file; they keep their initial values.
-        unused: in the file, and no part of this network: other heads, the pooler.
+        used: tensors that were read from the file.
+        missing: tensors of the classification head that the file lacks; they keep their initial values.
+        unused: tensors in the file that are no part of this network, such as another head or the pooler.
     """
 
     used: tuple[str, ...]
@@ -67,11 +67,11 @@ class Report(NamedTuple):
         return "; ".join(parts)
 
 
-def sizes(directory):
-    """Return the `Sizes` of the weights in a folder.
+def sizes(directory: str | Path) -> Sizes:
+    """Return the `Sizes` that the `config.json` of a folder states.
 
     Raises:
-        BadInput: where `config.json` is missing, no JSON, or without them.
+        BadInput: where that file is missing, is no JSON, or does not state them.
     """
     config = _config(directory)
     vocabulary, rows = config.get("vocab_size"), config.get("max_position_embeddings")
@@ -82,33 +82,33 @@ def sizes(directory):
     return Sizes(vocabulary, rows - PADDING - 1)
 
 
-def layers_and_width(directory):
-    """Return (number of layers, width) that `config.json` states; None for one that it does not.
+def layers_and_width(directory: str | Path) -> tuple[int | None, int | None]:
+    """Return the number of layers and the width that the `config.json` of a folder states; None for what it does not state.
 
     Raises:
-        BadInput: where it is missing or no JSON.
+        BadInput: where that file is missing or is no JSON.
     """
     config = _config(directory)
     return config.get("num_hidden_layers"), config.get("hidden_size")
 
 
-def load(directory, name, variables):
-    """Return a network's variables with the pre-trained weights of a folder in them, and the `Report`.
+def load(directory: str | Path, name: str, variables: Variables) -> tuple[Variables, Report]:
+    """Return the variables of a network with the pre-trained weights of a folder, and a report of what was read.
 
-    The classification head is read where it is in the file, which is so after fine-tuning.
+    The classification head is read where the file has one, as after fine-tuning.
 
     Args:
-        directory: with `config.json` and `model.safetensors`.
-        name: of the network, for messages.
-        variables: the network's `Variables` as initialised, built with the `sizes` of the folder; those of a head that the
-            file lacks are kept. They decide shapes and dtypes; half precision in the file is widened.
+        directory: the folder, with `config.json` and `model.safetensors`.
+        name: the name of the network, for messages.
+        variables: the initial values of the network, which was built with the `sizes` of the folder. They decide shapes and
+            dtypes, so half precision in the file is widened. A head that the file lacks keeps them.
 
     Returns:
-        (`Variables` with NumPy arrays where weights were read, `Report`).
+        `Variables`, with NumPy arrays where weights were read, and the `Report`.
 
     Raises:
-        BadInput: for a file that is missing or damaged, a configuration of another network, a tensor of the encoder that
-            is missing or that this network has no place for, or one of another shape or type.
+        BadInput: for a file that is missing or damaged; for the configuration of another network; for a tensor of the encoder that
+            is missing, that this network has no place for, or that has another shape or type.
     """
     _check_config(directory, name, variables.params)
     used, missing = [], []
@@ -142,7 +142,7 @@ def load(directory, name, variables):
 
 
 def _their_name(path):
-    """(transformers' name of a parameter, without prefix; whether theirs is transposed) of our (layer, leaf)."""
+    """Return the name of a parameter in transformers, without the prefix, and whether it is transposed there."""
     layer, leaf = (entry.key for entry in path)
     inside = re.fullmatch(r"layer(\d+)_(\w+)", layer)
     module = f"encoder.layer.{int(inside[1]) - 1}.{LAYER_MODULES[inside[2]]}" if inside else MODULES[layer]
@@ -166,7 +166,7 @@ def _tensor(directory, file, key, leaf, transposed):
 
 
 def _opened(directory):
-    """The weights' file, for use in a `with`; tensors are read when asked for."""
+    """Return the opened file of weights, for use in a `with`; a tensor is read when it is asked for."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
@@ -184,7 +184,7 @@ def _opened(directory):
 def _config(directory):
     path = _existing(directory, "config.json")
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         config = None
     if not isinstance(config, dict):

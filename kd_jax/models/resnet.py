@@ -12,14 +12,14 @@ from kd_jax.models.parts import PENULTIMATE, convolution, feature, normalisation
 class CifarResNet(nn.Module):
     """ResNet-20, -32, -44, -56, ...: three stages of (depth - 2) / 6 two-convolution blocks of 16, 32 and 64 channels.
 
-    Each block is BatchNorm, ReLU, convolution, twice. Shortcuts have no parameters: where a stage halves the image they take
-    every second pixel and pad the new channels with zeros (option A), which gives the published 0.27 M (ResNet-20) and
-    0.85 M (ResNet-56) parameters.
+    A block is batch normalisation, ReLU and convolution, twice. Shortcuts have no parameters: where a stage halves the image, they
+    take every second pixel and pad the new channels with zeros (option A). That gives the published 0.27 million (ResNet-20) and
+    0.85 million (ResNet-56) parameters. The features of a stage are the sums that its last block returns, before normalisation.
 
     Attributes:
-        depth: 6 n + 2.
-        classes: number of outputs.
-        axis_name: `pmap` axis over which batch statistics are averaged.
+        depth: the number of layers with a kernel, 6 n + 2 for n blocks in a stage.
+        classes: the number of outputs.
+        axis_name: the `pmap` axis over which batch statistics are averaged.
     """
 
     depth: int
@@ -56,23 +56,24 @@ def _shortcut(x, channels, stride):
 
 
 class ResNet(nn.Module):
-    """ResNet-18, ResNet-50 and their like: four stages of 64, 128, 256 and 512 channels, as torchvision has them.
+    """ResNet-18, ResNet-50 and their like, the same as torchvision's: four stages of 64, 128, 256 and 512 channels.
 
-    Each convolution is followed by BatchNorm, and by ReLU but for a block's last one, where it comes after the sum. A plain block
-    is two 3x3 convolutions; a bottleneck is 1x1, 3x3 and 1x1 with four times the channels, its stride in the 3x3 ("v1.5"; He
-    et al. have it in the first 1x1). Where the shape changes, the shortcut is a 1x1 convolution and BatchNorm (option B).
+    Batch normalisation and ReLU follow every convolution; at the end of a block the sum with the shortcut comes between the two. A
+    plain block is two 3x3 convolutions. A bottleneck is a 1x1, a 3x3 and a 1x1 convolution, the last with four times the
+    channels, and has its stride in the 3x3 one ("v1.5"; He et al. have it in the first 1x1). Where the shape changes, the
+    shortcut is a 1x1 convolution and batch normalisation (option B).
 
-    Convolutions start with He fan-out variance, as torchvision's. The head starts normal with deviation 0.01 (Goyal et al. 2017)
-    and zero biases; torchvision's is uniform within 1 / sqrt(fan-in).
+    Convolutions start with He fan-out variance, as in torchvision. The head starts normal with standard deviation 0.01 (Goyal et
+    al. 2017), and with zero biases; that of torchvision is uniform within 1 / sqrt(fan-in).
 
     Attributes:
-        blocks: how many in each stage: (2, 2, 2, 2) is ResNet-18, (3, 4, 6, 3) with bottlenecks ResNet-50.
-        classes: number of outputs.
-        bottleneck: of which kind the blocks are.
-        small: for images of 32x32 or 64x64. The stem is a 3x3 convolution of stride 1 without max pooling, instead of a 7x7
-            of stride 2 and 3x3 max pooling of stride 2; all else is the same, and the last stage sees an eighth of the
-            image's side instead of a thirty-second.
-        axis_name: `pmap` axis over which batch statistics are averaged.
+        blocks: the number of blocks in each stage: (2, 2, 2, 2) is ResNet-18, and (3, 4, 6, 3) with bottlenecks is ResNet-50.
+        classes: the number of outputs.
+        bottleneck: whether the blocks are bottlenecks rather than plain.
+        small: whether the images are small, 32x32 or 64x64. The stem is then a 3x3 convolution of stride 1 without max pooling,
+            instead of a 7x7 one of stride 2 and 3x3 max pooling of stride 2. All else is the same, and the last stage has an
+            eighth of the image's side instead of a thirty-second.
+        axis_name: the `pmap` axis over which batch statistics are averaged.
     """
 
     blocks: tuple[int, ...]

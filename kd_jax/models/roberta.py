@@ -17,25 +17,26 @@ NORM_EPSILON = 1e-5
 
 
 class RoBERTa(nn.Module):
-    """RoBERTa with a classification head, as transformers has it but for the dropout of attention weights.
+    """RoBERTa with a classification head, the same as in Hugging Face's transformers but for the dropout of attention weights.
 
-    Tokens, positions and the one type are embedded, added and normalised. A layer adds self-attention of its input to its input
-    and normalises; adds a feed-forward network with GELU (exact, not the tanh form) to that and normalises again. The head is two
-    dense layers, tanh between them, on the first token's features. While training, features are dropped after the embedding,
-    before each sum and before both layers of the head. Weights of attention are not, since the fused kernels of
-    `jax.nn.dot_product_attention` cannot.
+    Tokens, positions and the one token type are embedded, added and normalised. A layer adds self-attention to its input and
+    normalises the sum; then it adds a feed-forward network with GELU (the exact form, not that with tanh) and normalises again.
+    The head is two dense layers with tanh between them, on the features of the first token. In training, features are dropped
+    after the embedding, before each sum, and before both layers of the head. Attention weights are not dropped, for the fused
+    kernels behind `jax.nn.dot_product_attention` cannot do it.
 
-    A text is padded at its end with `PADDING`, which changes nothing: neither the logits nor what is dropped in training. Kernels
-    and embeddings start normal with deviation 0.02, biases at zero.
+    A text is padded at its end with `PADDING`, which changes neither the logits nor what is dropped in training. Kernels and
+    embeddings start normal with standard deviation 0.02, and biases at zero.
 
     Attributes:
-        depth: number of layers.
-        width: features of a token; a multiple of 64, a head each, or below 64. The feed-forward network has four times as many.
-        classes: number of outputs.
-        vocabulary: number of token ids.
-        positions: the longest text in tokens.
-        dropout: share of features that is dropped while training.
-        axis_name: as for every model; nothing here is averaged over devices.
+        depth: the number of layers.
+        width: the number of features of a token: below 64, or a multiple of 64, for there is a head of attention for every 64. The
+            feed-forward network has four times as many units.
+        classes: the number of outputs.
+        vocabulary: the number of token ids.
+        positions: the length of the longest text, in tokens.
+        dropout: the share of features that is dropped in training.
+        axis_name: not used, for nothing is averaged over devices; every network has this attribute.
     """
 
     depth: int
@@ -50,7 +51,10 @@ class RoBERTa(nn.Module):
 
     @nn.compact
     def __call__(self, x, train=False, keys=None):
-        """Logits [batch, classes] of tokens `x`, integers [batch, length]; `keys` [batch] decide what is dropped."""
+        """Return logits [batch, classes] of token ids `x`, integers [batch, length].
+
+        In training with dropout, `keys`, a typed PRNG key per text [batch], decide what is dropped.
+        """
         if x.shape[1] > self.positions:
             raise BadInput(
                 f"texts of {x.shape[1]} tokens: expected at most the {self.positions} that this network has positions for;"
@@ -110,7 +114,7 @@ class RoBERTa(nn.Module):
         )
 
     def _drop(self, train, keys):
-        """Return `drop(x)`, the identity in evaluation; every call draws anew."""
+        """Return a function that drops features; each of its calls draws anew. In evaluation it changes nothing."""
         if not train or not self.dropout:
             return lambda x: x
         if keys is None:
@@ -126,19 +130,19 @@ class RoBERTa(nn.Module):
 
 
 def _positions(real):
-    """1 + number of a token in its text, from 1, hence from 2 on; 1 for padding. As transformers count."""
+    """Return the positions of tokens as transformers counts them: 2, 3, 4, ... in each text, and 1 for padding."""
     return jnp.where(real, PADDING + jnp.cumsum(real, axis=1, dtype=jnp.int32), PADDING)
 
 
-def dropped(x, keys, site, rate):
-    """Return `x` with features set to zero at random and the others divided by the share that is kept.
+def dropped(x: jax.Array, keys: jax.Array, site: int, rate: float) -> jax.Array:
+    """Return `x` with some features set to zero at random, and the others divided by the share that is kept.
 
     Args:
-        x: float [batch, ...].
-        keys: a typed PRNG key per example, [batch]. What is dropped of an example depends on its key alone, so not on the
-            batch that it is in; and since JAX numbers random bits along the first axis, not on the padding behind a text.
-        site: int, another one wherever a network drops.
-        rate: share that is dropped.
+        x: features, float [batch, ...].
+        keys: a typed PRNG key per example, [batch]. What is dropped of an example depends on its key alone, and so not on the
+            batch that it is in; nor on the padding behind a text, since JAX numbers random bits along the first axis.
+        site: the number of the place in the network where features are dropped; places of different numbers draw independently.
+        rate: the share that is dropped.
     """
 
     def keep(key):
@@ -148,12 +152,12 @@ def dropped(x, keys, site, rate):
     return jnp.where(jax.vmap(keep)(keys), x / (1 - rate), jnp.zeros((), x.dtype))
 
 
-def attention(query, key, value, lengths):
-    """Return softmax(query key^T / sqrt(features)) value over the first `lengths` tokens of each text.
+def attention(query: jax.Array, key: jax.Array, value: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Return `softmax(query key^T / sqrt(features)) value` over the first tokens of each text (Vaswani et al. 2017, equation 1).
 
     Args:
-        query, key, value: [batch, length, heads, features].
-        lengths: int32 [batch], at least 1.
+        query, key, value: float [batch, length, heads, features].
+        lengths: the number of tokens of each text that count, int32 [batch], at least 1.
     """
     if query.dtype == jnp.float64:
         # Written out, because jax.nn's takes its softmax in float32 whatever the dtype.
@@ -171,7 +175,7 @@ def attention(query, key, value, lengths):
 
 
 def _implementation(dtype, features, device):
-    """`cudnn` where its fused kernel exists; JAX, left to itself, takes XLA's everywhere."""
+    """Return `cudnn` where it has a fused kernel, else `xla`; left to itself, JAX takes that of XLA everywhere."""
     if device.platform != "gpu" or "cuda" not in device.client.platform_version:
         return "xla"
     fits = dtype == jnp.bfloat16 and features % 8 == 0 and float(device.compute_capability) >= 8.0

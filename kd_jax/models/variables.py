@@ -9,12 +9,12 @@ class Variables(NamedTuple):
     """The state of a network at one moment.
 
     Attributes:
-        params: trainable arrays.
-        model_state: running statistics of normalisation layers; an empty dict where a network has none.
+        params: the trainable arrays, in nested dicts by layer.
+        model_state: the running statistics of normalisation layers, in nested dicts; an empty dict where a network has none.
     """
 
-    params: dict
-    model_state: dict
+    params: dict[str, Any]
+    model_state: dict[str, Any]
 
 
 class Outputs(NamedTuple):

@@ -1,1 +1,1 @@
-"""Recipes and the paper's settings, as data."""
+"""Training recipes by name, and the paper's settings, as data."""

@@ -1,7 +1,7 @@
-"""Recipes by name, and the image settings that they are for: data, not code.
+"""Training recipes for images by name, and the settings of the paper that they are for. This is data, not code.
 
-How sure each number is: [R] reported, in the paper or in the named project's published code; [?] recollected, seen in no source, a
-default to try first and never to be quoted as the paper's.
+How sure each number is: [R] reported, in the paper or in the published code of the project that is named; [?] recollected, seen in
+no source. The latter are defaults to try first, and never to be quoted as the paper's.
 """
 
 from typing import NamedTuple
@@ -9,97 +9,104 @@ from typing import NamedTuple
 from kd_jax.config import Study
 
 # What the paper's image recipes share [?].
-_PAPER = {
-    "augment": "crop_flip",
-    "optimizer": "nesterov",
-    "momentum": 0.9,
-    "weight_decay": 5e-4,
-    "temperature": 4.0,
-    "weight": 1.0,
+_PAPER = Study.from_flags(
+    augment="crop_flip",
+    optimizer="nesterov",
+    momentum=0.9,
+    weight_decay=5e-4,
+    temperature=4.0,
+    weight=1.0,
+)
+
+# Warm-up and decay are shares of all epochs.
+RECIPES: dict[str, Study] = {
+    "cifar_v1": _PAPER.replaced(  # [?] all
+        dataset="cifar10",
+        teacher="resnet56",
+        student=("resnet56", "resnet20"),
+        epochs=450,
+        batch_size=1024,
+        learning_rate=1.0,
+        warmup=15 / 450,
+        decay_at=(200 / 450, 300 / 450, 400 / 450),
+        decay_by=0.1,
+    ),
+    "cifar100_v2": _PAPER.replaced(  # [?] all
+        dataset="cifar100",
+        teacher="resnet56",
+        student=("resnet56", "resnet20"),
+        epochs=200,
+        batch_size=128,
+        learning_rate=0.1,
+        warmup=1 / 200,
+        decay_at=(60 / 200, 120 / 200, 160 / 200),
+        decay_by=0.2,
+    ),
+    "tiny_imagenet": _PAPER.replaced(  # [?] all
+        dataset="tiny_imagenet",
+        teacher="resnet50_small",
+        student=("resnet50_small", "resnet18_small"),
+        epochs=200,
+        batch_size=128,
+        learning_rate=0.1,
+        warmup=5 / 200,
+        decay_at=(75 / 200, 135 / 200),
+        decay_by=0.1,
+    ),
+    "imagenet": _PAPER.replaced(  # [?] all
+        dataset="imagenet2012",
+        augment="resized_crop_flip",
+        teacher="resnet50",
+        student=("resnet50", "resnet18"),
+        epochs=90,
+        batch_size=1024,
+        learning_rate=0.4,
+        warmup=5 / 90,
+        decay_at=(30 / 90, 60 / 90, 80 / 90),
+        decay_by=0.1,
+        weight=0.1,
+    ),
+    # [R] The schedule of RepDistiller, the code of "Contrastive Representation Distillation" (Tian et al. 2020), to compare with
+    # the accuracies that it publishes for ordinary distillation. It is not that paper's loss. The numbers are the defaults of its
+    # train_teacher.py and train_student.py, and `-r 0.1 -a 0.9` of scripts/run_cifar_distill.sh: the weights of the labels and of
+    # the teacher. What differs here: its ResNets are not pre-activation; its epochs keep the last batch, which is smaller; its loss
+    # is a KL divergence, whose gradient is the same; and there the students MobileNet and ShuffleNet take a learning rate of 0.01.
+    "repdistiller": Study.from_flags(
+        dataset="cifar100",
+        teacher="resnet56",
+        student=("resnet20",),
+        augment="crop_flip",
+        optimizer="sgd",
+        momentum=0.9,
+        weight_decay=5e-4,
+        epochs=240,
+        batch_size=64,
+        learning_rate=0.05,
+        decay_at=(150 / 240, 180 / 240, 210 / 240),
+        decay_by=0.1,
+        temperature=4.0,
+        weight=0.9,
+    ),
 }
+RECIPES["crd"] = RECIPES["repdistiller"]  # its name in earlier versions
 
-# name -> fields of a `Study`. Warm-up and decay are shares of all epochs.
-RECIPES = {
-    "cifar_v1": _PAPER  # [?] all
-    | {
-        "dataset": "cifar10",
-        "teacher": "resnet56",
-        "student": ("resnet56", "resnet20"),
-        "epochs": 450,
-        "batch_size": 1024,
-        "learning_rate": 1.0,
-        "warmup": 15 / 450,
-        "decay_at": (200 / 450, 300 / 450, 400 / 450),
-    },
-    "cifar100_v2": _PAPER  # [?] all
-    | {
-        "dataset": "cifar100",
-        "teacher": "resnet56",
-        "student": ("resnet56", "resnet20"),
-        "epochs": 200,
-        "batch_size": 128,
-        "learning_rate": 0.1,
-        "warmup": 1 / 200,
-        "decay_at": (60 / 200, 120 / 200, 160 / 200),
-        "decay_by": 0.2,
-    },
-    "tiny_imagenet": _PAPER  # [?] all
-    | {
-        "dataset": "tiny_imagenet",
-        "teacher": "resnet50_small",
-        "student": ("resnet50_small", "resnet18_small"),
-        "epochs": 200,
-        "batch_size": 128,
-        "learning_rate": 0.1,
-        "warmup": 5 / 200,
-        "decay_at": (75 / 200, 135 / 200),
-    },
-    "imagenet": _PAPER  # [?] all
-    | {
-        "dataset": "imagenet2012",
-        "augment": "resized_crop_flip",
-        "teacher": "resnet50",
-        "student": ("resnet50", "resnet18"),
-        "epochs": 90,
-        "batch_size": 1024,
-        "learning_rate": 0.4,
-        "warmup": 5 / 90,
-        "decay_at": (30 / 90, 60 / 90, 80 / 90),
-        "weight": 0.1,
-    },
-    # [R] RepDistiller (Tian et al. 2020, Contrastive Representation Distillation), to compare with its published accuracies: the
-    # defaults of its train_teacher.py and train_student.py, and of scripts/run_cifar_distill.sh `-r 0.1 -a 0.9`, the weights of the
-    # labels and of the teacher. What differs: its ResNets are not pre-activation; its epochs keep the last, smaller batch; its loss
-    # has a KL divergence, of the same gradient; and the students MobileNet and ShuffleNet take a learning rate of 0.01 there.
-    "crd": {
-        "dataset": "cifar100",
-        "teacher": "resnet56",
-        "student": ("resnet20",),
-        "augment": "crop_flip",
-        "optimizer": "sgd",
-        "momentum": 0.9,
-        "weight_decay": 5e-4,
-        "epochs": 240,
-        "batch_size": 64,
-        "learning_rate": 0.05,
-        "decay_at": (150 / 240, 180 / 240, 210 / 240),
-        "temperature": 4.0,
-        "weight": 0.9,
-    },
-}
-
-LARGE = ("tiny_imagenet", "imagenet2012")  # of four times CIFAR's pixels, or more
+LARGE = ("tiny_imagenet", "imagenet2012")  # data sets whose images have four times the pixels of CIFAR's, or more
 
 
-def study(name):
-    """The `Study` of a recipe."""
-    return Study.from_flags(**RECIPES[name])
+def study(name: str) -> Study:
+    """Return the `Study` of a recipe.
+
+    >>> study("repdistiller").training.epochs
+    240
+    """
+    return RECIPES[name]
 
 
-def reduced(full):
-    """A study on 1,000 images or fewer with a small network, in a minute on two CPU cores: the recipe's shape at another rate.
+def reduced(full: Study) -> Study:
+    """Return a study on 1,000 images or fewer with a small network, which takes a minute on two CPU cores.
 
-    Two seeds, so that there are intervals over them, and a null beside the teacher, which is one itself.
+    It keeps the shape of the recipe, at another learning rate. It has two seeds, so that there are intervals over them, and one
+    null beside the teacher, which is a null itself.
     """
     small = full.replaced(
         train_examples=1000,
@@ -115,19 +122,20 @@ def reduced(full):
         checkpoints=12,
         seeds=2,
     )
-    if full.dataset not in LARGE:
+    if full.data.dataset not in LARGE:
         return small
-    # In smaller batches too, so that there are as many steps.
+    # Smaller batches too, so that there are as many steps.
     small = small.replaced(
         train_examples=500, test_examples=250, teacher="cnn_16x32", student=("cnn_16x32",), batch_size=16
     )
-    if full.augment != "resized_crop_flip":
+    if full.training.augment != "resized_crop_flip":
         return small
-    # Streamed: every view of every epoch is decoded anew.
-    return small.replaced(augment=full.augment, image_size=32, train_examples=320, test_examples=100)
+    # Smaller still, for streamed images are decoded anew in every epoch.
+    return small.replaced(augment=full.training.augment, image_size=32, train_examples=320, test_examples=100)
 
 
-# Ours, of the studies that are sweeps: small enough for two CPU cores, and with wrong labels, so that there is something to gain.
+# Our own study, of which sweeps vary one thing or two: small enough for two CPU cores, and with wrong labels, so that distillation
+# can gain something.
 NOISY = Study.from_flags(
     dataset="mnist",
     train_examples=5000,
@@ -149,14 +157,14 @@ NOISY_SMALL = NOISY.replaced(
 
 
 class Setting(NamedTuple):
-    """One setting of the paper's images.
+    """One of the paper's settings for images.
 
     Attributes:
-        dataset: as `--dataset` takes it.
-        label_noise: share of wrong training labels.
-        teacher, student: networks.
+        dataset: the data set, as `--dataset` takes it.
+        label_noise: the share of training labels that are wrong.
+        teacher, student: the names of the networks.
         recipe: a key of `RECIPES`.
-        experiment: the file that runs it.
+        experiment: the name of the file in `experiments/` that runs it.
     """
 
     dataset: str
@@ -167,8 +175,8 @@ class Setting(NamedTuple):
     experiment: str = "cifar_kd"
 
     @property
-    def command(self):
-        """The words of the command that runs it, in a folder of its own."""
+    def command(self) -> list[str]:
+        """The words of the command that runs this setting, in a work folder of its own."""
         noise = [f"--label_noise={self.label_noise:g}"] if self.label_noise else []
         name = f"{self.dataset}{'_noisy' if noise else ''}-{self.teacher}-{self.student}"
         return [
@@ -183,8 +191,9 @@ class Setting(NamedTuple):
         ]
 
 
-# [R]: 18 settings, these data sets and networks, self-distillation and across architectures, and noisy labels on CIFAR-100.
-# [?]: which network teaches which on which data, the recipe of each, and that 20 % of the noisy labels are wrong.
+# [R]: that there are 18 settings, on these data sets with these networks; that some are self-distillation and some go across
+# architectures; that some have noisy labels on CIFAR-100. [?]: which network teaches which on which data, the recipe of each, and
+# that 20 % of the noisy labels are wrong.
 SETTINGS = (
     Setting("cifar10", 0.0, "resnet56", "resnet56", "cifar_v1"),
     Setting("cifar10", 0.0, "resnet56", "resnet20", "cifar_v1"),

@@ -25,7 +25,7 @@ class Teacher(NamedTuple):
     Attributes:
         model: the name of the teacher's network.
         distillation: weight, temperature and switch of the distillation loss.
-        loss: the name of the distillation loss.
+        loss: the name of the distillation loss, a key of `losses.DISTILLATION`.
     """
 
     model: str
@@ -100,7 +100,7 @@ def build(
     if teacher is not None:
         taught = teacher.distillation
         weight = losses.kd_weight(taught.weight, parse_switch(taught.switch), steps_per_epoch)
-        objective = losses.distillation_objective(weight, taught.temperature, training.loss, training.label_smoothing)
+        objective = losses.distillation_objective(weight, teacher.loss, taught, training.loss, training.label_smoothing)
         teacher_apply = build_model(teacher.model).apply
     view = dataset.random_view(training.augment, dtype)
     train_on = epoch.make_train_on(

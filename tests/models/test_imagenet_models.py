@@ -2,7 +2,6 @@
 
 import json
 import re
-from functools import partial
 from pathlib import Path
 
 import flax.linen as nn
@@ -69,7 +68,7 @@ def random_values(shapes, rng):
 )
 def test_logits_are_torchvisions(float64, name):
     x, variables = drawn(name)
-    logits, _ = jax.jit(models.build(name, CLASSES, "float64").apply)(variables, x)
+    logits = jax.jit(models.build(name, CLASSES, "float64").apply)(variables, x).logits
     expected = np.array(json.loads(GOLDEN.read_text())["logits"][name])
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-11 * np.abs(expected).max())
 
@@ -107,9 +106,10 @@ def test_the_last_stage_sees_a_thirty_second_of_the_image_or_an_eighth(name, ima
 @pytest.mark.parametrize("module", SHALLOW, ids=["plain", "bottleneck", "mobilenet"])
 def test_training_moves_every_running_statistic_and_evaluation_none(module):
     x = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
-    shapes = jax.eval_shape(partial(models._init, module), jax.random.key(0), x)
+    model = models.from_module(module)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
     start = jax.tree.map(np.float32, random_values(shapes, np.random.RandomState(1)))
-    apply = jax.jit(partial(models._apply, module), static_argnames="train")
+    apply = jax.jit(model.apply, static_argnames="train")
     trained, evaluated = apply(start, x, train=True).state, apply(start, x).state
     for before, after, kept in zip(*map(jax.tree.leaves, (start.model_state, trained, evaluated)), strict=True):
         assert (np.asarray(after) != before).all()

@@ -7,7 +7,7 @@ import pytest
 
 from kd_jax import models
 from kd_jax.config import BadInput
-from kd_jax.models import Variables, layers
+from kd_jax.models import Variables, layers, names
 from kd_jax.models.parts import convolution
 
 
@@ -17,7 +17,7 @@ def test_inputs_times_kernel_is_every_layers_output(float64, name):
     x = np.random.default_rng(0).normal(size=shape)
     model = models.build(name, 4, "float64")
     variables = model.init(jax.random.key(1), x)
-    module = models._module(name, classes=4, dtype=np.float64, param_dtype=np.float64, axis_name=None)
+    module = names.module(name, classes=4, dtype=np.float64, param_dtype=np.float64, axis_name=None)
     collections = {"params": variables.params, "batch_stats": variables.model_state}
     _, state = module.apply(collections, x, capture_intermediates=lambda m, _: isinstance(m, nn.Dense | nn.Conv))
     found = model.layers(x)
@@ -66,7 +66,7 @@ def test_inputs_times_kernel_is_the_output_of_a_strided_and_padded_convolution(f
     module = Convolutions()
     variables = Variables(module.init(jax.random.key(0), x)["params"], {})
     _, state = module.apply({"params": variables.params}, x, capture_intermediates=True)
-    assert layers.names(module, x) == ["seven", "three", "one"]
+    assert layers.with_kernel(module, x) == ["seven", "three", "one"]
     for layer in ("seven", "three", "one"):
         found = layers.inputs(module, variables, x, layer)
         product = found @ layers.kernel(variables.params, layer, found.shape[-1])
@@ -100,7 +100,7 @@ def test_inputs_of_embeddings_and_attention_projections_are_token_features(float
     module, tokens = Attentive(), np.random.default_rng(0).integers(0, 11, size=(3, 5))
     params = module.init(jax.random.key(0), tokens)["params"]
     attention = [f"attention/{part}" for part in ("query", "key", "value", "out")]
-    assert layers.names(module, tokens) == [*attention, "shared"]  # the embedding's are tokens, not features
+    assert layers.with_kernel(module, tokens) == [*attention, "shared"]  # the embedding's are tokens, not features
     kinds = (nn.Embed, nn.DenseGeneral, nn.Dense)
     _, state = module.apply({"params": params}, tokens, capture_intermediates=lambda m, _: isinstance(m, kinds))
     for layer, fan_in in zip(["tokens", *attention, "shared"], (11, 6, 6, 6, 8, 6), strict=True):

@@ -1,6 +1,7 @@
 """What a network returns beside its logits: features that are what their names say, and that change nothing."""
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from kd_jax import models
-from kd_jax.models import layers
+from kd_jax.models import layers, names
 
 CLASSES, VOCABULARY = 4, 30
 
@@ -103,7 +104,7 @@ def test_features_that_nothing_reads_leave_the_compiled_gradient_as_it_is(name):
     """The program of a loss on the logits is, to the instruction, that of a network without names for its features."""
     model, x = made(name)
     variables = jax.jit(model.init)(jax.random.key(0), x)
-    module = models._module(name, classes=CLASSES, dtype=jnp.float32, param_dtype=jnp.float32, axis_name=None)
+    module = names.module(name, classes=CLASSES, dtype=jnp.float32, param_dtype=jnp.float32, axis_name=None)
     if name.startswith("roberta"):
         module = module.clone(vocabulary=VOCABULARY, positions=12, dropout=0.0)
 
@@ -131,7 +132,8 @@ class Plain(nn.Module):
     """A network of a user's own, which returns logits and names no features."""
 
     classes: int
-    dtype = param_dtype = jnp.float32
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
@@ -141,10 +143,7 @@ class Plain(nn.Module):
 
 @pytest.mark.parametrize("train", [False, True])
 def test_a_network_that_returns_logits_alone_has_no_features(train, monkeypatch):
-    def plain(name, words, *, classes, axis_name, **settings):
-        return Plain(classes=classes, axis_name=axis_name)
-
-    monkeypatch.setitem(models.FAMILIES, "plain", plain)
+    monkeypatch.setitem(names.NETWORKS, "plain", Plain)
     model, x = made("plain")
     variables = model.init(jax.random.key(0), x)
     logits, features, state = model.apply(variables, x, train=train)

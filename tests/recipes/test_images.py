@@ -41,7 +41,7 @@ def studied(monkeypatch):
         ("cifar100_v2", 200, 128, 0.1, 1, 0.2, [60, 120, 160], 1.0, "nesterov"),
         ("tiny_imagenet", 200, 128, 0.1, 5, 0.1, [75, 135], 1.0, "nesterov"),
         ("imagenet", 90, 1024, 0.4, 5, 0.1, [30, 60, 80], 0.1, "nesterov"),
-        ("crd", 240, 64, 0.05, 0, 0.1, [150, 180, 210], 0.9, "sgd"),
+        ("repdistiller", 240, 64, 0.05, 0, 0.1, [150, 180, 210], 0.9, "sgd"),
     ],
 )
 def test_recipes_in_epochs(name, epochs, batch, rate, warmup, decay_by, decay_at, weight, optimizer):
@@ -60,20 +60,24 @@ def test_recipes_in_epochs(name, epochs, batch, rate, warmup, decay_by, decay_at
     )  # off in the paper's settings
 
 
-def test_a_recipe_names_all_that_it_depends_on():
-    """So that another default of a `Study` does not change it."""
-    training = {
-        "epochs",
-        "batch_size",
-        "learning_rate",
-        "momentum",
-        "optimizer",
-        "weight_decay",
-        "temperature",
-        "weight",
-    }
-    for fields in recipes.RECIPES.values():
-        assert fields.keys() >= training | {"dataset", "teacher", "student", "augment", "decay_at"}
+@pytest.mark.parametrize(
+    ("name", "dataset", "teacher", "student"),
+    [
+        ("cifar_v1", "cifar10", "resnet56", ("resnet56", "resnet20")),
+        ("cifar100_v2", "cifar100", "resnet56", ("resnet56", "resnet20")),
+        ("tiny_imagenet", "tiny_imagenet", "resnet50_small", ("resnet50_small", "resnet18_small")),
+        ("imagenet", "imagenet2012", "resnet50", ("resnet50", "resnet18")),
+        ("repdistiller", "cifar100", "resnet56", ("resnet20",)),
+    ],
+)
+def test_the_data_and_networks_of_recipes(name, dataset, teacher, student):
+    study = recipes.study(name)
+    assert (study.data.dataset, study.networks.teacher, study.networks.student) == (dataset, teacher, student)
+    assert (study.training.loss, study.distillation_loss) == ("cross_entropy", "kd")
+
+
+def test_the_schedule_of_repdistiller_answers_to_its_old_name_too(studied):
+    assert studied("--recipe=crd") == studied("--recipe=repdistiller") == recipes.study("repdistiller")
 
 
 def test_the_default_of_cifar_kd_is_the_first_recipe_and_small_reduces_each(studied):
@@ -87,7 +91,7 @@ def test_the_default_of_cifar_kd_is_the_first_recipe_and_small_reduces_each(stud
 
 
 def test_flags_change_a_recipe_and_leave_the_rest_of_it(studied):
-    study = studied("--recipe=crd", "--epochs=3", "--dataset", "cifar10", "--switch=kd:onehot@1")
+    study = studied("--recipe=repdistiller", "--epochs=3", "--dataset", "cifar10", "--switch=kd:onehot@1")
     assert (study.epochs, study.dataset, study.switch) == (3, "cifar10", "kd:onehot@1")
     assert (study.batch_size, study.optimizer, study.weight) == (64, "sgd", 0.9)
 
