@@ -82,7 +82,7 @@ def switching(measured: Sequence[Measured]) -> tuple[list[Estimate], list[Verdic
         )
         if plain is None or len(plain.gain) < 2:
             continue
-        about = {"variant": switched.folder, "against": plain.folder, "split": "test", "subset": "all"}
+        about: dict[str, Any] = {"variant": switched.folder, "against": plain.folder, "split": "test", "subset": "all"}
         differences = switched.gain - plain.gain
         difference = over_seeds(differences)
         found.append(Estimate("gain_difference", switched.arm, difference, tuple(differences.tolist()), **about))
@@ -153,9 +153,9 @@ def helping(measured: Sequence[Measured]) -> tuple[list[Estimate], list[Verdict]
                 x = np.array([getattr(m, what) for m in group])
                 if x.shape[1] < 2 or np.ptp(x, axis=0).min() < LEAST_SPREAD:
                     continue
-                slopes = [stats.linregress(*of_seed).slope for of_seed in zip(x.T, y.T, strict=True)]
+                slopes = [stats.linregress(*of_seed).slope for of_seed in zip(x.T, y.T, strict=True)]  # pyright: ignore
                 interval = over_seeds(slopes)
-                about = {"field": field, "split": "test", "subset": "all"}
+                about: dict[str, Any] = {"field": field, "split": "test", "subset": "all"}
                 found.append(Estimate(name, arm, interval, tuple(map(float, slopes)), **about))
                 if not field:
                     above, below = ("supported", "contradicted") if rises else ("contradicted", "supported")

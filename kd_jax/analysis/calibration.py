@@ -22,7 +22,7 @@ def nll(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
     [0.693]
     """
     logits = np.asarray(logits, np.float64)
-    return -log_softmax(logits, axis=1)[np.arange(len(logits)), labels]
+    return -log_softmax(logits, axis=1)[np.arange(len(logits)), np.asarray(labels)]
 
 
 def brier(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
@@ -34,7 +34,7 @@ def brier(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
     Source: Brier, 1950, Verification of forecasts expressed in terms of probability.
     """
     probabilities = softmax(np.asarray(logits, np.float64), axis=1)
-    probabilities[np.arange(len(probabilities)), labels] -= 1
+    probabilities[np.arange(len(probabilities)), np.asarray(labels)] -= 1
     return np.square(probabilities).sum(axis=1)
 
 
@@ -43,7 +43,7 @@ def share_left(logits: ArrayLike, labels: ArrayLike) -> float:
 
     It is the squared distance of the logits from the one-hot labels over that of the labels' mean from them.
     """
-    one_hot = np.eye(np.shape(logits)[1])[labels]
+    one_hot = np.eye(np.shape(logits)[1])[np.asarray(labels)]
     return float(np.square(np.asarray(logits) - one_hot).sum() / np.square(one_hot - one_hot.mean(axis=0)).sum())
 
 

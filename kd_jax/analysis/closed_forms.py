@@ -43,7 +43,7 @@ def descent_rates(eigenvalues: ArrayLike, learning_rate: float) -> np.ndarray:
     return -np.log1p(-shrink)
 
 
-def progress(eigenvalues: ArrayLike, time: ArrayLike) -> np.ndarray:
+def progress(eigenvalues: ArrayLike, time: float | np.ndarray) -> np.ndarray:
     """Return a_l(t) = 1 - exp(-l t), the progress of a model trained on labels.
 
     >>> progress([1.0, 0.1], 2.0).round(3).tolist()
@@ -59,7 +59,9 @@ def progress(eigenvalues: ArrayLike, time: ArrayLike) -> np.ndarray:
     return -np.expm1(-np.asarray(eigenvalues, np.float64) * time)
 
 
-def student_progress(eigenvalues: ArrayLike, teacher_time: ArrayLike, student_time: ArrayLike) -> np.ndarray:
+def student_progress(
+    eigenvalues: ArrayLike, teacher_time: float | np.ndarray, student_time: float | np.ndarray
+) -> np.ndarray:
     """Return a_l(s) a_l(T), the progress of a student trained for s on the predictions of a teacher trained for T.
 
     >>> student_progress([1.0, 0.1], 2.0, 5.0).round(3).tolist()
@@ -75,7 +77,7 @@ def student_progress(eigenvalues: ArrayLike, teacher_time: ArrayLike, student_ti
     return progress(eigenvalues, teacher_time) * progress(eigenvalues, student_time)
 
 
-def rounds_progress(eigenvalues: ArrayLike, times: Sequence[ArrayLike]) -> np.ndarray:
+def rounds_progress(eigenvalues: ArrayLike, times: Sequence[float | np.ndarray] | np.ndarray) -> np.ndarray:
     """Return the progress after every round of self-distillation: each round filters what the one before predicts.
 
     Args:
@@ -88,7 +90,7 @@ def rounds_progress(eigenvalues: ArrayLike, times: Sequence[ArrayLike]) -> np.nd
     return np.cumprod([progress(eigenvalues, time) for time in times], axis=0)
 
 
-def log_remaining(eigenvalues: ArrayLike, times: Sequence[ArrayLike]) -> np.ndarray:
+def log_remaining(eigenvalues: ArrayLike, times: Sequence[float | np.ndarray] | np.ndarray) -> np.ndarray:
     """Return log(1 - progress) after the last round, to full relative accuracy also where progress rounds to 0 or to 1.
 
     Near 1 the difference of two progresses is rounding, and comparing them shows violations of the theorem that are not there.
@@ -110,12 +112,12 @@ def log_remaining(eigenvalues: ArrayLike, times: Sequence[ArrayLike]) -> np.ndar
         return np.where(done < 0.5, np.log1p(-done), log_left)
 
 
-def remaining(eigenvalues: ArrayLike, times: Sequence[ArrayLike]) -> np.ndarray:
+def remaining(eigenvalues: ArrayLike, times: Sequence[float | np.ndarray] | np.ndarray) -> np.ndarray:
     """Return q = 1 - progress after the last round, without cancellation; arguments as for `log_remaining`."""
     return np.exp(log_remaining(eigenvalues, times))
 
 
-def effective_time(eigenvalues: ArrayLike, times: Sequence[ArrayLike]) -> np.ndarray:
+def effective_time(eigenvalues: ArrayLike, times: Sequence[float | np.ndarray] | np.ndarray) -> np.ndarray:
     """Return tau(l) = -log(1 - progress) / l: how long a model on labels takes to get as far along this direction.
 
     A model on labels has the same tau everywhere. That tau rises strictly with l as soon as there are two rounds is the paper's
@@ -131,7 +133,7 @@ def effective_time(eigenvalues: ArrayLike, times: Sequence[ArrayLike]) -> np.nda
     return -log_remaining(eigenvalues, times) / eigenvalues
 
 
-def matched_time(eigenvalues: ArrayLike, times: Sequence[ArrayLike]) -> float:
+def matched_time(eigenvalues: ArrayLike, times: Sequence[float | np.ndarray] | np.ndarray) -> float:
     """Return the time at which a model on labels is as far along the top direction as the last round's student.
 
     Args:
@@ -248,4 +250,4 @@ def _multiplier(eigenvalues: np.ndarray, target: np.ndarray, radius: float) -> f
     # With all eigenvalues equal to d, c would be d / (|z| / radius - 1): the smallest and the largest enclose it.
     scale = -np.log(np.linalg.norm(target) / radius - 1)
     low, high = np.log(eigenvalues.min()) + scale - 1, np.log(eigenvalues.max()) + scale + 1  # 1: room for rounding
-    return np.exp(brentq(excess, low, high, xtol=1e-14, rtol=1e-14))
+    return np.exp(brentq(excess, low, high, xtol=1e-14, rtol=1e-14))  # pyright: ignore

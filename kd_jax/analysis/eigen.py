@@ -9,7 +9,7 @@ what training adds. So the same is measured of the weights' movement, ||(W - W(0
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -96,7 +96,7 @@ def directions(
     if len(matrix) <= exact_dimensions:
         values, vectors = np.linalg.eigh(matrix)
     else:
-        operator = LinearOperator(matrix.shape, matvec=lambda v: matrix @ v, dtype=matrix.dtype)
+        operator = LinearOperator(matrix.shape, matvec=lambda v: matrix @ v, dtype=matrix.dtype)  # pyright: ignore
         start = np.random.default_rng(0).normal(size=len(matrix))  # otherwise SciPy starts at random
         values, vectors = eigsh(operator, k=min(count, rank or count, len(matrix) - 1), v0=start)
     order = np.argsort(values)[::-1]
@@ -343,5 +343,5 @@ def over_seeds(
     if len(values) < 2:
         return []
     interval = intervals.over_seeds(values)
-    about = {"layer": layer, "directions": directions, "no_verdict": no_verdict}
+    about: dict[str, Any] = {"layer": layer, "directions": directions, "no_verdict": no_verdict}
     return [Estimate(name, arm, interval, tuple(map(float, values)), **about)]

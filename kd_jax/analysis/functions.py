@@ -240,10 +240,10 @@ def estimates(followed: Sequence[Followed], predicted: Sequence[Predicted], arms
         for seed in [seed for who, seed in runs if who == arm]:
             both = (reference, seed), (arm, seed)
             for pair in itertools.pairwise(range(moving(runs[arm, seed]))):
-                of_runs = ratio(*(runs[run].progress for run in both), pair)
+                of_runs = ratio(runs[both[0]].progress, runs[both[1]].progress, pair)
                 ratios.setdefault(("function_ratio", arm, pair), []).append(of_runs)
                 if both[1] in predictions:
-                    by_filter = ratio(*(predictions[run].filtered for run in both), pair)
+                    by_filter = ratio(predictions[both[0]].filtered, predictions[both[1]].filtered, pair)
                     ratios.setdefault(("function_ratio_filter", arm, pair), []).append(by_filter)
     for (arm, _), run in runs.items():
         numbers.setdefault(("kernel_drift", arm), []).append(run.drift)

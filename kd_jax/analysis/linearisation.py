@@ -225,4 +225,4 @@ def drift(start: ArrayLike, end: ArrayLike) -> float:
         start, end: the kernel at two times, float [examples * classes, examples * classes].
     """
     start = np.asarray(start, np.float64)
-    return float(np.linalg.norm(end - start) / np.linalg.norm(start))
+    return float(np.linalg.norm(np.asarray(end) - start) / np.linalg.norm(start))

@@ -166,7 +166,7 @@ def _whiskers(
     """Draw dots with their intervals: horizontal ones of x (`across`) or vertical ones of y."""
     middle = x if across else y
     ends = np.array([[m - of.low, of.high - m] for m, of in zip(middle, intervals, strict=True)]).T
-    error = {"xerr" if across else "yerr": np.maximum(ends, 0)}
+    error: dict[str, Any] = {"xerr" if across else "yerr": np.maximum(ends, 0)}
     axes.errorbar(x, y, fmt="o", markersize=4, color=colour, label=label, elinewidth=1.2, **error)
 
 
@@ -222,8 +222,8 @@ def switching(measured: Sequence[Measured]) -> Figure:
             (figures.ARM_COLOURS[1], True, "labels, then distillation"),
             (figures.ARM_COLOURS[2], False, "distillation, then labels"),
         ):
-            of = [(config.parse_switch(m.values["switch"]), m) for m in group if m.values["switch"]]
-            of = sorted(((s.epoch, m) for s, m in of if s.to_kd == to_kd), key=lambda pair: pair[0])
+            of = [(config.parse_switch(m.values["switch"]), m) for m in group]
+            of = sorted(((s.epoch, m) for s, m in of if s and s.to_kd == to_kd), key=lambda pair: pair[0])
             if of and len(of[0][1].gain) > 1:
                 shift = 0.15 if to_kd else -0.15
                 x, y = [epoch + shift for epoch, _ in of], [m.gain.mean() for _, m in of]

@@ -105,7 +105,7 @@ def fingerprint(problem: Problem) -> str:
     digest = hashlib.sha256()
     for array in (problem.x, problem.y):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array))  # pyright: ignore
     return digest.hexdigest()
 
 
@@ -285,9 +285,9 @@ def hilbert(examples: int, tolerance: float, rounds: int) -> HilbertSimulation:
         def excess(log_c, labels=labels):
             return np.mean((predict(log_c, labels) - labels) ** 2) / tolerance - 1
 
-        log_c = brentq(excess, -40, 40, xtol=1e-14, rtol=1e-14)
+        log_c = brentq(excess, -40, 40, xtol=1e-14, rtol=1e-14)  # pyright: ignore
         targets.append(predict(log_c, labels))
-        multipliers.append(np.exp(log_c))
+        multipliers.append(np.exp(log_c))  # pyright: ignore
     guaranteed = theory.guaranteed_rounds(eigenvalues, vectors.T @ y, tolerance)
     return HilbertSimulation(
         eigenvalues, closed_form, np.array(targets) @ vectors, np.array(multipliers), tolerance, guaranteed

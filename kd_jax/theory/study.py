@@ -51,12 +51,13 @@ class Theory:
         for name in ("rounds", "hilbert_rounds", "seeds"):
             self._need(name, getattr(self, name) >= 1, "a whole number of at least 1", "raise it")
         self._need("seed", self.seed >= 0, "a whole number of at least 0", "raise it")
-        falls = list(self.spectrum) == sorted(set(self.spectrum), reverse=True) and len(self.spectrum) > 1
-        falls = falls and self.spectrum[0] == 1 and self.spectrum[-1] > 0
+        spectrum, directions = list(self.spectrum), list(self.directions)
+        falls = spectrum == sorted(set(spectrum), reverse=True) and len(spectrum) > 1
+        falls = falls and spectrum[0] == 1 and spectrum[-1] > 0
         self._need("spectrum", falls, "two or more, falling from 1, above 0", "divide them by the largest")
         self._need("examples", self.examples >= len(self.spectrum), "at least one for each eigenvalue", "raise it")
-        rises = list(self.directions) == sorted(set(self.directions)) and len(self.directions) > 1
-        self._need("directions", rises and self.directions[0] == 0, "0 and others, rising", "pass e.g. 0 7 30")
+        rises = directions == sorted(set(directions)) and len(directions) > 1
+        self._need("directions", rises and directions[0] == 0, "0 and others, rising", "pass e.g. 0 7 30")
         # From 1 on, predicting zero is good enough; far below, the smallest multiplier drowns in rounding.
         self._need("tolerance", 1e-6 <= self.tolerance < 1, "1e-6 or more, below 1", "change it")
         self._need("hilbert_examples", 2 <= self.hilbert_examples <= 500, "2 to 500", "change it")

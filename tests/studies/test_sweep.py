@@ -221,3 +221,40 @@ def test_a_sweep_of_another_study_is_refused(tmp_path):
     records.write_json(tmp_path / "sweep.json", {"study": "other", "variants": []})
     with pytest.raises(BadInput, match="holds a sweep of other, expected one of tested"):
         sweep.run("tested", [], tmp_path, None, jax.devices()[:1])
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_whether_runs_learned_is_read_from_data_and_not_from_the_wording_of_warnings(tmp_path):
+    workdir = tmp_path / "work"
+    assert call(workdir, "--sweep=weight=0.5,1", "--epochs=8") == 0
+    paths = {name: workdir / name / "analysis" / "summary.json" for name in ("weight=0.5", "weight=1")}
+    summaries = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items()}
+
+    def learned(**changed):
+        """Whether each variant's student is taken to have learnt, with such warnings and such records of runs."""
+        found = {}
+        for name, summary in summaries.items():
+            found[name] = {key: value for key, value in (summary | changed).items() if value is not None}
+            records.write_json(paths[name], found[name])
+        runs = {name: sweep._unlearned(workdir / name, of) for name, of in found.items()}
+        return [measured.learned for measured in sweep._measured(sweep.read(workdir), found, runs)]
+
+    student = {"arm": "student", "seed": 1, "reason": "loss_rose", "first": 1.0, "last": 2.0}
+    assert learned() == [True, True]
+    assert (
+        learned(warnings=["student-seed1 did not learn: training loss 1 in the first epoch, 2 in the last"])
+        == [True] * 2
+    )
+    assert learned(unlearned=[student]) == [False, False]
+    assert learned(unlearned=[student | {"arm": "onehot_order"}]) == [True, True]
+    sweep.report(workdir)
+    (first, second) = json.loads((workdir / "analysis" / "summary.json").read_text(encoding="utf-8"))["unlearned"]
+    assert (first["variant"], first["arm"]) == ("weight=0.5", "onehot_order")
+    assert second == first | {"variant": "weight=1"}
+    # Summaries that were written before such records were: the runs are judged anew.
+    assert learned(unlearned=None) == [True, True]
+    metrics = workdir / "weight=1" / "runs" / "student-seed0" / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    lines[-1]["train_loss"] = lines[0]["train_loss"] + 1
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert learned(unlearned=None) == [True, False]

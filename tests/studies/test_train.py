@@ -351,7 +351,7 @@ def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
     assert early["teacher-seed0"][10] == late["teacher-seed0"][10]
     assert early["onehot-seed0"][10] == late["onehot-seed0"][10]
     assert early["student-seed0"][10] != late["student-seed0"][10]
-    assert found["warnings"] == []  # this teacher has much left to learn
+    assert not any("fit their labels fully" in warning for warning in found["warnings"])  # it has much left to learn
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -363,7 +363,8 @@ def test_a_switched_student_is_not_taken_for_one_that_did_not_learn(tmp_path):
     onehot = records.read_metrics(tmp_path / "runs" / "onehot-seed0")
     assert lines[2]["train_loss"] == pytest.approx(onehot[2]["train_loss"], rel=1e-5)
     assert lines[-1]["train_loss"] > lines[0]["train_loss"]
-    assert analyse.analyze(tmp_path)["warnings"] == []
+    # Six epochs of this recipe leave all runs near chance, which is another matter.
+    assert "loss_rose" not in {run["reason"] for run in analyse.analyze(tmp_path)["unlearned"]}
     assert learning.comparable_losses(lines, config.parse_switch(study.switch), 5) == [
         line["train_loss"] for line in lines[4:]
     ]

@@ -91,8 +91,10 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
     predicted = read_runs(analysed.folder / "function", functions.Predicted)
     drawn = {}
     for arm in students(analysed.arms) if followed else []:
-        of_network = [[run for run in of if run.model == arm.model] for of in (followed, predicted)]
-        drawn[f"function_progress-{arm.model}"] = function_figures.progress(*of_network, arm.baseline, arm.name)
+        measured, expected = ([run for run in of if run.model == arm.model] for of in (followed, predicted))
+        drawn[f"function_progress-{arm.model}"] = function_figures.progress(
+            measured, expected, arm.baseline or "", arm.name
+        )
     return drawn
 
 

@@ -10,8 +10,8 @@ from kd_jax.config import Study, parse_switch
 from kd_jax.plan import arms as arms_of
 from kd_jax.plan import run_name
 from kd_jax.report import figures, tables
-from kd_jax.studies.analyses import confidence
 from kd_jax.studies.analyses.base import Analysed, Analysis
+from kd_jax.studies.analyses.confidence import read_pairs
 from kd_jax.workdir import records
 
 
@@ -34,7 +34,7 @@ def unlearned(workdir: Path, folder: Path, study: Study, steps_per_epoch: int) -
             losses[arm.name, seed] = learning.comparable_losses(lines, of_arm, steps_per_epoch)
     fits = {}
     _, *others = tables.compared(arms)
-    for pair in confidence.read_pairs(folder, [arm.name for arm in others], seeds, "train"):
+    for pair in read_pairs(folder, [arm.name for arm in others], seeds, "train"):
         if ("teacher", pair.seed) not in fits:
             fits["teacher", pair.seed] = learning.outputs(pair.teacher, pair.y, pair.true_y)
         fits[pair.arm, pair.seed] = learning.outputs(pair.student, pair.y, pair.true_y, pair.teacher)
