@@ -80,7 +80,7 @@ class Loader:
         """Return the data that a study asks for; arguments and errors are those of the function `load`."""
         loader.check_workers(workers)
         given = given or Given()
-        place = str(data_dir), workers
+        place = str(Path(data_dir).expanduser().absolute()), workers
         dataset = self._datasets.get((data, given, *place))
         if dataset is None:
             dataset = _assembled(self._source(data.dataset, data_dir), data, given, workers)
@@ -92,7 +92,7 @@ class Loader:
         return dataset
 
     def _source(self, name, data_dir):
-        request = name, str(data_dir)
+        request = name, str(Path(data_dir).expanduser().absolute())
         if self._published[0] != request:
             self._published = None, None  # so that two sets are never in memory
             self._published = request, _source(name, data_dir)

@@ -200,7 +200,7 @@ def segments(
     while step < total_steps:
         epoch = step // feed.steps_per_epoch
         epoch_end = (epoch + 1) * feed.steps_per_epoch
-        end = min([epoch_end, step + engine.segment_steps, *pauses[pauses > step][:1].tolist()])
+        end = min([epoch_end, total_steps, step + engine.segment_steps, *pauses[pauses > step][:1].tolist()])
         state, totals = engine.advance(state, totals, constants, feed, step, end)
         jax.block_until_ready(totals)
         step = end
