@@ -35,7 +35,7 @@ class NetworkOutputs(Protocol):
 
 
 Batch = Mapping[str, Any]  # x, y, perhaps targets; with a teacher also `teacher`, what the teacher returns for x
-Objective = Callable[[NetworkOutputs, Batch, jax.typing.ArrayLike], jax.Array]
+Objective = Callable[[NetworkOutputs, Batch, jax.typing.ArrayLike], Any]
 DistillationFunction = Callable[[NetworkOutputs, NetworkOutputs, Batch, Distillation], jax.Array]
 
 

@@ -3,6 +3,8 @@
 From the test set of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, UCI, 1998).
 """
 
+from typing import Any
+
 import numpy as np
 
 from kd_jax.data.arrays import Source
@@ -18,7 +20,7 @@ def load() -> Source:
     """
     from sklearn.datasets import load_digits  # imported here because it takes a second
 
-    digits = load_digits()
+    digits: Any = load_digits()
     order = np.random.default_rng(SPLIT_SEED).permutation(len(digits.target))
     train, test = np.sort(order[:TRAIN_EXAMPLES]), np.sort(order[TRAIN_EXAMPLES:])
     x = digits.images.astype(np.uint8)[..., None]

@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -102,7 +102,7 @@ class _Pieces:
         return views, time.perf_counter() - began
 
 
-def stream(images: Images, plan: Epochs | Once, start: int = 0) -> Iterator[tuple[np.ndarray, float]]:
+def stream(images: Images, plan: Epochs | Once, start: int = 0) -> Generator[tuple[np.ndarray, float], None, None]:
     """Yield (x uint8 [block, size, size, 3], seconds) for the blocks of a plan; close it to end the workers.
 
     The seconds are the time that decoding took, summed over all workers.

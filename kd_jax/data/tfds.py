@@ -11,6 +11,7 @@ import os
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -142,7 +143,7 @@ def _decode(folder):
     import tensorflow_datasets as tfds
 
     builder, label = _opened(folder)
-    info = builder.info
+    info: Any = builder.info
     image_key, label_key = _keys(tfds, info, label)
     test_split = _test_split(info.splits, label)
     splits = ("train", test_split)
@@ -159,7 +160,7 @@ def _decode(folder):
     if not streams:
         return Source(name, images[0], labels[0], images[1], labels[1], classes, test_split)
     files = {file: (folder / file).stat().st_size for split in splits for file in info.splits[split].filenames}
-    return Encoded(name, *labels, classes, test_split, image_key, json.dumps(files), str(folder))
+    return Encoded(name, labels[0], labels[1], classes, test_split, image_key, json.dumps(files), str(folder))
 
 
 def _keys(tfds, info, label):
@@ -191,7 +192,7 @@ def _test_split(splits, label):
     raise BadInput(f"{label}: expected a train and a test or validation split, found {', '.join(splits)}")
 
 
-def _read(builder, split, image_key, label_key):
+def _read(builder: Any, split, image_key, label_key):
     """Return (images, labels) of a split."""
     shape = builder.info.features[image_key].shape
     source = builder.as_data_source(split)

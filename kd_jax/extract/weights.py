@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,14 +40,14 @@ def input_directions(
             return model.layer_inputs(variables, view(x), layer)
 
     chosen = np.random.default_rng(0).permutation(len(dataset.train.x))[:COVARIANCE_EXAMPLES]
-    moments = None
+    moments: Any = None
     for _, x in dataset.blocks(dataset.train.x, PATCH_BATCH, chosen):
         vectors = np.asarray(on_batch(variables, x))
         moments = eigen.add(moments, vectors[model.counted(x, len(vectors))])
     return eigen.directions(eigen.covariance(moments), moments.count - 1)
 
 
-def layer_names(dataset: Dataset, model_name: str) -> tuple[str, ...]:
+def layer_names(dataset: Dataset, model_name: str) -> list[str]:
     """Return the layers of a network that have a kernel, in the order in which they are used."""
     return model_of(model_name, dataset, "float32").layers(dataset.example())
 

@@ -21,7 +21,7 @@ SEGMENT_STEPS = 32  # at most so many steps run in one loop on the device, so th
 SEGMENT_WORK = 1e11  # on CPU, at most about so many floating-point operations: a second or two
 
 
-def select(platform: str) -> list[jax.Device]:
+def select(platform: str) -> list[Any]:
     """Return the devices of a platform, and make it the default. Call it before any other use of JAX.
 
     Args:
@@ -42,7 +42,7 @@ def select(platform: str) -> list[jax.Device]:
     return devices
 
 
-def peak_memory(devices: Sequence[jax.Device]) -> dict[str, int | None]:
+def peak_memory(devices: Sequence[Any]) -> dict[str, int | None]:
     """Return the largest memory held so far, {"host_bytes": by this process, "device_bytes": on one device, None if unknown}."""
     stats = devices[0].memory_stats() or {}
     unit = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss [bytes]
@@ -50,7 +50,7 @@ def peak_memory(devices: Sequence[jax.Device]) -> dict[str, int | None]:
     return {"host_bytes": host, "device_bytes": stats.get("peak_bytes_in_use")}
 
 
-def check_batch(batch_size: int, devices: Sequence[jax.Device]) -> None:
+def check_batch(batch_size: int, devices: Sequence[Any]) -> None:
     """Raise `BadInput` unless a batch splits evenly over the devices."""
     count = len(devices)
     if batch_size % count:
@@ -69,13 +69,13 @@ def agree(flag: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
-def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
+def replicate(tree: Any, devices: Sequence[Any]) -> Any:
     """Return a copy of a tree on every device, for use as an unsplit argument; it is safe to donate."""
     sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
     return jax.device_put(tree, sharding, may_alias=False)
 
 
-def split_batch(batch: Any, devices: Sequence[jax.Device]) -> Any:
+def split_batch(batch: Any, devices: Sequence[Any]) -> Any:
     """Put a tree of arrays [batch, ...] on the devices, split: [devices, batch / devices, ...].
 
     Returns before the arrays are there.
@@ -84,7 +84,7 @@ def split_batch(batch: Any, devices: Sequence[jax.Device]) -> Any:
     return jax.device_put(jax.tree.map(lambda leaf: leaf.reshape(len(devices), -1, *leaf.shape[1:]), batch), sharding)
 
 
-def loops_on_device(devices: Sequence[jax.Device], params: Any) -> bool:
+def loops_on_device(devices: Sequence[Any], params: Any) -> bool:
     """Return whether steps should run as one loop on the device.
 
     They should, except for convolutions on CPU: XLA runs those inside a loop with a plain kernel, measured 47 times slower.
@@ -93,7 +93,7 @@ def loops_on_device(devices: Sequence[jax.Device], params: Any) -> bool:
     return devices[0].platform != "cpu" or not has_convolution
 
 
-def segment_steps(devices: Sequence[jax.Device], on_device_loop: bool, params: Any, vectors: int) -> int:
+def segment_steps(devices: Sequence[Any], on_device_loop: bool, params: Any, vectors: int) -> int:
     """Return the number of steps between two moments at which the program reports, saves and may stop.
 
     It is a function of the configuration, not of any clock, so that all hosts of a run agree on it.
@@ -113,7 +113,7 @@ def segment_steps(devices: Sequence[jax.Device], on_device_loop: bool, params: A
     return int(np.clip(SEGMENT_WORK // work, 1, SEGMENT_STEPS))
 
 
-def make_advance(train_on: Callable, devices: Sequence[jax.Device], on_device_loop: bool) -> Callable:
+def make_advance(train_on: Callable, devices: Sequence[Any], on_device_loop: bool) -> Callable:
     """Return `advance(state, totals, constants, feed, start, stop) -> (state, totals)`: the steps from `start` up to `stop`.
 
     Steps are counted from the start of the run, and all are of one epoch. State and totals are donated. The feed is a
@@ -154,7 +154,7 @@ def make_advance(train_on: Callable, devices: Sequence[jax.Device], on_device_lo
     return advance
 
 
-def make_evaluate(evaluate_on: Callable, devices: Sequence[jax.Device]) -> Callable:
+def make_evaluate(evaluate_on: Callable, devices: Sequence[Any]) -> Callable:
     """Return `evaluate(variables, resident, items) -> totals`, NumPy scalars.
 
     The items are pairs (item, weights) of `Dataset.evaluation_items`, put on the devices by `split_batch`.
@@ -176,7 +176,7 @@ def make_evaluate(evaluate_on: Callable, devices: Sequence[jax.Device]) -> Calla
     return evaluate
 
 
-def evaluation_batch(devices: Sequence[jax.Device], about: int) -> int:
+def evaluation_batch(devices: Sequence[Any], about: int) -> int:
     """Return the smallest multiple of the number of devices that is at least `about`."""
     return -(-about // len(devices)) * len(devices)
 

@@ -74,7 +74,7 @@ def build(
     training: Training,
     dataset: Dataset,
     model_name: str,
-    devices: Sequence[jax.Device],
+    devices: Sequence[Any],
     teacher: Teacher | None = None,
     initialise: Callable[[Variables], Variables] | None = None,
 ) -> Engine:

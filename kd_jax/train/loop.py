@@ -196,11 +196,11 @@ def segments(
         total_steps: the length of the run.
         stops: steps at which a pause must fall, rising; others fall at the ends of epochs and after `engine.segment_steps` steps.
     """
-    step, stops = int(state.step), np.asarray(stops)
+    step, pauses = int(state.step), np.asarray(stops)
     while step < total_steps:
         epoch = step // feed.steps_per_epoch
         epoch_end = (epoch + 1) * feed.steps_per_epoch
-        end = min([epoch_end, step + engine.segment_steps, *stops[stops > step][:1].tolist()])
+        end = min([epoch_end, step + engine.segment_steps, *pauses[pauses > step][:1].tolist()])
         state, totals = engine.advance(state, totals, constants, feed, step, end)
         jax.block_until_ready(totals)
         step = end
