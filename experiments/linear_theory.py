@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tyro
 
-from kd_jax.cli.commands import Session, parse
+from kd_jax.cli import Session, parse
 from kd_jax.cli.guard import guarded
 from kd_jax.theory import study as linear_study
 from kd_jax.theory.study import Theory
@@ -57,14 +57,13 @@ def _run_and_print(session, study):
 
 
 def print_findings(found):
-    """The reference table, how well gradient descent obeys it, and the verdicts."""
+    """Print the reference table, how well gradient descent obeys it, and the verdicts."""
+    from kd_jax.report import tables
     from kd_jax.theory.report import reference_table
 
-    header, rows = reference_table(found)
-    print("Progress of student S and one-hot model A when equally far along eigenvalue 1 (gradient flow)")
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+    table = reference_table(found)
+    print(table.note)
+    print(tables.text(table.header, table.rows, right=range(len(table.header))))
     print("\nLargest difference between closed form and simulation")
     for name, value in found["theory"]["differences"].items():
         print(f"  {name:<10} {value:.1e}")

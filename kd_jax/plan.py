@@ -140,6 +140,18 @@ class Plan:
         return {arm.name: arm.baseline for arm in self.arms if arm.baseline}
 
 
+class Variant(NamedTuple):
+    """One study of a sweep.
+
+    Attributes:
+        folder: name of its work folder, below the sweep's.
+        values: {field: what was typed for it}; empty for the study that the flags beside `--sweep` describe.
+    """
+
+    folder: str
+    values: dict[str, str]
+
+
 def make_plan(study: Study, train_examples: int, also: Iterable[int] = ()) -> Plan:
     """Return the `Plan` of a study.
 

@@ -18,14 +18,15 @@ MEASURED = "--measured"
 
 def measure(workdir, layer):
     """Print how long it takes to find a layer's directions and to follow it in all runs, and the peak memory."""
-    from kd_jax.extract import logits as extract
-    from kd_jax.studies import analyse
+    from kd_jax.extract import weights
+    from kd_jax.studies import prepare
 
-    _, study, dataset = analyse.open_study(workdir)
-    (onehot, _), *_ = extract.chosen_layers(study, dataset)
+    opened = prepare.open_study(workdir)
+    plan, dataset = opened.plan, opened.dataset
+    (onehot, _), *_ = weights.chosen_layers(plan, dataset)
     before = peak_memory()
     began = time.monotonic()
-    found = list(extract.growths(workdir, study, dataset, [0], [(onehot, layer)]))
+    found = list(weights.growths(workdir, plan, dataset, [(onehot, layer)]))
     seconds = time.monotonic() - began
     print(
         f"{layer}: {len(found)} runs of {len(found[0].steps)} checkpoints, {found[0].components.shape[1]} directions:"

@@ -19,10 +19,10 @@ import jax
 from kd_jax.studies import run
 from kd_jax.studies import train as train_stage
 from kd_jax.config import Study
-from kd_jax.train import fit
+from kd_jax.train import devices
 STUDY = Study.from_flags(dataset="digits", label_noise=0.2, teacher="mlp_64", student=("mlp_64",), epochs=40, batch_size=64,
               learning_rate=0.02, optimizer="sgd", checkpoints=60)
-run.RESUME_SECONDS = fit.SEGMENT_SECONDS = float(sys.argv[2])
+run.RESUME_SECONDS, devices.SEGMENT_STEPS = float(sys.argv[2]), 1
 print("started", flush=True)
 train_stage.train("killed", STUDY, sys.argv[1], "unused", jax.devices()[:1])
 print("done", flush=True)

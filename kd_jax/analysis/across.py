@@ -1,21 +1,23 @@
 """What several studies say together: of loss switching, and of when distillation helps."""
 
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from kd_jax.analysis.intervals import LEVEL, Interval, over_seeds
-from kd_jax.analysis.verdicts import Verdict
+from kd_jax.analysis.intervals import LEVEL, over_seeds
+from kd_jax.analysis.results import Estimate, Interval, Verdict
 
 
 class Measured(NamedTuple):
-    """A student of one variant, by seed.
+    """A student of one variant of a sweep, with a number per seed.
 
     Attributes:
-        folder: of the variant.
-        arm: of the student.
-        values: {field: value} by which the variant differs from others, JSON values.
+        folder: the variant's folder.
+        arm: the student's arm.
+        values: {field: value} of the fields in which variants differ, as JSON values.
         teacher_accuracy: of the teacher on its training labels, float [seeds].
         teacher_lead: test accuracy of the teacher less that of the student's network without a teacher, float [seeds].
         gain: in test accuracy over the same network without a teacher, float [seeds].
@@ -24,49 +26,27 @@ class Measured(NamedTuple):
 
     folder: str
     arm: str
-    values: dict
+    values: dict[str, Any]
     teacher_accuracy: np.ndarray
     teacher_lead: np.ndarray
     gain: np.ndarray
     learned: bool
 
 
-class Across(NamedTuple):
-    """A number about several variants.
+def ratio_of_means(numerators: ArrayLike, denominators: ArrayLike, level: float = LEVEL) -> Interval | None:
+    """Return the interval of mean(numerators) / mean(denominators) over seeds, by Fieller's theorem; None where it has no ends.
 
-    Attributes:
-        name: `gain_recovered`, `gain_difference`, `gain_per_teacher_accuracy`, `gain_per_teacher_lead`.
-        arm: of the student.
-        interval: over seeds.
-        values: one per seed; empty where seeds have none of their own.
-        variant: the folder that it is about, or None where it is about all of them.
-        against: the folder that `variant` is compared with, or None.
-        field: the one field that differs between the variants looked at, or None for all variants.
-    """
+    It has ends when the denominators' mean differs from zero at that level: a share of a gain that may be none can be anything. Nor
+    has it ends when nothing varies: shares of a test set are whole counts, on which a few seeds can agree by chance.
 
-    name: str
-    arm: str
-    interval: Interval
-    values: tuple
-    variant: str | None = None
-    against: str | None = None
-    field: str | None = None
-
-    def to_json(self):
-        """The number as a flat dict of JSON values; what does not apply is absent."""
-        labels = {key: value for key, value in self._asdict().items() if key not in ("interval", "values") and value}
-        return {**labels, "split": "test", "subset": "all", **vars(self.interval), "values": list(self.values)}
-
-
-def ratio_of_means(numerators, denominators, level=LEVEL):
-    """Return the `Interval` of mean(numerators) / mean(denominators) over seeds, by Fieller's theorem; None where it has no ends.
-
-    It has ends when the denominators' mean differs from zero at that level: a share of a gain that may be none is anything. Neither
-    has it when nothing varies: shares of a test set are whole counts, and few seeds agree by chance.
+    >>> print(ratio_of_means([0.5, 0.6, 0.4], [1.0, 1.1, 0.9]).estimate)
+    0.5
+    >>> print(ratio_of_means([0.5, 0.6, 0.4], [1.0, -1.1, 0.9]))
+    None
 
     Args:
         numerators, denominators: float [seeds], paired, at least two.
-        level: of confidence.
+        level: confidence level, between 0 and 1.
 
     Source: Fieller, 1954, Some problems in interval estimation.
     """
@@ -75,7 +55,7 @@ def ratio_of_means(numerators, denominators, level=LEVEL):
     t2 = stats.t.ppf((1 + level) / 2, count - 1) ** 2 / count
     (aa, ab), (_, bb) = np.cov(a, b, ddof=1)
     mean_a, mean_b = a.mean(), b.mean()
-    # Of the quadratic in r that (mean_a - r mean_b)^2 <= t2 var(a - r b) is.
+    # (mean_a - r mean_b)^2 <= t2 var(a - r b) is a quadratic inequality in r; these are its coefficients.
     square, middle, constant = mean_b**2 - t2 * bb, mean_a * mean_b - t2 * ab, mean_a**2 - t2 * aa
     if square <= 0 or not (aa or bb):
         return None
@@ -84,14 +64,14 @@ def ratio_of_means(numerators, denominators, level=LEVEL):
     return Interval(float(mean_a / mean_b), float(low), float(high), level, "seeds", count)
 
 
-def switching(measured):
-    """Return (list of `Across`, list of `Verdict`) of students whose loss was switched, beside those whose loss was not.
+def switching(measured: Sequence[Measured]) -> tuple[list[Estimate], list[Verdict]]:
+    """Return the estimates and verdicts about students whose loss was switched, beside those whose loss was not.
 
     `gain_recovered`: share of the plain student's gain that the switched one has; absent where that gain may be zero.
     `gain_difference`: its test accuracy less the plain student's.
 
     Args:
-        measured: list of `Measured`.
+        measured: every student of every variant.
     """
     found, verdicts = [], []
     for switched in measured:
@@ -102,22 +82,23 @@ def switching(measured):
         )
         if plain is None or len(plain.gain) < 2:
             continue
-        labels = {"variant": switched.folder, "against": plain.folder}
+        about: dict[str, Any] = {"variant": switched.folder, "against": plain.folder, "split": "test", "subset": "all"}
         differences = switched.gain - plain.gain
         difference = over_seeds(differences)
-        found.append(Across("gain_difference", switched.arm, difference, tuple(differences.tolist()), **labels))
+        found.append(Estimate("gain_difference", switched.arm, difference, tuple(differences.tolist()), **about))
         share = ratio_of_means(switched.gain, plain.gain)
         if share is not None:
-            found.append(Across("gain_recovered", switched.arm, share, (), **labels))
+            found.append(Estimate("gain_recovered", switched.arm, share, (), **about))
         verdicts.append(_recovers(switched, plain, share, difference))
     return found, verdicts
 
 
-def _rest(measured, field):
+def _rest(measured: Measured, field: str) -> tuple[str, dict[str, Any]]:
+    """Arm and values of a student but for one field."""
     return measured.arm, {name: value for name, value in measured.values.items() if name != field}
 
 
-def _recovers(switched, plain, share, difference):
+def _recovers(switched: Measured, plain: Measured, share: Interval | None, difference: Interval) -> Verdict:
     where = ", ".join(f"{name}={value}" for name, value in switched.values.items() if name != "switch")
     claim = (
         f"{switched.arm} with {switched.values['switch']}{f' ({where})' if where else ''} has at least half of the gain of"
@@ -138,7 +119,7 @@ def _recovers(switched, plain, share, difference):
 
 
 LEAST_SPREAD = 0.02  # of teachers' accuracies; a slope over less speaks of what was not seen
-# what of the teacher -> (name of the number, whether gains are expected to rise with it, the claim)
+# attribute of `Measured` -> (name of the estimate, whether gains are expected to rise with the attribute, the claim)
 EXPECTED = {
     "teacher_accuracy": (
         "gain_per_teacher_accuracy",
@@ -153,14 +134,15 @@ EXPECTED = {
 }
 
 
-def helping(measured):
-    """Return (list of `Across`, list of `Verdict`): gain against the teacher's accuracy on its training labels, and on test data.
+def helping(measured: Sequence[Measured]) -> tuple[list[Estimate], list[Verdict]]:
+    """Return the estimates and verdicts about when distillation helps: gain against the teacher's accuracies.
 
-    `gain_per_teacher_accuracy`, `gain_per_teacher_lead`: within each seed the least-squares slope over variants; over all of them,
-    and over those that one field tells apart, where teachers differ by `LEAST_SPREAD` or more.
+    `gain_per_teacher_accuracy` (on its training labels) and `gain_per_teacher_lead` (on test data, over the student's network
+    without a teacher): within each seed the least-squares slope over variants. There is one over all variants, and one for each
+    field that alone differs between three variants or more, where teachers differ by `LEAST_SPREAD` or more.
 
     Args:
-        measured: list of `Measured`; students of runs that did not learn are left out.
+        measured: every student of every variant; those of runs that did not learn are left out.
     """
     found, verdicts = [], []
     for arm in dict.fromkeys(m.arm for m in measured):
@@ -171,10 +153,11 @@ def helping(measured):
                 x = np.array([getattr(m, what) for m in group])
                 if x.shape[1] < 2 or np.ptp(x, axis=0).min() < LEAST_SPREAD:
                     continue
-                slopes = [stats.linregress(*of_seed).slope for of_seed in zip(x.T, y.T, strict=True)]
+                slopes = [stats.linregress(*of_seed).slope for of_seed in zip(x.T, y.T, strict=True)]  # pyright: ignore
                 interval = over_seeds(slopes)
-                found.append(Across(name, arm, interval, tuple(map(float, slopes)), field=field))
-                if field is None:
+                about: dict[str, Any] = {"field": field, "split": "test", "subset": "all"}
+                found.append(Estimate(name, arm, interval, tuple(map(float, slopes)), **about))
+                if not field:
                     above, below = ("supported", "contradicted") if rises else ("contradicted", "supported")
                     verdict = above if interval.low > 0 else below if interval.high < 0 else "inconclusive"
                     because = f"gain per unit of that accuracy {_shown(interval)}, over {len(group)} variants"
@@ -182,13 +165,14 @@ def helping(measured):
     return found, verdicts
 
 
-def _groups(measured):
-    """(field, variants) that one field tells apart, three or more; (None, all of them) first."""
+def _groups(measured: list[Measured]) -> Iterator[tuple[str, list[Measured]]]:
+    """Yield ("", all variants), then (field, variants that differ in that field alone), of three variants or more."""
     if len(measured) > 2:
-        yield None, measured
+        yield "", measured
     names = measured[0].values if measured else ()
     for name in names:
-        # One by one, the rest is the base's; where all are crossed there are several such groups, and none is taken.
+        # Where fields were changed one at a time there is one such group. Where all values are combined with all others there
+        # are several, and none is taken.
         rests = {}
         for m in measured:
             rests.setdefault(tuple(map(str, _rest(m, name)[1].values())), []).append(m)
@@ -197,5 +181,5 @@ def _groups(measured):
             yield name, large[0]
 
 
-def _shown(interval):
+def _shown(interval: Interval) -> str:
     return f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}] over {interval.count} seeds"

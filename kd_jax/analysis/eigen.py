@@ -8,14 +8,16 @@ The paper's theorem starts from zero weights, networks do not: what W holds alon
 what training adds. So the same is measured of the weights' movement, ||(W - W(0))^T v_k||, beside it.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from kd_jax.analysis import intervals
-from kd_jax.analysis.intervals import Interval
+from kd_jax.analysis.results import Estimate
+from kd_jax.plan import Arm
 
 EXACT_DIMENSIONS = 3000  # up to which all directions are computed exactly
 LANCZOS_DIRECTIONS = 400  # how many of the top ones are computed beyond
@@ -40,8 +42,13 @@ class Moments(NamedTuple):
     shift: np.ndarray
 
 
-def add(moments, x):
-    """Return the moments with vectors `x` [vectors, dimensions] added; `moments` None starts."""
+def add(moments: Moments | None, x: ArrayLike) -> Moments:
+    """Return the moments with further vectors added.
+
+    Args:
+        moments: the moments so far; None for none.
+        x: the vectors, float [vectors, dimensions].
+    """
     x = np.asarray(x, np.float64)
     if moments is None:
         moments = Moments(0, np.zeros(x.shape[1]), np.zeros((x.shape[1], x.shape[1])), x.mean(axis=0))
@@ -49,8 +56,8 @@ def add(moments, x):
     return Moments(moments.count + len(x), moments.total + x.sum(axis=0), moments.products + x.T @ x, moments.shift)
 
 
-def covariance(moments):
-    """Covariance of the vectors, float64 [dimensions, dimensions], divided by their count."""
+def covariance(moments: Moments) -> np.ndarray:
+    """Return the covariance of the vectors, divided by their count, float64 [dimensions, dimensions]."""
     mean = moments.total / moments.count
     return moments.products / moments.count - np.outer(mean, mean)
 
@@ -69,54 +76,73 @@ class Directions(NamedTuple):
     residuals: np.ndarray
 
 
-def directions(matrix, rank=None, exact_dimensions=EXACT_DIMENSIONS, count=LANCZOS_DIRECTIONS):
-    """Return the `Directions` of a symmetric matrix: all of them, or beyond `exact_dimensions` the top `count` by Lanczos.
+def directions(
+    matrix: np.ndarray,
+    rank: int | None = None,
+    exact_dimensions: int = EXACT_DIMENSIONS,
+    count: int = LANCZOS_DIRECTIONS,
+) -> Directions:
+    """Return the eigendirections of a symmetric matrix.
+
+    >>> directions(np.diag([1.0, 4.0, 2.0])).values.tolist()
+    [4.0, 2.0, 1.0]
 
     Args:
         matrix: float64 [dimensions, dimensions].
-        rank: at most so many eigenvalues are not zero, if that is known: Lanczos hardly tells the others apart.
-        exact_dimensions, count: as above.
+        rank: the largest possible number of eigenvalues that are not zero, if it is known: Lanczos hardly tells the others apart.
+        exact_dimensions: up to this many dimensions all directions are computed, by LAPACK.
+        count: beyond, so many of the top ones, by Lanczos.
     """
     if len(matrix) <= exact_dimensions:
         values, vectors = np.linalg.eigh(matrix)
     else:
-        operator = LinearOperator(matrix.shape, matvec=lambda v: matrix @ v, dtype=matrix.dtype)
-        start = np.random.default_rng(0).normal(size=len(matrix))  # else SciPy starts at random
+        operator = LinearOperator(matrix.shape, matvec=lambda v: matrix @ v, dtype=matrix.dtype)  # pyright: ignore
+        start = np.random.default_rng(0).normal(size=len(matrix))  # otherwise SciPy starts at random
         values, vectors = eigsh(operator, k=min(count, rank or count, len(matrix) - 1), v0=start)
     order = np.argsort(values)[::-1]
     values, vectors = values[order], vectors[:, order]
     return Directions(values, vectors, np.linalg.norm(matrix @ vectors - vectors * values, axis=0))
 
 
-def direction_count(dimensions):
-    """How many directions `directions` returns for so many dimensions."""
+def direction_count(dimensions: int) -> int:
+    """Return how many directions `directions` returns for a matrix of that many dimensions."""
     return dimensions if dimensions <= EXACT_DIMENSIONS else min(LANCZOS_DIRECTIONS, dimensions - 1)
 
 
-def alive(values):
-    """How many of the directions the inputs vary along: no gradient moves weights along the others."""
+def alive(values: np.ndarray) -> int:
+    """Return the number of directions along which the inputs vary: no gradient moves weights along the others.
+
+    Args:
+        values: eigenvalues, float [directions], falling.
+    """
     return int(np.sum(values > ALIVE * values[0]))
 
 
-def along(weights, vectors):
+def along(weights: ArrayLike, vectors: ArrayLike) -> np.ndarray:
     """Return V^T W, whose row norms are the components ||W^T v_k||, float64 [directions, units].
 
     Args:
-        weights: [fan-in, units].
-        vectors: [fan-in, directions].
+        weights: float [fan-in, units].
+        vectors: the directions, float [fan-in, directions].
     """
     return np.asarray(vectors, np.float64).T @ np.asarray(weights, np.float64)
 
 
-def ratio(reference, other):
+def ratio(reference: Sequence[np.ndarray] | np.ndarray, other: Sequence[np.ndarray] | np.ndarray) -> float:
     """Return mean of c_2(other) / c_2(reference) at equal c_1, over the range of c_1 that both cover; below 1: `other` lags.
 
     Each curve is read at the first moment when c_1 reaches a level, by linear interpolation between checkpoints: where c_1
     falls back, only what sets a new maximum counts, so every level has one moment. The range begins at the larger of the two
     starts and ends at the smaller of the two maxima; a level that a curve starts above is outside. Levels are spaced evenly.
 
+    Here the other run is half as fast along the second direction wherever both are equally far along the first:
+
+    >>> first = np.array([0.0, 1.0, 2.0])
+    >>> ratio((first, 3 * first), (2 * first, 3 * first))
+    0.5
+
     Args:
-        reference, other: (c_1, c_2), each [checkpoints] from the first step on.
+        reference, other: (c_1, c_2) of a run, each float [checkpoints] from the first step on.
 
     Returns:
         The ratio; NaN where the range is empty, as when c_1 never grows.
@@ -127,30 +153,37 @@ def ratio(reference, other):
     return float(np.mean(first_reach(other, levels) / first_reach(reference, levels)))
 
 
-def common_levels(reference, other):
-    """Return the levels of c_1 at which two curves are compared, float64 [levels]; none where the range is empty."""
+def common_levels(reference: Sequence[np.ndarray] | np.ndarray, other: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Return the levels of c_1 at which two curves are compared, float64 [levels]; no level where the range is empty.
+
+    Args:
+        reference, other: as for `ratio`.
+    """
     low = max(reference[0][0], other[0][0])
     high = min(np.max(reference[0]), np.max(other[0]))
     return np.linspace(low, high, GRID + 1)[1:] if high > low else np.array([])
 
 
-def first_reach(curve, levels):
+def first_reach(curve: Sequence[np.ndarray] | np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Return c_2 at the first moment when c_1 reaches each level, by linear interpolation, float64 [levels].
 
     Args:
-        curve: (c_1, c_2), each [checkpoints] from the first step on.
-        levels: of c_1, above where it starts and up to its maximum.
+        curve: (c_1, c_2), each float [checkpoints] from the first step on.
+        levels: values of c_1, float [levels], above where it starts and up to its maximum.
     """
     first, second = np.asarray(curve[0], np.float64), np.asarray(curve[1], np.float64)
     after = np.searchsorted(np.maximum.accumulate(first), levels)
     after = np.clip(after, 1, len(first) - 1)
-    # The step that reaches a level starts below it, for else the level had been reached before.
+    # The step that reaches a level starts below it, for otherwise the level would have been reached before.
     share = (levels - first[after - 1]) / (first[after] - first[after - 1])
     return second[after - 1] + np.clip(share, 0, 1) * (second[after] - second[after - 1])
 
 
-def ruled_pairs(count):
-    """The pairs fixed before looking: the top direction against those at 1/8, 1/4 and 1/2 of the spectrum.
+def ruled_pairs(count: int) -> list[tuple[int, int]]:
+    """Return the pairs that were fixed before looking: the top direction against those at 1/8, 1/4 and 1/2 of the spectrum.
+
+    >>> ruled_pairs(64)
+    [(0, 8), (0, 16), (0, 32)]
 
     Args:
         count: number of directions that the inputs vary along, see `alive`.
@@ -158,8 +191,14 @@ def ruled_pairs(count):
     return [(0, at) for at in sorted({count // 8, count // 4, count // 2} - {0})]
 
 
-def random_pairs(count, pairs=RANDOM_PAIRS, seed=0):
-    """Distinct random pairs k1 < k2 among the directions, the same for every run."""
+def random_pairs(count: int, pairs: int = RANDOM_PAIRS, seed: int = 0) -> list[tuple[int, int]]:
+    """Return distinct random pairs k1 < k2 of directions, the same for every run.
+
+    Args:
+        count: number of directions to choose from.
+        pairs: how many pairs; fewer where there are not so many.
+        seed: of the draw.
+    """
     total = count * (count - 1) // 2
     rng = np.random.default_rng(seed)
     first, second = np.triu_indices(count, 1)
@@ -174,10 +213,11 @@ class Growth(NamedTuple):
     """A layer's components along the trajectory of a run.
 
     Attributes:
-        arm, seed, model, layer: which run, of which network, which layer.
-        values: eigenvalues of the layer's inputs, float64 [directions], falling.
-        residuals: of the eigendirections, float64 [directions].
-        steps: int [checkpoints].
+        arm, seed: the run.
+        model, layer: its network, and the layer of it.
+        values: eigenvalues of the covariance of the layer's inputs, float64 [directions], falling.
+        residuals: ||A v - l v|| of each eigendirection, float64 [directions].
+        steps: steps of the checkpoints, int [checkpoints].
         components: of the weights, float64 [checkpoints, directions].
         moved: of the weights' movement since the first checkpoint, float64 [checkpoints, directions].
     """
@@ -193,44 +233,16 @@ class Growth(NamedTuple):
     moved: np.ndarray
 
 
-@dataclass(frozen=True)
-class DirectionEstimate:
-    """A number about eigendirections in `summary.json`: as `intervals.Estimate`, of a layer.
-
-    Attributes:
-        layer: empty for a number about the function that a network computes.
-        directions: the pair (k1, k2), 0 the top, of groups of eigenvectors for a function; empty for a number about all of them.
-        ruled: False for a pair chosen by hand, from which no verdict is drawn.
-    """
-
-    name: str
-    arm: str
-    layer: str
-    directions: tuple[int, ...]
-    interval: Interval
-    values: tuple[float, ...]
-    ruled: bool = True
-
-    def to_json(self):
-        """The estimate as a flat dict of JSON values."""
-        labels = {"name": self.name, "arm": self.arm}
-        if self.layer:
-            labels["layer"] = self.layer
-        if self.directions:
-            labels["directions"] = list(self.directions)
-        return {**labels, **vars(self.interval), "values": list(self.values)}
-
-
-def by_layer(growths):
-    """Return {(model, layer): list of its `Growth`}: layers of two networks can share a name, and are not to be compared."""
+def by_layer(growths: Iterable[Growth]) -> dict[tuple[str, str], list[Growth]]:
+    """Return {(model, layer): its growths}: layers of two networks can share a name, and must not be compared."""
     found = {}
     for growth in growths:
         found.setdefault((growth.model, growth.layer), []).append(growth)
     return found
 
 
-def references(arms):
-    """Return {arm: the one-hot arm of the same network that it is compared with}, for a list of `Arm`.
+def references(arms: Iterable[Arm]) -> dict[str, str]:
+    """Return {arm: the one-hot arm of the same network, with which it is compared}.
 
     The teacher is among them where it is the student's network: a null of its own, of other initialisation and order at once.
     """
@@ -241,14 +253,16 @@ def references(arms):
     return {arm.name: onehot[arm.model] for arm in arms if arm.model in onehot and arm.name != onehot[arm.model]}
 
 
-def ratios(growths, references, pair, of="components"):
-    """Return {arm: ratios of its seeds, float64 [seeds]} to the reference run of the same seed; of one layer.
+def ratios(
+    growths: Iterable[Growth], references: Mapping[str, str], pair: tuple[int, int], of: str = "components"
+) -> dict[str, np.ndarray]:
+    """Return {arm: the `ratio` of each seed to the reference run of that seed, float64 [seeds]}.
 
     Args:
-        growths: list of `Growth` of one layer.
-        references: {arm: the one-hot arm that it is compared with}.
-        pair: (k1, k2), matched along k1, compared along k2.
-        of: `components` or `moved`.
+        growths: the runs' growths in one layer.
+        references: {arm: the one-hot arm with which it is compared}.
+        pair: (k1, k2): runs are matched along direction k1 and compared along k2.
+        of: `components`, of the weights, or `moved`, of their movement.
     """
 
     def curve(growth):
@@ -256,25 +270,29 @@ def ratios(growths, references, pair, of="components"):
 
     table = {(growth.arm, growth.seed): growth for growth in growths}
     found = {}
-    for growth in growths:
-        reference = table.get((references.get(growth.arm), growth.seed))
+    for growth in table.values():
+        reference = table.get((references.get(growth.arm, ""), growth.seed))
         if reference is not None:
             found.setdefault(growth.arm, []).append(ratio(curve(reference), curve(growth)))
     return {arm: np.array(values) for arm, values in found.items()}
 
 
-def estimates(growths, references, pairs=()):
-    """Return the list of `DirectionEstimate` of a study: `eigen_ratio` of the ruled pairs, over random pairs the fraction
-    of ratios below 1, `eigen_fraction_below_1`, and every arm's `eigen_component` at its last step along the directions of those
-    pairs, one direction each; and the same of the weights' movement, with `_moved` after the name.
+def estimates(
+    growths: Iterable[Growth], references: Mapping[str, str], pairs: Sequence[tuple[int, int]] = ()
+) -> list[Estimate]:
+    """Return the estimates of a study about the growth of weights along eigendirections.
+
+    `eigen_component`: every arm's component at its last step, along each direction of the pairs. `eigen_ratio`: the `ratio` of
+    every pair. `eigen_fraction_below_1`: the share of ratios below 1 over random pairs of directions along which the inputs vary.
+    The same of the weights' movement has `_moved` after the name.
 
     They need two seeds: nothing can be redrawn within one training. Seeds with an empty common range are left out, and
-    `count` says how many remain. Random pairs are drawn among directions along which the inputs vary.
+    `count` says how many remain.
 
     Args:
-        growths: list of `Growth`.
-        references: {arm: the one-hot arm that it is compared with}.
-        pairs: further pairs of directions, chosen by hand.
+        growths: of every run, layer by layer.
+        references: {arm: the one-hot arm with which it is compared}.
+        pairs: pairs of directions chosen by hand, beside the ruled ones.
     """
     found = []
     for (_, layer), of_layer in by_layer(growths).items():
@@ -284,32 +302,46 @@ def estimates(growths, references, pairs=()):
             for direction in sorted({k for pair in [*ruled, *pairs] for k in pair}):
                 for arm in dict.fromkeys(growth.arm for growth in of_layer):
                     ends = [getattr(growth, of)[-1, direction] for growth in of_layer if growth.arm == arm]
-                    found += over_seeds(f"eigen_component{suffix}", arm, layer, (direction,), np.array(ends))
+                    found += over_seeds(f"eigen_component{suffix}", arm, np.array(ends), layer, (direction,))
             for pair in dict.fromkeys([*ruled, *pairs]):
                 for arm, found_ratios in ratios(of_layer, references, pair, of).items():
-                    found += over_seeds(f"eigen_ratio{suffix}", arm, layer, pair, found_ratios, pair in ruled)
+                    found += over_seeds(
+                        f"eigen_ratio{suffix}", arm, found_ratios, layer, pair, no_verdict=pair not in ruled
+                    )
             by_arm = {}
             for pair in random_pairs(living):
                 for arm, found_ratios in ratios(of_layer, references, pair, of).items():
                     by_arm.setdefault(arm, []).append(found_ratios)
             for arm, found_ratios in by_arm.items():
-                found += over_seeds(
-                    f"eigen_fraction_below_1{suffix}", arm, layer, (), _share_below(np.array(found_ratios))
-                )
+                found += over_seeds(f"eigen_fraction_below_1{suffix}", arm, _share_below(np.array(found_ratios)), layer)
     return found
 
 
-def _share_below(found):
-    """Share of ratios [pairs, seeds] below 1 among those that exist, [seeds]; NaN where none does."""
+def _share_below(found: np.ndarray) -> np.ndarray:
+    """Return the share below 1 of the ratios [pairs, seeds] that exist, float64 [seeds]; NaN where none does."""
     exist = np.isfinite(found)
     return np.divide(
         (found < 1).sum(axis=0), exist.sum(axis=0), out=np.full(found.shape[1], np.nan), where=exist.any(axis=0)
     )
 
 
-def over_seeds(name, arm, layer, pair, values, ruled=True):
-    """Return [`DirectionEstimate`] of values [seeds], those that are no number left out; empty for fewer than two."""
+def over_seeds(
+    name: str,
+    arm: str,
+    values: np.ndarray,
+    layer: str = "",
+    directions: tuple[int, ...] = (),
+    no_verdict: bool = False,
+) -> list[Estimate]:
+    """Return a list of the one estimate that values of seeds give; empty for fewer than two of them.
+
+    Args:
+        name, arm, layer, directions, no_verdict: as in `Estimate`.
+        values: float [seeds]; those that are not finite are left out.
+    """
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return []
-    return [DirectionEstimate(name, arm, layer, pair, intervals.over_seeds(values), tuple(map(float, values)), ruled)]
+    interval = intervals.over_seeds(values)
+    about: dict[str, Any] = {"layer": layer, "directions": directions, "no_verdict": no_verdict}
+    return [Estimate(name, arm, interval, tuple(map(float, values)), **about)]

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 BLOCK = 1 << 22  # logits turned into float64 at a time
 SUBSETS = ("all", "lowest_25", "highest_25")
@@ -22,14 +23,17 @@ class Line(NamedTuple):
     mean_deviation: float
 
 
-def confidence(logits, classes):
+def confidence(logits: ArrayLike, classes: ArrayLike) -> np.ndarray:
     """Return phi_k(z) = z_k - logsumexp of the other logits = log(p_k / (1 - p_k)), the paper's logit transform.
 
-    In float64 from logits: from float32 probabilities it saturates just where well-fitted training points lie.
+    >>> confidence([[3.0, 0.0], [0.0, 0.0]], [0, 1]).tolist()
+    [3.0, 0.0]
+
+    It is computed in float64 from logits: from float32 probabilities it saturates just where well-fitted training points lie.
 
     Args:
-        logits: float [examples, classes >= 2].
-        classes: k for each example, int [examples].
+        logits: float [examples, classes], with two classes or more.
+        classes: the class k of each example, int [examples].
 
     Returns:
         float64 [examples], in nats.
@@ -48,20 +52,41 @@ def confidence(logits, classes):
     return result
 
 
-def confidence_pair(teacher_logits, student_logits):
-    """Return (X, Y): confidence of teacher and student in the teacher's top class, float64 [examples] each."""
+def confidence_pair(teacher_logits: ArrayLike, student_logits: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return (X, Y): the confidence of teacher and of student in the teacher's top class, float64 [examples] each, in nats.
+
+    >>> x, y = confidence_pair([[2.0, 0.0], [0.0, 1.0]], [[3.0, 0.0], [0.0, -1.0]])
+    >>> x.tolist(), y.tolist()
+    ([2.0, 1.0], [3.0, -1.0])
+
+    Args:
+        teacher_logits, student_logits: float [examples, classes].
+    """
     top = np.asarray(teacher_logits).argmax(axis=1)
     return confidence(teacher_logits, top), confidence(student_logits, top)
 
 
-def masks(x):
-    """Return {subset: bool [examples]} of `SUBSETS`: the quarters are X <= its 0.25 and X >= its 0.75 quantile."""
+def masks(x: np.ndarray) -> dict[str, np.ndarray]:
+    """Return {subset: whether an example belongs to it, bool [examples]} for each of `SUBSETS`.
+
+    The quarters are X <= its 0.25 quantile and X >= its 0.75 quantile.
+
+    Args:
+        x: confidence of the teacher, float [examples].
+    """
     low, high = np.quantile(x, (0.25, 0.75))
     return {"all": np.ones(len(x), bool), "lowest_25": x <= low, "highest_25": x >= high}
 
 
-def line(x, y):
-    """Return the `Line` of y on x; NaN where x does not vary."""
+def line(x: np.ndarray, y: np.ndarray) -> Line:
+    """Return the least-squares `Line` of y on x; its numbers are NaN where x does not vary.
+
+    >>> line(np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0, 5.0]))
+    Line(slope=2.0, intercept=1.0, mean_deviation=2.0)
+
+    Args:
+        x, y: confidence of teacher and of student, float [examples].
+    """
     if len(x) < 2:
         return Line(np.nan, np.nan, np.nan)
     x_mean, y_mean = x.mean(), y.mean()
@@ -71,6 +96,6 @@ def line(x, y):
     return Line(float(slope), float(y_mean - slope * x_mean), float(y_mean - x_mean))
 
 
-def lines(x, y):
-    """Return {subset: Line} over `SUBSETS`."""
+def lines(x: np.ndarray, y: np.ndarray) -> dict[str, Line]:
+    """Return {subset: the `Line` over it} for each of `SUBSETS`; arguments as for `line`."""
     return {subset: line(x[mask], y[mask]) for subset, mask in masks(x).items()}

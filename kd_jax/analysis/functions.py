@@ -11,20 +11,25 @@ mostly learns what its teacher has kept of its own. The model `balanced` starts 
 """
 
 import itertools
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from kd_jax.analysis import eigen, linearisation
+from kd_jax.analysis.results import Estimate
+from kd_jax.config import Distillation, Training
+from kd_jax.plan import Arm
 
-LAG = 0.05  # a student whose filter lags by less in a group is not expected to show it; decided on after a first look at data
+# A student whose filter lags by less than this in a group is not expected to show it. Decided on after a first look at data.
+LAG = 0.05
 
 
 class Path(NamedTuple):
     """What a run computed on the probe.
 
     Attributes:
-        steps: int [checkpoints], from 0 on.
+        steps: steps of the checkpoints, from 0 on, int [checkpoints].
         logits: float [checkpoints, examples, classes].
     """
 
@@ -33,13 +38,12 @@ class Path(NamedTuple):
 
 
 class Functions(NamedTuple):
-    """All runs of a network and a seed, on the probe.
+    """What all runs of a network and a seed computed on the probe.
 
     Attributes:
-        model, seed: which.
-        onehot: the arm whose kernel at step 0 is `kernel`.
-        kernel: Theta, float [examples * classes, examples * classes].
-        drifts: {arm: `linearisation.drift` of its kernel from step 0 to its last}.
+        model, seed: the network and the seed.
+        kernel: Theta of the one-hot run at step 0, float [examples * classes, examples * classes].
+        drifts: {arm: `linearisation.drift` of its kernel from step 0 to its last step}.
         targets: one-hot labels that were trained on, float64 [examples, classes].
         paths: {arm: `Path`} of the teacher and of every arm of the network.
         normalised: whether the network normalises over the batch while it trains.
@@ -47,11 +51,10 @@ class Functions(NamedTuple):
 
     model: str
     seed: int
-    onehot: str
     kernel: np.ndarray
-    drifts: dict
+    drifts: dict[str, float]
     targets: np.ndarray
-    paths: dict
+    paths: dict[str, Path]
     normalised: bool
 
 
@@ -59,15 +62,16 @@ class Followed(NamedTuple):
     """A run along the groups of eigenvectors of its network's kernel, as measured.
 
     Attributes:
-        arm, seed, model: which run of which network.
-        eigenvalues: of the kernel over its examples, float64 [directions], falling.
+        arm, seed: the run.
+        model: its network.
+        eigenvalues: of the kernel divided by the number of examples, float64 [directions], falling.
         groups: (start, stop) of each group of them, int [groups, 2]; see `linearisation.groups`.
-        steps: int [checkpoints].
+        steps: steps of the checkpoints, int [checkpoints].
         progress: from the start to the labels, float64 [checkpoints, groups]; see `linearisation.progress`.
         growth: norm of the change since step 0, float64 [checkpoints, groups]. Mostly the way from one initial function to another,
             so no estimate is made of it.
-        drift: of the kernel from step 0 to the last, see `linearisation.drift`; NaN for the arms whose last kernel is not
-            computed.
+        drift: change of the kernel from step 0 to the last step, see `linearisation.drift`; NaN for the arms whose last kernel is
+            not computed.
     """
 
     arm: str
@@ -87,7 +91,8 @@ class Predicted(NamedTuple):
     Of a run on labels both are the same.
 
     Attributes:
-        arm, seed, model: which run of which network.
+        arm, seed: the run.
+        model: its network.
         linearised: of the linearised networks, from where the real ones started.
         filtered: of a student, as if its teacher had started at the student's function: the composed filter.
     """
@@ -99,13 +104,13 @@ class Predicted(NamedTuple):
     filtered: np.ndarray
 
 
-def follow(functions, spectrum, arms):
-    """Return the list of `Followed`, one for every arm of the network.
+def follow(functions: Functions, spectrum: eigen.Directions, arms: Iterable[Arm]) -> list[Followed]:
+    """Return what was measured of every arm of a network.
 
     Args:
-        functions: `Functions`.
-        spectrum: `linearisation.spectrum` of its kernel.
-        arms: list of `Arm`.
+        functions: what the runs computed.
+        spectrum: eigendirections of their kernel, as `linearisation.spectrum` returns them.
+        arms: arms of the study; those of other networks are left out.
     """
     groups = _groups(functions)
     labels = linearisation.along(functions.targets, spectrum.vectors)
@@ -124,34 +129,45 @@ def follow(functions, spectrum, arms):
     return found
 
 
-def predict(functions, spectrum, study, arms, learning_rates):
-    """Return the list of `Predicted`, one for every arm of the network; empty where the study's runs have no filter.
+def predict(
+    functions: Functions,
+    spectrum: eigen.Directions,
+    arms: Iterable[Arm],
+    training: Training,
+    distillation: Distillation,
+    learning_rates: np.ndarray,
+) -> list[Predicted]:
+    """Return the prediction for every arm of a network; none where the study's runs have no filter.
 
     A teacher of another network, or of another initialisation, is predicted with the student's kernel; to
     infinite width that is the same for networks of one architecture.
 
     Args:
         functions, spectrum, arms: as for `follow`.
-        study: the `config.Study`.
+        training: how every arm is trained, but for the factor of its learning rate.
+        distillation: what students take from the teacher.
         learning_rates: of every step of a run, float [total steps], before the factor of an arm.
     """
-    if linearisation.obstacle(study, functions.normalised):
+    if linearisation.obstacle(training, distillation, functions.normalised):
         return []
-    settings = {"momentum": study.momentum, "nesterov": study.optimizer == "nesterov"}
-    teaches = study.teacher_step or len(learning_rates)
+    momentum, nesterov = training.momentum, training.optimizer == "nesterov"
+    teaches = distillation.teacher_step or len(learning_rates)
     groups = _groups(functions)
 
-    def along(logits):
+    def remaining(rates: np.ndarray, steps: Sequence[int] | np.ndarray) -> np.ndarray:
+        return linearisation.remaining(spectrum.values, rates, steps, momentum, nesterov)
+
+    def along(logits: np.ndarray) -> np.ndarray:
         return linearisation.along(logits, spectrum.vectors)
 
     labels = along(functions.targets)
-    (teacher_left,) = linearisation.remaining(spectrum.values, learning_rates, [teaches], **settings)
+    (teacher_left,) = remaining(learning_rates, [teaches])
     taught = linearisation.taught(along(functions.paths["teacher"].logits[0]), labels, teacher_left)
     found = []
     for name, arm in _of_network(arms, functions).items():
         path = functions.paths[name]
-        weight = study.weight if arm.teacher else 0.0
-        left = linearisation.remaining(spectrum.values, arm.rate * learning_rates, path.steps, **settings)
+        weight = distillation.weight if arm.teacher else 0.0
+        left = remaining(arm.rate * learning_rates, path.steps)
         start = along(path.logits[0])
         residuals = labels - start
         changes = (
@@ -163,23 +179,23 @@ def predict(functions, spectrum, study, arms, learning_rates):
     return found
 
 
-def _groups(functions):
+def _groups(functions: Functions) -> list[tuple[int, int]]:
     return linearisation.groups(len(functions.kernel), functions.targets.shape[1])
 
 
-def _of_network(arms, functions):
+def _of_network(arms: Iterable[Arm], functions: Functions) -> dict[str, Arm]:
     return {arm.name: arm for arm in arms if arm.model == functions.model}
 
 
 # ---- of a study
 
 
-def moving(run):
-    """How many of a run's groups move at all: the others' eigenvalues are zero but for rounding."""
+def moving(run: Followed) -> int:
+    """Return how many of a run's groups move at all: the others' eigenvalues are zero but for rounding."""
     return eigen.alive(np.array([run.eigenvalues[start:stop].mean() for start, stop in run.groups]))
 
 
-def ratio(reference, other, pair):
+def ratio(reference: np.ndarray, other: np.ndarray, pair: tuple[int, int]) -> float:
     """Return the progress of `other` in a group, relative to that of `reference`, at equal progress in a higher one.
 
     Matched as by `eigen.ratio`, but a ratio of sums over the levels: at the lowest of them a group that lags has hardly moved,
@@ -190,7 +206,7 @@ def ratio(reference, other, pair):
         pair: (the higher group, the lower group).
 
     Returns:
-        The ratio; NaN where the higher group never gets on.
+        The ratio; NaN where the higher group makes no progress.
     """
     curves = [progress[:, pair].T for progress in (reference, other)]
     levels = eigen.common_levels(*curves)
@@ -200,20 +216,22 @@ def ratio(reference, other, pair):
     return float(of_other / of_reference)
 
 
-def estimates(followed, predicted, arms):
-    """Return the list of `eigen.DirectionEstimate` of a study, over seeds; they need two.
+def estimates(followed: Sequence[Followed], predicted: Sequence[Predicted], arms: Sequence[Arm]) -> list[Estimate]:
+    """Return the estimates of a study about functions, over seeds; they need two seeds.
 
     `function_ratio`: `ratio` to the one-hot run of the same seed, of every group and the next lower one, its `directions`. (At
     equal progress in the top group, as weights are compared, the lowest groups have learnt less than a hundredth, for the
     function of the top group is learnt in a few steps.)
-    `function_ratio_filter`: what it is by the filters. A pair counts for verdicts where the filter of a student lags by `LAG` or
-    more: a teacher who has learnt all that there is in a group teaches it as labels do. Where no filter exists, all count.
+    `function_ratio_filter`: the same of the predictions of the filters. A pair counts for verdicts where the filter of a student
+    lags by `LAG` or more, for a teacher that has learnt all there is in a group teaches it as labels do; where no filter exists,
+    all pairs count.
     `linearisation_error`, `filter_error`: root mean square, over checkpoints and moving groups, of measured less predicted
-    progress. `kernel_drift`.
+    progress.
+    `kernel_drift`: the change of the kernel over training, relative to its size.
 
     Args:
-        followed, predicted: lists of `Followed` and `Predicted`.
-        arms: list of `Arm`.
+        followed, predicted: what was measured of every run, and predicted of those that have a prediction.
+        arms: all arms of the study.
     """
     runs = {(run.arm, run.seed): run for run in followed}
     predictions = {(run.arm, run.seed): run for run in predicted}
@@ -222,10 +240,10 @@ def estimates(followed, predicted, arms):
         for seed in [seed for who, seed in runs if who == arm]:
             both = (reference, seed), (arm, seed)
             for pair in itertools.pairwise(range(moving(runs[arm, seed]))):
-                of_runs = ratio(*(runs[run].progress for run in both), pair)
+                of_runs = ratio(runs[both[0]].progress, runs[both[1]].progress, pair)
                 ratios.setdefault(("function_ratio", arm, pair), []).append(of_runs)
                 if both[1] in predictions:
-                    by_filter = ratio(*(predictions[run].filtered for run in both), pair)
+                    by_filter = ratio(predictions[both[0]].filtered, predictions[both[1]].filtered, pair)
                     ratios.setdefault(("function_ratio_filter", arm, pair), []).append(by_filter)
     for (arm, _), run in runs.items():
         numbers.setdefault(("kernel_drift", arm), []).append(run.drift)
@@ -243,8 +261,8 @@ def estimates(followed, predicted, arms):
     network = {arm.name: arm.model for arm in arms}
     found = []
     for (name, arm, pair), values in ratios.items():
-        ruled = (network[arm], pair) in lagging or not predicted
-        found += eigen.over_seeds(name, arm, "", pair, np.array(values), ruled)
+        counts = (network[arm], pair) in lagging or not predicted
+        found += eigen.over_seeds(name, arm, np.array(values), directions=pair, no_verdict=not counts)
     for (name, arm), values in numbers.items():
-        found += eigen.over_seeds(name, arm, "", (), np.array(values))
+        found += eigen.over_seeds(name, arm, np.array(values))
     return found

@@ -1,70 +1,44 @@
-"""Confidence intervals, and the estimate that never travels without one."""
+"""Confidence intervals of estimates, over seeds or over examples."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
+
+from kd_jax.analysis.results import Interval
 
 LEVEL = 0.95
 RESAMPLES = 400  # the standard error of a bootstrap of 400 is itself known to 3.5 %
 
 
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and the range that holds the true value in `level` of all repetitions.
+def over_seeds(values: ArrayLike, level: float = LEVEL) -> Interval:
+    """Return the mean over seeds with Student's t interval of n - 1 degrees of freedom.
 
-    Attributes:
-        resampled: what a repetition would draw anew: "examples" of the same networks, or "seeds", whole trainings.
-        count: how many of them there were.
-    """
-
-    estimate: float
-    low: float
-    high: float
-    level: float
-    resampled: str
-    count: int
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """One number of `summary.json`: what was measured, on what, its interval, and the value of each seed.
-
-    Attributes:
-        name: one of the names of the interface, such as `exaggeration_slope`.
-        arm: which runs.
-        interval: over seeds where there are two or more, else over examples.
-        values: one per seed, in the order of the seeds.
-        split: `train` or `test`.
-        subset: `all`, `lowest_25`, `highest_25` (by the teacher's confidence), `clean`, `noisy` (by the label), and the quarters
-            of those, such as `noisy_lowest_25`.
-    """
-
-    name: str
-    arm: str
-    interval: Interval
-    values: tuple[float, ...]
-    split: str
-    subset: str
-
-    def to_json(self):
-        """The estimate as a flat dict of JSON values."""
-        labels = {"name": self.name, "arm": self.arm, "split": self.split, "subset": self.subset}
-        return {**labels, **vars(self.interval), "values": list(self.values)}
-
-
-def over_seeds(values, level=LEVEL):
-    """Mean over seeds, with Student's t interval of n - 1 degrees of freedom.
+    >>> found = over_seeds([1.0, 2.0, 3.0])
+    >>> print(f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}] over {found.count} {found.resampled}")
+    2.000 [-0.484, 4.484] over 3 seeds
 
     Args:
         values: one per seed, at least two.
-        level: of confidence.
+        level: confidence level, between 0 and 1.
+
+    Raises:
+        ValueError: for fewer than two values.
     """
     return _t_interval(values, level, "seeds")
 
 
-def of_mean(values, level=LEVEL):
-    """Mean over examples, with Student's t interval."""
+def of_mean(values: ArrayLike, level: float = LEVEL) -> Interval:
+    """Return the mean over examples with Student's t interval.
+
+    Args:
+        values: one per example, at least two.
+        level: confidence level, between 0 and 1.
+
+    Raises:
+        ValueError: for fewer than two values.
+    """
     return _t_interval(values, level, "examples")
 
 
@@ -78,24 +52,35 @@ def _t_interval(values, level, resampled):
     return Interval(float(mean), float(mean - half), float(mean + half), level, resampled, count)
 
 
-def of_proportion(hits, level=LEVEL):
-    """Share of true among examples, with Wilson's score interval, which keeps its width at 0 and at 1."""
+def of_proportion(hits: ArrayLike, level: float = LEVEL) -> Interval:
+    """Return the share of true among examples with Wilson's score interval, which keeps its width at 0 and at 1.
+
+    >>> found = of_proportion([True] * 20)
+    >>> print(f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]")
+    1.00 [0.84, 1.00]
+
+    Args:
+        hits: whether it is so, bool [examples].
+        level: confidence level, between 0 and 1.
+    """
     hits = np.asarray(hits, bool)
     result = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(level, method="wilson")
     return Interval(float(hits.mean()), float(result.low), float(result.high), level, "examples", len(hits))
 
 
-def bootstrap_errors(statistic, count, rng, resamples=RESAMPLES):
-    """Standard error of each number that a statistic returns, over examples drawn anew with replacement.
+def bootstrap_errors(
+    statistic: Callable[[np.ndarray], np.ndarray], count: int, rng: np.random.Generator, resamples: int = RESAMPLES
+) -> np.ndarray:
+    """Return the standard error of each number that a statistic returns, over examples drawn anew with replacement.
 
     Args:
-        statistic: `statistic(index) -> float64 [numbers]`, of the examples `index` (int [count], rising, with repeats).
+        statistic: `statistic(index)` returns float64 [...] of the examples `index` (int [count], rising, with repeats).
         count: number of examples.
-        rng: NumPy generator.
+        rng: the generator of the draws.
         resamples: how many draws.
 
     Returns:
-        float64 [numbers]; NaN where a draw leaves the statistic undefined.
+        float64 [...], of the shape that the statistic returns; NaN where a draw leaves the statistic undefined.
     """
     draws = []
     for _ in range(resamples):
@@ -104,7 +89,14 @@ def bootstrap_errors(statistic, count, rng, resamples=RESAMPLES):
     return np.std(draws, axis=0, ddof=1)
 
 
-def of_error(estimate, error, count, level=LEVEL):
-    """Normal interval over examples from a standard error."""
+def of_error(estimate: float, error: float, count: int, level: float = LEVEL) -> Interval:
+    """Return an estimate with the normal interval over examples that its standard error gives.
+
+    Args:
+        estimate: the estimate.
+        error: its standard error.
+        count: number of examples.
+        level: confidence level, between 0 and 1.
+    """
     half = stats.norm.ppf((1 + level) / 2) * error
     return Interval(float(estimate), float(estimate - half), float(estimate + half), level, "examples", int(count))

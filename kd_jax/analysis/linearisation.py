@@ -16,45 +16,54 @@ network of finite width moves (`drift`), and as it does they fail.
 and every batch is the whole set. On a part of it the eigenvalues of Theta / n of the probe are the Nystroem estimate of those
 of the training set, the eigenvectors are the probe's, and examples outside it move the function along other directions too.
 
-**Which runs have a filter** says `obstacle`. Momentum is none: q_k then obeys a recurrence of two terms, which is run here as the
-optimiser runs it. An effective learning rate, eta / (1 - m), would hold only late in training. Adam rescales parameters as it
-goes and obeys no kernel; cross-entropy is not linear in the logits. Their progress along the eigenvectors, and that of a
-student relative to its one-hot twin, can be measured all the same.
+**Which runs have a filter** is what `obstacle` answers. Momentum is no obstacle: q_k then obeys a recurrence of two terms, which is
+run here as the optimiser runs it. An effective learning rate, eta / (1 - m), would hold only late in training. Adam rescales
+parameters as it goes and obeys no kernel; cross-entropy is not linear in the logits. Their progress along the eigenvectors, and
+that of a student relative to its one-hot twin, can be measured all the same.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kd_jax.analysis import eigen
+from kd_jax.config import Distillation, Training
 
 BIN_GROWTH = 2  # each group of eigenvectors is so many times as large as the one before
 
 
-def spectrum(kernel, classes):
-    """Return the `eigen.Directions` of Theta / n: all of them, largest eigenvalue first.
+def spectrum(kernel: ArrayLike, classes: int) -> eigen.Directions:
+    """Return all eigendirections of Theta / n, largest eigenvalue first.
 
     Args:
         kernel: Theta, float [examples * classes, examples * classes].
         classes: number of logits of an example.
 
     Returns:
-        Values in units of 1 / (learning rate times steps), not below 0: what is there by rounding is cut off.
+        Directions whose eigenvalues are in units of 1 / (learning rate times steps) and not below 0: Theta has none there, but for
+        rounding, which is cut off.
     """
+    kernel = np.asarray(kernel, np.float64)
     examples = len(kernel) // classes
-    found = eigen.directions(np.asarray(kernel, np.float64) / examples, exact_dimensions=len(kernel))
+    found = eigen.directions(kernel / examples, exact_dimensions=len(kernel))
     return found._replace(values=np.maximum(found.values, 0))
 
 
-def groups(count, classes):
-    """Return the groups of eigenvectors by rank, fixed before looking: a list of (start, stop).
+def groups(count: int, classes: int) -> list[tuple[int, int]]:
+    """Return the groups of eigenvectors by rank, which were fixed before looking: a list of (start, stop).
 
     The first has as many as there are classes, each further one `BIN_GROWTH` times as many as the one before; the last takes what
     is left, and if that is less than a full group, joins the one before. The kernel of a wide network is a kernel of examples
     times the identity over classes (Jacot et al. 2018), so every eigenvalue comes about `classes` times, and which of those
     vectors is the first is chance: the top direction of the examples is the top `classes` vectors.
 
+    >>> groups(40, 3)
+    [(0, 3), (3, 9), (9, 40)]
+
     Args:
         count: number of eigenvectors.
-        classes: of the network.
+        classes: number of logits of an example.
     """
     starts, size = [0], classes
     while starts[-1] + size + BIN_GROWTH * size <= count:
@@ -66,18 +75,28 @@ def groups(count, classes):
 # ---- theory
 
 
-def remaining(values, learning_rates, steps, momentum=0.0, nesterov=False):
-    """Return q_k(t), the part of the distance to the target that is left, of gradient descent along each eigenvector.
+def remaining(
+    values: ArrayLike,
+    learning_rates: Sequence[float] | np.ndarray,
+    steps: Sequence[int] | np.ndarray,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+) -> np.ndarray:
+    """Return q_k(t), the part of the distance to the target that gradient descent leaves along each eigenvector.
 
     With momentum m, as optax has it: v <- l q + m v; q <- q - eta v, or with Nesterov's q <- q - eta (l q + m v). Without
-    it this is 1 - `theory.progress` of `theory.descent_rates`, and also right where eta l is 1 or more: q overshoots 0 there, and
-    from 2 on it grows.
+    it this is 1 - `closed_forms.progress` of `closed_forms.descent_rates`, and also right where eta l is 1 or more: q overshoots 0
+    there, and from 2 on it grows.
+
+    >>> remaining([1.0, 0.1], [0.5, 0.5], [0, 1, 2]).round(4).tolist()
+    [[1.0, 1.0], [0.5, 0.95], [0.25, 0.9025]]
 
     Args:
-        values: l_k >= 0 of Theta / n, float [directions].
+        values: eigenvalues l_k >= 0 of Theta / n, float [directions].
         learning_rates: eta of every step, float [total steps], in units of 1 / l.
-        steps: whole numbers of steps at which q is wanted, rising, int [checkpoints].
-        momentum, nesterov: of the optimiser.
+        steps: numbers of steps at which q is wanted, rising, int [checkpoints].
+        momentum: m, from 0 to below 1.
+        nesterov: whether it is Nesterov's.
 
     Returns:
         float64 [checkpoints, directions], 1 at step 0.
@@ -95,7 +114,7 @@ def remaining(values, learning_rates, steps, momentum=0.0, nesterov=False):
     return np.array(found)
 
 
-def composed_filter(left, teacher_left, weight=1.0):
+def composed_filter(left: np.ndarray, teacher_left: np.ndarray, weight: float = 1.0) -> np.ndarray:
     """Return (1 - q(s)) (1 - w q(T)), the student's filter on the labels; with w = 1 the paper's a(s) a(T).
 
     Its target is (1 - w) y + w f_T(T), which is y less w q(T) of the way that its teacher had to go.
@@ -103,12 +122,12 @@ def composed_filter(left, teacher_left, weight=1.0):
     Args:
         left: q of the student, float [checkpoints, directions].
         teacher_left: q of the teacher when it teaches, float [directions].
-        weight: w, of the distillation loss.
+        weight: w, the weight of the distillation loss.
     """
     return (1 - left) * (1 - weight * teacher_left)
 
 
-def taught(start, targets, left):
+def taught(start: np.ndarray, targets: np.ndarray, left: np.ndarray) -> np.ndarray:
     """Return the function that a model on labels has come to when `left` of its way remains: y + q (f(0) - y).
 
     Args:
@@ -118,7 +137,7 @@ def taught(start, targets, left):
     return targets + left * (start - targets)
 
 
-def changes(start, target, left):
+def changes(start: np.ndarray, target: np.ndarray, left: np.ndarray) -> np.ndarray:
     """Return u_k.(f(t) - f(0)) of the linearised model, (1 - q(t)) u_k.(target - f(0)).
 
     Args:
@@ -128,26 +147,33 @@ def changes(start, target, left):
     return (1 - left) * (target - start)
 
 
-def obstacle(study, normalised=False):
+def obstacle(training: Training, distillation: Distillation, normalised: bool = False) -> str:
     """Return why the runs of a study have no filter, or an empty string where they have one.
 
+    >>> obstacle(Training(loss="mse", optimizer="sgd"), Distillation())
+    ''
+    >>> obstacle(Training(loss="mse", optimizer="adam"), Distillation())
+    'adam rescales parameters as it goes'
+
     Args:
-        study: a `kd_jax.config.Study`.
-        normalised: whether the network normalises over the batch while it trains, so that an example is none by itself.
+        training: how students and teacher are trained.
+        distillation: what students take from the teacher.
+        normalised: whether the network normalises over the batch while it trains, so that one example's output depends on the
+            others.
     """
-    if study.loss != "mse":
-        return f"the loss is {study.loss}, whose gradient is not linear in the logits"
-    if study.optimizer not in ("sgd", "nesterov"):
-        return f"{study.optimizer} rescales parameters as it goes"
-    if study.gradient_clip or study.dropout:
+    if training.loss != "mse":
+        return f"the loss is {training.loss}, whose gradient is not linear in the logits"
+    if training.optimizer not in ("sgd", "nesterov"):
+        return f"{training.optimizer} rescales parameters as it goes"
+    if training.gradient_clip or training.dropout:
         return "clipped gradients and dropped features are not those of the function"
-    if study.weight_decay:
+    if training.weight_decay:
         return "weight decay pulls parameters, not the function"
-    if study.augment != "none" or study.mixup or study.cutmix:
+    if training.augment != "none" or training.mixup or training.cutmix:
         return "augmented and mixed views are other examples at every step"
-    if study.label_smoothing:
+    if training.label_smoothing:
         return "smoothed labels are other targets"
-    if study.switch:
+    if distillation.switch:
         return "the loss is switched in mid-training"
     if normalised:
         return "the network normalises over the batch"
@@ -157,33 +183,33 @@ def obstacle(study, normalised=False):
 # ---- measured
 
 
-def along(logits, vectors):
+def along(logits: ArrayLike, vectors: np.ndarray) -> np.ndarray:
     """Return functions along the eigenvectors, u_k.f, float64 [..., directions].
 
     Args:
-        logits: [..., examples, classes], the probe's.
-        vectors: of `spectrum`, [examples * classes, directions].
+        logits: of the probe, float [..., examples, classes].
+        vectors: the eigenvectors that `spectrum` returns, float [examples * classes, directions].
     """
     logits = np.asarray(logits, np.float64)
     return logits.reshape(*logits.shape[:-2], -1) @ vectors
 
 
-def progress(changes, residuals, groups):
+def progress(changes: ArrayLike, residuals: np.ndarray, groups: Sequence[tuple[int, int]]) -> np.ndarray:
     """Return the progress toward the labels within each group: sum_k Delta_k r_k / sum_k r_k^2, float64 [..., groups].
 
     0 at the start, 1 at the labels; of a linearised model on labels it is the mean of 1 - q_k, weighted with r_k^2.
 
     Args:
-        changes: Delta_k = u_k.(f(t) - f(0)), float [..., directions]. Of a filter, pass it times `residuals`.
+        changes: Delta_k = u_k.(f(t) - f(0)), float [..., directions]. For the progress of a filter, pass it times `residuals`.
         residuals: r_k = u_k.(y - f(0)), float [directions].
-        groups: of `groups`.
+        groups: (start, stop) of each group of eigenvectors.
     """
     starts = [start for start, _ in groups]
     toward = np.add.reduceat(np.asarray(changes) * residuals, starts, axis=-1)
     return toward / np.add.reduceat(np.square(residuals), starts)
 
 
-def growth(changes, groups):
+def growth(changes: ArrayLike, groups: Sequence[tuple[int, int]]) -> np.ndarray:
     """Return ||Delta|| within each group, float64 [..., groups].
 
     Args:
@@ -192,7 +218,11 @@ def growth(changes, groups):
     return np.sqrt(np.add.reduceat(np.square(changes), [start for start, _ in groups], axis=-1))
 
 
-def drift(start, end):
-    """Return ||Theta(end) - Theta(start)|| / ||Theta(start)||, Frobenius norms: how far the kernel is from staying what it was."""
+def drift(start: ArrayLike, end: ArrayLike) -> float:
+    """Return ||Theta(end) - Theta(start)|| / ||Theta(start)||, in Frobenius norms: how much the kernel changed.
+
+    Args:
+        start, end: the kernel at two times, float [examples * classes, examples * classes].
+    """
     start = np.asarray(start, np.float64)
-    return float(np.linalg.norm(end - start) / np.linalg.norm(start))
+    return float(np.linalg.norm(np.asarray(end) - start) / np.linalg.norm(start))

@@ -1,13 +1,13 @@
 """From the logits of all runs to the estimates of `summary.json`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from kd_jax.analysis import calibration, exaggeration, fidelity, intervals
-from kd_jax.analysis.intervals import Estimate
+from kd_jax.analysis.results import Estimate, Interval
 
 
 class Pair(NamedTuple):
@@ -16,8 +16,9 @@ class Pair(NamedTuple):
     For a run without a teacher, `teacher` holds the teacher of the same seed: an independently trained model, the control.
 
     Attributes:
-        arm, seed, split: which run, which examples.
-        teacher, student: float [examples, classes].
+        arm, seed: the run.
+        split: name of the split that the examples are from.
+        teacher, student: logits of the teacher and of the run, float [examples, classes].
         y: labels as trained on, int [examples].
         true_y: labels as published, int [examples].
         ids: positions in the published split, int [examples].
@@ -34,14 +35,24 @@ class Pair(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A number and how to get its interval over examples, which costs time and is asked for only with a single seed."""
+    """A number of one seed.
+
+    Attributes:
+        value: the number.
+        interval: computes its interval over examples, which costs time and is asked for only with a single seed.
+    """
 
     value: float
-    interval: Callable
+    interval: Callable[[], Interval]
 
 
-def measure_model(logits, y):
-    """Return {name: Measured} of one model: accuracy, nll, ece, brier. Labels as trained on."""
+def measure_model(logits: np.ndarray, y: np.ndarray) -> dict[str, Measured]:
+    """Return {name: `Measured`} of one model: `accuracy`, `nll`, `ece`, `brier`.
+
+    Args:
+        logits: float [examples, classes].
+        y: labels as trained on, int [examples].
+    """
     hits = calibration.correct(logits, y)
     confidences = calibration.top_confidence(logits)
     return {
@@ -52,8 +63,12 @@ def measure_model(logits, y):
     }
 
 
-def measure_pair(teacher, student):
-    """Return {(name, subset of `exaggeration.SUBSETS`): Measured} of a student beside its teacher."""
+def measure_pair(teacher: np.ndarray, student: np.ndarray) -> dict[tuple[str, str], Measured]:
+    """Return {(name, subset of `exaggeration.SUBSETS`): `Measured`} of a student beside its teacher.
+
+    Args:
+        teacher, student: logits, float [examples, classes].
+    """
     measured = {
         ("agreement", "all"): _proportion(fidelity.agreement(teacher, student)),
         ("kl", "all"): _mean(fidelity.kl(teacher, student)),
@@ -64,7 +79,7 @@ def measure_pair(teacher, student):
 
     @cache
     def errors():
-        """One bootstrap serves every line: the quarters are cut anew in each draw, as they were from the data."""
+        """Standard errors [lines, numbers]. One bootstrap serves all, and each draw is cut into quarters anew."""
 
         def statistic(index):
             return np.array([exaggeration.lines(x[index], y[index])[subset] for subset in lines])
@@ -82,15 +97,15 @@ def measure_pair(teacher, student):
     return measured
 
 
-def estimates(pairs, baselines):
-    """Return the list of `Estimate` of a study.
+def estimates(pairs: Iterable[Pair], baselines: Mapping[str, str]) -> list[Estimate]:
+    """Return the estimates of a study that logits give.
 
     `accuracy` is on the labels that were trained on; `accuracy_true`, on the points with wrong ones, on the published labels.
     `accuracy_gain` is a student's accuracy less that of its arm without a teacher, `accuracy_over_teacher` less its teacher's.
 
     Args:
-        pairs: iterable of `Pair`, read once, one at a time.
-        baselines: {arm: the arm that differs from it by having no teacher}, for `accuracy_gain`; they are students.
+        pairs: every run beside its teacher, on every split; read once, one at a time.
+        baselines: {arm of a student: the arm that differs from it by having no teacher}, for `accuracy_gain`.
     """
     measured, hits = {}, {}
     for pair in pairs:
@@ -119,13 +134,13 @@ def estimates(pairs, baselines):
     return [estimate for estimate in found if _defined(estimate.interval)]
 
 
-def _defined(interval):
+def _defined(interval: Interval) -> bool:
     """Whether estimate and range are numbers: a line may lack either where a teacher's confidence hardly varies."""
     return bool(np.isfinite((interval.estimate, interval.low, interval.high)).all())
 
 
-def _label_subsets(pair):
-    """(subset, mask) of the points whose labels are as published and those whose are not, where there are such."""
+def _label_subsets(pair: Pair) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (subset, mask): all examples, and where some labels are not as published, those and the others."""
     noisy = pair.y != pair.true_y
     yield "all", np.ones(len(noisy), bool)
     if noisy.any():
@@ -138,7 +153,7 @@ def _estimate(key, by_seed):
     name, arm, split, subset = key
     values = tuple(float(by_seed[seed].value) for seed in sorted(by_seed))
     interval = intervals.over_seeds(values) if len(values) > 1 else next(iter(by_seed.values())).interval()
-    return Estimate(name, arm, interval, values, split, subset)
+    return Estimate(name, arm, interval, values, split=split, subset=subset)
 
 
 def _proportion(hits):

@@ -1,151 +1,158 @@
 """What the estimates of a study say about the paper's claims, by fixed rules."""
 
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from kd_jax.analysis import intervals
+from kd_jax.analysis.results import REASONS, Estimate, Interval, Unlearned, Verdict, index
 
 # Root mean square error, in progress, below which theory describes a run.
 FOLLOWS = 0.05
 
 
-class Verdict(NamedTuple):
-    """A claim, whether this study supports it, and the numbers that decided.
+def withheld(verdict: Verdict, arms: Iterable[str], unlearned: Iterable[Unlearned]) -> Verdict:
+    """Return the verdict, or where runs that it rests on did not learn, an inconclusive one that says so.
 
-    Attributes:
-        verdict: `supported`, `contradicted` or `inconclusive`.
-    """
-
-    claim: str
-    verdict: str
-    because: str
-
-
-class Unlearned(NamedTuple):
-    """A run whose training loss ended above that of its first epoch: its numbers say nothing about distillation."""
-
-    arm: str
-    seed: int
-    first: float
-    last: float
-
-    def __str__(self):
-        return (
-            f"{self.arm}-seed{self.seed} did not learn: training loss {self.first:.3g} in the first epoch, {self.last:.3g} in the"
-            " last; lower --learning_rate (the distillation loss has a factor temperature^2), or raise --batch_size or --warmup"
-        )
-
-
-def unlearned(losses):
-    """Return the list of `Unlearned` runs.
+    >>> runs = [Unlearned("teacher", 0, "at_chance")]
+    >>> withheld(Verdict("a claim", "supported", "slope 1.2"), ("teacher", "student"), runs)
+    Verdict(claim='a claim', verdict='inconclusive', because='teacher did not learn (it is at chance); slope 1.2')
 
     Args:
-        losses: {(arm, seed): mean training loss of each epoch}.
+        verdict: what the numbers would say.
+        arms: the arms that it rests on.
+        unlearned: the runs that did not learn.
     """
-    return [Unlearned(*run, of[0], of[-1]) for run, of in losses.items() if not of[-1] <= of[0]]
+    arms, reasons = set(arms), {}
+    for run in unlearned:
+        if run.arm in arms:
+            reasons.setdefault(run.arm, run.reason)
+    if not reasons:
+        return verdict
+    blame = " and ".join(f"{arm} did not learn ({REASONS[reason][0]})" for arm, reason in sorted(reasons.items()))
+    return Verdict(verdict.claim, "inconclusive", f"{blame}; {verdict.because}")
 
 
-def verdicts(estimates, baselines, did_not_learn=()):
-    """Return the list of `Verdict` for every student.
+def exaggeration_verdicts(
+    estimates: Iterable[Estimate], baselines: Mapping[str, str], unlearned: Sequence[Unlearned] = ()
+) -> list[Verdict]:
+    """Return the verdicts on every student's exaggeration of its teacher's low confidence, and on its gain in accuracy.
 
     Args:
-        estimates: list of `Estimate`.
-        baselines: {student arm: its one-hot arm}, which is also its control.
-        did_not_learn: the `Unlearned` runs; nothing is concluded from their arms.
+        estimates: of the study.
+        baselines: {arm of a student: its one-hot arm}, which is also its control.
+        unlearned: the runs that did not learn; nothing is concluded from their arms.
     """
-    table = {(e.name, e.arm, e.split, e.subset): e for e in estimates}
-    failed = {run.arm for run in did_not_learn}
+    table = index(estimates, "name", "arm", "split", "subset")
     found = []
     for student, onehot in baselines.items():
         about = [v for split in ("test", "train") for v in _exaggeration(table, student, onehot, split)]
         about += _gain(table, student)
-        blame = sorted({"teacher", onehot, student} & failed)
-        if blame:
-            because = f"{' and '.join(blame)} did not learn; "
-            about = [Verdict(v.claim, "inconclusive", because + v.because) for v in about]
-        found += about
+        found += [withheld(verdict, ("teacher", onehot, student), unlearned) for verdict in about]
     return found
 
 
-def eigen_verdicts(estimates, baselines, references, did_not_learn=()):
-    """Return a `Verdict` for every student and layer with ratios, and for its function: whether distillation exaggerates the bias
-    to the top.
+def eigen_verdicts(
+    estimates: Iterable[Estimate],
+    baselines: Mapping[str, str],
+    references: Mapping[str, str],
+    unlearned: Sequence[Unlearned] = (),
+) -> list[Verdict]:
+    """Return the verdicts on whether distillation exaggerates the bias to the top: one for every student and layer with ratios.
 
-    Supported when at every ruled pair the student's interval lies below 1 and below every null's estimate; contradicted when
+    Supported when at every pair that counts the student's interval lies below 1 and below every null's estimate; contradicted when
     at every pair it lies above 1.
 
     Args:
-        estimates: list of `eigen.DirectionEstimate`.
-        baselines: {student arm: its one-hot arm}.
-        references: {arm: the one-hot arm it was compared with}; of a student's, those that are no student are its nulls.
-        did_not_learn: the `Unlearned` runs.
+        estimates: of the study.
+        baselines: {arm of a student: its one-hot arm}.
+        references: {arm: the one-hot arm with which it was compared}; of these, those of a student's network that are no student
+            are its nulls.
+        unlearned: the runs that did not learn; nothing is concluded from their arms, and as nulls they are left out.
     """
-    found = []
-    failed = {run.arm for run in did_not_learn}
-    for what, name in (
-        ("weights", "eigen_ratio"),
-        ("movement of the weights", "eigen_ratio_moved"),
-        ("groups of its tangent kernel's eigenvectors, function", "function_ratio"),
-    ):
-        of_name = [e for e in estimates if e.name == name and e.ruled]
-        for arm, layer in dict.fromkeys((e.arm, e.layer) for e in of_name if e.arm in baselines):
-            same = [other for other, onehot in references.items() if onehot == baselines[arm]]
-            nulls = [other for other in same if other not in baselines and other not in failed]
-            of_layer = {(e.arm, e.directions): e.interval for e in of_name if e.layer == layer}
-            verdict, because = _lag(of_layer, arm, nulls)
-            blame = sorted({"teacher", baselines[arm], arm} & failed)
-            if blame:
-                verdict, because = "inconclusive", f"{' and '.join(blame)} did not learn; {because}"
-            where = f"{layer}, {what}" if layer else what
-            claim = (
-                f"{arm} exaggerates the bias toward the top eigendirections ({where}: ratio below 1 and every null's)"
-            )
-            found.append(Verdict(claim, verdict, because))
-    return found
+    ratios = {"weights": "eigen_ratio", "movement of the weights": "eigen_ratio_moved"}
+    return _bias_verdicts(ratios, estimates, baselines, references, unlearned)
 
 
-def function_verdicts(estimates, baselines, did_not_learn=()):
-    """Return two `Verdict` for every student whose function has a prediction: whether linearisation and filter describe it.
+def function_bias_verdicts(
+    estimates: Iterable[Estimate],
+    baselines: Mapping[str, str],
+    references: Mapping[str, str],
+    unlearned: Sequence[Unlearned] = (),
+) -> list[Verdict]:
+    """Return the same verdicts as `eigen_verdicts`, of the functions that networks compute; arguments as there."""
+    ratios = {"groups of its tangent kernel's eigenvectors, function": "function_ratio"}
+    return _bias_verdicts(ratios, estimates, baselines, references, unlearned)
+
+
+def function_verdicts(
+    estimates: Iterable[Estimate], baselines: Mapping[str, str], unlearned: Sequence[Unlearned] = ()
+) -> list[Verdict]:
+    """Return two verdicts on every student whose function has a prediction: whether linearisation and filter describe it.
 
     Supported when the intervals of the errors of the student and of its one-hot arm lie below `FOLLOWS`; contradicted when one of
     them lies above.
 
     Args:
-        estimates: list of `eigen.DirectionEstimate`.
-        baselines: {student arm: its one-hot arm}.
-        did_not_learn: the `Unlearned` runs.
+        estimates, baselines, unlearned: as for `eigen_verdicts`.
     """
-    table = {(e.name, e.arm): e.interval for e in estimates if not e.directions}
-    failed = {run.arm for run in did_not_learn}
     found = []
+    table = index(estimates, "name", "arm")
     for student, onehot in baselines.items():
         theories = {
             "linearisation_error": f"the networks linearised at step 0 describe {student} and {onehot}",
             "filter_error": f"the composed filter a(s) a(T) describes {student}, and a(t) {onehot}",
         }
         for name, theory in theories.items():
-            errors = [table.get((name, arm)) for arm in (onehot, student)]
-            if None in errors:
+            of_onehot, of_student = table.get((name, onehot)), table.get((name, student))
+            if of_onehot is None or of_student is None:
                 continue
+            errors = of_onehot.interval, of_student.interval
             verdict = "supported" if all(error.high < FOLLOWS for error in errors) else "inconclusive"
             if any(error.low > FOLLOWS for error in errors):
                 verdict = "contradicted"
             because = f"error of {student} {_shown(errors[1])}, of {onehot} {_shown(errors[0])}"
             drifts = [(arm, table.get(("kernel_drift", arm))) for arm in (student, onehot)]
             because += "".join(
-                f"; the kernel of {arm} moves by {100 * drift.estimate:.1f} %" for arm, drift in drifts if drift
+                f"; the kernel of {arm} moves by {100 * drift.interval.estimate:.1f} %"
+                for arm, drift in drifts
+                if drift
             )
-            blame = sorted({"teacher", onehot, student} & failed)
-            if blame:
-                verdict, because = "inconclusive", f"{' and '.join(blame)} did not learn; {because}"
             claim = f"{theory} (function, error of progress below {FOLLOWS:g})"
-            found.append(Verdict(claim, verdict, because))
+            found.append(withheld(Verdict(claim, verdict, because), ("teacher", onehot, student), unlearned))
     return found
 
 
-def _lag(intervals_of, arm, nulls):
-    """(verdict, because) of {(arm, pair): Interval}: does the arm lag at every pair, and more than every null?"""
+def _bias_verdicts(
+    ratios: Mapping[str, str],
+    estimates: Iterable[Estimate],
+    baselines: Mapping[str, str],
+    references: Mapping[str, str],
+    unlearned: Sequence[Unlearned],
+) -> list[Verdict]:
+    """Verdicts on the bias of {what was measured: name of its ratios}; the other arguments are those of `eigen_verdicts`."""
+    found = []
+    failed = {run.arm for run in unlearned}
+    estimates = list(estimates)
+    for what, name in ratios.items():
+        of_name = [e for e in estimates if e.name == name and not e.no_verdict]
+        for arm, layer in dict.fromkeys((e.arm, e.layer) for e in of_name if e.arm in baselines):
+            same = [other for other, onehot in references.items() if onehot == baselines[arm]]
+            nulls = [other for other in same if other not in baselines and other not in failed]
+            of_layer = {(e.arm, e.directions): e.interval for e in of_name if e.layer == layer}
+            where = f"{layer}, {what}" if layer else what
+            claim = (
+                f"{arm} exaggerates the bias toward the top eigendirections ({where}: ratio below 1 and every null's)"
+            )
+            verdict = Verdict(claim, *_lag(of_layer, arm, nulls))
+            found.append(withheld(verdict, ("teacher", baselines[arm], arm), unlearned))
+    return found
+
+
+def _lag(
+    intervals_of: Mapping[tuple[str, tuple[int, ...]], Interval], arm: str, nulls: Collection[str]
+) -> tuple[str, str]:
+    """Return (verdict, because) on whether the arm lags at every pair, and more than every null, from {(arm, pair): interval}."""
     pairs = [pair for who, pair in intervals_of if who == arm]
 
     def least_null(pair):
@@ -165,7 +172,7 @@ def _lag(intervals_of, arm, nulls):
     return verdict, "; ".join(told)
 
 
-def _exaggeration(table, student, onehot, split):
+def _exaggeration(table: Mapping[tuple, Estimate], student: str, onehot: str, split: str) -> list[Verdict]:
     slope = table.get(("exaggeration_slope", student, split, "lowest_25"))
     control = table.get(("exaggeration_slope", onehot, split, "lowest_25"))
     if slope is None or control is None:
@@ -187,7 +194,7 @@ def _exaggeration(table, student, onehot, split):
     return [Verdict(claim, "supported" if supported else "inconclusive", because)]
 
 
-def _gain(table, student):
+def _gain(table: Mapping[tuple, Estimate], student: str) -> list[Verdict]:
     gain = table.get(("accuracy_gain", student, "test", "all"))
     if gain is None:
         return []
@@ -208,7 +215,7 @@ def _gain(table, student):
     return [Verdict(f"{student} has the better test accuracy for being distilled", verdict, because)]
 
 
-def _shown(interval):
+def _shown(interval: Interval) -> str:
     return (
         f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}] over {interval.count} {interval.resampled}"
     )

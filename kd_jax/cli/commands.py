@@ -1,196 +1,16 @@
-"""Command lines: parse, call, print. `experiments/` and the console script `kd-jax` alone import this."""
+"""The console script `kd-jax`: analyse a work folder, draw its report, look at this machine, list the paper's settings."""
 
 import functools
 import os
 import sys
 import textwrap
-import time
-from dataclasses import dataclass, make_dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
 from kd_jax.cli.guard import guarded, one_line_errors
-from kd_jax.config import FLAGS, BadInput, Study, versions
-
-Platform = Literal["auto", "cpu", "gpu", "tpu"]
-
-
-@dataclass(frozen=True)
-class Session:
-    """Where a study runs; none of it changes what comes out."""
-
-    platform: Platform = "auto"
-    """Kind of device to train on; auto takes the best there is. All local devices of that kind share each batch."""
-    workdir: Path | None = None
-    """Work folder, made if absent [default: runs/NAME of the study]. The same command again resumes it."""
-    data_dir: Path | None = None
-    """Folder of prepared TFDS sets [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets]."""
-    small: bool = False
-    """A reduced run, within a minute on two CPU cores; flags given beside it still count."""
-
-
-@dataclass(frozen=True)
-class TrainingSession(Session):
-    """Where a study runs, and in which variants; none of it changes what comes out of one."""
-
-    tiny_imagenet_dir: Path | None = None
-    """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
-    workers: int = 0
-    """Processes that read and decode a streamed set, as many as there are cores to spare [0: threads of this process]."""
-    sweep: tuple[str, ...] = ()
-    """Run the study for every combination of values, such as temperature=1,2,4 weight=0.5,1: one work folder with a study for
-    each, one table. A value is what one would type after the flag; none is nothing. What is equal is trained once."""
-    combine: Literal["all", "one_by_one"] = "all"
-    """How --sweep combines its fields: all values of each with all of the others, or one changed at a time, from the study that
-    the other flags describe."""
-
-
-@dataclass(frozen=True)
-class _Command:
-    session: TrainingSession
-    study: Study
-
-
-class Preset(NamedTuple):
-    """The `Study` that flags change, its reduced form for `--small`; for studies that are sweeps, also what they sweep; where it
-    differs, the `Study` for `--init_from`.
-    """
-
-    full: Study
-    small: Study
-    sweep: tuple[str, ...] = ()
-    small_sweep: tuple[str, ...] = ()
-    combine: Literal["all", "one_by_one"] = "all"
-    pretrained: Study | None = None
-
-
-def study_main(name, description, preset, argv=None, flag=None):
-    """Run a study's command line to its report, and return the exit status.
-
-    Args:
-        name: of the study; its default work folder is `runs/NAME`.
-        description: shown by `--help`.
-        preset: a `Preset`; or, with a `flag`, {value of that flag: Preset}, the first being the default.
-        argv: arguments; `sys.argv[1:]` by default.
-        flag: name of the flag that chooses among presets, such as `setting`; or `dataset`, whose other values, or folders, take
-            the preset whose name they contain, else the first.
-    """
-    argv = sys.argv[1:] if argv is None else argv
-
-    def command_of(words):
-        kind, chosen = _Command, preset
-        if flag:
-            # Before all others are parsed, for what it says decides their defaults.
-            value = _value_of(flag, words) or next(iter(preset))
-            # A wrong value is refused by the parser.
-            chosen = preset.get(value) or next((of for name, of in preset.items() if name in value), None)
-            chosen = chosen or next(iter(preset.values()))
-            kind = _Command if flag in FLAGS else _command_with(flag, tuple(preset))
-        small = "--small" in words
-        session = TrainingSession(sweep=chosen.small_sweep if small else chosen.sweep, combine=chosen.combine)
-        study = chosen.small if small else chosen.full
-        if chosen.pretrained and not small and _value_of("init_from", words):
-            study = chosen.pretrained
-        return parse(tyro.conf.OmitArgPrefixes[kind], words, description, kind(session, study))
-
-    def run():
-        command = command_of(argv)
-        if not command.session.sweep:
-            return _train_and_report(name, command.session, command.study)
-        from kd_jax.cli import sweep_words as variants
-
-        asked = variants.parse(command.session.sweep, command.session.combine, flag)
-        studies, known = [], set()
-        for variant in asked:
-            study = command_of(variants.words_of(argv, variant.values)).study
-            if study not in known:  # one by one, a value may be that of the base
-                studies.append((variant, study))
-                known.add(study)
-        return _sweep_and_report(name, command.session, studies)
-
-    return guarded(run)
-
-
-def _value_of(flag, argv):
-    """What `--flag=value` or `--flag value` says, or None."""
-    for position, word in enumerate(argv):
-        name, equals, value = word.partition("=")
-        if name.replace("-", "_") == f"__{flag}":
-            return value if equals else next(iter(argv[position + 1 :]), None)
-    return None
-
-
-def _command_with(flag, values):
-    """A `_Command` with one more flag, that takes one of `values`."""
-    which = Annotated[Literal[values], tyro.conf.arg(help="Which recipe; the other flags change it.")]
-    return make_dataclass("_PresetCommand", [(flag, which, values[0])], bases=(_Command,), frozen=True)
-
-
-def _train_and_report(name, session, study):
-    from kd_jax import data
-    from kd_jax.cli import terminal
-    from kd_jax.studies import analyse
-    from kd_jax.studies import train as train_stage
-    from kd_jax.train import devices
-
-    began = time.monotonic()
-    workdir = session.workdir or Path("runs") / name
-    train_stage.set_precision(study)
-    chosen = devices.select(session.platform)
-    data_dir = data.place(study.dataset, session.data_dir, session.tiny_imagenet_dir)
-    trained = train_stage.train(name, study, workdir, data_dir, chosen, workers=session.workers)
-    if not trained and analyse.is_analysed(workdir, study):
-        print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
-        return
-    terminal.study(workdir, analyse.analyze(workdir, data_dir, workers=session.workers))
-    print(f"{time.monotonic() - began:.0f} s in all")
-
-
-def _sweep_and_report(name, session, studies):
-    from kd_jax import data
-    from kd_jax.cli import terminal
-    from kd_jax.studies import sweep
-    from kd_jax.studies import train as train_stage
-    from kd_jax.train import devices
-
-    began = time.monotonic()
-    workdir = session.workdir or Path("runs") / name
-    if len({study.precision == "float64" for _, study in studies}) > 1:
-        raise BadInput("--sweep=precision: expected float64 in a sweep of its own; sweep float32 and bfloat16 alone")
-    train_stage.set_precision(studies[0][1])
-    chosen = devices.select(session.platform)
-
-    def place(dataset):
-        return data.place(dataset, session.data_dir, session.tiny_imagenet_dir)
-
-    _, found = sweep.run(name, studies, workdir, place, chosen, session.workers)
-    if found is None:
-        print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
-        return
-    terminal.sweep(workdir, found)
-    print(f"{time.monotonic() - began:.0f} s in all")
-
-
-def parse(kind, argv, description, default):
-    """Return what the flags make of a default; `kind` is its (annotated) dataclass.
-
-    Raises:
-        BadInput: for a flag or value that does not fit, in one line.
-    """
-    with one_line_errors():
-        return tyro.cli(
-            kind,
-            args=argv,
-            description=description,
-            default=default,
-            use_underscores=True,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-
-
-# ---- kd-jax
+from kd_jax.cli.study import Platform
+from kd_jax.config import versions
 
 
 def analyze(
@@ -215,17 +35,20 @@ def analyze(
         kernel_examples: Training examples for the functions along their tangent kernel's eigenvectors [default: the study's].
         workers: Processes that read and decode a streamed set [0: threads of this process].
     """
+    from kd_jax import data
     from kd_jax.cli import terminal
+    from kd_jax.cli.progress import Progress
     from kd_jax.studies import analyse, sweep
     from kd_jax.train import devices
 
     devices.select(platform)
     asked = {"layers": layers, "pairs": pairs, "kernel_examples": kernel_examples}
     look = {name: value for name, value in asked.items() if value is not None}
+    place = tiny_imagenet_dir or data_dir
     if sweep.is_sweep(workdir):
-        terminal.sweep(workdir, sweep.analyze(workdir, tiny_imagenet_dir or data_dir, look, workers))
+        terminal.sweep(workdir, sweep.analyze(workdir, place, look, workers, data.Loader().load, Progress))
     else:
-        terminal.study(workdir, analyse.analyze(workdir, tiny_imagenet_dir or data_dir, look, workers))
+        terminal.study(workdir, analyse.analyze(workdir, place, look, workers, progress=Progress))
 
 
 def report(workdir: tyro.conf.Positional[Path]):
@@ -234,8 +57,8 @@ def report(workdir: tyro.conf.Positional[Path]):
     Args:
         workdir: Work folder of a study, or of a sweep.
     """
-    from kd_jax.report import write_report
     from kd_jax.studies import sweep
+    from kd_jax.studies.report import write_report
 
     sweep.report(workdir) if sweep.is_sweep(workdir) else write_report(workdir)
     print(f"report: {workdir / 'analysis' / 'report.html'}")

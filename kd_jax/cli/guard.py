@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 
-from kd_jax.config import BadInput
+from kd_jax.errors import BadInput, Diverged, Stopped
 
 OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 
@@ -54,15 +54,12 @@ def guarded(run):
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except Exception as error:
-        # By name, for importing the class would import JAX even for a mistyped flag.
-        if type(error).__name__ == "Stopped":
-            print(f"stopped: {error}; the same command goes on from there", file=sys.stderr)
-            return STOPPED
-        if type(error).__name__ == "Diverged":
-            print(error, file=sys.stderr)
-            return FAILED
-        raise
+    except Stopped as error:
+        print(f"stopped: {error}; the same command goes on from there", file=sys.stderr)
+        return STOPPED
+    except Diverged as error:
+        print(error, file=sys.stderr)
+        return FAILED
 
 
 @contextlib.contextmanager

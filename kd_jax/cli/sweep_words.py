@@ -1,32 +1,27 @@
 """What `--sweep` says: the variants of a study, as words of its command line. Light: it is read before JAX loads."""
 
+import hashlib
 import itertools
 import re
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Sequence
 
-from kd_jax.config import FLAGS, SECTION_OF, BadInput
+from kd_jax.config import FLAGS, SECTION_OF
+from kd_jax.errors import BadInput
+from kd_jax.plan import Variant
 
 VALUES = re.compile(r",(?!ramp=)")  # a switch has a comma of its own
 BASE = "base"
 
 
-class Variant(NamedTuple):
-    """One study of a sweep.
+def parse(words: Sequence[str], combine: str = "all", flag: str | None = None) -> list[Variant]:
+    """Return the variants that a sweep asks for.
 
-    Attributes:
-        folder: its name, below the sweep's work folder.
-        values: {field: what was typed for it}; empty for the study that the flags beside `--sweep` describe.
-    """
-
-    folder: str
-    values: dict
-
-
-def parse(words, combine="all", flag=None):
-    """Return the list of `Variant` that a sweep asks for.
+    >>> [variant.folder for variant in parse(["temperature=1,4"])]
+    ['temperature=1', 'temperature=4']
 
     Args:
-        words: such as `temperature=1,2,4`; a value is what one would type after the flag, `none` is nothing.
+        words: such as `temperature=1,2,4`; a value is what one would type after the flag, and `none` is nothing.
         combine: `all` values of each field with those of the others; or `one_by_one`, a field at a time changed from the base
             study, which comes first.
         flag: name of a further flag that may be swept, such as `recipe`.
@@ -50,16 +45,30 @@ def parse(words, combine="all", flag=None):
         changed = [{}, *({name: value} for name, values in axes.items() for value in values)]
     else:
         changed = [dict(zip(axes, chosen, strict=True)) for chosen in itertools.product(*axes.values())]
-    return [Variant(folder(values), values) for values in changed]
+    return [Variant(name, values) for name, values in zip(folders(changed), changed, strict=True)]
 
 
-def folder(values):
-    """Name of a variant's folder: what was typed, but for signs that file systems or shells take amiss."""
-    name = ",".join(f"{field}={value}" for field, value in values.items())
-    return re.sub(r"[^\w=,.+-]", "_", name) or BASE
+def folders(changed: Sequence[dict[str, str]]) -> list[str]:
+    """Return a folder name for each variant: what was typed, with `_` for signs that file systems or shells take amiss.
+
+    Where that makes two names equal, as of `glue/sst2` and `glue_sst2`, the one that was changed has a few digits of its
+    sha256 added. File systems that ignore case are taken into account.
+
+    >>> folders([{}, {"dataset": "glue/mnli"}])
+    ['base', 'dataset=glue_mnli']
+    """
+    typed = [",".join(f"{field}={value}" for field, value in values.items()) or BASE for values in changed]
+    plain = [re.sub(r"[^\w=,.+-]", "_", name) for name in typed]
+    count = Counter(name.lower() for name in plain)
+    return [
+        f"{name}-{hashlib.sha256(original.encode()).hexdigest()[:6]}"
+        if count[name.lower()] > 1 and name.lower() != original
+        else name
+        for name, original in zip(plain, typed, strict=True)
+    ]
 
 
-def words_of(argv, values):
+def words_of(argv: Sequence[str], values: dict[str, str]) -> list[str]:
     """The command line `argv` with the flags of a variant in place of those that it has.
 
     Args:

@@ -1,9 +1,15 @@
 """What came out, on standard output."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from kd_jax.report import about, sweeps, tables
+from kd_jax.report.tables import Table
+from kd_jax.studies import analyses
 
 
-def sweep(workdir, found):
+def sweep(workdir: Path, found: Mapping[str, Any]) -> None:
     """Print what a sweep found.
 
     Args:
@@ -11,41 +17,34 @@ def sweep(workdir, found):
         found: contents of its `summary.json`.
     """
     print()
-    print(tables.text(*sweeps.table(found)))
-    print(f"{tables.what_intervals_are(found)}\n")
+    _print(sweeps.table(found))
     _conclusions(workdir, found)
 
 
-def study(workdir, found):
+def study(workdir: Path, found: Mapping[str, Any]) -> None:
     """Print what a study found.
 
     Args:
         workdir: its work folder.
         found: contents of its `summary.json`.
     """
+    analysed = analyses.Analysed.of(workdir, workdir / "analysis", found)
     print()
-    print(tables.text(*tables.main_table(found)))
-    print(tables.what_intervals_are(found))
-    print()
-    ratios = tables.eigen_table(found)
-    if ratios is not None:
-        print(tables.text(*ratios))
-        print(
-            "Weights along lower eigendirections of the inputs at equal progress along a top one, relative to one-hot.\n"
-        )
-    functions = tables.function_table(found)
-    if functions is not None:
-        print(tables.text(*functions))
-        print(
-            "Functions, along groups of eigenvectors of the tangent kernel; ratios at equal progress in the first of two groups.\n"
-        )
+    for analysis in analyses.ANALYSES:
+        for table in analysis.tables(analysed):
+            _print(table)
     for line in [*about.data(found["study"]), about.memory(found["study"])]:
         if line:
             print(line)
     _conclusions(workdir, found)
 
 
-def _conclusions(workdir, found):
+def _print(table: Table) -> None:
+    print(tables.text(table.header, table.rows))
+    print(f"{table.note}\n" if table.note else "")
+
+
+def _conclusions(workdir: Path, found: Mapping[str, Any]) -> None:
     for warning in found["warnings"]:
         print(f"warning: {warning}")
     for verdict in found["verdicts"]:

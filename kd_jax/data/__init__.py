@@ -1,44 +1,110 @@
-"""Real data: embedded digits, Tiny-ImageNet, any TFDS set of classified images or texts; as NumPy arrays, or streamed from disk."""
+"""Real data: embedded digits, Tiny-ImageNet, any TFDS set of classified images or texts; resident on the devices or streamed.
 
-from kd_jax.data import digits, loader, streamed, text, tfds, tiny_imagenet, tokens
-from kd_jax.data.arrays import Dataset, Split, assemble
+`load` returns a `Dataset`, the one interface that training and extraction use; see `dataset`.
+"""
 
-__all__ = ["Dataset", "Split", "default_data_dir", "load", "place"]
+from pathlib import Path
+
+from kd_jax.config import Data, Study, shown
+from kd_jax.data import digits, encoded, images, loader, streamed, text, tfds, tiny_imagenet, tokenised
+from kd_jax.data.dataset import Dataset, Given, Split
+from kd_jax.errors import BadInput
+
+__all__ = ["Dataset", "Given", "Loader", "Split", "check", "default_data_dir", "load", "place"]
 
 default_data_dir = tfds.default_data_dir
 
 
-def place(dataset, data_dir=None, tiny_imagenet_dir=None):
+def place(dataset: str, data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None) -> Path:
     """Return the folder in which a set is looked for, as `load` takes it.
 
     Args:
-        dataset: its name.
-        data_dir: folder of prepared TFDS sets, by default `default_data_dir()`.
-        tiny_imagenet_dir: folder of Tiny-ImageNet, by default `tiny_imagenet.default_dir(data_dir)`.
+        dataset: the name of the set.
+        data_dir: the folder of prepared TFDS sets, by default `default_data_dir()`.
+        tiny_imagenet_dir: the folder of Tiny-ImageNet, by default `tiny_imagenet.default_dir(data_dir)`.
     """
     data_dir = data_dir or default_data_dir()
     return (tiny_imagenet_dir or tiny_imagenet.default_dir(data_dir)) if dataset == tiny_imagenet.NAME else data_dir
 
 
-def load(study, data_dir, given=None, workers=0):
-    """Return the `Dataset` that a study names, reduced and with its label noise.
+def load(data: Data, data_dir: str | Path, given: Given | None = None, workers: int = 0) -> Dataset:
+    """Return the data that a study asks for, reduced and with its label noise; a function of the arguments alone.
+
+    Options that the data has no use for are not looked at; `check` refuses them.
 
     Args:
-        study: a `kd_jax.config.Study`.
-        data_dir: folder of prepared TFDS sets; for `tiny_imagenet` its own, or the one around it; not looked at for `digits`.
-        given: a `tokens.Given`, what is fixed about the tokens of texts; None for a new study without pre-trained weights.
-        workers: processes that decode a streamed set; 0: this one.
+        data: which examples, with which labels, in which tokens.
+        data_dir: the folder of prepared TFDS sets; for `tiny_imagenet` its own folder, or the one around it; for `digits` it is not
+            looked at.
+        given: what is fixed about the tokens of texts; None for a new study without pre-trained weights.
+        workers: the number of processes that decode a streamed set; 0 for threads of this process.
 
     Raises:
-        BadInput: when there is no such set, it cannot be prepared, or it has neither images nor texts with classes.
+        BadInput: when there is no such set, it cannot be prepared, it has neither images nor texts with classes, or a part of it is
+            asked for that is larger than the whole.
     """
     loader.check_workers(workers)
-    source = _source(study.dataset, data_dir)
+    return _assembled(_source(data.dataset, data_dir), data, given or Given(), workers)
+
+
+def check(dataset: Dataset, study: Study) -> None:
+    """Refuse what a study asks for and its data has no use for, in the students' training and in the teacher's.
+
+    Raises:
+        BadInput: in one line, naming the option.
+    """
+    dataset.check(study.data, study.training)
+    try:
+        dataset.check(study.data, study.teacher_training)
+    except BadInput as error:
+        raise BadInput(f"--teacher_with={shown(study.distillation.teacher_with)}: {error}") from None
+
+
+class Loader:
+    """Loads data as `load` does, and returns the same object for equal requests.
+
+    It holds the data sets that were asked for last, and the last published set, whose arrays data sets of it share where they take
+    all of it. A request that gives the tokenizer that was trained for an earlier request is equal to that one, so texts are
+    tokenised once although training asks without a tokenizer and analysis with the one in the work folder.
+
+    Args:
+        held: the largest number of data sets to hold.
+    """
+
+    def __init__(self, held: int = 4):
+        self._held = held
+        self._datasets: dict[tuple, Dataset] = {}  # the oldest first
+        self._published: tuple = (None, None)
+
+    def load(self, data: Data, data_dir: str | Path, given: Given | None = None, workers: int = 0) -> Dataset:
+        """Return the data that a study asks for; arguments and errors are those of the function `load`."""
+        loader.check_workers(workers)
+        given = given or Given()
+        place = str(data_dir), workers
+        dataset = self._datasets.get((data, given, *place))
+        if dataset is None:
+            dataset = _assembled(self._source(data.dataset, data_dir), data, given, workers)
+        for request in ((data, dataset.given, *place), (data, given, *place)):
+            self._datasets.pop(request, None)
+            self._datasets[request] = dataset
+        while len({id(held) for held in self._datasets.values()}) > self._held:
+            del self._datasets[next(iter(self._datasets))]
+        return dataset
+
+    def _source(self, name, data_dir):
+        request = name, str(data_dir)
+        if self._published[0] != request:
+            self._published = None, None  # so that two sets are never in memory
+            self._published = request, _source(name, data_dir)
+        return self._published[1]
+
+
+def _assembled(source, data, given, workers):
     if isinstance(source, text.Texts):
-        return tokens.assemble(source, study, given)
-    if isinstance(source, streamed.Encoded):
-        return streamed.assemble(source, study, workers)
-    return assemble(source, study)
+        return tokenised.assemble(source, data, given)
+    if isinstance(source, encoded.Encoded):
+        return streamed.assemble(source, data, workers)
+    return images.assemble(source, data)
 
 
 def _source(name, data_dir):

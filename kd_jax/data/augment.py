@@ -1,11 +1,13 @@
 """From stored uint8 images to what a network sees, on the device, inside jit."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 
-def standardise(x, mean, std, dtype):
-    """Return `(x - mean) / std` per channel.
+def standardise(x: Any, mean: Any, std: Any, dtype: Any) -> jax.Array:
+    """Return `(x - mean) / std` for each channel.
 
     Args:
         x: uint8 [..., channels].
@@ -15,20 +17,19 @@ def standardise(x, mean, std, dtype):
     return (x.astype(dtype) - jnp.asarray(mean, dtype)) / jnp.asarray(std, dtype)
 
 
-def random_views(key, step, ids, x, kind):
-    """Return a random view of each image; which one depends on (key, step, example) alone.
+def random_views(key: jax.Array, step: Any, ids: Any, x: jax.Array, kind: str) -> jax.Array:
+    """Return a random view of each image, which depends on (key, step, example) alone.
 
     So it does not matter how a batch is split over devices or how often the program was restarted.
 
     Args:
-        key: of the run.
-        step: int scalar.
-        ids: int [batch], the examples' ids.
+        key: the run's typed key.
+        step: int scalar, the steps taken so far.
+        ids: int [batch], the rows of the examples in the training set.
         x: float [batch, height, width, channels], standardised: crops are padded with 0, the mean.
-        kind: `none`; `crop`: padded by 4 and cropped back; `crop_flip`: that, and mirrored left to right half the time;
-            `resized_crop_flip`: nothing more, for it was drawn on the host, where the image was decoded.
+        kind: `none`; `crop`: padded by 4 and cropped back; `crop_flip`: that, and mirrored left to right half the time.
     """
-    if kind in ("none", "resized_crop_flip"):
+    if kind == "none":
         return x
     key = jax.random.fold_in(key, step)
     return jax.vmap(lambda i, image: _random_view(jax.random.fold_in(key, i), image, kind == "crop_flip"))(ids, x)

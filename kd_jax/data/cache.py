@@ -1,28 +1,36 @@
-"""The decoded copy of a data set, or its labels alone where images stay encoded: one NumPy file beside the data, or in the user's
-cache folder where that cannot be written.
+"""The decoded copy of a data set, or of its labels alone where images stay encoded.
+
+It is one NumPy file beside the data, or in the user's cache folder where the data's folder cannot be written.
 """
 
 import contextlib
 import hashlib
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kd_jax.data.arrays import Source
-from kd_jax.data.streamed import Encoded
+from kd_jax.data.encoded import Encoded
 
-PREFIX = "kd_jax-"  # of a copy's name, by which it is told from the data
+PREFIX = "kd_jax-"  # how the name of a copy begins, by which it is told from the data
 
 
-def kept(folder, files, decode, kinds=(Source, Encoded)):
-    """Return what `decode()` makes, from the copy that an earlier call left if none of its files has changed.
+def kept(
+    folder: Path,
+    files: Mapping[str, os.stat_result],
+    decode: Callable[[], Any],
+    kinds: tuple[type, ...] = (Source, Encoded),
+) -> Any:
+    """Return what `decode()` returns, read from the copy that an earlier call left if no file has changed since.
 
     Args:
-        folder: of the data set, where the copy is to lie.
-        files: {name: `os.stat_result`} of all that is decoded, the names telling files of one folder apart.
-        decode: called without arguments when there is no such copy.
-        kinds: of which it may make one, named tuples of arrays, numbers and strings.
+        folder: the folder of the data set, in which the copy is to lie.
+        files: {name: size and times} of all files that are decoded.
+        decode: called when there is no such copy.
+        kinds: the types that it may return: named tuples of arrays, numbers and strings.
     """
     places = _places(folder, files)
     for path in places:
@@ -34,7 +42,7 @@ def kept(folder, files, decode, kinds=(Source, Encoded)):
 
 
 def _places(folder, files):
-    """Where the copy may lie. Its name follows the files' sizes and times: a set prepared anew is decoded anew."""
+    """The paths at which the copy may lie. Its name depends on the files' sizes and times: a set prepared anew is decoded anew."""
     stamp = hashlib.sha256(str(folder).encode())
     for name, stat in sorted(files.items()):
         stamp.update(f"{name} {stat.st_size} {stat.st_mtime_ns}".encode())
@@ -44,7 +52,7 @@ def _places(folder, files):
 
 
 def _read(path, kinds):
-    """What a copy holds; None for one of none of these kinds, as an earlier version may have left."""
+    """What a copy holds; None if it is of none of these types, as a copy of an earlier version may be."""
     with np.load(path) as arrays:
         kind = next((kind for kind in kinds if set(kind._fields) == set(arrays.files)), None)
         if kind is None:
@@ -54,10 +62,10 @@ def _read(path, kinds):
 
 
 def _write(source, folder, places):
-    """Write to the first place that can be written; without one, the next run decodes again."""
+    """Write to the first path that can be written. If there is none, the next run decodes again."""
     for path in places:
         if path.parent == folder and not folder.stat().st_mode & 0o222:
-            continue  # marked read-only: leave it alone, even where root could write
+            continue  # the folder is marked read-only, which root would ignore
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,12 +11,12 @@ TRAIN_EXAMPLES = 1297  # leaves 500 for testing
 SPLIT_SEED = 0
 
 
-def load():
-    """Return the digits as a `Source`: 1,297 training and 500 test images, split once and for all at random.
+def load() -> Source:
+    """Return the digits: 1,297 training and 500 test images, in a random split that is always the same.
 
     Pixels are counts from 0 to 16. The writers are not known per image, so one writer can be in both parts.
     """
-    from sklearn.datasets import load_digits  # here, for it takes a second
+    from sklearn.datasets import load_digits  # imported here because it takes a second
 
     digits = load_digits()
     order = np.random.default_rng(SPLIT_SEED).permutation(len(digits.target))

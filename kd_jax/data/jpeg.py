@@ -19,20 +19,20 @@ ATTEMPTS = 10  # to draw a crop that lies within the image
 MARGIN = 256 / 224  # the shorter side of an image that is cropped at the centre, in units of the view's
 
 
-class Damaged(Exception):
-    """The bytes are no whole image; the message says why."""
+class Undecodable(Exception):
+    """The bytes are not a whole image; the message says why."""
 
 
-def training_view(encoded, size, rng):
+def training_view(encoded: bytes, size: int, rng: np.random.Generator) -> np.ndarray:
     """Return a random-resized crop, mirrored left to right half the time, uint8 [size, size, 3].
 
     Args:
         encoded: bytes of a JPEG or PNG; greyscale, CMYK and palettes become RGB.
-        size: of a side [pixels].
-        rng: a NumPy `Generator`, from which alone the crop is drawn.
+        size: the side of the view [pixels].
+        rng: draws the crop; nothing else decides it.
 
     Raises:
-        Damaged: when they cannot be decoded.
+        Undecodable: when they cannot be decoded.
     """
     with _opened(encoded) as image:
         left, top, width, height = random_box(*image.size, rng)
@@ -45,10 +45,10 @@ def training_view(encoded, size, rng):
     return view[:, ::-1] if mirrored else view
 
 
-def evaluation_view(encoded, size):
+def evaluation_view(encoded: bytes, size: int) -> np.ndarray:
     """Return the centre of an image whose shorter side was resized to `MARGIN * size`, uint8 [size, size, 3].
 
-    Args, raises: as `training_view`.
+    Arguments and errors are those of `training_view`.
     """
     with _opened(encoded) as image:
         width, height = image.size
@@ -63,10 +63,11 @@ def evaluation_view(encoded, size):
         return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box))
 
 
-def random_box(width, height, rng):
-    """Return (left, top, width, height) of a random crop [pixels]; the largest of an allowed ratio, centred, after `ATTEMPTS`.
+def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Return (left, top, width, height) of a random crop [pixels].
 
-    Its area is uniform on `AREA`, the logarithm of its ratio uniform on `RATIO`, its place uniform, as long as it fits.
+    Its area is uniform on `AREA`, the logarithm of its ratio is uniform on `RATIO`, its place is uniform. If no draw of `ATTEMPTS`
+    fits into the image, it is the largest crop of an allowed ratio, in the centre.
     """
     low, high = map(math.log, RATIO)
     for _ in range(ATTEMPTS):
@@ -83,18 +84,18 @@ def random_box(width, height, rng):
 
 @contextmanager
 def _opened(encoded):
-    """Pillow's image of some bytes; whatever goes wrong with it is `Damaged`: it raises what its decoders raise, of many kinds."""
+    """Open some bytes with Pillow. Whatever it raises becomes `Undecodable`, for its decoders raise errors of many types."""
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             yield image
     except UnidentifiedImageError:
-        raise Damaged("the bytes of no image") from None  # Pillow would print an address in memory
+        raise Undecodable("the bytes of no image") from None  # Pillow's own message holds an address in memory
     except Exception as error:
-        raise Damaged(" ".join(str(error).split()) or type(error).__name__) from None
+        raise Undecodable(" ".join(str(error).split()) or type(error).__name__) from None
 
 
 def _shrunk(image, box, size):
-    """Let a JPEG be decoded at a fraction of its size at which a box still has `size` pixels a side; return it and the box."""
+    """Set a JPEG to be decoded at a fraction of its size, where a box still has `size` pixels a side; return it and its box."""
     width, height = image.size
     image.draft(None, (math.ceil(width * size / (box[2] - box[0])), math.ceil(height * size / (box[3] - box[1]))))
     across, down = image.size[0] / width, image.size[1] / height

@@ -1,7 +1,7 @@
-"""Many images read ahead, in order, with Grain: decoded by worker processes, or by threads of this one.
+"""Many images read ahead, in order, with Grain: decoded by worker processes, or by threads of this process.
 
-Which image comes when, and which crop of it, is a function of the position in a plan, so there is no state of an iterator to save:
-to resume is to begin at another position. What comes out does not depend on how many decode.
+Which image comes when, and which crop of it, is a function of the position in a plan. So no state of an iterator has to be saved:
+to resume is to begin at another position. The result does not depend on the number of processes or threads.
 """
 
 import gc
@@ -12,35 +12,36 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from kd_jax.config import BadInput
-from kd_jax.data.streamed import Images
+from kd_jax.data.encoded import Images
+from kd_jax.errors import BadInput
 
-PIECE = 32  # examples that are decoded at a time; with 224 pixels a side 5 MB
+PIECE = 32  # examples that one worker decodes at a time; with 224 pixels a side these are 5 MB
 AHEAD = 2  # pieces that a worker may have ready
-SHARED = Path("/dev/shm")  # through which workers hand over their pieces, on Linux
-THREADS = min(os.cpu_count() or 1, 8)  # that decode where there are no workers; Pillow lets go of Python's lock
+SHARED = Path("/dev/shm")  # the shared memory in which workers hand over their pieces, on Linux
+THREADS = min(os.cpu_count() or 1, 8)  # threads that decode where there are no workers; Pillow releases Python's lock
 
 
 @dataclass
 class Epochs:
-    """A plan: a run's training views, batch by batch, epoch by epoch.
+    """A plan of the training views of a run: batch by batch, epoch by epoch.
 
     Attributes:
-        rows_of: `rows_of(epoch) -> int32 [steps, batch]`, which workers call too.
-        epochs: how many.
-        draw: ints that decide the crops, with epoch and example; None for evaluation views.
+        rows_of: `rows_of(epoch) -> int32 [steps, batch]`; workers call it too, so it must be picklable.
+        epochs: the number of epochs.
+        draw: integers that, with epoch and example, decide the crops; None for evaluation views.
     """
 
-    rows_of: Callable
+    rows_of: Callable[[int], np.ndarray]
     epochs: int
     draw: tuple[int, ...] | None
     _known: tuple = field(default=(None, None), repr=False)
@@ -48,16 +49,16 @@ class Epochs:
     def __post_init__(self):
         self.steps, self.size = self._rows(0).shape
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.epochs * self.steps
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> tuple[np.ndarray, tuple[int, ...] | None]:
         """Return (rows, draw) of the batch of a step."""
         epoch, at = divmod(step, self.steps)
         return self._rows(epoch)[at], None if self.draw is None else (*self.draw, epoch)
 
     def _rows(self, epoch):
-        known = self._known  # read once, for threads share it
+        known = self._known  # read once, since threads share it
         if known[0] != epoch:
             self._known = known = epoch, self.rows_of(epoch)
         return known[1]
@@ -65,26 +66,26 @@ class Epochs:
 
 @dataclass
 class Once:
-    """A plan: evaluation views of some rows, each once, in blocks.
+    """A plan of the evaluation views of some rows: each once, in blocks.
 
     Attributes:
         rows: int [examples].
-        size: of a block; the last may be shorter.
+        size: examples in a block; the last block may be shorter.
     """
 
     rows: np.ndarray
     size: int
 
-    def __len__(self):
+    def __len__(self) -> int:
         return math.ceil(len(self.rows) / self.size)
 
-    def __call__(self, block):
+    def __call__(self, block: int) -> tuple[np.ndarray, None]:
         """Return (rows, None) of a block."""
         return self.rows[block * self.size : (block + 1) * self.size], None
 
 
 class _Pieces:
-    """What Grain reads at random: the pieces of all blocks of a plan, each with the seconds that its decoding took."""
+    """The random-access source that Grain reads: the pieces of all blocks of a plan, each with the seconds its decoding took."""
 
     def __init__(self, images, plan):
         self._images, self._plan = images, plan
@@ -101,15 +102,15 @@ class _Pieces:
         return views, time.perf_counter() - began
 
 
-def stream(images, plan, start=0):
-    """Yield (x uint8 [block, size, size, 3], seconds) of the blocks of a plan; close it to end the workers.
+def stream(images: Images, plan: Epochs | Once, start: int = 0) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield (x uint8 [block, size, size, 3], seconds) for the blocks of a plan; close it to end the workers.
 
-    The seconds are those that decoding took, summed over all that took part in it.
+    The seconds are the time that decoding took, summed over all workers.
 
     Args:
-        images: `Images`.
-        plan: `Epochs` or `Once`.
-        start: block to begin at.
+        images: the images to read.
+        plan: which of them, in which order, in which views.
+        start: the block to begin at.
 
     Raises:
         BadInput: when Grain is not installed, workers have too little shared memory, or an image is damaged.
@@ -136,30 +137,13 @@ def stream(images, plan, start=0):
     finally:
         iterator.close()
         if workers:
-            # Grain's iterators are in cycles that hold on to shared memory; what is left of it at exit would be complained of.
+            # Grain's iterators sit in reference cycles that hold shared memory; Python would warn at exit that it leaked.
             parts = iterator = None
             gc.collect()
 
 
-def blocks(x, size, rows=None):
-    """Yield the images of some rows, `size` at a time, uint8 [up to size, height, width, channels].
-
-    Args:
-        x: uint8 array [examples, ...], or `Images`, whose evaluation views are read ahead.
-        size: of a block.
-        rows: int [count]; by default all, in order.
-    """
-    rows = np.arange(len(x)) if rows is None else rows
-    if isinstance(x, Images):
-        for block, _ in stream(x, Once(rows, size)):
-            yield block
-    else:
-        for start in range(0, len(rows), size):
-            yield x[rows[start : start + size]]
-
-
-def ahead(items):
-    """Yield what a generator yields, with the next already under way in a thread; closes it at the end."""
+def ahead(items: Generator[Any, None, None]) -> Generator[Any, None, None]:
+    """Yield the items of a generator while a thread already makes the next one; the generator is closed at the end."""
     end = object()
     with ThreadPoolExecutor(1) as thread:
         try:
@@ -171,8 +155,8 @@ def ahead(items):
             thread.submit(items.close)
 
 
-def check_workers(count):
-    """Raise `BadInput` unless there can be so many workers."""
+def check_workers(count: int) -> None:
+    """Raise `BadInput` for a negative number of worker processes."""
     if count < 0:
         raise BadInput(f"--workers={count}: expected a whole number of at least 0; pass 0 to decode in this process")
 
@@ -181,7 +165,7 @@ def _grain():
     from absl import flags
 
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain asks for its flags, which only a program of absl's makes ready
+        flags.FLAGS.mark_as_parsed()  # Grain reads its flags, which only absl's own main parses
     try:
         import grain
     except ImportError:
@@ -193,10 +177,10 @@ def _grain():
 
 
 def _check_shared_memory(images):
-    """Too little of it would end a worker without a word."""
+    """Refuse where shared memory is too small: the system would kill workers without a message."""
     if not SHARED.is_dir():
         return
-    each = (AHEAD + 2) * PIECE * images.size**2 * 3  # one more is in the making, and one in use
+    each = (AHEAD + 2) * PIECE * images.size**2 * 3  # besides those ready, one is being made and one is in use
     free = shutil.disk_usage(SHARED).free
     if images.workers * each > free:
         raise BadInput(
@@ -207,8 +191,8 @@ def _check_shared_memory(images):
 
 @contextmanager
 def _signals_held_back():
-    """Processes started here never hear SIGINT and SIGTERM, which go to whole groups: the main process saves and stops."""
-    resource_tracker.ensure_running()  # starting it would let the signals through again
+    """Processes started inside ignore SIGINT and SIGTERM, which a batch system sends to all: the main process saves and stops."""
+    resource_tracker.ensure_running()  # starting it later would unblock the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
@@ -217,7 +201,7 @@ def _signals_held_back():
 
 
 def _start_worker(index, count):
-    """In a worker: do not outlive the main process."""
+    """End this worker with the main process. Grain calls it in every worker."""
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 

@@ -3,14 +3,18 @@
 import numpy as np
 
 
-def symmetric(labels, share, classes, seed):
-    """Return labels of which a share, rounded to whole examples, is replaced by another class, each equally likely.
+def symmetric(labels: np.ndarray, share: float, classes: int, seed: int) -> np.ndarray:
+    """Return labels of which a share is replaced by another class, each other class equally likely.
+
+    >>> labels = np.zeros(10, int)
+    >>> (symmetric(labels, 0.3, 5, seed=0) != labels).sum()
+    np.int64(3)
 
     Args:
         labels: int [examples].
-        share: 0 to 1. Every replaced label is wrong, so this is exactly the share of wrong labels.
-        classes: number of classes.
-        seed: which draw.
+        share: from 0 to 1, rounded to whole examples. Every replaced label is wrong, so this is the share of wrong labels.
+        classes: the number of classes.
+        seed: decides which labels are replaced, and by what.
 
     Returns:
         A new int32 array.

@@ -1,16 +1,30 @@
-"""In which order a run sees its examples. Needs NumPy alone, so that processes which only read images start fast."""
+"""The order in which a run sees its examples. Needs NumPy alone, so that processes which only decode images start fast."""
 
 import numpy as np
 
-WINDOW = 50  # batches among which texts are sorted by length; the whole epoch would leave few mixtures of texts to draw
+WINDOW = (
+    50  # batches within which texts are sorted by length; sorting a whole epoch would hardly leave batches to chance
+)
 
 
-def order(seed, stream, epoch, examples, batch_size, lengths=None):
-    """Return the example indices of an epoch, int32 [steps, batch_size]: a permutation cut into whole batches.
+def order(
+    seed: int, stream: int, epoch: int, examples: int, batch_size: int, lengths: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the examples of each batch of an epoch, int32 [steps, batch_size]: a permutation cut into whole batches.
 
-    The remainder that does not fill a batch sits the epoch out; each epoch it is another one. The result depends on the
-    arguments alone, not on JAX, device or history. With the `lengths` of all examples, int [examples], those of similar length come
-    into one batch.
+    The remainder that does not fill a batch is left out of that epoch; in each epoch it is another one. The result depends on the
+    arguments alone, not on JAX, the devices or what ran before.
+
+    >>> order(seed=0, stream=1, epoch=0, examples=7, batch_size=3).shape
+    (2, 3)
+
+    Args:
+        seed: of the run.
+        stream: tells apart the runs of a seed that are to see different orders, `plan.Arm.order`.
+        epoch: from 0.
+        examples: the size of the training set.
+        batch_size: examples in a batch.
+        lengths: the length of every example, int [examples]. With it, examples of similar length come into one batch.
     """
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, epoch])))
     steps = examples // batch_size
@@ -20,16 +34,16 @@ def order(seed, stream, epoch, examples, batch_size, lengths=None):
     return chosen.astype(np.int32).reshape(steps, batch_size)
 
 
-def grouped(chosen, of_examples, batch_size, rng):
-    """Return an epoch's examples in another order: within each `WINDOW` of batches by length, and the batches then at random.
+def grouped(chosen: np.ndarray, lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the examples of an epoch in another order: by length within each `WINDOW` of batches, then the batches at random.
 
     Args:
-        chosen: int [steps * batch_size], a random order of examples.
-        of_examples: length of every example, int [examples].
+        chosen: examples in a random order, int [steps * batch_size].
+        lengths: the length of every example, int [examples].
         batch_size: examples in a batch.
-        rng: a NumPy generator.
+        rng: draws the order of the batches.
     """
     size = WINDOW * batch_size
     windows = [chosen[start : start + size] for start in range(0, len(chosen), size)]
-    by_length = np.concatenate([window[np.argsort(of_examples[window], kind="stable")] for window in windows])
-    return rng.permutation(by_length.reshape(-1, batch_size)).ravel()
+    sorted_by_length = np.concatenate([window[np.argsort(lengths[window], kind="stable")] for window in windows])
+    return rng.permutation(sorted_by_length.reshape(-1, batch_size)).ravel()

@@ -1,19 +1,20 @@
-"""Prepared TensorFlow Datasets text classification sets: which texts, which labels, which split serves as the test set.
+"""Prepared TensorFlow Datasets sets of classified texts: which texts, which labels, which split serves as the test set.
 
 A set with one text feature has single texts, one with two has pairs. GLUE hides its test labels (they are -1), so its validation
 split serves as the test set; MNLI's matched one does, and the mismatched one is a further split.
 """
 
 import json
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from kd_jax.config import BadInput
+from kd_jax.errors import BadInput
 
-BLOCK = 1000  # examples a read; one by one is several times slower
-# Of a pair, where it is not the first in the alphabet: a premise comes before its hypothesis, a title before its text.
+BLOCK = 1000  # examples in one read; reading them one by one is several times slower
+# The first text of a pair where the alphabet would put it second: a premise precedes its hypothesis, a title its text.
 FIRST = ("premise", "title")
 TEST_SPLITS = ("test", "test_matched", "validation", "validation_matched")  # the first with visible labels is taken
 FURTHER = {"validation_matched": {"mismatched": "validation_mismatched"}}  # test split -> {name: split}
@@ -24,14 +25,14 @@ class Texts(NamedTuple):
     """A set of texts as its maker published it, its splits one after the other.
 
     Attributes:
-        name: what it is called in reports.
-        splits: their names, str [splits]: `train`, `test`, and further ones.
-        published: what they are called where they come from, str [splits].
-        sizes: int [splits], examples in each.
-        utf8: uint8 [bytes], all texts.
-        ends: int64 [examples, 1, or 2 for pairs], where each ends in it.
-        y: int32 [examples].
-        classes: number of classes.
+        name: the name in reports.
+        splits: the names of the splits here, str [splits]: `train`, `test`, and further ones.
+        published: the names under which they were published, str [splits].
+        sizes: the examples in each split, int [splits].
+        utf8: the bytes of all texts, uint8 [bytes].
+        ends: where each text ends in `utf8`, int64 [examples, 1], or [examples, 2] for pairs.
+        y: labels, int32 [examples].
+        classes: the number of classes.
         note: a sentence about the choice of the test split, or empty.
     """
 
@@ -45,8 +46,8 @@ class Texts(NamedTuple):
     classes: int
     note: str
 
-    def of(self, split):
-        """Return (texts, y) of a split: a list of tuples of one string or two, white space around them left out; int32."""
+    def of(self, split: str) -> tuple[list[tuple[str, ...]], np.ndarray]:
+        """Return (texts, labels int32) of a split: for each example one string, or two, without white space around them."""
         number = self.splits.tolist().index(split)
         first, last = self.sizes[:number].sum(), self.sizes[: number + 1].sum()
         begin = np.append(0, self.ends.ravel())[: self.ends.size].reshape(self.ends.shape)
@@ -58,22 +59,22 @@ class Texts(NamedTuple):
         return texts, self.y[first:last]
 
 
-def is_text(folder):
-    """Whether a prepared set has texts and no images."""
+def is_text(folder: Path) -> bool:
+    """Return whether a prepared set has texts and no images."""
     try:
-        features = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
+        features = json.loads((folder / "features.json").read_text(encoding="utf-8"))["featuresDict"]["features"]
     except (OSError, ValueError, KeyError, TypeError):
-        return False  # whatever is wrong with it is told by who reads it
+        return False  # reading the set will say what is wrong with it
     kinds = [str(feature.get("pythonClassName", "")) for feature in features.values()]
     return any(kind.endswith(MADE_OF[0]) for kind in kinds) and not any(kind.endswith(MADE_OF[2]) for kind in kinds)
 
 
-def read(builder, label):
-    """Return the `Texts` of a prepared set.
+def read(builder: Any, label: str) -> Texts:
+    """Return the texts of a prepared set.
 
     Args:
-        builder: of TFDS, for a folder of array_record files.
-        label: what an error message calls the set.
+        builder: a builder of TFDS for a folder of array_record files.
+        label: what messages call the set.
 
     Raises:
         BadInput: when it is not text classification, or has no split with visible labels beside `train`.
@@ -118,7 +119,7 @@ def read(builder, label):
 
 
 def _keys(features, label):
-    """(names of the texts, of the label). TFDS lists features in another order in every process."""
+    """Return (names of the texts, name of the label). TFDS lists features in another order in every process."""
     kinds = {key: f"{type(feature).__module__}.{type(feature).__name__}" for key, feature in features.items()}
     texts = sorted((key for key in kinds if kinds[key].endswith(MADE_OF[0])), key=lambda key: (key not in FIRST, key))
     labels = sorted((key for key in kinds if kinds[key].endswith(MADE_OF[1])), key=lambda key: (key != "label", key))

@@ -1,8 +1,8 @@
 """Prepared TensorFlow Datasets sets of classified images or texts, read without TensorFlow.
 
-Folders are looked for by hand first: TFDS answers for a set that is absent, without a network, after minutes and with half-made
-folders. Images of one size are decoded once; of images of many sizes, which are streamed, labels are read once; texts are kept in
-one file (what is special about them is in `data/text.py`).
+Prepared sets are looked for without TFDS first: asked for an absent set without a network, TFDS hangs for minutes and leaves
+half-made folders. Images of one size are decoded once and kept in one file; of images of many sizes, which are streamed, only
+labels are; texts are kept in one file too (`text` reads them).
 """
 
 import difflib
@@ -15,28 +15,28 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from kd_jax.config import BadInput
-from kd_jax.data import cache, streamed, text
+from kd_jax.data import cache, encoded, text
 from kd_jax.data.arrays import Source
-from kd_jax.data.streamed import Encoded
+from kd_jax.data.encoded import Encoded
+from kd_jax.errors import BadInput
 
 DOWNLOAD_HOST = ("storage.googleapis.com", 443)  # where TFDS keeps its checksums and most of its sets
-BLOCK = 1000  # examples a read; one by one is several times slower
+BLOCK = 1000  # examples in one read; reading them one by one is several times slower
 VERSION = re.compile(r"\d+\.\d+\.\d+")
-DEFAULT_CONFIG = {"imdb_reviews": "plain_text"}  # of sets that are asked for by their bare name
+DEFAULT_CONFIG = {"imdb_reviews": "plain_text"}  # the configuration of sets that are asked for by their bare name
 
 
-def default_data_dir():
-    """`$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
+def default_data_dir() -> Path:
+    """Return `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def load(name, data_dir):
-    """Return the set as a `Source` of images, as `Encoded` where they have many sizes, or as `text.Texts`.
+def load(name: str, data_dir: str | Path) -> Source | Encoded | text.Texts:
+    """Return a set of images, as `Encoded` where they have many sizes, or of texts.
 
     Args:
         name: as TFDS spells it (`cifar10`, `emnist/letters`, optionally with a version), or the folder of a prepared set.
-        data_dir: where prepared sets are looked for, and prepared.
+        data_dir: the folder in which prepared sets are looked for, and prepared.
 
     Raises:
         BadInput: when it is absent and cannot be prepared, cannot be read, or has neither images nor texts with classes.
@@ -50,8 +50,12 @@ def load(name, data_dir):
     return cache.kept(folder, files, lambda: _decode(folder))
 
 
-def find(name, data_dir):
-    """Return the folder of a prepared set, or None; of several versions the newest."""
+def find(name: str, data_dir: str | Path) -> Path | None:
+    """Return the folder of a prepared set, the newest if there are several versions, or None if there is none.
+
+    Raises:
+        BadInput: for a path that is no folder of a prepared set.
+    """
     given = Path(os.path.expanduser(name))
     if (given / "dataset_info.json").is_file():
         return given.resolve()
@@ -64,26 +68,28 @@ def find(name, data_dir):
     return max(versions, key=lambda path: tuple(map(int, path.name.split(".")))).resolve() if versions else None
 
 
-def available(data_dir):
-    """Return [(name, folder, file format)] of every prepared set below `data_dir`."""
-    found = []
+def available(data_dir: str | Path) -> list[tuple[str, Path, str]]:
+    """Return [(name, folder, file format)] for every prepared set below `data_dir`."""
+    prepared = []
     base = Path(data_dir).expanduser()
     for depth in ("*/*", "*/*/*"):
         for path in sorted(base.glob(f"{depth}/dataset_info.json")):
             if VERSION.fullmatch(path.parent.name):
                 name = str(path.parent.parent.relative_to(base))
-                found.append((name, path.parent, json.loads(path.read_text()).get("fileFormat", "unknown")))
-    return sorted(found)
+                prepared.append(
+                    (name, path.parent, json.loads(path.read_text(encoding="utf-8")).get("fileFormat", "unknown"))
+                )
+    return sorted(prepared)
 
 
-def prepare(name, data_dir):
+def prepare(name: str, data_dir: str | Path) -> Path:
     """Download and prepare a set, and return its folder.
 
     Raises:
         BadInput: when TFDS has no such set, there is no network, or TensorFlow, which TFDS needs to prepare, is absent.
     """
     import tensorflow_datasets as tfds
-    import tensorflow_datasets.text  # its single files, GLUE among them, are known only then
+    import tensorflow_datasets.text  # without this, sets of texts such as GLUE are not known
 
     searched = f"--dataset={name}: expected a prepared set in {data_dir} (--data_dir)"
     known = tfds.list_builders(with_community_datasets=False)
@@ -118,12 +124,12 @@ def prepare(name, data_dir):
 
 
 def _opened(folder):
-    """(builder, what messages call the set) of a folder of array_record files."""
+    """Return (builder, what messages call the set) for a folder of array_record files."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(str(folder))
     label = f"--dataset: {builder.info.full_name} in {folder}"
-    file_format = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat", "tfrecord")
+    file_format = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8")).get("fileFormat", "tfrecord")
     if file_format != "array_record":
         raise BadInput(
             f"{label}: expected files of format array_record, found {file_format}; convert them: pip install tensorflow &&"
@@ -157,12 +163,12 @@ def _decode(folder):
 
 
 def _keys(tfds, info, label):
-    """Names of the image and the label among the features."""
+    """Return the names of the image and of the label among the features."""
     features = info.features
     supervised = info.supervised_keys or ()
 
     def first(kind, usual):
-        """The supervised one, else the one of the usual name; TFDS lists features in another order in every process."""
+        """The supervised one, else the one of the usual name. TFDS lists features in another order in every process."""
         keys = [key for key in features if isinstance(features[key], kind)]
         return min(keys, key=lambda key: (key not in supervised, key != usual, key), default=None)
 
@@ -196,7 +202,7 @@ def _read(builder, split, image_key, label_key):
 
 
 def _read_labels(builder, split, label_key):
-    source = streamed.source(builder, split)
+    source = encoded.source(builder, split)
     y = np.empty(len(source), np.int32)
     for i, example in _each(source, f"reading labels of {builder.info.name} {split}"):
         y[i] = example[label_key]

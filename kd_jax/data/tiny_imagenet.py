@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from kd_jax.config import BadInput
 from kd_jax.data import cache
 from kd_jax.data.arrays import Source
+from kd_jax.errors import BadInput
 
 NAME = "tiny_imagenet"
 ARCHIVE = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
@@ -30,13 +30,13 @@ PER_CLASS = 500, 50  # images for training and for validation
 AGAIN = f"unpack {FOLDER}.zip again, or leave out its class from wnids.txt"
 
 
-def default_dir(data_dir):
-    """`$TINY_IMAGENET_DIR`, else `tiny-imagenet-200` in the folder of all data sets."""
+def default_dir(data_dir: str | Path) -> Path:
+    """Return `$TINY_IMAGENET_DIR`, else `tiny-imagenet-200` in the folder of all data sets."""
     return Path(os.environ.get("TINY_IMAGENET_DIR") or Path(data_dir) / FOLDER).expanduser()
 
 
-def find(folder):
-    """Return the folder itself if it is one of Tiny-ImageNet, else the one that the archive unpacks to in it, else None."""
+def find(folder: str | Path) -> Path | None:
+    """Return the folder itself if it holds Tiny-ImageNet, else the folder in it that the archive unpacks to, else None."""
     given = Path(folder).expanduser()
     for path in (given, given / FOLDER):
         if all((path / part).exists() for part in ("wnids.txt", "train", "val/images", "val/val_annotations.txt")):
@@ -44,8 +44,8 @@ def find(folder):
     return None
 
 
-def load(folder):
-    """Return Tiny-ImageNet, or the part of it that is there, as a `Source`.
+def load(folder: str | Path) -> Source:
+    """Return Tiny-ImageNet, or the part of it that is there.
 
     Classes are numbered in the order of wnids.txt, those without training images left out. Training images come by class, then by
     their number; validation images, which are the test split, as they are annotated. Greyscale images become RGB.
@@ -66,7 +66,7 @@ def load(folder):
 
 
 def _files(folder):
-    """{path in the folder: stat} of all that is read; 110,000 take a second."""
+    """{path in the folder: size and times} of all that is read; 110,000 files take a second."""
     found = {"wnids.txt": (folder / "wnids.txt").stat()}
     unseen = [folder / "train", folder / "val"]
     while unseen:
@@ -82,7 +82,7 @@ def _files(folder):
 def _decode(folder):
     classes, train = _training(folder)
     validation = _validation(folder, classes)
-    # A part is another data set, with other numbers; so is one that was not unpacked to its end.
+    # A part is another data set with other numbers, and so is a set whose archive was not unpacked completely.
     counts = [len(train), len(validation)]
     name = NAME
     if counts != [len(classes) * count for count in PER_CLASS]:
@@ -96,7 +96,7 @@ def _training(folder):
     """Return {wnid: class} and [(path, class)] of the training images."""
     classes, listed = {}, []
     # Each once, in the order of their first mention.
-    for wnid in dict.fromkeys((folder / "wnids.txt").read_text().split()):
+    for wnid in dict.fromkeys((folder / "wnids.txt").read_text(encoding="utf-8").split()):
         images = folder / "train" / wnid / "images"
         names = os.listdir(images) if images.is_dir() else []
         numbers = sorted(int(match[1]) for name in names if (match := re.fullmatch(rf"{wnid}_(\d+)\.JPEG", name)))
@@ -115,7 +115,7 @@ def _validation(folder, classes):
     """Return [(path, class)] of the validation images of these classes."""
     images, annotations = folder / "val" / "images", folder / "val" / "val_annotations.txt"
     labels = {}
-    for number, line in enumerate(annotations.read_text().splitlines(), 1):
+    for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), 1):
         name, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0]
         if not wnid:

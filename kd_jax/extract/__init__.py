@@ -1,1 +1,1 @@
-"""From run folders to arrays: the only room that runs networks over checkpoints."""
+"""From run folders to arrays: the only room that runs networks over checkpoints. One device suffices, whatever hardware trained."""

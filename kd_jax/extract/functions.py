@@ -1,25 +1,29 @@
-"""From run folders to functions: what networks computed on a probe along their training, and the kernels they started from."""
+"""From run folders to functions: what networks compute on a probe along their training, and the kernels they start from."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path as FilePath
+from typing import Any
 
 import numpy as np
 
 from kd_jax.analysis import linearisation
 from kd_jax.analysis.functions import Functions, Path
-from kd_jax.config import BadInput
-from kd_jax.extract import logits as extract
+from kd_jax.data import Dataset
+from kd_jax.errors import BadInput
+from kd_jax.extract.logits import make_logits, model_of, view_of
 from kd_jax.models import Variables, tangent
-from kd_jax.plan import arms as arms_of
-from kd_jax.plan import run_name
+from kd_jax.plan import Arm, Plan
 from kd_jax.workdir import checkpoints, records
 
-LIMIT = 6000  # examples * classes; eigenvectors of a matrix of that size take minutes, and twice as many take eight times as long
+LIMIT = 6000  # examples * classes; the eigenvectors of such a matrix take minutes, those of one twice as large eight times longer
 
 
-def probe(dataset, examples):
-    """Return the positions in the training set of the probe, int [examples]: the first ones of a fixed random order.
+def probe(dataset: Dataset, examples: int) -> np.ndarray:
+    """Return the rows of the training set that are the probe, int [examples]: the first ones of a fixed random order.
 
     Args:
-        dataset: a `Dataset`.
-        examples: how many, `Study.kernel_examples`; as many as the training set has are all of it.
+        dataset: the data.
+        examples: the size of the probe, `Look.kernel_examples`; it may be the whole training set.
 
     Raises:
         BadInput: when there are not so many, or their kernel would be too large.
@@ -35,73 +39,79 @@ def probe(dataset, examples):
     return np.random.default_rng(0).permutation(there)[:examples]
 
 
-def make_kernel(study, dataset, model_name):
-    """Return `kernel(variables, x uint8) -> NumPy [examples * classes, examples * classes]` of a network on clean views.
+def make_kernel(model_name: str, dataset: Dataset, precision: str) -> Callable[[Variables, Any], np.ndarray]:
+    """Return `kernel(variables, x) -> NumPy [examples * classes, examples * classes]`, a network's tangent kernel on clean views.
+
+    `x` are stored examples.
 
     Args:
-        study: the `Study`; its precision decides the dtype.
-        dataset: a `Dataset`, for the classes and the standardisation.
-        model_name: of the network.
+        model_name: the name of the network.
+        dataset: the data.
+        precision: that of the study.
     """
-    model, view = extract.model_and_view(study, dataset, model_name)
+    model, view = model_of(model_name, dataset, precision), view_of(dataset, precision)
     return tangent.make_kernel(lambda variables, x: model.apply(variables, view(x), train=False).logits)
 
 
-def functions(workdir, study, dataset, seeds, examples, advance=lambda label: None):
-    """Yield the `Functions` of every network and seed.
+def functions(
+    workdir: str | FilePath, plan: Plan, dataset: Dataset, advance: Callable[[str], None] = lambda label: None
+) -> Iterator[Functions]:
+    """Yield the functions of every network and seed of a study, on a probe of `Look.kernel_examples` training examples.
 
     Trajectories are streamed, and one kernel is held besides that of step 0.
 
     Args:
         workdir: the work folder.
-        study, dataset: what was trained on what.
-        seeds: which.
-        examples: size of the probe.
+        plan: the study's runs.
+        dataset: what they were trained on.
         advance: called after each run and each kernel, with the run's name; `passes` says how often.
 
     Raises:
         BadInput: as `probe`; or for a damaged checkpoint.
     """
-    chosen = probe(dataset, examples)
+    study = plan.study
+    precision = study.networks.precision
+    chosen = probe(dataset, study.look.kernel_examples)
     x, targets = dataset.train.x[chosen], np.eye(dataset.classes)[dataset.train.y[chosen]]
-    for onehot, with_kernel, followed in _networks(study):
-        kernel = make_kernel(study, dataset, onehot.model)
-        compute = {arm.model: extract.make_logits(study, dataset, arm.model) for arm in followed}
-        for seed in seeds:
-            folders = {arm: records.run_folder(workdir, run_name(arm, seed)) for arm in followed}
-            first = _variables(folders[onehot], 0)
+    for onehot, with_kernel, followed in _networks(plan):
+        kernel = make_kernel(onehot.model, dataset, precision)
+        compute = {arm.model: make_logits(arm.model, dataset, precision) for arm in followed}
+        for seed in study.seed_range():
+            runs = {arm: plan.run(arm.name, seed) for arm in followed}
+            first = _variables(workdir, runs[onehot], 0)
             at_start = kernel(first, x)
-            advance(folders[onehot].name)
+            advance(runs[onehot].name)
             drifts, paths = {}, {}
             for arm in with_kernel:
-                drifts[arm.name] = linearisation.drift(at_start, kernel(_variables(folders[arm], -1), x))
-                advance(folders[arm].name)
+                drifts[arm.name] = linearisation.drift(at_start, kernel(_variables(workdir, runs[arm], -1), x))
+                advance(runs[arm].name)
             for arm in followed:
                 steps, logits = [], []
-                for step, variables in checkpoints.stream_variables(folders[arm]):
+                folder, wanted = records.run_folder(workdir, runs[arm].name), runs[arm].length.checkpoint_steps
+                for step, variables in checkpoints.stream_variables(folder, wanted):
                     steps.append(step)
                     logits.append(compute[arm.model](Variables(**variables), x))
                 paths[arm.name] = Path(np.array(steps), np.array(logits))
-                advance(folders[arm].name)
-            yield Functions(onehot.model, seed, onehot.name, at_start, drifts, targets, paths, bool(first.model_state))
+                advance(runs[arm].name)
+            yield Functions(onehot.model, seed, at_start, drifts, targets, paths, bool(first.model_state))
 
 
-def passes(study):
-    """How often `functions` calls `advance` for a seed."""
-    return sum(1 + len(with_kernel) + len(followed) for _, with_kernel, followed in _networks(study))
+def passes(plan: Plan) -> int:
+    """Return how often `functions` calls `advance` for one seed."""
+    return sum(1 + len(with_kernel) + len(followed) for _, with_kernel, followed in _networks(plan))
 
 
-def _networks(study):
-    """[(one-hot arm, arms whose kernel is computed at the end, arms that are followed)] of each student's network."""
-    arms = arms_of(study)
-    found = []
-    for student in [arm for arm in arms if arm.baseline]:
-        (onehot,) = (arm for arm in arms if arm.name == student.baseline)
-        followed = [arm for arm in arms if arm.model == onehot.model or arm.name == "teacher"]
-        found.append((onehot, (onehot, student), followed))
-    return found
+def _networks(plan: Plan) -> list[tuple[Arm, tuple[Arm, Arm], list[Arm]]]:
+    """[(one-hot arm, arms whose kernel is computed at the end, arms that are followed)] for each student's network."""
+    listed = []
+    for student in [arm for arm in plan.arms if arm.baseline]:
+        (onehot,) = (arm for arm in plan.arms if arm.name == student.baseline)
+        followed = [arm for arm in plan.arms if arm.model == onehot.model or arm.name == "teacher"]
+        listed.append((onehot, (onehot, student), followed))
+    return listed
 
 
-def _variables(folder, at):
-    """Of a run at its checkpoint number `at`."""
-    return Variables(**checkpoints.load_variables(folder, records.kept_steps(folder)[at]))
+def _variables(workdir, run, index):
+    """The network of a run at its checkpoint of this index."""
+    step = run.length.checkpoint_steps[index]
+    return Variables(**checkpoints.load_variables(records.run_folder(workdir, run.name), step))

@@ -1,8 +1,11 @@
 """What a study says about its data and its weights, in sentences: for the terminal and the page."""
 
+from collections.abc import Mapping
+from typing import Any
 
-def data(record):
-    """Return a list of sentences about the texts of a study and how they are read; of images there is nothing to say.
+
+def data(record: Mapping[str, Any]) -> list[str]:
+    """Return sentences about the texts of a study and how they are read; none for a study of images.
 
     Args:
         record: contents of `study.json`.
@@ -31,18 +34,22 @@ def data(record):
     return said
 
 
-def _counts(by_split):
+def _counts(by_split: Mapping[str, int]) -> str:
     return ", ".join(f"{count} ({split})" for split, count in by_split.items())
 
 
-def memory(record):
-    """Return a sentence about the most memory that training held, or None where it is not known."""
+def memory(record: Mapping[str, Any]) -> str:
+    """Return a sentence about the most memory that training held; empty where it is not known.
+
+    Args:
+        record: contents of `study.json`.
+    """
     peak = record.get("peak_memory")
     if not peak:
-        return None
+        return ""
     device = f", on a device {_gib(peak['device_bytes'])}" if peak["device_bytes"] else ""
     return f"Peak memory of training: {_gib(peak['host_bytes'])} in the program{device}."
 
 
-def _gib(count):
+def _gib(count: int) -> str:
     return f"{count / 2**30:.2f} GiB"

@@ -1,18 +1,22 @@
 """Figures of weights along the eigendirections of their inputs."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kd_jax.analysis import eigen
+from kd_jax.analysis.eigen import Growth
 from kd_jax.report.figures import ARM_COLOURS
 
 OF = {"components": "weights", "moved": "movement"}
 LEVELS = 60  # points of a curve's mean and band
-RANKS = 100  # directions of a figure over all of them
+RANKS = 100  # directions that are drawn, at most
 
 
-def _styles(growths, references):
-    """{arm: (colour, line style)}: one-hot blue, students warm and solid, nulls thin and dashed."""
+def _styles(growths: Iterable[Growth], references: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return {arm: (colour, line style)}: one-hot blue, students warm and solid, nulls thin and dashed."""
     arms = list(dict.fromkeys(growth.arm for growth in growths))
     onehots = set(references.values())
     rest = iter(ARM_COLOURS[3:] * len(arms))
@@ -27,15 +31,15 @@ def _styles(growths, references):
     return styles
 
 
-def curves(growths, references, pairs=()):
+def curves(growths: Sequence[Growth], references: Mapping[str, str], pairs: Sequence[tuple[int, int]] = ()) -> Figure:
     """Return the figure of (c_k1, c_k2) along training: a column per pair, weights above and their movement below.
 
-    Of every arm the mean over seeds; of one-hot and students also the seeds' range, as a band.
+    Of every arm the mean over seeds is drawn, and of one-hot and students also the range of the seeds, as a band.
 
     Args:
-        growths: list of `eigen.Growth` of one layer.
-        references: {arm: the one-hot arm that it is compared with}.
-        pairs: further pairs, chosen by hand.
+        growths: of every run, in one layer.
+        references: {arm: the one-hot arm with which it is compared}.
+        pairs: pairs chosen by hand, beside the ruled ones.
     """
     living = min(eigen.alive(growth.values) for growth in growths)
     pairs = list(dict.fromkeys([*eigen.ruled_pairs(living), *pairs]))
@@ -57,8 +61,8 @@ def curves(growths, references, pairs=()):
     return figure
 
 
-def _curve(axes, runs, arm, colour, style):
-    """Mean and range of c_2 over the runs that have reached a level of c_1, as far as they all get, with the time's direction."""
+def _curve(axes: Axes, runs: Sequence[np.ndarray], arm: str, colour: str, style: str) -> None:
+    """Draw mean and range of c_2 at the levels of c_1 that all runs reach, with an arrow in the direction of time."""
     low, high = max(first[0] for first, _ in runs), min(first.max() for first, _ in runs)
     if not high > low:
         return
@@ -75,12 +79,16 @@ def _curve(axes, runs, arm, colour, style):
         )
 
 
-def ratios_by_rank(growths, references, theory=None):
+def ratios_by_rank(
+    growths: Sequence[Growth],
+    references: Mapping[str, str],
+    theory: Callable[[np.ndarray, float], np.ndarray] | None = None,
+) -> Figure:
     """Return the figure of the spectrum and of the ratio to one-hot of every direction, matched on the top one.
 
     Args:
         growths, references: as `curves`.
-        theory: `theory(eigenvalues, top one) -> ratios` where a closed form exists, drawn beside the movement.
+        theory: `theory(eigenvalues, top eigenvalue)` returns the ratios where a closed form exists; drawn beside the movement.
     """
     figure = Figure(figsize=(14, 4.2), layout="constrained")
     spectrum, *panels = figure.subplots(1, 3)
@@ -103,7 +111,9 @@ def ratios_by_rank(growths, references, theory=None):
     return figure
 
 
-def _ratio_panel(axes, growths, references, of, ranks):
+def _ratio_panel(
+    axes: Axes, growths: Sequence[Growth], references: Mapping[str, str], of: str, ranks: np.ndarray
+) -> None:
     styles = _styles(growths, references)
     table = {}
     for rank in ranks:

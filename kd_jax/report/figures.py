@@ -2,12 +2,18 @@
 
 import base64
 import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kd_jax.analysis import exaggeration
+from kd_jax.analysis.results import Estimate, index
+from kd_jax.plan import Arm
 from kd_jax.report import tables
 
 MANY = 4000  # points beyond which a density is easier to read than dots
@@ -20,51 +26,50 @@ SUBSET_LABELS = {"all": "all points", "lowest_25": "lowest 25 %", "highest_25": 
 ARM_COLOURS = ("#222222", "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#009E73", "#CC79A7")
 
 
-def save(figure, path):
-    """Write a figure as `path`.png and `path`.pdf, and return the PNG as a base64 string."""
+def save(figure: Figure, path: Path) -> str:
+    """Write a figure as `path`.png and `path`.pdf, and return the PNG in base64."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
-    path.with_suffix(".png").write_bytes(buffer.getvalue())
+    path.with_name(f"{path.name}.png").write_bytes(buffer.getvalue())
     figure.set_layout_engine("none")  # it is laid out now, and to do so takes as long as to draw
-    figure.savefig(path.with_suffix(".pdf"))
+    figure.savefig(path.with_name(f"{path.name}.pdf"))
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def confidence(pairs, found, study):
-    """Student's confidence against teacher's, in the teacher's top class: a column per arm, a row per split, first
-    seed; the panels of a row share their scale.
+def confidence(
+    logits: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], arms: Sequence[Arm], seed: int
+) -> Figure:
+    """Return the figure of the student's confidence against the teacher's, in the teacher's top class.
+
+    There is a column per arm and a row per split; the panels of a row share their scale.
 
     Args:
-        pairs: folder of the pairs' files.
-        found: contents of `summary.json`.
-        study: the `Study`.
+        logits: {split: {arm: (logits of the teacher, logits of the run), each float [examples, classes]}}.
+        arms: the arms to draw, without the teacher.
+        seed: the seed of the runs, for the title.
     """
-    _, *arms = tables.compared_arms(found)
     figure = Figure(figsize=(4.2 * len(arms) + 0.4, 8.2), layout="constrained")
-    grid = figure.subplots(2, len(arms), squeeze=False)
-    for row, split in enumerate(("test", "train")):
-        points = []
-        for arm in arms:
-            with np.load(pairs / f"{arm['name']}-seed{study.seed}-{split}.npz") as arrays:
-                points.append(exaggeration.confidence_pair(arrays["teacher_logits"], arrays["student_logits"]))
+    grid = figure.subplots(len(logits), len(arms), squeeze=False)
+    for row, (split, of_split) in enumerate(logits.items()):
+        points = [exaggeration.confidence_pair(*of_split[arm.name]) for arm in arms]
         low, high = np.quantile(np.concatenate(points, axis=None), (0.001, 0.999))
         margin = 0.05 * (high - low)
         for column, arm in enumerate(arms):
             axes = grid[row][column]
             _confidence_panel(axes, *points[column], low - margin, high + margin)
-            kind = "distilled" if arm["teacher"] else "control: one-hot labels, another seed"
-            axes.set_title(f"{arm['name']} ({arm['model']}), {split}\n{kind}", fontsize=10)
-            if row == 1:
+            kind = "distilled" if arm.teacher else "control: one-hot labels, another seed"
+            axes.set_title(f"{arm.name} ({arm.model}), {split}\n{kind}", fontsize=10)
+            if row == len(logits) - 1:
                 axes.set_xlabel("teacher: log p/(1-p) of its top class [nats]")
             if column == 0:
                 axes.set_ylabel("same class, other model [nats]")
-    figure.suptitle(f"Confidence, seed {study.seed}: a slope above 1 exaggerates the teacher", fontsize=12)
+    figure.suptitle(f"Confidence, seed {seed}: a slope above 1 exaggerates the teacher", fontsize=12)
     return figure
 
 
-def _confidence_panel(axes, x, y, low, high):
+def _confidence_panel(axes: Axes, x: np.ndarray, y: np.ndarray, low: float, high: float) -> None:
     if len(x) > MANY:
         axes.hexbin(x, y, gridsize=60, bins="log", cmap="Greys", extent=(low, high, low, high), linewidths=0, mincnt=1)
     else:
@@ -79,10 +84,15 @@ def _confidence_panel(axes, x, y, low, high):
     axes.legend(fontsize=8, loc="upper left", framealpha=0.85)
 
 
-def slopes(found):
-    """Exaggeration slopes with their intervals, students beside their controls."""
-    table = tables.lookup(found)
-    groups = [(arm["name"], split) for split in ("test", "train") for arm in tables.compared_arms(found)[1:]]
+def slopes(estimates: Sequence[Estimate], arms: Iterable[Arm]) -> Figure:
+    """Return the figure of the exaggeration slopes with their intervals, students beside their controls.
+
+    Args:
+        estimates: of the study.
+        arms: the arms to draw, without the teacher.
+    """
+    table = index(estimates, "name", "arm", "split", "subset")
+    groups = [(arm, split) for split in ("test", "train") for arm in [arm.name for arm in arms]]
     figure = Figure(figsize=(7.5, 1.2 + 0.62 * len(groups)), layout="constrained")
     axes = figure.subplots()
     offsets = dict(zip(SUBSET_COLOURS, (-0.2, 0.0, 0.2), strict=True))
@@ -91,8 +101,8 @@ def slopes(found):
             estimate = table.get(("exaggeration_slope", arm, split, subset))
             if estimate is None:
                 continue
-            value = estimate["estimate"]
-            reach = [[value - estimate["low"]], [estimate["high"] - value]]
+            value = estimate.interval.estimate
+            reach = [[value - estimate.interval.low], [estimate.interval.high - value]]
             label = SUBSET_LABELS[subset] if position == 0 else None
             axes.errorbar(
                 value,
@@ -110,15 +120,17 @@ def slopes(found):
     axes.set_xlabel("slope of the student's confidence on the teacher's (above 1: exaggerated)")
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    axes.set_title(tables.what_intervals_are(found), fontsize=10)
+    axes.set_title(tables.what_intervals_are(estimates), fontsize=10)
     return figure
 
 
-def learning_curves(metrics):
-    """Accuracy and loss along training: the mean over seeds, and their range as a band.
+def learning_curves(metrics: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> Figure:
+    """Return the figure of accuracy and loss along training: the mean over seeds, and their range as a band.
+
+    Each epoch is drawn over the seeds that have it; a run without metrics has none.
 
     Args:
-        metrics: {arm: [lines of `metrics.jsonl` of each seed]}.
+        metrics: {arm: lines of `metrics.jsonl` of each seed}.
     """
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     panels = figure.subplots(1, 3)
@@ -128,15 +140,23 @@ def learning_curves(metrics):
         "test_loss": "test NLL [nats]",
     }
     for axes, (key, title) in zip(panels, titles.items(), strict=True):
-        for index, (arm, by_seed) in enumerate(metrics.items()):
-            epochs = [line["epoch"] for line in by_seed[0]]
-            values = np.array([[line[key] for line in lines] for lines in by_seed])
-            colour = ARM_COLOURS[index % len(ARM_COLOURS)]
-            axes.plot(epochs, values.mean(axis=0), color=colour, linewidth=1.5, label=arm)
-            if len(values) > 1:
-                axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+        for number, (arm, by_seed) in enumerate(metrics.items()):
+            by_epoch: dict[int, list[float]] = {}
+            for lines in by_seed:
+                for line in lines:
+                    by_epoch.setdefault(line["epoch"], []).append(line[key])
+            if not by_epoch:
+                continue
+            epochs = sorted(by_epoch)
+            values = [by_epoch[epoch] for epoch in epochs]
+            colour = ARM_COLOURS[number % len(ARM_COLOURS)]
+            axes.plot(epochs, list(map(np.mean, values)), color=colour, linewidth=1.5, label=arm)
+            if len(by_seed) > 1:
+                low, high = list(map(min, values)), list(map(max, values))
+                axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
-    panels[0].legend(fontsize=8)
+    if any(map(any, metrics.values())):
+        panels[0].legend(fontsize=8)
     return figure

@@ -1,20 +1,27 @@
 """Figures of the functions that networks compute, along the eigenvectors of their tangent kernel."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kd_jax.analysis import functions
+from kd_jax.analysis.functions import Followed, Predicted
 
-SHOWN = 8  # groups that are drawn, from the top; more lie over each other
-NEAR = 0.05  # beyond the outermost progress that is drawn
+Predictions = Mapping[tuple[str, int], Predicted]
+
+SHOWN = 8  # groups that are drawn, from the top; more would lie over each other
+NEAR = 0.05  # margin of the axes beyond the smallest and the largest progress
 
 
-def progress(followed, predicted, onehot, student):
+def progress(followed: Sequence[Followed], predicted: Sequence[Predicted], onehot: str, student: str) -> Figure:
     """Return the figure of one-hot run and student: spectrum, progress beside filters, measured against predicted.
 
     Args:
-        followed, predicted: lists of `functions.Followed` and `functions.Predicted` of one network.
+        followed, predicted: what was measured and predicted of the runs of one network; without predictions none are drawn.
         onehot, student: the arms that are drawn.
     """
     figure = Figure(figsize=(17, 4.4), layout="constrained")
@@ -41,12 +48,12 @@ def progress(followed, predicted, onehot, student):
     return figure
 
 
-def _colours(count):
+def _colours(count: int) -> list[Any]:
     return [matplotlib.colormaps["viridis"](0.92 * i / max(count - 1, 1)) for i in range(count)]
 
 
-def _spectrum(axes, run, colours):
-    """Eigenvalues by rank, those of the groups that are drawn in their colours."""
+def _spectrum(axes: Axes, run: Followed, colours: Sequence[Any]) -> None:
+    """Draw the eigenvalues by rank, those of the groups that are drawn in their colours."""
     values = np.maximum(run.eigenvalues, run.eigenvalues[0] * 1e-9)
     ranks = np.arange(1, len(values) + 1)
     axes.loglog(ranks, values, ".", color="#bbbbbb", markersize=3)
@@ -57,8 +64,10 @@ def _spectrum(axes, run, colours):
     axes.grid(alpha=0.3)
 
 
-def _curves(axes, runs, predictions, colours):
-    """Mean over seeds and their range, and the filters; returns the smallest and the largest number drawn."""
+def _curves(
+    axes: Axes, runs: Sequence[Followed], predictions: Predictions, colours: Sequence[Any]
+) -> tuple[float, float]:
+    """Draw the mean over seeds, their range and the filters, and return the smallest and the largest progress."""
     steps, drawn = runs[0].steps, []
     late = steps > 0  # time is on a logarithmic axis
     measured = np.array([run.progress for run in runs])
@@ -75,16 +84,20 @@ def _curves(axes, runs, predictions, colours):
     return min(drawn), max(drawn)
 
 
-def _filters(axes, runs, predictions, colours, **style):
-    """The mean over seeds of the runs' filters."""
+def _filters(
+    axes: Axes, runs: Sequence[Followed], predictions: Predictions, colours: Sequence[Any], **style: Any
+) -> None:
+    """Draw the mean over seeds of the runs' filters."""
     steps = runs[0].steps
     filters = np.mean([predictions[run.arm, run.seed].filtered for run in runs], axis=0)
     for group, colour in enumerate(colours):
         axes.plot(steps[steps > 0], filters[steps > 0, group], color=colour, **style)
 
 
-def _against(axes, runs, predictions, colours):
-    """Measured progress against the linearised networks', a point per seed, checkpoint and group."""
+def _against(
+    axes: Axes, runs: Mapping[str, Sequence[Followed]], predictions: Predictions, colours: Sequence[Any]
+) -> None:
+    """Draw measured progress against that of the linearised networks, a point per seed, checkpoint and group."""
     ends = []
     for (arm, of_arm), marker in zip(runs.items(), ("o", "x"), strict=True):
         for group, colour in enumerate(colours):

@@ -2,17 +2,24 @@
 
 import csv
 import json
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kd_jax import config
+from kd_jax.analysis import results
+from kd_jax.analysis.across import Measured
 from kd_jax.analysis.intervals import over_seeds
+from kd_jax.analysis.results import Estimate, Interval
 from kd_jax.config import BadInput
 from kd_jax.report import figures, page, tables
+from kd_jax.report.tables import Table
 
-# (heading, name, whose: the student's, its one-hot arm's or the teacher's, split, subset, digits)
+# (heading, name, whose: "teacher", or the key of the arm's name in the record of the student's arm, split, subset, digits)
 COLUMNS = (
     ("teacher, train", "accuracy", "teacher", "train", "all", 3),
     ("teacher, test", "accuracy", "teacher", "test", "all", 3),
@@ -37,12 +44,12 @@ CAPTIONS = {
 }
 
 
-def write_report(folder, measured):
+def write_report(folder: Path, measured: Sequence[Measured]) -> None:
     """Write `table.csv`, `table.md`, `figures/` and `report.html` of a sweep.
 
     Args:
-        folder: holds its `summary.json`, and is where to write.
-        measured: list of `analysis.across.Measured`.
+        folder: of the sweep's analysis, with its `summary.json`; the report is written there.
+        measured: every student of every variant.
 
     Raises:
         BadInput: when there is no summary.
@@ -50,44 +57,44 @@ def write_report(folder, measured):
     path = folder / "summary.json"
     if not path.is_file():
         raise BadInput(f"{folder}: expected the summary.json of a sweep; run its command again")
-    found = json.loads(path.read_text())
-    with open(folder / "table.csv", "w", newline="") as stream:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    estimates = results.read(found)
+    with open(folder / "table.csv", "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(("variant", *tables.CSV_COLUMNS))
-        writer.writerows(
-            (e.get("variant", ""), *row) for e, row in zip(found["estimates"], tables.csv_rows(found), strict=True)
-        )
-    header, rows = table(found)
-    (folder / "table.md").write_text(tables.markdown(header, rows))
+        rows = zip(estimates, tables.csv_rows(estimates), strict=True)
+        writer.writerows((estimate.variant, *row) for estimate, row in rows)
+    main = table(found)
+    (folder / "table.md").write_text(tables.markdown(main.header, main.rows), encoding="utf-8")
     drawn = {"variants": variants(found)}
     if len({m.teacher_accuracy.mean() for m in measured}) > 2:
         drawn["gain"] = gain(measured)
     if any(m.values.get("switch") for m in measured):
         drawn["switching"] = switching(measured)
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
-    (folder / "report.html").write_text(_page(found, images))
+    (folder / "report.html").write_text(_page(found, images), encoding="utf-8")
 
 
-def students(found):
-    """Yield (variant's folder, arm of a student) of a sweep's summary, arms as in `study.json`."""
+def students(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield (folder of a variant, record of a student's arm as in `study.json`) of a sweep's summary."""
     for name, arms in found["study"]["arms"].items():
         yield from ((name, arm) for arm in arms if arm["baseline"])
 
 
-def lookup(found):
-    """{(variant, name, arm, split, subset): estimate} of a sweep's summary."""
-    return {
-        (e["variant"], e["name"], e["arm"], e["split"], e["subset"]): e
-        for e in found["estimates"]
-        if "split" in e and "variant" in e
-    }
+def _index(estimates: Sequence[Estimate]) -> dict[tuple[Any, ...], Estimate]:
+    return results.index(estimates, "variant", "name", "arm", "split", "subset")
 
 
-def table(found):
-    """Return (header, rows) of strings: a variant's student per row; what does not apply is a dash."""
-    known, listed = lookup(found), list(students(found))
+def table(found: Mapping[str, Any]) -> Table:
+    """Return the table of a sweep: the student of a variant per row; what does not apply is a dash.
+
+    Args:
+        found: contents of the sweep's `summary.json`.
+    """
+    estimates = results.read(found)
+    known, listed = _index(estimates), list(students(found))
     several = len({arm["name"] for _, arm in listed}) > 1
-    recovered = {(e["variant"], e["arm"]): e for e in found["estimates"] if e["name"] == "gain_recovered"}
+    recovered = {(e.variant, e.arm): e for e in estimates if e.name == "gain_recovered"}
     header = ["variant", *(column[0] for column in COLUMNS), *(["gain recovered"] if recovered else [])]
     rows = []
     for name, arm in listed:
@@ -95,21 +102,25 @@ def table(found):
         for _, quantity, whose, split, subset, digits in COLUMNS:
             who = arm.get(whose, whose)
             estimate = known.get((name, quantity, who, split, subset))
-            cells.append("-" if estimate is None else tables.shown(estimate, digits))
+            cells.append("-" if estimate is None else tables.shown(estimate.interval, digits))
         if recovered:
             share = recovered.get((name, arm["name"]))
-            cells.append("-" if share is None else tables.shown(share, 2))
+            cells.append("-" if share is None else tables.shown(share.interval, 2))
         rows.append(cells)
-    return header, rows
+    details = (
+        "Gain is over the same network, initialisation and batches without a teacher; a control is that network's slope against the"
+        " same teacher."
+    )
+    return Table(header, rows, tables.what_intervals_are(estimates), details)
 
 
-def variants(found):
-    """Every variant on a line: accuracies, gain, and the slopes of both splits beside their controls.
+def variants(found: Mapping[str, Any]) -> Figure:
+    """Return the figure with every variant on a line: accuracies, gain, and the slopes of both splits beside their controls.
 
     Args:
         found: contents of the sweep's `summary.json`.
     """
-    known, listed = lookup(found), list(students(found))
+    known, listed = _index(results.read(found)), list(students(found))
     several = len({arm["name"] for _, arm in listed}) > 1
     panels = (
         ("test accuracy", "accuracy", "test", "all"),
@@ -126,13 +137,13 @@ def variants(found):
             (figures.ARM_COLOURS[2], "distilled", "name", 0.13),
         ):
             there = [
-                (line + shift, known[key])
+                (line + shift, known[key].interval)
                 for line, (name, arm) in zip(lines, listed, strict=True)
                 if (key := (name, quantity, arm[whose], split, subset)) in known
             ]
             if there:
                 y, of = zip(*there, strict=True)
-                _whiskers(axes, [e["estimate"] for e in of], y, of, colour, label, across=True)
+                _whiskers(axes, [i.estimate for i in of], y, of, colour, label, across=True)
         if "slope" in title or "gain" in title:
             axes.axvline(1 if "slope" in title else 0, color="#888888", linewidth=0.8, linestyle="--")
         axes.set_title(title, fontsize=10)
@@ -143,19 +154,27 @@ def variants(found):
     return figure
 
 
-def _whiskers(axes, x, y, intervals, colour, label, across):
-    """Dots with the ends of their intervals, lying (`across`) or standing."""
+def _whiskers(
+    axes: Axes,
+    x: Sequence[float],
+    y: Sequence[float],
+    intervals: Sequence[Interval],
+    colour: str,
+    label: str | None,
+    across: bool,
+) -> None:
+    """Draw dots with their intervals: horizontal ones of x (`across`) or vertical ones of y."""
     middle = x if across else y
-    ends = np.array([[m - e["low"], e["high"] - m] for m, e in zip(middle, intervals, strict=True)]).T
-    error = {"xerr" if across else "yerr": np.maximum(ends, 0)}
+    ends = np.array([[m - of.low, of.high - m] for m, of in zip(middle, intervals, strict=True)]).T
+    error: dict[str, Any] = {"xerr" if across else "yerr": np.maximum(ends, 0)}
     axes.errorbar(x, y, fmt="o", markersize=4, color=colour, label=label, elinewidth=1.2, **error)
 
 
-def gain(measured):
-    """Gain against what the teacher is: its accuracy on its training labels, and its lead on test data.
+def gain(measured: Sequence[Measured]) -> Figure:
+    """Return the figure of gain against the teacher's accuracy on its training labels, and against its lead on test data.
 
     Args:
-        measured: list of `analysis.across.Measured`.
+        measured: every student of every variant.
     """
     figure = Figure(figsize=(13, 5), layout="constrained")
     grid = figure.subplots(1, 2, sharey=True)
@@ -170,7 +189,7 @@ def gain(measured):
             label = (" and ".join(kind) or "base") if kinds.index(kind) == measured.index(m) else None
             x, y = of_teacher.mean(), m.gain.mean()
             if len(m.gain) > 1:
-                _whiskers(axes, [x], [y], [vars(over_seeds(m.gain))], colour, label, across=False)
+                _whiskers(axes, [x], [y], [over_seeds(m.gain)], colour, label, across=False)
             else:
                 axes.plot(x, y, "o", color=colour, label=label)
             said = ", ".join(config.shown(tuple(v) if isinstance(v, list) else v) for v in (m.values[n] for n in kind))
@@ -184,11 +203,13 @@ def gain(measured):
     return figure
 
 
-def switching(measured):
-    """Gain against the epoch of the switch, a panel per teacher and arm, a line per direction; the band is distillation throughout.
+def switching(measured: Sequence[Measured]) -> Figure:
+    """Return the figure of gain against the epoch of the switch: a panel per teacher and arm, a line per direction of the switch.
+
+    A band is the gain of distillation throughout.
 
     Args:
-        measured: list of `analysis.across.Measured`.
+        measured: every student of every variant.
     """
     panels = {}
     for m in measured:
@@ -201,12 +222,12 @@ def switching(measured):
             (figures.ARM_COLOURS[1], True, "labels, then distillation"),
             (figures.ARM_COLOURS[2], False, "distillation, then labels"),
         ):
-            of = [(config.parse_switch(m.values["switch"]), m) for m in group if m.values["switch"]]
-            of = sorted(((s.epoch, m) for s, m in of if s.to_kd == to_kd), key=lambda pair: pair[0])
+            of = [(config.parse_switch(m.values["switch"]), m) for m in group]
+            of = sorted(((s.epoch, m) for s, m in of if s and s.to_kd == to_kd), key=lambda pair: pair[0])
             if of and len(of[0][1].gain) > 1:
                 shift = 0.15 if to_kd else -0.15
                 x, y = [epoch + shift for epoch, _ in of], [m.gain.mean() for _, m in of]
-                _whiskers(axes, x, y, [vars(over_seeds(m.gain)) for _, m in of], colour, label, across=False)
+                _whiskers(axes, x, y, [over_seeds(m.gain) for _, m in of], colour, label, across=False)
                 axes.plot(x, y, color=colour, linewidth=0.8)
         plain = next((m for m in group if not m.values["switch"]), None)
         if plain is not None and len(plain.gain) > 1:
@@ -222,29 +243,10 @@ def switching(measured):
     return figure
 
 
-def _page(found, images):
+def _page(found: Mapping[str, Any], images: Mapping[str, str]) -> str:
     study = found["study"]
-    name = escape(study["study"])
-    header, rows = table(found)
-    links = "".join(
-        f"<li><a href='../{escape(v['folder'])}/analysis/report.html'>{escape(v['folder'])}</a></li>"
-        for v in study["variants"]
-    )
-    parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        f"<title>kd_jax: {name}, a sweep</title><style>{page.STYLE}</style></head><body>",
-        f"<h1>{name}</h1><p class='quiet'>A sweep of {len(study['variants'])} variants, named for what differs. The first,"
-        f" {escape(study['variants'][0]['folder'])}: {escape(page.facts(study['first']))}</p><h2>What came out</h2>",
-        *(f"<div class='verdict contradicted'><b>warning</b> {escape(w)}</div>" for w in found["warnings"]),
-        *(page.verdict_box(verdict) for verdict in found["verdicts"]),
-        f"<p class='quiet'>{escape(tables.what_intervals_are(found))} Gain is over the same network, initialisation and batches"
-        " without a teacher; a control is that network's slope against the same teacher.</p>",
-        page.table([header, *rows]),
-        "<h2>Figures</h2>",
-        *(
-            f"<figure><img src='data:image/png;base64,{image}' alt='{key}'><figcaption>{CAPTIONS[key]}</figcaption></figure>"
-            for key, image in images.items()
-        ),
-        f"<h2>Each variant</h2><ul>{links}</ul></body></html>",
-    ]
-    return "\n".join(parts) + "\n"
+    folders = [variant["folder"] for variant in study["variants"]]
+    about = f"A sweep of {len(folders)} variants, named for what differs. The first, {folders[0]}: {page.facts(study['first'])}"
+    reports = page.links("Each variant", {folder: f"../{folder}/analysis/report.html" for folder in folders})
+    name = f"{study['study']}, a sweep"
+    return page.render(name, [about], found["verdicts"], found["warnings"], [table(found)], images, CAPTIONS, [reports])

@@ -1,4 +1,29 @@
-"""Tables of a `summary.json`: what a reader looks at first, and everything as CSV."""
+"""Tables of results: what a reader looks at first, and everything as CSV. Numbers are rounded here and in figures only."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from kd_jax.analysis.results import Estimate, Interval, index
+from kd_jax.plan import Arm
+
+
+class Table(NamedTuple):
+    """A table for the terminal and the page.
+
+    Attributes:
+        header: headings of the columns.
+        rows: cells of each row, as many as there are headings.
+        note: a sentence or two about it, for both.
+        details: more about it, for the page alone.
+        title: heading above it on the page; empty for none.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    details: str = ""
+    title: str = ""
+
 
 # (heading, name, split, subset, digits)
 COLUMNS = (
@@ -42,84 +67,51 @@ CSV_COLUMNS = (
 )
 
 
-def shown(estimate, digits=3):
-    """An estimate with its interval: `0.884 ± 0.012`, or `0.884 [0.853, 0.909]` where it is not symmetric."""
-    value, low, high = estimate["estimate"], estimate["low"], estimate["high"]
+def shown(interval: Interval, digits: int = 3) -> str:
+    """Return an estimate with its interval: `0.884 ± 0.012`, or `0.884 [0.853, 0.909]` where it is not symmetric."""
+    value, low, high = interval.estimate, interval.low, interval.high
     if abs((high - value) - (value - low)) < 1e-9 * max(abs(value), 1):
         return f"{value:.{digits}f} ± {high - value:.{digits}f}"
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def lookup(found):
-    """{(name, arm, split, subset): estimate} of a summary."""
-    return {(e["name"], e["arm"], e["split"], e["subset"]): e for e in found["estimates"] if "split" in e}
+def compared(arms: Iterable[Arm]) -> list[Arm]:
+    """Return the arms that are compared by their logits, the teacher first: all but the nulls of the eigendirections."""
+    return [arm for arm in arms if not arm.null_of]
 
 
-def compared_arms(found):
-    """The arms of a summary but for the nulls of its eigendirections, the teacher first."""
-    return [arm for arm in found["study"]["arms"] if not arm.get("null_of")]
-
-
-def main_table(found):
-    """Return (header, rows) of strings: a quantity per row, an arm per column; what does not apply is a dash."""
-    table = lookup(found)
+def main_table(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return (header, rows): a quantity per row, an arm per column; what does not apply is a dash."""
+    table = index(estimates, "name", "arm", "split", "subset")
     columns = COLUMNS
     columns += MISMATCHED_COLUMNS if any(split == "mismatched" for _, _, split, _ in table) else ()
     columns += NOISE_COLUMNS if any(subset == "noisy" for *_, subset in table) else ()
     header = ["arm", *(column[0] for column in columns)]
     rows = []
-    for arm in compared_arms(found):
+    for arm in compared(arms):
         cells = []
         for _, name, split, subset, digits in columns:
-            estimate = table.get((name, arm["name"], split, subset))
-            cells.append("-" if estimate is None else shown(estimate, digits))
-        rows.append([f"{arm['name']} ({arm['model']})", *cells])
+            estimate = table.get((name, arm.name, split, subset))
+            cells.append("-" if estimate is None else shown(estimate.interval, digits))
+        rows.append([f"{arm.name} ({arm.model})", *cells])
     return turned(header, rows)
 
 
-def eigen_table(found):
-    """Return (header, rows) of strings: a pair of directions per row, an arm per column; None where there are no ratios."""
-    return _arm_per_column(found, "ratio to onehot", _eigen_cell)
+def arm_per_column(
+    estimates: Iterable[Estimate], corner: str, cell: Callable[[Estimate], tuple[str, str] | None]
+) -> tuple[list[str], list[list[str]]] | None:
+    """Return (header, rows) of the estimates that a row can be made of; None where there are none.
 
-
-def _eigen_cell(e):
-    if not e["name"].startswith(("eigen_ratio", "eigen_fraction")):
-        return None
-    pair = " and ".join(map(str, e["directions"])) if "directions" in e else "random pairs below 1"
-    what = ", movement" if e["name"].endswith("_moved") else ""
-    return f"{e['layer']}, {pair}{what}", shown(e, 3 if "directions" in e else 2)
-
-
-# name -> heading
-FUNCTIONS = {
-    "function_ratio": "ratio to onehot, groups",
-    "function_ratio_filter": "the same by the filters, groups",
-    "kernel_drift": "kernel's drift",
-    "linearisation_error": "error of the linearisation",
-    "filter_error": "error of the filter",
-}
-
-
-def function_table(found):
-    """Return (header, rows) of strings of the functions along kernels' eigenvectors; None where none were followed."""
-    return _arm_per_column(found, "function", _function_cell)
-
-
-def _function_cell(e):
-    heading = FUNCTIONS.get(e["name"])
-    if heading is None:
-        return None
-    pair = " and ".join(map(str, e["directions"])) if "directions" in e else ""
-    return f"{heading} {pair}".rstrip(), shown(e)
-
-
-def _arm_per_column(found, corner, cell):
-    """(header, rows) of the estimates of which `cell(estimate)` makes (row's label, text) and not None; None if there are none."""
-    about = {}
-    for e in found["estimates"]:
-        label, text = cell(e) or (None, None)
-        if label:
-            about.setdefault(label, {})[e["arm"]] = text
+    Args:
+        estimates: the estimates to choose from.
+        corner: heading of the first column.
+        cell: `cell(estimate)` returns (label of the row, text of the cell), or None for an estimate that does not belong here.
+    """
+    about: dict[str, dict[str, str]] = {}
+    for estimate in estimates:
+        made = cell(estimate)
+        if made is not None:
+            about.setdefault(made[0], {})[estimate.arm] = made[1]
     if not about:
         return None
     arms = list(dict.fromkeys(arm for cells in about.values() for arm in cells))
@@ -127,36 +119,67 @@ def _arm_per_column(found, corner, cell):
     return [corner, *arms], rows
 
 
-def what_intervals_are(found):
-    """A sentence that says what the intervals of a summary are over."""
-    first = found["estimates"][0]
-    if first["resampled"] == "seeds":
-        return f"Mean and {first['level']:.0%} interval over {first['count']} seeds."
-    return f"One seed; {first['level']:.0%} intervals over examples: how other seeds would differ is not in them."
+def everything(estimates: Iterable[Estimate]) -> Table:
+    """Return the table of all estimates of a study, one per row."""
+    rows = []
+    for estimate in estimates:
+        pair = " and ".join(map(str, estimate.directions))
+        split = f"{estimate.split}, {estimate.subset}" if estimate.split else ""
+        where = split or f"{estimate.layer} {pair}".strip()
+        over = f"{estimate.interval.count} {estimate.interval.resampled}"
+        rows.append([estimate.name, estimate.arm, where, shown(estimate.interval, 4), over])
+    return Table(["name", "arm", "where", "estimate", "over"], rows)
 
 
-def turned(header, rows):
-    """The table on its side, as (header, rows)."""
+def what_intervals_are(estimates: Sequence[Estimate]) -> str:
+    """Return a sentence that says what the intervals are over; empty where there are none."""
+    if not estimates:
+        return ""
+    first = estimates[0].interval
+    if first.resampled == "seeds":
+        return f"Mean and {first.level:.0%} interval over {first.count} seeds."
+    return f"One seed; {first.level:.0%} intervals over examples: how other seeds would differ is not in them."
+
+
+def turned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return the table with rows and columns exchanged, as (header, rows)."""
     first, *rest = zip(header, *rows, strict=True)
     return first, rest
 
 
-def text(header, rows):
-    """The table for a terminal."""
+def text(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
+    """Return a table in columns, for a terminal.
+
+    >>> print(text(["arm", "gain"], [["student", "0.1"]], right=[1]))
+    arm      gain
+    -------------
+    student   0.1
+
+    Args:
+        header, rows: cells, as in `Table`.
+        right: positions of the columns that are aligned on the right.
+    """
     table = [header, *rows]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    lines = []
+    for line in table:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def markdown(header, rows):
-    """The table as Markdown."""
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return the table as Markdown."""
     lines = ["| " + " | ".join(line) + " |" for line in [header, *rows]]
     return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]]) + "\n"
 
 
-def csv_rows(found):
-    """Every estimate as a row of `CSV_COLUMNS`, unrounded; the values of the seeds joined by spaces."""
-    for estimate in found["estimates"]:
-        row = {**estimate, "values": " ".join(map(repr, estimate["values"]))}
+def csv_rows(estimates: Iterable[Estimate]) -> Iterator[list]:
+    """Yield every estimate as a row of `CSV_COLUMNS`, unrounded; the values of the seeds are joined by spaces."""
+    for estimate in estimates:
+        values = estimate.to_json()
+        row = {**values, "values": " ".join(map(repr, values["values"]))}
         yield [row.get(column, "") for column in CSV_COLUMNS]

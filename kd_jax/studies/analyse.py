@@ -2,43 +2,21 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kd_jax import config, data
-from kd_jax.analysis import eigen, functions, summary, verdicts
-from kd_jax.cli.progress import Progress
-from kd_jax.config import BadInput
-from kd_jax.extract import functions as extract_function
-from kd_jax.extract import logits as extract
-from kd_jax.plan import arms as arms_of
-from kd_jax.plan import make_plan, run_name
-from kd_jax.report import write_report
-from kd_jax.studies import findings
-from kd_jax.studies.train import _given, set_precision
+from kd_jax.data import Dataset
+from kd_jax.errors import BadInput
+from kd_jax.studies import analyses
+from kd_jax.studies.analyses import learning
+from kd_jax.studies.prepare import Prepared, open_study
+from kd_jax.studies.progress import Quiet
+from kd_jax.studies.report import write_report
+from kd_jax.studies.train import missing
 from kd_jax.workdir import records
-
-
-def open_study(workdir, data_dir=None, workers=0):
-    """Return (record, study, dataset) of a work folder.
-
-    Args:
-        workdir: the work folder.
-        data_dir: where the data lies now; by default where it lay when the study was trained.
-        workers: as `train`.
-
-    Raises:
-        BadInput: when there is no study, or the data is absent or not the same.
-    """
-    record = records.read_study(workdir)
-    study = config.from_json(record["config"])
-    set_precision(study)
-    dataset = data.load(study, data_dir or record["data"]["data_dir"], _given(workdir, record), workers)
-    if dataset.fingerprint != record["data"]["fingerprint"]:
-        raise BadInput(
-            f"{dataset.name}: fingerprint {dataset.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"
-            " the data of this study; name its --data_dir"
-        )
-    return record, study, dataset
 
 
 def is_analysed(workdir, study):
@@ -46,90 +24,86 @@ def is_analysed(workdir, study):
     path = Path(workdir) / "analysis" / "summary.json"
     if not (path.is_file() and path.with_name("report.html").is_file()):
         return False
-    return config.from_json(json.loads(path.read_text())["study"]["config"]) == study
+    return config.from_json(json.loads(path.read_text(encoding="utf-8"))["study"]["config"]) == study
 
 
-def analyze(workdir, data_dir=None, look=None, workers=0):
+def analyze(
+    workdir: Path | str,
+    data_dir: Path | str | None = None,
+    look: dict[str, Any] | None = None,
+    workers: int = 0,
+    load: Callable[..., Dataset] = data.load,
+    progress: Callable[..., Any] = Quiet,
+) -> dict[str, Any]:
     """Recompute every number and figure of a work folder from its checkpoints, and return `summary.json`'s contents.
 
     Args:
         workdir: the work folder.
-        data_dir: as `open_study`.
-        look: {name: value} of `config.LOOKED_AT`, instead of the study's own.
-        workers: as `train`.
+        data_dir: where the data lies now; by default where it lay when the study was trained.
+        look: {name: value} of fields of `config.Look`, instead of the study's own.
+        workers, load, progress: as for `studies.train.train`.
 
     Raises:
-        BadInput: as `open_study`; or when a run is not finished, or another program works in the folder.
+        BadInput: as `studies.prepare.open_study`; or when a run is not finished, or another program works in the folder.
     """
-    record, study, dataset = open_study(workdir, data_dir, workers)
-    study = study.replaced(**look or {})
-    with records.locked(workdir):
-        return _analyze(workdir, record | {"config": config.to_json(study)}, study, dataset)
+    opened = open_study(workdir, data_dir, workers, load)
+    study = opened.study.replaced(**look or {})
+    record = opened.record | {"config": config.to_json(study)}
+    plan = replace(opened.plan, study=study)  # what analysis looks at changes no run
+    return analyze_prepared(replace(opened, study=study, record=record, plan=plan), progress)
 
 
-def _analyze(workdir, record, study, dataset):
-    arms, seeds = arms_of(study), list(study.seed_range())
-    plan = make_plan(study, len(dataset.train.y))
-    unfinished = [
-        run_name(arm, seed)
-        for arm in arms
-        for seed in seeds
-        if plan.length(arm.name).total_steps not in records.kept_steps(records.run_folder(workdir, run_name(arm, seed)))
-    ]
-    if unfinished:
-        raise BadInput(f"{workdir}: expected finished runs, {unfinished[0]} is not; run the study's command again")
-    chosen = extract.chosen_layers(study, dataset)
-    extract_function.probe(dataset, study.kernel_examples)
-    # Made beside the old one, which is replaced only by a whole new one.
-    folder = Path(workdir) / ".analysis"
-    shutil.rmtree(folder, ignore_errors=True)
-    for kind in ("pairs", "eigen"):
-        (folder / kind).mkdir(parents=True)
-    baselines = {arm.name: arm.baseline for arm in arms if arm.baseline}
-    references = eigen.references(arms)
-    passes = sum(not arm.null_of for arm in arms)
-    passes += sum(arm.model == onehot.model for onehot, _ in chosen for arm in arms)
-    if study.kernel_examples:
-        passes += extract_function.passes(study)
-    with Progress(passes * len(seeds)) as progress:
+def analyze_prepared(prepared: Prepared, progress: Callable[..., Any] = Quiet) -> dict[str, Any]:
+    """Ask every question of `analyses.ANALYSES` of a trained study, write `analysis/`, and return the contents of `summary.json`.
 
-        def advance(label):
+    Args:
+        prepared: a study that `studies.prepare` has prepared or opened.
+        progress: as for `studies.train.train`.
+
+    Raises:
+        BadInput: when a run is not finished, a question cannot be asked, or another program works in the folder.
+    """
+    with records.locked(prepared.workdir):
+        for run in prepared.plan.runs:
+            if lacking := missing(prepared.workdir, run):
+                steps = ", ".join(map(str, lacking))
+                raise BadInput(
+                    f"{prepared.workdir}: expected finished runs, {run.name} is not (its trajectory lacks step {steps}); run the"
+                    " study's command again"
+                )
+        analyses.check(prepared.plan, prepared.dataset)
+        # Made beside the old one, which is replaced only by a whole new one.
+        folder, final = prepared.workdir / ".analysis", prepared.workdir / "analysis"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        summary = _summary(prepared, folder, progress)
+        records.write_json(folder / "summary.json", summary)
+        write_report(prepared.workdir, folder)
+        shutil.rmtree(final, ignore_errors=True)
+        folder.rename(final)
+    return summary
+
+
+def _summary(prepared: Prepared, folder: Path, progress_of: Callable[..., Any]) -> dict[str, Any]:
+    """The contents of `summary.json`; files that the analyses keep are written to their folder."""
+    plan, workdir = prepared.plan, prepared.workdir
+    trained = analyses.Trained(workdir, plan, prepared.dataset)
+    with progress_of(sum(analysis.passes(trained) for analysis in analyses.ANALYSES)) as progress:
+
+        def advance(label: str) -> None:
             progress.advance(1, "analysing", label)
 
-        last = {arm.name: plan.length(arm.name).total_steps for arm in arms}
-        pairs = extract.logit_pairs(workdir, study, dataset, last, seeds, advance)
-        fitted = []
-        estimates = summary.estimates(findings.kept(pairs, folder / "pairs", fitted), baselines)
-        growths = list(extract.growths(workdir, study, dataset, seeds, chosen, advance))
-        followed, predicted = findings.follow_functions(workdir, study, dataset, seeds, record["total_steps"], advance)
-    findings.keep_growths(growths, folder / "eigen")
-    findings.keep_functions(followed, predicted, folder / "function")
-    by_direction = eigen.estimates(growths, references, study.pairs)
-    by_direction += functions.estimates(followed, predicted, arms)
-    losses = {
-        (arm.name, seed): findings.comparable_losses(
-            records.read_metrics(records.run_folder(workdir, run_name(arm, seed))),
-            config.parse_switch(study.switch) if arm.teacher else None,
-            record["steps_per_epoch"],
-        )
-        for arm in arms
-        for seed in seeds
+        measured = [analysis.measure(trained, folder, advance) for analysis in analyses.ANALYSES]
+    estimates = [estimate for of_analysis in measured for estimate in of_analysis]
+    unlearned = learning.unlearned(workdir, folder, prepared.study, prepared.record["steps_per_epoch"])
+    verdicts, warnings = [], [run.sentence() for run in unlearned]
+    for analysis in analyses.ANALYSES:
+        verdicts += analysis.conclude(trained, estimates, unlearned)
+        warnings += analysis.warn(trained, folder)
+    return {
+        "estimates": [estimate.to_json() for estimate in estimates],
+        "verdicts": [verdict.to_json() for verdict in verdicts],
+        "warnings": warnings,
+        "unlearned": [run.to_json() for run in unlearned],
+        "study": prepared.record,
     }
-    did_not_learn = verdicts.unlearned(losses)
-    found = {
-        "estimates": [estimate.to_json() for estimate in [*estimates, *by_direction]],
-        "verdicts": [
-            verdict._asdict()
-            for verdict in verdicts.verdicts(estimates, baselines, did_not_learn)
-            + verdicts.eigen_verdicts(by_direction, baselines, references, did_not_learn)
-            + verdicts.function_verdicts(by_direction, baselines, did_not_learn)
-        ],
-        "warnings": [*map(str, did_not_learn), *(findings.fully_fitted(fitted) if study.loss == "mse" else [])],
-        "study": record,
-    }
-    records.write_json(folder / "summary.json", found)
-    write_report(workdir, folder)
-    final = Path(workdir) / "analysis"
-    shutil.rmtree(final, ignore_errors=True)
-    folder.rename(final)
-    return found

@@ -1,151 +1,173 @@
-"""One run of a study, from its newest checkpoint to its end, and being told to stop on the way."""
+"""One run of a study and its folder: the sinks that write it, and being told to stop on the way."""
 
+import shutil
 import signal
 import time
-from contextlib import ExitStack, contextmanager
-from functools import lru_cache, partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
 
-from kd_jax.data.order import order
-from kd_jax.errors import Diverged as Diverged
-from kd_jax.errors import Stopped as Stopped
-from kd_jax.plan import run_name
-from kd_jax.train import buckets
-from kd_jax.train.fit import fit
+from kd_jax.models import Variables
+from kd_jax.plan import Run
+from kd_jax.studies.progress import Quiet
+from kd_jax.train.engine import Engine
+from kd_jax.train.loop import Segment, Sink, StopRequest, train_run
+from kd_jax.train.state import TrainState
 from kd_jax.workdir import checkpoints, records
 
-RESUME_SECONDS = 30.0  # at most about this much work is lost to a crash
+RESUME_SECONDS = 30.0  # a crash loses about this much work at most
 
 
-class Training:
-    """One run: joins training, which knows no disk, to its folder, which knows no training."""
+class ProgressLine(Sink):
+    """Shows how a run goes.
 
-    def __init__(self, workdir, study, dataset, arm, seed, length, progress, stop):
-        self.name = run_name(arm, seed)
-        self.folder = records.run_folder(workdir, self.name)
-        self.study, self.dataset, self.arm, self.seed = study, dataset, arm, seed
-        self.length, self.progress, self.stop = length, progress, stop
-        self.lengths = buckets.lengths(dataset.train.x) if dataset.tokens else None
-        size = len(dataset.train.y)
-        # Plain, for processes that read images are given it; kept, for texts are counted in it as well.
-        rows_of = partial(order, seed, arm.order, examples=size, batch_size=study.batch_size, lengths=self.lengths)
-        self.rows_of = lru_cache(maxsize=2)(rows_of) if dataset.tokens else rows_of
+    Args:
+        progress: counts the steps of all runs of the study.
+        counts: whether its steps count; those of a repair are taken for the second time.
+    """
 
-    def train(self, built, teacher):
-        """Train it to its end, from its newest checkpoint if it has one.
+    def __init__(self, progress: Quiet, counts: bool = True):
+        self._progress, self._counts = progress, counts
 
-        Args:
-            built: of `engine.build`.
-            teacher: the frozen teacher's `Variables`, or None.
+    def start(self, run: Run, step: int) -> None:
+        """Count the steps that were taken earlier."""
+        self._run = run
+        self._progress.skip(step if self._counts else 0)
+        self._progress.advance(0, run.name, f"epoch {step // run.length.steps_per_epoch}/{run.training.epochs}")
 
-        Raises:
-            Stopped: told to stop, saved.
-            Diverged: the loss is not finite.
-        """
-        init_key, _ = self._keys(self.arm.init)
-        _, view_key = self._keys(self.arm.order)
-        train, *others = self.dataset.splits.values()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (
-            ExitStack() as opened,
-            built.feed(train, view_key, teacher, self.rows_of) as feed,
-            checkpoints.trajectory(self.folder, write=True) as trajectory,
-            checkpoints.resume(self.folder) as resume,
-        ):
-            tests = [opened.enter_context(built.feed(split, view_key)) for split in others]
-            fresh = built.start(init_key), built.zero()
-            restored = resume.load_newest_like(jax.device_get(fresh))
-            state, totals = built.place(restored) if restored is not None else fresh
-            step = int(state.step)
-            records.rewind_metrics(self.folder, step)
-            self.progress.skip(step)
-            self._report(0, step // self.length.steps_per_epoch, None)
-            keep = set(self.length.checkpoint_steps)
-            if step in keep:
-                trajectory.save(step, jax.device_get(state.variables))
-            saved = began = paused = time.monotonic()
-            first = step  # that was not taken before the clock of this epoch began
-            stops = sorted(keep)
-            for pause in fit(state, totals, built.advance, feed, self.rows_of, self.study.epochs, stops, built.zero):
-                metrics = None
-                if pause.ends_epoch:
-                    metrics = self._metrics(built, pause, tests, time.monotonic() - began, pause.step - first)
-                    metrics |= built.speed(feed)
-                    records.append_metrics(self.folder, metrics)
-                    began, first = time.monotonic(), pause.step
-                speed = self._speed(pause.epoch, step, pause.step, time.monotonic() - paused)
-                self._report(pause.step - step, pause.epoch, pause.totals, metrics, speed)
-                step = pause.step
-                if step in keep:
-                    trajectory.save(step, jax.device_get(pause.state.variables))
-                due = time.monotonic() - saved > RESUME_SECONDS
-                if due or self.stop.requested or step == self.length.total_steps:
-                    # An epoch that ends here starts again from nothing.
-                    sums = built.zero() if pause.ends_epoch else pause.totals
-                    resume.save(step, jax.device_get((pause.state, sums)))
-                    saved = time.monotonic()
-                paused = time.monotonic()
-                if self.stop.requested:
-                    raise Stopped(f"{self.name} saved at step {step} of {self.length.total_steps}")
-
-    def _keys(self, stream):
-        return jax.random.split(jax.random.fold_in(jax.random.key(self.seed), stream))
-
-    def _count(self, at, start, stop):
-        """(tokens, places) in the steps from `start` to `stop` of the run, all of one epoch."""
-        first = at * self.length.steps_per_epoch
-        rows = self.rows_of(at)[start - first : stop - first]
-        return [int(of.sum()) for of in buckets.count(self.lengths, rows, self.dataset.tokens.buckets)]
-
-    def _speed(self, at, start, stop, seconds):
-        """How fast texts went by, for the progress line."""
-        return f" {self._count(at, start, stop)[0] / seconds:,.0f} tokens/s" if self.dataset.tokens else ""
-
-    def _metrics(self, built, pause, tests, seconds, steps):
-        """A line of `metrics.jsonl`; `seconds` is how long the last `steps` took, which after a restart are not the whole epoch."""
-        totals = jax.device_get(pause.totals)
-        test, *further = [built.evaluate(pause.state.variables, feed) for feed in tests]
-        line = {
-            "epoch": pause.epoch + 1,
-            "step": pause.step,
-            "learning_rate": built.learning_rate(pause.step - 1),
-            "train_loss": float(totals["loss"] / totals["count"]),
-            "train_accuracy": float(totals["correct"] / totals["count"]),
-            "test_loss": float(test["loss"] / test["count"]),
-            "test_accuracy": float(test["correct"] / test["count"]),
-            "seconds": seconds,
-            "examples_per_second": steps * self.study.batch_size / seconds,
-        }
-        if built.kd_weight is not None:
-            line["kd_weight"] = built.kd_weight(pause.step - 1)
-        for name, found in zip(self.dataset.further, further, strict=True):
-            line[f"{name}_loss"] = float(found["loss"] / found["count"])
-            line[f"{name}_accuracy"] = float(found["correct"] / found["count"])
-        if self.dataset.tokens:
-            tokens, places = self._count(pause.epoch, pause.step - self.length.steps_per_epoch, pause.step)
-            line["tokens_per_second"] = tokens / int(totals["count"]) * line["examples_per_second"]
-            line["padding"] = 1 - tokens / places
-        if not np.isfinite(line["train_loss"]):
-            raise Diverged(
-                f"{self.name}: the loss is {line['train_loss']} in epoch {line['epoch']}; lower --learning_rate or raise --warmup"
-            )
-        return line
-
-    def _report(self, steps, at, totals, metrics=None, speed=""):
-        detail = f"epoch {at + 1 if totals else at}/{self.study.epochs}"
-        if totals is not None:
-            totals = jax.device_get(totals)
-            detail += f" loss {totals['loss'] / totals['count']:.3f} accuracy {totals['correct'] / totals['count']:.3f}"
-        if metrics is not None:
-            detail += f" test {metrics['test_accuracy']:.3f}"
-            if "input_wait" in metrics:
-                rates = metrics["input_examples_per_second"], metrics["step_examples_per_second"]
+    def segment(self, segment: Segment) -> None:
+        """Count a segment's steps, and show the loss and accuracy of its epoch."""
+        totals, line = segment.totals, segment.line
+        detail = f"epoch {segment.epoch + 1}/{self._run.training.epochs}"
+        detail += f" loss {totals['loss'] / totals['count']:.3f} accuracy {totals['correct'] / totals['count']:.3f}"
+        if line is not None:
+            detail += f" test {line['test_accuracy']:.3f}"
+            if "input_wait" in line:
+                rates = line["input_examples_per_second"], line["step_examples_per_second"]
                 detail += " input {:.0f}/s, steps {:.0f}/s".format(*rates)
-        detail += speed
-        last = metrics is not None and metrics["step"] == self.length.total_steps
-        self.progress.advance(steps, self.name, detail, always=last)
+        is_last = segment.step == self._run.length.total_steps
+        steps = segment.steps if self._counts else 0
+        self._progress.advance(steps, self._run.name, detail + segment.pace, always=is_last)
+
+
+class MetricsFile(Sink):
+    """Writes `metrics.jsonl`.
+
+    Args:
+        folder: the folder of the run.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def start(self, run: Run, step: int) -> None:
+        """Drop the lines after the step from which the run goes on, for it will write them again."""
+        records.rewind_metrics(self._folder, step)
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Add a line."""
+        records.append_metrics(self._folder, line)
+
+
+class TrajectoryStore(Sink):
+    """Keeps the network at the steps of the run's trajectory.
+
+    Args:
+        store: the trajectory of the run, open for writing.
+    """
+
+    def __init__(self, store: checkpoints.Checkpoints):
+        self._store = store
+
+    def keep(self, step: int, variables: Variables) -> None:
+        """Keep the network as it is at this step."""
+        self._store.save(step, variables)
+
+
+class ResumeStore(Sink):
+    """Keeps the newest whole states, from which a run goes on after it was stopped or killed.
+
+    Args:
+        store: the resume store of the run.
+    """
+
+    def __init__(self, store: checkpoints.Checkpoints):
+        self._store = store
+
+    def start(self, run: Run, step: int) -> None:
+        """Start the clock."""
+        self._saved = time.monotonic()
+
+    def wants_save(self) -> bool:
+        """Return whether the last save is longer ago than `RESUME_SECONDS`."""
+        return time.monotonic() - self._saved > RESUME_SECONDS
+
+    def save(self, step: int, state: TrainState, totals: dict[str, np.ndarray]) -> None:
+        """Keep the whole state."""
+        self._store.save(step, (state, totals))
+        self._saved = time.monotonic()
+
+
+def train(
+    workdir: str | Path,
+    run: Run,
+    engine: Engine,
+    teacher: Variables | None,
+    progress: Quiet,
+    stop: StopRequest,
+    sinks: Sequence[Sink] = (),
+) -> None:
+    """Train a run until its trajectory has every step that was asked for.
+
+    It goes on from its newest whole state. Steps that are missing before that state, because a checkpoint was damaged or a crash
+    fell between two saves, are trained again first, from the newest whole state before them; the bits are the same.
+
+    Args:
+        workdir: the work folder of the study.
+        run: which run.
+        engine: the compiled functions of this kind of run.
+        teacher: the frozen teacher's variables; None for a run on one-hot labels.
+        progress: counts the steps of all runs of the study; see `studies.progress`.
+        stop: tells the run to save and stop.
+        sinks: what the run reports to besides its folder and the progress.
+
+    Raises:
+        Stopped: the run was told to stop, and has saved its state.
+        Diverged: the training loss is not finite.
+    """
+    folder = records.run_folder(workdir, run.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = run.length.checkpoint_steps
+    with checkpoints.trajectory(folder, write=True) as trajectory, checkpoints.resume(folder) as resume:
+        reached = max(resume.steps(), default=0)
+        behind = [step for step in records.missing_steps(folder, wanted) if step < reached]
+        if behind:
+            _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, behind)
+        own = [MetricsFile(folder), ProgressLine(progress), TrajectoryStore(trajectory), ResumeStore(resume)]
+        train_run(engine, run, teacher, [*own, *sinks], stop, resume.load_newest_like)
+
+
+def _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, behind):
+    """Train again up to the last of the steps that the trajectory lacks and that lie behind the newest state.
+
+    Metrics and the resume store stay as they are. The states of the repair have a store of their own, so that it can be stopped.
+    """
+    part = replace(run, length=run.length._replace(total_steps=behind[-1]))
+    with checkpoints.repair(folder) as states:
+
+        def newest(tree):
+            found = [store.load_newest_like(tree, at_most=behind[0]) for store in (states, resume)]
+            return max(
+                (state for state in found if state is not None), key=lambda state: int(state[0].step), default=None
+            )
+
+        own = [ProgressLine(progress, counts=False), TrajectoryStore(trajectory), ResumeStore(states)]
+        train_run(engine, part, teacher, own, stop, newest)
+    shutil.rmtree(folder / "repair")
 
 
 class _Stop:
@@ -153,7 +175,7 @@ class _Stop:
 
 
 @contextmanager
-def stop_requests():
+def stop_requests() -> Iterator[StopRequest]:
     """Turn the first SIGTERM or SIGINT into a request to save and stop; a second SIGINT interrupts at once."""
     stop = _Stop()
 

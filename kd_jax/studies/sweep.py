@@ -10,83 +10,116 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from kd_jax import config
-from kd_jax.analysis import across
-from kd_jax.config import BadInput, from_json, to_json, versions
+from kd_jax import config, data
+from kd_jax.analysis import across, results
+from kd_jax.analysis.results import Unlearned
+from kd_jax.config import SCHEMA, Study, from_json, to_json, versions
+from kd_jax.data import Dataset
+from kd_jax.errors import BadInput
+from kd_jax.plan import Variant, run_key, run_name
 from kd_jax.plan import arms as arms_of
-from kd_jax.plan import run_key, run_name
-from kd_jax.report import write_report as write_study_report
 from kd_jax.report.sweeps import write_report
-from kd_jax.studies import analyse
-from kd_jax.studies import train as train_stage
+from kd_jax.studies.analyse import analyze as analyze_study
+from kd_jax.studies.analyse import analyze_prepared, is_analysed
+from kd_jax.studies.analyses import learning
+from kd_jax.studies.prepare import prepare
+from kd_jax.studies.progress import Quiet
+from kd_jax.studies.report import write_report as write_study_report
+from kd_jax.studies.train import train_prepared
 from kd_jax.workdir import records
 
 
-def run(name, studies, workdir, place, devices, workers=0):
-    """Train and analyse every variant that is not done, then what they say together.
+def run(
+    name: str,
+    studies: Sequence[tuple[Variant, Study]],
+    workdir: Path | str,
+    find: Callable[[str], Path],
+    devices: Sequence[Any],
+    workers: int = 0,
+    load: Callable[..., Dataset] = data.load,
+    progress: Callable[..., Any] = Quiet,
+) -> tuple[int, dict[str, Any] | None]:
+    """Train and analyse every variant that is not finished, then what the variants say together.
 
     Args:
         name: of the study, for `sweep.json`.
-        studies: list of (`variants.Variant`, `Study`).
+        studies: every variant with its study.
         workdir: the sweep's work folder; made if absent.
-        place: `place(dataset) -> folder` in which a set is looked for.
+        find: `find(dataset)` returns the folder in which a data set is looked for.
         devices: of `train.devices.select`.
-        workers: processes that decode a streamed set; 0: this one.
+        workers: number of processes that decode a streamed set; 0 for this one.
+        load, progress: as for `studies.train.train`.
 
     Returns:
-        (number of runs trained, `summary.json`'s contents, or None where all was done before).
+        The number of runs trained, and the contents of `summary.json`, or None where everything was done before.
 
     Raises:
-        BadInput: for what no variant's study could be, before anything is written.
-        train_stage.Stopped, train_stage.Diverged: as `train_stage.train`.
+        BadInput: for a variant that cannot be trained, before anything is written.
+        Stopped, Diverged: as `studies.train.train`.
     """
     workdir = Path(workdir)
     _check(workdir, name)
     record = {
+        "schema": SCHEMA,
         "study": name,
         "variants": [_described(variant, study) for variant, study in studies],
         "versions": versions(),
     }
-    also = sorted({study.teacher_step for _, study in studies} - {0})
+    also = sorted({study.distillation.teacher_step for _, study in studies} - {0})
+
+    def prepared(variant, study):
+        place = find(study.data.dataset)
+        return prepare(name, study, workdir / variant.folder, place, devices, also, workers, load)
+
     for variant, study in studies:  # what cannot be done is said now, not hours later
-        train_stage.prepare(name, study, workdir / variant.folder, place(study.dataset), devices, workers=workers)
+        prepared(variant, study)
     trained = analysed = 0
     with records.locked(workdir):
         records.write_json(workdir / "sweep.json", record)
         for number, (variant, study) in enumerate(studies, 1):
             folder = workdir / variant.folder
             _say(f"variant {number} of {len(studies)}: {variant.folder}")
-            _share(workdir, folder, study)
-            trained += train_stage.train(name, study, folder, place(study.dataset), devices, also, workers)
-            if not analyse.is_analysed(folder, study):
-                analyse.analyze(folder, place(study.dataset), workers=workers)
+            ready = prepared(variant, study)
+            _share(workdir, folder, ready.plan)
+            trained += train_prepared(ready, devices, progress)
+            if not is_analysed(folder, study):
+                analyze_prepared(ready, progress)
                 analysed += 1
         if not analysed and _summarised(workdir, record):
             return trained, None
         return trained, _summarise(workdir, record)
 
 
-def analyze(workdir, data_dir=None, look=None, workers=0):
+def analyze(
+    workdir: Path | str,
+    data_dir: Path | str | None = None,
+    look: dict[str, Any] | None = None,
+    workers: int = 0,
+    load: Callable[..., Dataset] = data.load,
+    progress: Callable[..., Any] = Quiet,
+) -> dict[str, Any]:
     """Recompute every variant's analysis, and what they say together, from the checkpoints; return `summary.json`'s contents.
 
     Args:
         workdir: the sweep's work folder.
-        data_dir, look, workers: as for `analyse.analyze`.
+        data_dir, look, workers, load, progress: as for `studies.analyse.analyze`.
     """
     record = read(workdir)
     with records.locked(workdir):
         for variant in record["variants"]:
             _say(f"variant {variant['folder']}")
-            analyse.analyze(Path(workdir) / variant["folder"], data_dir, look, workers)
+            analyze_study(Path(workdir) / variant["folder"], data_dir, look, workers, load, progress)
         return _summarise(workdir, record)
 
 
-def report(workdir):
+def report(workdir: Path | str) -> None:
     """Draw table, figures and page of every variant and of the sweep again from the analyses that are there.
 
     Raises:
@@ -98,14 +131,14 @@ def report(workdir):
     _summarise(workdir, record)
 
 
-def is_sweep(workdir):
+def is_sweep(workdir: Path | str) -> bool:
     """Whether the folder holds a sweep."""
     return (Path(workdir) / "sweep.json").is_file()
 
 
-def read(workdir):
-    """Contents of `sweep.json`."""
-    return json.loads((Path(workdir) / "sweep.json").read_text())
+def read(workdir: Path | str) -> dict[str, Any]:
+    """Return the contents of `sweep.json`."""
+    return json.loads((Path(workdir) / "sweep.json").read_text(encoding="utf-8"))
 
 
 def _described(variant, study):
@@ -126,31 +159,29 @@ def _check(workdir, name):
         raise BadInput(f"--workdir={workdir}: holds a sweep of {there}, expected one of {name}; pass another --workdir")
 
 
-def _share(workdir, folder, study):
+def _share(workdir, folder, plan):
     """Put links in place of the runs that another variant has finished.
 
     A link is made only to a run that holds all steps asked of it: a teacher may be finished and not have been kept where another
     variant stops it.
     """
-    finished = {}
+    elsewhere: dict[str, list[Path]] = {}
     for path in sorted(workdir.glob("*/study.json")):
-        record = records.read_study(path.parent)
-        other = from_json(record["config"])
-        for arm, on_record in zip(arms_of(other), record["arms"], strict=True):
+        other = from_json(records.read_study(path.parent)["config"])
+        for arm in arms_of(other):
             for seed in other.seed_range():
-                run = records.run_folder(path.parent, run_name(arm, seed))
-                if not run.is_symlink() and on_record["total_steps"] in records.kept_steps(run):
-                    finished.setdefault(run_key(other, arm, seed), run)
-    for arm in arms_of(study):
-        for seed in study.seed_range():
-            run = records.run_folder(folder, run_name(arm, seed))
-            if run.is_symlink() and not run.exists():
-                run.unlink()  # the variant that had it is gone
-            there = finished.get(run_key(study, arm, seed))
-            needed = {study.teacher_step} - {0} if arm.name == "teacher" else set()
-            if there and not run.exists() and needed <= set(records.kept_steps(there)):
-                run.parent.mkdir(parents=True, exist_ok=True)
-                os.symlink(os.path.relpath(there, run.parent), run)
+                there = records.run_folder(path.parent, run_name(arm, seed))
+                if there.is_dir() and not there.is_symlink():
+                    elsewhere.setdefault(run_key(other, arm, seed), []).append(there)
+    for run in plan.runs:
+        own = records.run_folder(folder, run.name)
+        if own.is_symlink() and not own.exists():
+            own.unlink()  # the variant that had it is gone
+        whole = (at for at in elsewhere.get(run.key, []) if not records.missing_steps(at, run.length.checkpoint_steps))
+        there = next(whole, None)
+        if there and not own.exists():
+            own.parent.mkdir(parents=True, exist_ok=True)
+            os.symlink(os.path.relpath(there, own.parent), own)
 
 
 def _summarised(workdir, record):
@@ -158,14 +189,20 @@ def _summarised(workdir, record):
     return path.is_file() and json.loads(path.read_text())["study"]["variants"] == record["variants"]
 
 
-def _summarise(workdir, record):
-    """Write `analysis/` of the sweep and return its summary."""
+def _summarise(workdir: str | Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `analysis/` of a sweep from the analyses of its variants, and return the contents of its `summary.json`.
+
+    Args:
+        workdir: the sweep's work folder.
+        record: contents of `sweep.json`.
+    """
     workdir = Path(workdir)
     found = {
-        v["folder"]: json.loads((workdir / v["folder"] / "analysis" / "summary.json").read_text())
+        v["folder"]: json.loads((workdir / v["folder"] / "analysis" / "summary.json").read_text(encoding="utf-8"))
         for v in record["variants"]
     }
-    measured = _measured(record, found)
+    unlearned = {name: _unlearned(workdir / name, of) for name, of in found.items()}
+    measured = _measured(record, found, unlearned)
     together, verdicts = [], []
     for question in (across.switching, across.helping):
         numbers, answers = question(measured)
@@ -174,10 +211,11 @@ def _summarise(workdir, record):
     estimates = [{"variant": name, **e} for name, of in found.items() for e in of["estimates"]]
     result = {
         "estimates": [*(number.to_json() for number in together), *estimates],
-        "verdicts": [verdict._asdict() for verdict in verdicts],
+        "verdicts": [verdict.to_json() for verdict in verdicts],
         "warnings": [f"{name}: {warning}" for name, of in found.items() for warning in of["warnings"]],
-        "study": record
-        | {
+        "unlearned": [{"variant": name, **run.to_json()} for name, of in unlearned.items() for run in of],
+        "study": {
+            **record,
             "arms": {name: of["study"]["arms"] for name, of in found.items()},
             "first": next(iter(found.values()))["study"],
         },
@@ -192,32 +230,54 @@ def _summarise(workdir, record):
     return result
 
 
-def _measured(record, found):
-    """The list of `across.Measured`: a student of every variant; values are those of the fields in which variants differ."""
+def _unlearned(workdir: Path, found: Mapping[str, Any]) -> list[Unlearned]:
+    """Return the runs of a variant that did not learn.
+
+    Args:
+        workdir: the variant's work folder.
+        found: contents of its `summary.json`. Where an earlier version wrote it, without such a list, the runs are judged anew.
+    """
+    if "unlearned" in found:
+        return [Unlearned.from_json(run) for run in found["unlearned"]]
+    study = from_json(found["study"]["config"])
+    return learning.unlearned(workdir, workdir / "analysis", study, found["study"]["steps_per_epoch"])
+
+
+def _measured(
+    record: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], unlearned: Mapping[str, Sequence[Unlearned]]
+) -> list[across.Measured]:
+    """Return the student of every variant, with the fields in which variants differ.
+
+    Args:
+        record: contents of `sweep.json`.
+        found: {folder of a variant: contents of its `summary.json`}.
+        unlearned: {folder of a variant: its runs that did not learn}.
+    """
     configs = {v["folder"]: _told_apart(v["config"]) for v in record["variants"]}
     differing = [name for name in next(iter(configs.values())) if len({str(c[name]) for c in configs.values()}) > 1]
     listed = []
     for name, of in found.items():
-        table = {
-            (e["name"], e["arm"], e.get("split"), e.get("subset")): e["values"] for e in of["estimates"] if "split" in e
-        }
+        table = results.index(results.read(of), "name", "arm", "split", "subset")
+        failed = {run.arm for run in unlearned[name]}
         for arm in of["study"]["arms"]:
             if not arm["baseline"]:
                 continue
-            learned = not any(
-                w.startswith(f"{a}-seed") for w in of["warnings"] for a in ("teacher", arm["baseline"], arm["name"])
-            )
+            learned = not failed & {"teacher", arm["baseline"], arm["name"]}
             values = {field: configs[name][field] for field in differing}
-            fit = np.array(table["accuracy", "teacher", "train", "all"])
+            fit = np.array(table["accuracy", "teacher", "train", "all"].values)
             gain, over = (
-                np.array(table[of, arm["name"], "test", "all"]) for of in ("accuracy_gain", "accuracy_over_teacher")
+                np.array(table[of, arm["name"], "test", "all"].values)
+                for of in ("accuracy_gain", "accuracy_over_teacher")
             )
             listed.append(across.Measured(name, arm["name"], values, fit, gain - over, gain, learned))
     return listed
 
 
-def _told_apart(values):
-    """A configuration in which each thing that the teacher does otherwise is a field of its own; None is as the students do it."""
+def _told_apart(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration, as JSON values, with a field of its own for each thing that the teacher's training can do otherwise.
+
+    Such a field is None where the teacher's training is as the students'.
+    """
     changes = config.parse_changes(tuple(values["teacher_with"]))
     own = {f"teacher's {each.name}": changes.get(each.name) for each in fields(config.Training)}
     return {name: value for name, value in values.items() if name != "teacher_with"} | own

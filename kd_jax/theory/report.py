@@ -1,13 +1,19 @@
-"""The report of the linear study: reference values, figures, one page."""
+"""The report of the study of the theorem: reference values, figures, one page."""
 
-from html import escape
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kd_jax.analysis import closed_forms as theory
 from kd_jax.report import figures, page
+from kd_jax.report.tables import Table
+from kd_jax.theory.simulate import HilbertSimulation, Simulation
+from kd_jax.theory.study import Theory
 
 CAPTIONS = {
     "progress": "Lines: closed form. Points: gradient descent. Where both models are equally far along the top direction, the"
@@ -26,15 +32,21 @@ CAPTIONS = {
 }
 
 
-def write_report(folder, found, study, simulations, hilbert):
+def write_report(
+    folder: Path,
+    found: Mapping[str, Any],
+    study: Theory,
+    simulations: Sequence[Simulation],
+    hilbert: HilbertSimulation,
+) -> None:
     """Write `figures/` and `report.html`.
 
     Args:
-        folder: the analysis folder.
+        folder: the folder of the analysis.
         found: contents of `summary.json`.
-        study: the `Theory`.
-        simulations: list of `Simulation`, the generated matrices' first and the digits' last.
-        hilbert: the `HilbertSimulation`.
+        study: the configuration.
+        simulations: of gradient descent, on the generated matrices first and on the digits last.
+        hilbert: self-distillation in Hilbert space.
     """
     shown = [simulations[0], simulations[-1]]
     drawn = {
@@ -45,48 +57,32 @@ def write_report(folder, found, study, simulations, hilbert):
         "hilbert": hilbert_rounds(hilbert),
     }
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
-    (folder / "report.html").write_text(render(found, images))
+    (folder / "report.html").write_text(render(found, images), encoding="utf-8")
 
 
-def render(found, images):
+def render(found: Mapping[str, Any], images: Mapping[str, str]) -> str:
     """Return the page.
 
     Args:
         found: contents of `summary.json`.
-        images: {name: base64 PNG}.
+        images: {name of a figure: PNG in base64}.
     """
-    header, rows = reference_table(found)
-    name, setup, where = escape(found["study"]["study"]), found["study"]["config"], found["study"]["platform"]
+    study = found["study"]
+    setup, where = study["config"], study["platform"]
     facts = (
         f"Teacher stopped at {setup['teacher_time']:g}, students at {setup['student_time']:g} (units: 1 / top eigenvalue);"
-        f" learning rate {setup['learning_rate']:g}, float64 on {where['device']} with jax {found['study']['versions']['jax']}."
+        f" learning rate {setup['learning_rate']:g}, float64 on {where['device']} with jax {study['versions']['jax']}."
     )
-    warning = found["theory"]["warning"]
-    parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        f"<title>kd_jax: {name}</title><style>{page.STYLE} td {{ font-variant-numeric: tabular-nums; }}</style></head><body>",
-        f"<h1>{name}</h1><p class='quiet'>{escape(facts)}</p>",
-        *([f"<p><b>{escape(warning)}</b></p>"] if warning else []),
-        "<h2>What came out</h2>",
-        *(page.verdict_box(verdict) for verdict in found["verdicts"]),
-        "<h2>Reference values</h2>",
-        "<p class='quiet'>Progress of student S and one-hot model A, by eigenvalue, when both are equally far along eigenvalue 1:"
-        " teacher stopped at T, student at s, one-hot model at the matched t. Gradient flow.</p>",
-        page.table([header, *rows]),
-        "<h2>Figures</h2>",
-        *(_figure(name, image) for name, image in images.items()),
-        "</body></html>",
-    ]
-    return "\n".join(parts) + "\n"
+    warnings = [found["theory"]["warning"].removeprefix("warning: ")] if found["theory"]["warning"] else []
+    return page.render(study["study"], [facts], found["verdicts"], warnings, [reference_table(found)], images, CAPTIONS)
 
 
-def _figure(name, image):
-    caption = escape(CAPTIONS[name])
-    return f"<figure><img src='data:image/png;base64,{image}' alt='{name}'><figcaption>{caption}</figcaption></figure>"
+def reference_table(found: Mapping[str, Any]) -> Table:
+    """Return the table of progress at equal progress along the top direction, eigenvalue 1.
 
-
-def reference_table(found):
-    """Header and rows of strings: progress at equal progress along the top direction, eigenvalue 1."""
+    Args:
+        found: contents of `summary.json`.
+    """
     rows = found["theory"]["reference"]
     header = ["T", "s", "S(1) = A(1)", "matched t"]
     header += [f"{letter}({low['eigenvalue']:g})" for low in rows[0]["lower"] for letter in "SA"]
@@ -95,18 +91,20 @@ def reference_table(found):
         lower = [low[who] for low in row["lower"] for who in ("student", "onehot")]
         values = [row["student_top"], row["matched_time"], *lower]
         lines.append([f"{row['teacher_time']:g}", f"{row['student_time']:g}", *(f"{value:.6f}" for value in values)])
-    return header, lines
+    note = "Progress of student S and one-hot model A when equally far along eigenvalue 1 (gradient flow)."
+    details = "The eigenvalue is in brackets; the teacher is stopped at T, the student at s, the one-hot model at the matched t."
+    return Table(header, lines, note, details, "Reference values")
 
 
 # ---- figures
 
 
-def _colours(count):
-    """Distinct, ordered from the top direction down, readable on white."""
+def _colours(count: int) -> list[Any]:
+    """Return distinct colours that are readable on white, ordered from the top direction down."""
     return [colormaps["viridis"](0.85 * k / max(count - 1, 1)) for k in range(count)]
 
 
-def _panels(count, size=(11, 4.4)):
+def _panels(count: int, size: tuple[float, float] = (11, 4.4)) -> tuple[Figure, Sequence[Axes]]:
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, count)
     for axes in panels:
@@ -114,13 +112,13 @@ def _panels(count, size=(11, 4.4)):
     return figure, panels
 
 
-def _titled(simulation):
+def _titled(simulation: Simulation) -> str:
     what = {"generated": "generated matrix of known spectrum", "digits": "pixels of real digits"}
     return what[simulation.problem.name]
 
 
-def progress(simulations):
-    """Progress along lower directions against progress along the top one, student and model on labels."""
+def progress(simulations: Sequence[Simulation]) -> Figure:
+    """Return the figure of progress along lower directions against progress along the top one, student and model on labels."""
     figure, panels = _panels(len(simulations), (11, 5))
     for axes, simulation in zip(panels, simulations, strict=True):
         top, *lower = simulation.problem.drawn
@@ -149,8 +147,8 @@ def progress(simulations):
     return figure
 
 
-def effective_time(simulations, study):
-    """Effective time against eigenvalue, after each round; and how the effect vanishes with the teacher's time."""
+def effective_time(simulations: Sequence[Simulation], study: Theory) -> Figure:
+    """Return the figure of effective time against eigenvalue after each round, and of how the effect vanishes in time."""
     figure, (left, right) = _panels(2)
     totals = study.steps()
     lowest = min(simulation.problem.eigenvalues[-1] for simulation in simulations)
@@ -197,12 +195,12 @@ def effective_time(simulations, study):
     return figure
 
 
-def _round_name(number):
+def _round_name(number: int) -> str:
     return "teacher" if number == 0 else "student" if number == 1 else f"round {number}"
 
 
-def shares_by_round(simulations):
-    """Student's progress as a share of the one-hot model's at matched top progress, after each round."""
+def shares_by_round(simulations: Sequence[Simulation]) -> Figure:
+    """Return the figure of the student's progress as a share of the one-hot model's at matched top progress, after each round."""
     figure, panels = _panels(len(simulations))
     for axes, simulation in zip(panels, simulations, strict=True):
         (student, onehot), (student_expected, onehot_expected) = simulation.compared(), simulation.expected()
@@ -225,8 +223,8 @@ def shares_by_round(simulations):
     return figure
 
 
-def ratios_by_rank(simulations):
-    """The eigen ratio of the first student to the model on labels, against the direction's rank."""
+def ratios_by_rank(simulations: Sequence[Simulation]) -> Figure:
+    """Return the figure of the eigen ratio of the first student to the model on labels, against the direction's rank."""
     figure, panels = _panels(len(simulations))
     for axes, simulation in zip(panels, simulations, strict=True):
         measured, expected = simulation.ratios()
@@ -240,8 +238,8 @@ def ratios_by_rank(simulations):
     return figure
 
 
-def hilbert_rounds(hilbert):
-    """What is left of the labels along each eigendirection after each round, and in all."""
+def hilbert_rounds(hilbert: HilbertSimulation) -> Figure:
+    """Return the figure of what is left of the labels along each eigendirection after each round, and in all."""
     figure, (left, right) = _panels(2)
     closed_form = hilbert.closed_form
     last = len(closed_form.multipliers)

@@ -1,11 +1,12 @@
-"""Where distillation can be solved: gradient descent in JAX, run beside the closed forms of `kd_jax.analysis.theory`.
+"""Where distillation can be solved: gradient descent in JAX, run beside the closed forms of `kd_jax.analysis.closed_forms`.
 
-Matrices are scaled so that the top eigenvalue of x'x is 1; a time is then in units of 1 / top eigenvalue. Call under 64-bit JAX
-(`jax.enable_x64`): in 32 bits rounding hides what is compared here.
+Matrices are scaled so that the top eigenvalue of x'x is 1; a time is then in units of 1 / top eigenvalue. Call the functions under
+64-bit JAX (`jax.enable_x64`): in 32 bits rounding hides what is compared here.
 """
 
 import hashlib
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +15,12 @@ from scipy.optimize import brentq
 
 from kd_jax.analysis import closed_forms as theory
 from kd_jax.analysis import eigen
-from kd_jax.analysis.verdicts import Verdict
+from kd_jax.analysis.results import Verdict
 from kd_jax.config import BadInput
 from kd_jax.data import digits
 from kd_jax.plan import checkpoint_steps
 
-RECORDS = 40  # how often a run's weights are looked at, about
+RECORDS = 40  # about how many times the weights of a run are recorded
 AGREES = 1e-9  # closed form and simulation, both in float64, differ by rounding below this
 FITTED = 1e-6  # a teacher with less than this left to learn is fully fitted
 RANK = 1e-9  # eigenvalues below this share of the top one are rounding
@@ -41,7 +42,7 @@ class Problem(NamedTuple):
         vectors: their eigenvectors, float64 [features, directions].
         solution: the least-squares weights along each of them, float64 [directions, outputs].
         drawn: positions of the directions that reports show, the top one first.
-        seed: what it was drawn with; None for real data.
+        seed: the seed with which it was drawn; None for real data.
     """
 
     name: str
@@ -54,13 +55,13 @@ class Problem(NamedTuple):
     seed: int | None
 
 
-def generated(spectrum, examples, seed):
-    """Return a `Problem` with just these eigenvalues: random orthogonal directions, random targets.
+def generated(spectrum: Sequence[float], examples: int, seed: int) -> Problem:
+    """Return a problem with exactly these eigenvalues, random orthogonal directions and random targets.
 
     Args:
         spectrum: eigenvalues, falling from 1.
         examples: rows of x, at least as many as eigenvalues.
-        seed: of directions and targets.
+        seed: of the random directions and targets.
     """
     rng = np.random.default_rng(seed)
     eigenvalues = np.asarray(spectrum, np.float64)
@@ -75,11 +76,11 @@ def generated(spectrum, examples, seed):
     return Problem("generated", x, y, eigenvalues, vectors, solution, tuple(range(count)), seed)
 
 
-def digit_pixels(directions):
-    """Return the `Problem` of regressing the ten classes on the 64 pixels of the training digits, centred, one common scale.
+def digit_pixels(directions: Sequence[int]) -> Problem:
+    """Return the problem of regressing the ten classes on the 64 pixels of the training digits, centred, one common scale.
 
     Args:
-        directions: which to draw, 0 the top.
+        directions: positions of the directions that reports show, 0 the top.
 
     Raises:
         BadInput: for a direction that the pixels do not have.
@@ -99,12 +100,12 @@ def digit_pixels(directions):
     return Problem("digits", x / scale[0], y, eigenvalues[:rank], right[:rank].T, solution, tuple(directions), None)
 
 
-def fingerprint(problem):
-    """sha256 over the inputs and targets, as hex."""
+def fingerprint(problem: Problem) -> str:
+    """Return the sha256 over the inputs and targets, as hex."""
     digest = hashlib.sha256()
     for array in (problem.x, problem.y):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array))  # pyright: ignore
     return digest.hexdigest()
 
 
@@ -126,8 +127,8 @@ class Simulation(NamedTuple):
     Attributes:
         problem: the `Problem`.
         rates: of its eigenvalues under this learning rate, per step, float64 [directions].
-        steps: when it was looked at, of each round int64 [records], from 0 to the round's last.
-        progress: measured, of each round float64 [records, directions].
+        steps: steps at which weights were recorded, for each round int64 [records], from 0 to the last step of the round.
+        progress: as measured, for each round float64 [records, directions].
         closed_form: the same from theory.
     """
 
@@ -137,13 +138,13 @@ class Simulation(NamedTuple):
     progress: list[np.ndarray]
     closed_form: list[np.ndarray]
 
-    def largest_difference(self):
-        """Between measured and closed-form progress, over all rounds, records and directions."""
+    def largest_difference(self) -> float:
+        """Return the largest difference between measured and closed-form progress, over all rounds, records and directions."""
         pairs = zip(self.progress, self.closed_form, strict=True)
         return float(max(np.abs(measured - expected).max() for measured, expected in pairs))
 
-    def compared(self):
-        """Return measured (student, onehot) progress at the end of each round but the teacher's, along the lower drawn directions.
+    def compared(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return measured (student, onehot) progress at the end of each student's round, along the lower drawn directions.
 
         The model on labels is looked up where it is as far along the top direction as the student; between two records
         log(remaining) is interpolated, along which gradient descent moves in a straight line.
@@ -157,7 +158,7 @@ class Simulation(NamedTuple):
         along = np.stack([np.interp(reached, onehot[:, top], onehot[:, k]) for k in lower], axis=1)
         return ends[:, lower], -np.expm1(-along)
 
-    def expected(self):
+    def expected(self) -> tuple[np.ndarray, np.ndarray]:
         """Return what `compared` returns, from the closed forms."""
         top, *lower = self.problem.drawn
         totals = [steps[-1] for steps in self.steps]
@@ -166,11 +167,11 @@ class Simulation(NamedTuple):
             self.rates[lower], np.stack(times)[:, None]
         )
 
-    def ratios(self):
+    def ratios(self) -> tuple[np.ndarray, np.ndarray]:
         """Return (measured, expected): the first student's `eigen.ratio` to the one-hot run, for each direction.
 
-        The one-hot run is the teacher's own, of the same length. Measured from some 40 records, between which curves are read in
-        straight lines.
+        The one-hot run is the teacher's own, of the same length. It is measured from some 40 records, between which curves are
+        interpolated linearly.
 
         Returns:
             Two float64 [directions].
@@ -181,23 +182,26 @@ class Simulation(NamedTuple):
         expected = theory.matched_ratio(self.rates, self.rates[0], teacher_time, student_time, teacher_time)
         return np.array(measured), expected
 
-    def resolution(self):
-        """Differences in `compared` below this are rounding: the closer to 1 the top direction is, the less of it is resolved."""
+    def resolution(self) -> float:
+        """Return the size below which differences in `compared` are rounding.
+
+        The closer to 1 the top direction is, the less of it is resolved.
+        """
         top = self.problem.drawn[0]
         return AGREES + 1e-14 / max(1 - max(path[-1, top] for path in self.progress[1:]), 1e-16)
 
 
-def _log_left(progress):
+def _log_left(progress: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(1 - progress, np.finfo(np.float64).tiny))
 
 
-def simulate(problem, learning_rate, steps):
-    """Return the `Simulation`: each round regresses on what the one before predicts.
+def simulate(problem: Problem, learning_rate: float, steps: Sequence[int]) -> Simulation:
+    """Return gradient descent, round after round: each round regresses on what the one before predicts.
 
     Args:
-        problem: a `Problem`.
+        problem: the regression to solve.
         learning_rate: between 0 and 1, in units of 1 / top eigenvalue.
-        steps: of each round, the teacher's first.
+        steps: number of steps of each round, the teacher's first.
     """
     rates = theory.descent_rates(problem.eigenvalues, learning_rate)
     x, targets = jnp.asarray(problem.x), jnp.asarray(problem.y)
@@ -216,8 +220,8 @@ def simulate(problem, learning_rate, steps):
     return found
 
 
-def fully_fitted(problem, teacher_time):
-    """Whether a teacher has learnt every drawn direction, so that by theory its student is a model on labels."""
+def fully_fitted(problem: Problem, teacher_time: float) -> bool:
+    """Return whether a teacher has learnt every drawn direction, so that by theory its student is a model on labels."""
     lowest = problem.eigenvalues[list(problem.drawn)]
     return bool((theory.remaining(lowest, (teacher_time,)) < FITTED).all())
 
@@ -230,11 +234,11 @@ class HilbertSimulation(NamedTuple):
 
     Attributes:
         eigenvalues: of the kernel matrix, rising, float64 [examples].
-        closed_form: the `theory.HilbertRounds`.
-        targets: the same from linear solves that know no eigenvectors, float64 [rounds + 1, examples].
-        multipliers: c of each round from those, float64 [rounds].
+        closed_form: the rounds according to theory.
+        targets: what each round learns, from linear solves that know no eigenvectors, float64 [rounds + 1, examples].
+        multipliers: c of each round from the same solves, float64 [rounds].
         tolerance: mean squared error that each round may leave.
-        guaranteed: rounds before collapse that theory promises.
+        guaranteed: number of rounds before collapse that theory guarantees.
     """
 
     eigenvalues: np.ndarray
@@ -244,24 +248,24 @@ class HilbertSimulation(NamedTuple):
     tolerance: float
     guaranteed: float
 
-    def largest_difference(self):
-        """Between the predictions of both, in units of the labels."""
+    def largest_difference(self) -> float:
+        """Return the largest difference between the predictions of both, in units of the labels."""
         return float(np.abs(self.targets - self.closed_form.targets).max())
 
-    def norms(self):
-        """|z_t| / sqrt(N eps) from the direct solves, float64 [rounds + 1]; at 1 and below it has collapsed."""
+    def norms(self) -> np.ndarray:
+        """Return |z_t| / sqrt(N eps) from the direct solves, float64 [rounds + 1]; at 1 and below it has collapsed."""
         return np.linalg.norm(self.targets, axis=1) / np.sqrt(self.targets.shape[1] * self.tolerance)
 
 
-def hilbert(examples, tolerance, rounds):
-    """Return the `HilbertSimulation` of telling odd (1) from even (-1) among the first training digits.
+def hilbert(examples: int, tolerance: float, rounds: int) -> HilbertSimulation:
+    """Return self-distillation in Hilbert space on the problem of telling odd (1) from even (-1) among the first training digits.
 
     The kernel is Gaussian, its width the median distance.
 
     Args:
-        examples: how many digits.
+        examples: number of digits.
         tolerance: mean squared error that each round may leave.
-        rounds: how many at most.
+        rounds: largest number of rounds.
     """
     source = digits.load()
     x = source.train_x[:examples].reshape(examples, -1).astype(np.float64)
@@ -281,9 +285,9 @@ def hilbert(examples, tolerance, rounds):
         def excess(log_c, labels=labels):
             return np.mean((predict(log_c, labels) - labels) ** 2) / tolerance - 1
 
-        log_c = brentq(excess, -40, 40, xtol=1e-14, rtol=1e-14)
+        log_c = brentq(excess, -40, 40, xtol=1e-14, rtol=1e-14)  # pyright: ignore
         targets.append(predict(log_c, labels))
-        multipliers.append(np.exp(log_c))
+        multipliers.append(np.exp(log_c))  # pyright: ignore
     guaranteed = theory.guaranteed_rounds(eigenvalues, vectors.T @ y, tolerance)
     return HilbertSimulation(
         eigenvalues, closed_form, np.array(targets) @ vectors, np.array(multipliers), tolerance, guaranteed
@@ -293,7 +297,7 @@ def hilbert(examples, tolerance, rounds):
 # ---- what came out
 
 
-def reference(pairs):
+def reference(pairs: Iterable[tuple[float, float]]) -> list[dict[str, Any]]:
     """Return student and one-hot progress at equal top progress under gradient flow, a dict of JSON values for each (T, s)."""
     rows = []
     for teacher, student in pairs:
@@ -309,8 +313,8 @@ def reference(pairs):
     return rows
 
 
-def measured(simulations):
-    """Return what gradient descent did by the end of every round, a dict of JSON values for each lower drawn direction."""
+def measured(simulations: Iterable[Simulation]) -> list[dict[str, Any]]:
+    """Return measured progress at the end of every student's round, a dict of JSON values for each lower drawn direction."""
     rows = []
     for simulation in simulations:
         problem = simulation.problem
@@ -322,12 +326,12 @@ def measured(simulations):
     return rows
 
 
-def verdicts(simulations, found):
-    """Return the list of `Verdict` on the theorem, decided by the simulations.
+def verdicts(simulations: Sequence[Simulation], found: HilbertSimulation) -> list[Verdict]:
+    """Return the verdicts on the theorem, decided by the simulations.
 
     Args:
-        simulations: list of `Simulation`.
-        found: the `HilbertSimulation`.
+        simulations: of gradient descent, one for each problem and seed.
+        found: self-distillation in Hilbert space.
     """
     listed = []
     for name in dict.fromkeys(simulation.problem.name for simulation in simulations):
@@ -356,8 +360,8 @@ def verdicts(simulations, found):
     return listed
 
 
-def _behind(name, student, onehot, resolution):
-    """Verdicts on progress [seeds, rounds, lower directions]."""
+def _behind(name: str, student: np.ndarray, onehot: np.ndarray, resolution: float) -> Iterator[Verdict]:
+    """Yield the verdicts on progress [seeds, rounds, lower directions]."""
     gap = (onehot - student)[:, 0]
     yield Verdict(
         f"{name}: equally far along the top direction, the student is behind along every lower one",
@@ -374,18 +378,20 @@ def _behind(name, student, onehot, resolution):
         )
 
 
-def _sign(values, resolution):
+def _sign(values: np.ndarray, resolution: float) -> str:
     if values.min() > resolution:
         return "supported"
     return "contradicted" if values.min() < -resolution else "inconclusive"
 
 
-def summary(simulations, found, teacher_time, student_time):
+def summary(
+    simulations: Sequence[Simulation], found: HilbertSimulation, teacher_time: float, student_time: float
+) -> dict[str, Any]:
     """Return what a summary's `theory` holds, as JSON values: reference values, measured progress, largest differences.
 
     Args:
-        simulations: list of `Simulation`.
-        found: the `HilbertSimulation`.
+        simulations: of gradient descent, one for each problem and seed.
+        found: self-distillation in Hilbert space.
         teacher_time, student_time: a pair to list beside the published ones [1 / top eigenvalue].
     """
     differences = {}

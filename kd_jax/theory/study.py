@@ -1,8 +1,10 @@
-"""The study of the theorem: what it is, and running it. Light until it runs: `--help` must not wait for JAX."""
+"""The study of the theorem: its configuration, and running it. JAX is imported when it runs: `--help` must not wait for it."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from kd_jax.config import BadInput, versions
 
@@ -11,7 +13,7 @@ MOST_STEPS = 1_000_000
 
 @dataclass(frozen=True)
 class Theory:
-    """Everything that decides the numbers. The top eigenvalue is 1, and times are in units of 1 / top eigenvalue."""
+    """Everything that decides the numbers of the study. The top eigenvalue is 1, and times are in units of 1 / top eigenvalue."""
 
     teacher_time: float = 2.0
     """How long the teacher trains on the labels [1 / top eigenvalue]."""
@@ -49,44 +51,47 @@ class Theory:
         for name in ("rounds", "hilbert_rounds", "seeds"):
             self._need(name, getattr(self, name) >= 1, "a whole number of at least 1", "raise it")
         self._need("seed", self.seed >= 0, "a whole number of at least 0", "raise it")
-        falls = list(self.spectrum) == sorted(set(self.spectrum), reverse=True) and len(self.spectrum) > 1
-        falls = falls and self.spectrum[0] == 1 and self.spectrum[-1] > 0
+        spectrum, directions = list(self.spectrum), list(self.directions)
+        falls = spectrum == sorted(set(spectrum), reverse=True) and len(spectrum) > 1
+        falls = falls and spectrum[0] == 1 and spectrum[-1] > 0
         self._need("spectrum", falls, "two or more, falling from 1, above 0", "divide them by the largest")
         self._need("examples", self.examples >= len(self.spectrum), "at least one for each eigenvalue", "raise it")
-        rises = list(self.directions) == sorted(set(self.directions)) and len(self.directions) > 1
-        self._need("directions", rises and self.directions[0] == 0, "0 and others, rising", "pass e.g. 0 7 30")
+        rises = directions == sorted(set(directions)) and len(directions) > 1
+        self._need("directions", rises and directions[0] == 0, "0 and others, rising", "pass e.g. 0 7 30")
         # From 1 on, predicting zero is good enough; far below, the smallest multiplier drowns in rounding.
         self._need("tolerance", 1e-6 <= self.tolerance < 1, "1e-6 or more, below 1", "change it")
         self._need("hilbert_examples", 2 <= self.hilbert_examples <= 500, "2 to 500", "change it")
 
-    def _need(self, name, holds, expected, fix):
+    def _need(self, name: str, holds: bool, expected: str, fix: str) -> None:
         if not holds:
             value = getattr(self, name)
             shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
             raise BadInput(f"--{name}={shown}: expected {expected}; {fix}")
 
-    def _steps(self, time):
+    def _steps(self, time: float) -> int:
         return round(time / self.learning_rate)
 
-    def steps(self):
-        """Steps of each round, the teacher's first."""
+    def steps(self) -> list[int]:
+        """Return the number of steps of each round, the teacher's first."""
         return [self._steps(self.teacher_time), *[self._steps(self.student_time)] * self.rounds]
 
-    def identity(self):
-        """What must agree for two studies to share a work folder, as JSON values: all but which seeds were asked for."""
+    def identity(self) -> dict[str, Any]:
+        """Return what must agree for two studies to share a work folder, as JSON values: all but which seeds were asked for."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return {name: value for name, value in values.items() if name not in ("seeds", "seed")}
 
 
-def run(name, study, workdir, devices, warn):
+def run(
+    name: str, study: Theory, workdir: str | Path, devices: Sequence[Any], warn: Callable[[str], None]
+) -> dict[str, Any]:
     """Compute everything, write the work folder, its report included, and return `summary.json`'s contents.
 
     Args:
         name: of the study, for `study.json`.
-        study: a `Theory`.
+        study: the configuration.
         workdir: the work folder; made if absent. If it holds the same study, that is computed again: it takes seconds.
-        devices: of `train.devices.select`; the first is used.
-        warn: called with a line, before the work begins, when there will be no effect to see.
+        devices: JAX devices, the first of which is used.
+        warn: called with a line of text, before the work begins, when there will be no effect to see.
 
     Raises:
         BadInput: before anything is written.
@@ -121,7 +126,7 @@ def run(name, study, workdir, devices, warn):
         theory = linear.summary(simulations, hilbert, study.teacher_time, study.student_time)
         found = {
             "estimates": [],
-            "verdicts": [verdict._asdict() for verdict in linear.verdicts(simulations, hilbert)],
+            "verdicts": [verdict.to_json() for verdict in linear.verdicts(simulations, hilbert)],
             "study": record,
             "theory": {**theory, "warning": warning},
         }

@@ -1,1 +1,1 @@
-"""Training as pure functions: a state, one step for every arm, epochs over data that lies on the device. Never touches disk."""
+"""Training as pure functions: a state, one step for every arm, loops over it. Never touches the disk."""

@@ -1,24 +1,28 @@
-"""Where training runs: the only file that says pmap.
+"""Where training runs. Only this file says pmap, or asks other hosts anything.
 
-The state never grows a device axis: every function here takes and returns whole trees, and only the rows of a batch are split.
-A forgotten `psum` would therefore pass in silence; `tests/train/test_devices.py` holds four devices against one.
+The state never grows a device axis: every function here takes and returns whole trees, and only the examples of a batch are split.
+A forgotten `psum` would therefore go unnoticed; `tests/train/test_devices.py` compares four devices with one.
 """
 
 import resource
 import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kd_jax.config import BadInput
+from kd_jax.errors import BadInput
 
 AXIS = "devices"
-EVALUATION_BATCH = 500
+SEGMENT_STEPS = 32  # at most so many steps run in one loop on the device, so that the program can report and stop
+SEGMENT_WORK = 1e11  # on CPU, at most about so many floating-point operations: a second or two
 
 
-def select(platform):
-    """Return the devices of a platform, and make it the default. Call before any other use of JAX.
+def select(platform: str) -> list[jax.Device]:
+    """Return the devices of a platform, and make it the default. Call it before any other use of JAX.
 
     Args:
         platform: `auto` (the best there is), `cpu`, `gpu` or `tpu`.
@@ -31,22 +35,22 @@ def select(platform):
     try:
         devices = jax.local_devices(backend=None if platform == "auto" else platform)
     except RuntimeError:
-        found = ", ".join(sorted({device.platform for device in jax.devices()}))
-        fix = f"pip install '.[{platform}]' on a machine that has one, or pass --platform={found}"
-        raise BadInput(f"--platform={platform}: expected one of this machine's platforms ({found}); {fix}") from None
+        present = ", ".join(sorted({device.platform for device in jax.devices()}))
+        fix = f"pip install '.[{platform}]' on a machine that has one, or pass --platform={present}"
+        raise BadInput(f"--platform={platform}: expected one of this machine's platforms ({present}); {fix}") from None
     jax.config.update("jax_default_device", devices[0])
     return devices
 
 
-def peak_memory(devices):
-    """Return {"host_bytes", "device_bytes"}: the most that this process has held, and a device of these; None where not known."""
+def peak_memory(devices: Sequence[jax.Device]) -> dict[str, int | None]:
+    """Return the largest memory held so far, {"host_bytes": by this process, "device_bytes": on one device, None if unknown}."""
     stats = devices[0].memory_stats() or {}
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss [bytes]
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {"host_bytes": host, "device_bytes": stats.get("peak_bytes_in_use")}
 
 
-def check_batch(batch_size, devices):
+def check_batch(batch_size: int, devices: Sequence[jax.Device]) -> None:
     """Raise `BadInput` unless a batch splits evenly over the devices."""
     count = len(devices)
     if batch_size % count:
@@ -54,141 +58,128 @@ def check_batch(batch_size, devices):
         raise BadInput(f"--batch_size={batch_size}: expected a multiple of the {count} devices; pass {near}")
 
 
-def replicate(tree, devices):
-    """Return a copy of a tree on every device, for use as an unsplit argument; safe to donate."""
+def agree(flag: bool) -> bool:
+    """Return whether the flag is true on any host, on all hosts alike; with one process, the flag itself.
+
+    Hosts have clocks and hear signals of their own. Whatever follows from those and changes what is computed or saved must be asked
+    through this function, at a step that all hosts reach.
+    """
+    if jax.process_count() == 1:
+        return bool(flag)
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+
+
+def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """Return a copy of a tree on every device, for use as an unsplit argument; it is safe to donate."""
     sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
     return jax.device_put(tree, sharding, may_alias=False)
 
 
-def make_advance(train_on, devices, on_device_loop):
-    """Return `advance(state, totals, feed, rows, start, stop) -> (state, totals)`: steps `start` to `stop` of an epoch.
+def split_batch(batch: Any, devices: Sequence[jax.Device]) -> Any:
+    """Put a tree of arrays [batch, ...] on the devices, split: [devices, batch / devices, ...].
 
-    State and totals are donated. `rows` is int32 [steps, batch] on the host, the whole epoch's; one compilation serves every
-    `start` and `stop`.
-
-    Args:
-        train_on: of `epoch.make_train_on`, built for a step with `axis_name=AXIS`.
-        devices: on which to run.
-        on_device_loop: run the steps as one loop on the device. Else one dispatch a step; see `loops_on_device`.
+    Returns before the arrays are there.
     """
-    if on_device_loop:
-
-        def segment(state, totals, feed, rows, start, stop):
-            return jax.lax.fori_loop(start, stop, lambda i, carry: train_on(*carry, feed, rows[i]), (state, totals))
-
-        run_segment = _parallel(segment, devices, (None, None, None, 0, None, None), donate=(0, 1))
-
-        def advance(state, totals, feed, rows, start, stop):
-            return run_segment(state, totals, feed, _split(rows, devices), np.int32(start), np.int32(stop))
-
-    else:
-        run_step = _parallel(train_on, devices, (None, None, None, 0), donate=(0, 1))
-
-        def advance(state, totals, feed, rows, start, stop):
-            split = _split(rows, devices)
-            for i in range(start, stop):
-                state, totals = run_step(state, totals, feed, split[:, i])
-            return state, totals
-
-    return advance
+    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+    return jax.device_put(jax.tree.map(lambda leaf: leaf.reshape(len(devices), -1, *leaf.shape[1:]), batch), sharding)
 
 
-def loops_on_device(devices, params):
-    """Whether an epoch should run as one loop on the device.
+def loops_on_device(devices: Sequence[jax.Device], params: Any) -> bool:
+    """Return whether steps should run as one loop on the device.
 
-    True, but for convolutions on CPU: XLA runs those inside a loop with a plain kernel, measured 47 times slower.
+    They should, except for convolutions on CPU: XLA runs those inside a loop with a plain kernel, measured 47 times slower.
     """
     has_convolution = any(leaf.ndim > 2 for leaf in jax.tree.leaves(params))
     return devices[0].platform != "cpu" or not has_convolution
 
 
-def make_advance_streamed(train_on, devices):
-    """Return `advance(state, totals, feed, rows, start, stop) -> (state, totals)` as `make_advance`, on a `streamed.StreamedFeed`.
+def segment_steps(devices: Sequence[jax.Device], on_device_loop: bool, params: Any, vectors: int) -> int:
+    """Return the number of steps between two moments at which the program reports, saves and may stop.
 
-    The rows are those that the feed's own plan has; batches come from it.
+    It is a function of the configuration, not of any clock, so that all hosts of a run agree on it.
 
     Args:
-        train_on: `train_on(state, totals, x, y, key, teacher) -> (state, totals)`, built for a step with `axis_name=AXIS`.
-        devices: on which to run.
+        devices: the devices of the run.
+        on_device_loop: whether steps run as one loop on the device; else each is dispatched alone, and a segment is one step.
+        params: the network's parameters, or their shapes.
+        vectors: how many vectors a step multiplies with each kernel: examples in a batch, times positions in an example.
     """
-    run_step = _parallel(train_on, devices, (None, None, 0, 0, None, None), donate=(0, 1))
+    if not on_device_loop:
+        return 1
+    if devices[0].platform != "cpu":
+        return SEGMENT_STEPS
+    # A multiplication and an addition for each parameter and vector, forward, and twice as many backward.
+    work = 6 * vectors * sum(leaf.size for leaf in jax.tree.leaves(params))
+    return int(np.clip(SEGMENT_WORK // work, 1, SEGMENT_STEPS))
 
-    def advance(state, totals, feed, rows, start, stop):
-        at = int(state.step)
-        for step in range(at, at + stop - start):
-            x, y = feed.batch(step)
-            state, totals = run_step(state, totals, x, y, feed.key, feed.teacher)
-            # Before the next batch is asked for: then waiting for it is time in which the devices have nothing to do.
-            jax.block_until_ready(totals)
-            feed.stepped()
-        return state, totals
+
+def make_advance(train_on: Callable, devices: Sequence[jax.Device], on_device_loop: bool) -> Callable:
+    """Return `advance(state, totals, constants, feed, start, stop) -> (state, totals)`: the steps from `start` up to `stop`.
+
+    Steps are counted from the start of the run, and all are of one epoch. State and totals are donated. The feed is a
+    `data.dataset.Feed`.
+
+    Args:
+        train_on: a function that `epoch.make_train_on` returned, for a step with `axis_name=AXIS`.
+        devices: the devices to run on.
+        on_device_loop: run the steps as one loop on the device, for data that is resident there; see `loops_on_device`. One
+            compilation serves every `start` and `stop`. Else each step is dispatched alone.
+    """
+    if on_device_loop:
+
+        def loop(state, totals, constants, rows, start, stop):
+            return jax.lax.fori_loop(
+                start, stop, lambda i, carry: train_on(*carry, constants, rows[i]), (state, totals)
+            )
+
+        run_loop = _parallel(loop, devices, (None, None, None, 0, None, None), donate=(0, 1))
+
+        def advance(state, totals, constants, feed, start, stop):
+            epoch, first = divmod(start, feed.steps_per_epoch)
+            rows = feed.rows(epoch)  # [steps, batch] to [devices, steps, batch / devices]
+            rows = rows.reshape(len(rows), len(devices), -1).swapaxes(0, 1)
+            return run_loop(state, totals, constants, rows, np.int32(first), np.int32(first + stop - start))
+
+    else:
+        run_step = _parallel(train_on, devices, (None, None, None, 0), donate=(0, 1))
+
+        def advance(state, totals, constants, feed, start, stop):
+            for step in range(start, stop):
+                state, totals = run_step(state, totals, constants, feed.item(step))
+                # Before the next item is asked for: then waiting for it is time in which the devices have nothing to do.
+                jax.block_until_ready(totals)
+                feed.stepped()
+            return state, totals
 
     return advance
 
 
-def make_evaluate_streamed(evaluate_on, devices):
-    """Return `evaluate(variables, feed) -> totals` as `make_evaluate`, on a `streamed.StreamedFeed`.
+def make_evaluate(evaluate_on: Callable, devices: Sequence[jax.Device]) -> Callable:
+    """Return `evaluate(variables, resident, items) -> totals`, NumPy scalars.
+
+    The items are pairs (item, weights) of `Dataset.evaluation_items`, put on the devices by `split_batch`.
 
     Args:
-        evaluate_on: `evaluate_on(variables, x, y, weights) -> totals` of a batch.
-        devices: on which to run.
+        evaluate_on: a function that `epoch.make_evaluate_on` returned.
+        devices: the devices to run on.
     """
 
-    def on_shard(*args):
-        return jax.lax.psum(evaluate_on(*args), AXIS)
-
-    run = _parallel(on_shard, devices, (None, 0, 0, 0), donate=())
-
-    def evaluate(variables, feed):
-        parts = [run(variables, *batch) for batch in feed.evaluation_batches(evaluation_batch(devices))]
-        return _sum(parts)
-
-    return evaluate
-
-
-def split_batch(batch, devices):
-    """Put a tree of arrays [batch, ...] on devices, split: [devices, batch / devices, ...]; returns before they are there."""
-    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
-    return jax.device_put(jax.tree.map(lambda leaf: leaf.reshape(len(devices), -1, *leaf.shape[1:]), batch), sharding)
-
-
-def evaluation_batch(devices, about=EVALUATION_BATCH):
-    """About so many examples, a multiple of the number of devices."""
-    return -(-about // len(devices)) * len(devices)
-
-
-def make_evaluate(evaluate_on, devices, batches, batch_size=EVALUATION_BATCH):
-    """Return `evaluate(variables, feed) -> totals`, NumPy scalars, over all examples of the feed exactly once.
-
-    Args:
-        evaluate_on: of `epoch.make_evaluate_on`.
-        batches: `batches(feed, batch_size) -> (rows, weights)`, all examples of the feed once, as of `epoch.padded_batches`.
-        batch_size: about how many examples at a time.
-    """
-
-    def on_shard(variables, feed, rows, weights):
-        return jax.lax.psum(evaluate_on(variables, feed, rows, weights), AXIS)
+    def on_shard(variables, resident, item, weights):
+        return jax.lax.psum(evaluate_on(variables, resident, item, weights), AXIS)
 
     run = _parallel(on_shard, devices, (None, None, 0, 0), donate=())
-    batch_size = evaluation_batch(devices, batch_size)
 
-    def evaluate(variables, feed):
-        rows, weights = batches(feed, batch_size)
-        rows, weights = _split(rows, devices), _split(weights, devices)
-        parts = [run(variables, feed, rows[:, i], weights[:, i]) for i in range(rows.shape[1])]
-        return _sum(parts)
+    def evaluate(variables: Any, resident: Any, items: Iterable[Any]) -> dict[str, np.ndarray]:
+        parts = [run(variables, resident, item, weights) for item, weights in items]
+        return jax.tree.map(lambda *scalars: np.sum([np.asarray(scalar) for scalar in scalars]), *parts)
 
     return evaluate
 
 
-def _sum(parts):
-    return jax.tree.map(lambda *scalars: np.sum([np.asarray(scalar) for scalar in scalars]), *parts)
+def evaluation_batch(devices: Sequence[jax.Device], about: int) -> int:
+    """Return the smallest multiple of the number of devices that is at least `about`."""
+    return -(-about // len(devices)) * len(devices)
 
 
 def _parallel(function, devices, in_axes, donate):
     return jax.pmap(function, axis_name=AXIS, in_axes=in_axes, out_axes=None, devices=devices, donate_argnums=donate)
-
-
-def _split(rows, devices):
-    """[steps, batch] to [devices, steps, batch / devices]."""
-    return rows.reshape(len(rows), len(devices), -1).swapaxes(0, 1)

@@ -1,112 +1,155 @@
-"""The compiled functions of a kind of run, put together once and shared by all its seeds."""
+"""The compiled functions of a kind of run, put together once and shared by all seeds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from kd_jax import losses, models
-from kd_jax.config import parse_switch
-from kd_jax.data.streamed import is_streamed
-from kd_jax.train import buckets, epoch, state, streamed
+from kd_jax.config import Distillation, Study, Training, parse_switch
+from kd_jax.data import Dataset, Split
+from kd_jax.data.dataset import Feed
+from kd_jax.models import Variables
 from kd_jax.train import devices as parallel
+from kd_jax.train import epoch, optimizer, state
 from kd_jax.train.mixing import make_mix
-from kd_jax.train.step import make_step, whole
+from kd_jax.train.state import TrainState
+from kd_jax.train.step import make_step
+
+
+class Teacher(NamedTuple):
+    """What students learn from, besides labels.
+
+    Attributes:
+        model: the name of the teacher's network.
+        distillation: weight, temperature and switch of the distillation loss.
+        loss: the name of the distillation loss, a key of `losses.DISTILLATION`.
+    """
+
+    model: str
+    distillation: Distillation
+    loss: str
+
+    @classmethod
+    def of(cls, study: Study) -> "Teacher":
+        """Return the teacher of a study."""
+        return cls(study.networks.teacher, study.distillation, study.distillation_loss)
 
 
 class Engine(NamedTuple):
-    """What a run needs.
+    """What `loop.train_run` needs to train a network on a data set.
 
     Attributes:
+        dataset: the data.
+        segment_steps: the steps between two moments at which the program reports, saves and may stop.
         start: `start(key) -> TrainState` at step 0, on all devices.
-        feed: `feed(split, key, teacher=None, rows_of=None)`, a context manager of what `advance` and `evaluate` take; `rows_of` is
-            that of `fit`, for training.
-        advance: of `devices.make_advance`.
-        evaluate: of `devices.make_evaluate`.
-        place: puts a tree on all devices.
         zero: `zero() -> totals` of no examples, on all devices.
+        place: puts a tree on all devices.
+        constants: `constants(key, teacher) -> epoch.Constants` of a run, on all devices; the teacher's variables may be None.
+        feed: `feed(rows_of, key) -> data.dataset.Feed`, what the steps of a run are given.
+        advance: the function that `devices.make_advance` returned.
+        evaluate: `evaluate(variables, split, resident) -> totals` over all examples of a split, NumPy scalars; `resident` is
+            `place(dataset.resident(split))`.
         learning_rate: `learning_rate(step) -> float`.
         kd_weight: `kd_weight(step) -> float`, the weight of the distillation loss; None for a run on one-hot labels.
-        speed: `speed(feed) -> dict` of what was measured of a streamed feed, see `streamed.StreamedFeed.speed`; else empty.
     """
 
-    start: Callable
-    feed: Callable
+    dataset: Dataset
+    segment_steps: int
+    start: Callable[[jax.Array], TrainState]
+    zero: Callable[[], dict]
+    place: Callable[[Any], Any]
+    constants: Callable[[jax.Array, Variables | None], epoch.Constants]
+    feed: Callable[[Callable[[int], np.ndarray], jax.Array], Feed]
     advance: Callable
-    evaluate: Callable
-    place: Callable
-    zero: Callable
-    learning_rate: Callable
-    kd_weight: Callable | None
-    speed: Callable
+    evaluate: Callable[[Variables, Split, Any], dict]
+    learning_rate: Callable[[int], float]
+    kd_weight: Callable[[int], float] | None
 
 
-def build(study, dataset, model_name, teacher_name, devices, initialise=None):
+def build(
+    precision: str,
+    training: Training,
+    dataset: Dataset,
+    model_name: str,
+    devices: Sequence[jax.Device],
+    teacher: Teacher | None = None,
+    initialise: Callable[[Variables], Variables] | None = None,
+) -> Engine:
     """Return the `Engine` of a network, on one-hot labels or distilled.
 
     Args:
-        study: a `kd_jax.config.Study`.
-        dataset: a `kd_jax.data.Dataset`.
+        precision: the arithmetic of the networks, `Networks.precision`.
+        training: how the network is trained.
+        dataset: the data.
         model_name: the network that is trained.
-        teacher_name: the teacher's network; None to train on one-hot labels.
-        devices: of one platform.
-        initialise: `initialise(variables) -> variables`, what to start from instead of the random ones; None for those.
+        devices: devices of one platform.
+        teacher: what it learns from besides labels; None to train on one-hot labels.
+        initialise: makes the variables to start from out of the random ones; None to start from those.
     """
-    dtype = models.PARAMETER_DTYPES[study.precision]
-    model = models.build(
-        model_name, dataset.classes, study.precision, parallel.AXIS, **dataset.build, dropout=study.dropout
+    dtype = models.PARAMETER_DTYPES[precision]
+    build_model = partial(models.build, classes=dataset.classes, precision=precision, **dataset.network_settings)
+    model = build_model(model_name, axis_name=parallel.AXIS, dropout=training.dropout)
+    steps_per_epoch = len(dataset.train.y) // training.batch_size
+    total_steps = training.epochs * steps_per_epoch
+    schedule = optimizer.learning_rate_schedule(training, total_steps)
+    descent = optimizer.make_optimizer(training, total_steps)
+    objective, teacher_apply, weight = losses.label_objective(training.loss, training.label_smoothing), None, None
+    if teacher is not None:
+        taught = teacher.distillation
+        weight = losses.kd_weight(taught.weight, parse_switch(taught.switch), steps_per_epoch)
+        objective = losses.distillation_objective(weight, teacher.loss, taught, training.loss, training.label_smoothing)
+        teacher_apply = build_model(teacher.model).apply
+    view = dataset.random_view(training.augment, dtype)
+    train_on = epoch.make_train_on(
+        make_step(model.apply, objective, descent, parallel.AXIS, dataset.on_shortest),
+        dataset.batch,
+        view,
+        teacher_apply,
+        make_mix(training, dataset.batch, view, dataset.classes, len(dataset.train.y)),
+        dataset.on_shortest,
+        training.dropout,
     )
-    steps_per_epoch = len(dataset.train.y) // study.batch_size
-    total_steps = study.epochs * steps_per_epoch
-    schedule = state.learning_rate_schedule(study, total_steps)
-    optimizer = state.make_optimizer(study, total_steps)
-    if teacher_name is None:
-        objective, teacher_apply, weight = losses.label_objective(study.loss, study.label_smoothing), None, None
-    else:
-        weight = losses.kd_weight(study.weight, parse_switch(study.switch), steps_per_epoch)
-        objective = losses.distillation_objective(
-            weight, study.distillation_loss, study.distillation, study.loss, study.label_smoothing
-        )
-        teacher_apply = models.build(teacher_name, dataset.classes, study.precision, **dataset.build).apply
-    shorten, rows, batch = whole, epoch.padded_rows, parallel.EVALUATION_BATCH
-    if dataset.tokens:
-        shorten = partial(buckets.shorten, buckets=dataset.tokens.buckets)
-        rows, batch = epoch.sorted_rows, buckets.EVALUATION_BATCH
-    step = make_step(model.apply, objective, optimizer, parallel.AXIS, shorten)
-    view = epoch.make_view(dataset, study, dtype)
-    mix = make_mix(study, view, dataset.classes)
-    train_on = epoch.make_train_on(step, view, teacher_apply, mix, shorten, study.dropout if dataset.tokens else 0)
-    clean_view = epoch.make_clean_view(dataset, dtype)
+    evaluate_on = epoch.make_evaluate_on(
+        model.apply,
+        dataset.batch,
+        dataset.clean_view(dtype),
+        losses.LABEL_LOSSES[training.loss],
+        dataset.on_shortest,
+    )
     place = partial(parallel.replicate, devices=devices)
-    example = clean_view(dataset.train.x[:1])
-    begin = jax.jit(partial(state.create, model, optimizer))
-    shapes = jax.eval_shape(begin, jax.random.key(0), example)
-    evaluate_on = epoch.make_evaluate_on(model.apply, clean_view, losses.LABEL_LOSSES[study.loss], shorten)
-    streams = is_streamed(dataset.train)
-    if streams:
-        feed = partial(streamed.open_feed, epochs=study.epochs, augment=study.augment, devices=devices)
-        advance = parallel.make_advance_streamed(streamed.on_batch(train_on), devices)
-        evaluate = parallel.make_evaluate_streamed(streamed.on_evaluation_batch(evaluate_on), devices)
-    else:
-        feed = partial(epoch.open_feed, place=place)
-        advance = parallel.make_advance(train_on, devices, parallel.loops_on_device(devices, shapes.params))
-        evaluate = parallel.make_evaluate(evaluate_on, devices, rows, batch)
+    put = partial(parallel.split_batch, devices=devices)
+    example = dataset.example(dtype)
+    begin = jax.jit(partial(state.create, model, descent))
+    params = jax.eval_shape(begin, jax.random.key(0), example).params
+    on_device_loop = dataset.is_resident and parallel.loops_on_device(devices, params)
+    evaluate_items = parallel.make_evaluate(evaluate_on, devices)
 
     def start(key):
         fresh = begin(key, example)
         # The optimiser starts from zeros, whatever the weights.
         return place(fresh if initialise is None else fresh._replace(params=initialise(fresh.variables).params))
 
+    def feed(rows_of, key):
+        words = tuple(int(word) for word in np.ravel(jax.random.key_data(key)))
+        return dataset.feed(rows_of, training.epochs, training.augment, words, put)
+
+    def evaluate(variables, split, resident):
+        size = parallel.evaluation_batch(devices, dataset.evaluation_size)
+        return evaluate_items(variables, resident, dataset.evaluation_items(split, size, put))
+
     return Engine(
+        dataset=dataset,
+        segment_steps=parallel.segment_steps(devices, on_device_loop, params, training.batch_size * dataset.positions),
         start=start,
-        feed=feed,
-        advance=advance,
-        evaluate=evaluate,
-        place=place,
         zero=lambda: place(epoch.zero_totals(dtype)),
+        place=place,
+        constants=lambda key, teacher: place(epoch.Constants(dataset.resident(dataset.train), key, teacher)),
+        feed=feed,
+        advance=parallel.make_advance(train_on, devices, on_device_loop),
+        evaluate=evaluate,
         learning_rate=lambda at: float(np.asarray(schedule(at))),
         kd_weight=None if weight is None else lambda at: float(np.asarray(weight(at))),
-        speed=lambda feed: feed.speed() if streams else {},
     )

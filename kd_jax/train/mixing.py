@@ -5,23 +5,28 @@ Both papers shuffle a batch to pair it. Here each example draws a partner from t
 Every example of every batch is mixed.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-# In place of a step, which never gets there: the draws are independent of those of the views.
-STREAM = 2**32 - 1
+from kd_jax.config import Training
+
+STREAM = 2**32 - 1  # stands in for a step, whose number never gets there: these draws are independent of those of views
 
 
-def draw(key, step, ids, examples, alpha, dtype):
-    """Return (partners, shares, keys), each [batch]: whom an example is mixed with, what is left of it, a key for more.
+def draw(
+    key: jax.Array, step: Any, ids: Any, examples: int, alpha: float, dtype: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return (partners, shares, keys), each [batch]: the partner of each example, the share that stays its own, a key for more.
 
     Args:
-        key: of the run.
-        step: int scalar.
-        ids: int [batch], the examples' ids.
-        examples: size of the training set, at least 2. The partner is any other example.
+        key: the run's typed key.
+        step: int scalar, the steps taken so far.
+        ids: int [batch], the rows of the examples in the training set.
+        examples: the size of the training set, at least 2. The partner is any other example.
         alpha: the share is drawn from Beta(alpha, alpha).
         dtype: of the share.
     """
@@ -35,20 +40,20 @@ def draw(key, step, ids, examples, alpha, dtype):
     return jax.vmap(of_example)(ids)
 
 
-def blend(x, other, share, key):
-    """mixup: return `share x + (1 - share) other` and the share, of one image; the key is not needed."""
+def blend(x: jax.Array, other: jax.Array, share: jax.Array, key: Any) -> tuple[jax.Array, jax.Array]:
+    """Mixup of one image: return `share x + (1 - share) other`, and the share; the key is not used."""
     return share * x + (1 - share) * other, share
 
 
-def paste(x, other, share, key):
-    """CutMix: return an image with a box of another in it, and the share of the pixels that are its own.
+def paste(x: jax.Array, other: jax.Array, share: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """CutMix of one image: return it with a box of another in it, and the share of the pixels that are its own.
 
     The box has the image's proportions and about `1 - share` of its area. Its centre lies anywhere, so it can be cut off by the
-    edge; the share is that of whole pixels after that.
+    edge; the share that is returned counts the pixels that remain.
 
     Args:
         x, other: [height, width, channels].
-        share: scalar.
+        share: scalar, from 0 to 1.
         key: decides where the box lies.
     """
     inside = jnp.ones((), bool)
@@ -61,28 +66,33 @@ def paste(x, other, share, key):
     return jnp.where(inside[..., None], other, x), own.astype(x.dtype)
 
 
-def make_mix(study, view, classes):
-    """Return `mix(feed, step, rows, x) -> {"x", "y", "targets"}` of a batch, or None for a study that mixes nothing.
+def make_mix(
+    training: Training, batch_of: Callable, view: Callable, classes: int, examples: int
+) -> Callable[..., dict[str, jax.Array]] | None:
+    """Return `mix(constants, step, ids, x, y) -> {"x", "y", "targets"}` of a batch, or None where nothing is mixed.
 
-    `x` are the views of the examples `rows`; a partner has the view that it would have at this step. `targets` [batch, classes] are
-    the shares of the two labels. `y` is the label with the larger one, against which training accuracy is counted.
+    It takes the views of a batch and its labels; a partner has the view that it would have at this step. `targets` [batch, classes]
+    hold the shares of the two labels. The new `y` is the label with the larger share, against which training accuracy is counted.
 
     Args:
-        study: a `kd_jax.config.Study`.
-        view: `view(key, step, ids, x) -> float views`.
-        classes: number of classes.
+        training: how the network is trained.
+        batch_of: `batch_of(resident, rows) -> (ids, x, y)`, `Dataset.batch` of data that lies on the device.
+        view: `view(key, step, ids, x)`, `Dataset.random_view`.
+        classes: the number of classes.
+        examples: the size of the training set.
     """
-    if not (study.mixup or study.cutmix):
+    if not (training.mixup or training.cutmix):
         return None
-    combine = blend if study.mixup else paste
-    alpha = study.mixup or study.cutmix
+    combine = blend if training.mixup else paste
+    alpha = training.mixup or training.cutmix
 
-    def mix(feed, step, rows, x):
-        partners, shares, keys = draw(feed.key, step, rows, len(feed.y), alpha, x.dtype)
-        x, shares = jax.vmap(combine)(x, view(feed.key, step, partners, feed.x[partners]), shares, keys)
-        own, other = feed.y[rows], feed.y[partners]
+    def mix(constants, step, ids, x, y):
+        partners, shares, keys = draw(constants.key, step, ids, examples, alpha, x.dtype)
+        partners, other_x, other_y = batch_of(constants.resident, partners)
+        other_x = view(constants.key, step, partners, other_x)
+        x, shares = jax.vmap(combine)(x, other_x, shares, keys)
         one_hot = partial(jax.nn.one_hot, num_classes=classes, dtype=x.dtype)
-        targets = shares[:, None] * one_hot(own) + (1 - shares)[:, None] * one_hot(other)
-        return {"x": x, "y": jnp.where(shares >= 0.5, own, other), "targets": targets}
+        targets = shares[:, None] * one_hot(y) + (1 - shares)[:, None] * one_hot(other_y)
+        return {"x": x, "y": jnp.where(shares >= 0.5, y, other_y), "targets": targets}
 
     return mix

@@ -1,6 +1,8 @@
 """One training step, the same for a teacher and a student: only the objective differs."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import optax
@@ -10,25 +12,31 @@ from kd_jax.models import Variables
 from kd_jax.train.state import TrainState
 
 
-def whole(run, x):
-    """Return `run(x)`: nothing of an image is left out, as of a batch of texts by `buckets.shorten`."""
+def whole(run: Callable[[Any], Any], x: Any) -> Any:
+    """Return `run(x)`: the `on_shortest` of data whose examples all have one length."""
     return run(x)
 
 
-def make_step(apply, objective, optimizer, axis_name=None, shorten=whole):
-    """Return `step(state, batch) -> (state, totals)`, pure, for jit, vmap, scan and pmap.
+def make_step(
+    apply: Callable[..., Any],
+    objective: Callable[[Any, dict, Any], jax.Array],
+    optimizer: optax.GradientTransformation,
+    axis_name: str | None = None,
+    on_shortest: Callable[[Callable, Any], Any] = whole,
+) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
+    """Return `step(state, batch) -> (state, totals)`, a pure function for jit, vmap, scan and pmap.
+
+    The batch is a dict with `x`, the inputs [batch, ...], `y`, integer labels [batch], whatever else the objective reads, and for
+    dropout `keys`, a typed key per example. Totals are sums over the batch with their count, so that those of batches, devices and
+    epochs add up.
 
     Args:
-        apply: of a `Model`.
-        objective: `objective(outputs, batch, step) -> loss [batch]` of the network's `models.Outputs`.
+        apply: the `apply` of a `Model`.
+        objective: `objective(outputs, batch, step) -> loss [batch]`, a function of the network's `models.Outputs`.
         optimizer: an optax optimiser.
-        axis_name: the `pmap` axis over which a batch is split, if any. The shards must be of one size: then the mean
-            of their mean gradients is the gradient of the whole batch.
-        shorten: `shorten(run, x)` calls `run` with what gradients need of the views `x`.
-
-    The batch is a dict with `x` (views, [batch, ...]), `y` (int labels), what else the objective reads, and for dropout `keys`,
-    typed, one per example. Totals are sums
-    over the batch with their count, so that batches, devices and epochs add up.
+        axis_name: the `pmap` axis over which a batch is split, if any. The shards must be of one size: then the mean of their mean
+            gradients is the gradient of the whole batch.
+        on_shortest: `on_shortest(run, x)` calls `run` with the part of the inputs that gradients need; see `data.Dataset`.
     """
 
     def step(state, batch):
@@ -37,11 +45,11 @@ def make_step(apply, objective, optimizer, axis_name=None, shorten=whole):
         def mean_loss(params, x):
             outputs = apply(Variables(params, state.model_state), x, train=True, **drawn)
             loss = objective(outputs, batch, state.step)
-            # Features stay inside: what a branch of `shorten` returns is computed whether it is needed or not.
+            # Features stay inside: what a branch of `on_shortest` returns is computed whether it is needed or not.
             return loss.mean(), (loss, outputs.logits, outputs.state)
 
         gradient = partial(jax.grad(mean_loss, has_aux=True), state.params)
-        grads, (loss, logits, model_state) = shorten(gradient, batch["x"])
+        grads, (loss, logits, model_state) = on_shortest(gradient, batch["x"])
         totals = {"loss": loss.sum(), "correct": correct(logits, batch["y"]).sum(), "count": loss.size}
         if axis_name is not None:
             grads, model_state = jax.lax.pmean((grads, model_state), axis_name)

@@ -1,15 +1,24 @@
-"""The work folder. Alone in knowing where things lie and how a checkpoint is laid out.
+"""The work folder: where things lie in it and how a checkpoint is laid out. No other room knows either.
 
     WORKDIR/
-      tokenizer.json           of a study of texts: what its tokens were made with
-      study.json               what was asked for, versions, platform, data fingerprint, hashes of the teachers
-      runs/ARM-seedK/          a run
+      tokenizer.json           of a study of texts: how its tokens were made
+      study.json               the configuration, versions, platform, data fingerprint, hashes of the teachers
+      runs/ARM-seedK/          one training run
         metrics.jsonl          a line per epoch
-        trajectory/STEP/       orbax, append-only: parameters and normalisation statistics, all that analysis reads
+        trajectory/STEP/       orbax, append-only: parameters and normalisation statistics, which is all that analysis reads
         resume/STEP/           orbax, the newest two: the full training state
-      analysis/                what `analyse.analyze` derives from the above; may be deleted
+        damaged/               checkpoints that could not be read, moved out of the way
+      analysis/                what `studies.analyse` derives from the above; it may be deleted
 
-A checkpoint is a dict of one-dimensional arrays, one per dtype ("float32": [n]): orbax's cost is per leaf, not per byte. Its custom
-metadata holds `leaves`, a list of [path, shape, dtype] in the order in which they lie in those arrays, and `digest`, a sha256 over
-leaves and bytes, since neither orbax nor TensorStore notices a flipped bit.
+`study.json` has these keys: `schema` (2; absent in folders written before there was one), `study` (its name), `config` (every
+setting under its flag's name), `arms` (each kind of run, with its steps), `steps_per_epoch`, `total_steps`, `checkpoint_steps` (of
+the students), `descent_times`, `teacher_time`, `data` (name, folder, fingerprint, sizes), `parameters` (of each network),
+`init_from`, `teacher_hash`, `platform` and `versions` (of the program that began the study), `history` (platform and versions
+of every program that trained a part of it, in order), and `peak_memory`.
+
+A checkpoint is a dict of one-dimensional arrays, one per dtype ("float32": [n]), because orbax's cost is per leaf and not per byte.
+Its custom metadata holds `leaves`, a list of [path, shape, dtype] in the order in which they lie in those arrays, and `digest`, a
+sha256 over leaves and bytes, because neither orbax nor TensorStore notices a flipped bit.
+
+`records` has the JSON files, metrics and the lock, and needs no JAX; `checkpoints` alone knows orbax.
 """

@@ -1,4 +1,7 @@
-"""Checkpoints of a run, alone in knowing orbax."""
+"""Checkpoints of a run. The only module that knows orbax.
+
+Trees are packed into one flat array per dtype before they are saved; see `kd_jax.workdir` for the layout and the reason.
+"""
 
 import hashlib
 import json
@@ -6,24 +9,25 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from kd_jax.config import BadInput
+from kd_jax.errors import BadInput, Damaged
 from kd_jax.workdir.records import kept_steps
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax announces every save
 
+Tree = Any  # a pytree of arrays
+Leaves = list[list[Any]]  # [path, shape, dtype] of every leaf, in order
 
-class Damaged(Exception):
-    """A checkpoint that cannot be read, or whose bytes are not those that were written."""
 
-
-def pack(tree):
-    """Return (arrays, leaves): the tree as one flat array per dtype, and the list of [path, shape, dtype] to undo it."""
+def pack(tree: Tree) -> tuple[dict[str, np.ndarray], Leaves]:
+    """Return the tree as one flat array per dtype, and the list of [path, shape, dtype] that undoes it."""
     by_dtype, leaves = {}, []
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         leaf = np.asarray(leaf)
@@ -33,7 +37,7 @@ def pack(tree):
     return {dtype: np.concatenate(parts) for dtype, parts in by_dtype.items()}, leaves
 
 
-def unpack(arrays, leaves):
+def unpack(arrays: Mapping[str, np.ndarray], leaves: Leaves) -> dict[str, np.ndarray]:
     """Return {path: array}, undoing `pack`."""
     taken, tree = dict.fromkeys(arrays, 0), {}
     for path, shape, dtype in leaves:
@@ -43,22 +47,26 @@ def unpack(arrays, leaves):
     return tree
 
 
-def digest(arrays, leaves):
-    """sha256 over paths, shapes, dtypes and bytes, as hex."""
+def digest(arrays: Mapping[str, np.ndarray], leaves: Leaves) -> str:
+    """Return the sha256 over paths, shapes, dtypes and bytes, as hex."""
     result = hashlib.sha256(json.dumps(leaves).encode())
     for dtype in sorted(arrays):
         result.update(np.ascontiguousarray(arrays[dtype]))
     return result.hexdigest()
 
 
-def tree_digest(tree):
-    """The digest that a checkpoint of this tree carries: the identity of a frozen teacher."""
+def tree_digest(tree: Tree) -> str:
+    """Return the digest that a checkpoint of this tree carries. It is the identity of a frozen teacher."""
     return digest(*pack(tree))
 
 
-def nest(flat):
-    """{"a/b": x} to {"a": {"b": x}}."""
-    tree = {}
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested dicts of {path: value}.
+
+    >>> nest({"a/b": 1, "a/c": 2})
+    {'a': {'b': 1, 'c': 2}}
+    """
+    tree: dict[str, Any] = {}
     for path, leaf in flat.items():
         *parents, last = path.split("/")
         node = tree
@@ -69,15 +77,17 @@ def nest(flat):
 
 
 class Checkpoints:
-    """The checkpoints of one kind in one run folder; a context manager, for leaving without closing loses the last save.
+    """The checkpoints of one kind in one run folder.
+
+    It must be used as a context manager: leaving without closing would lose the last save.
 
     Args:
-        folder: holds a folder per step.
-        write: open for writing; else nothing in it is touched.
-        keep: how many of the newest to keep; None for all.
+        folder: the folder that holds a folder per step.
+        write: whether to open it for writing; otherwise nothing in it is touched.
+        keep: number of the newest checkpoints to keep; None for all.
     """
 
-    def __init__(self, folder, write=False, keep=None):
+    def __init__(self, folder: Path | str, write: bool = False, keep: int | None = None):
         self.folder = Path(folder).absolute()
         self._options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
@@ -88,27 +98,27 @@ class Checkpoints:
             create=write,
         )
 
-    def __enter__(self):
+    def __enter__(self) -> "Checkpoints":
         if self._options.create:
             self.folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(self.folder, options=self._options)
         self._written = set(self._manager.all_steps())
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._manager.close()
         # Steps that orbax renamed on rotation, complete or not, are of no more use.
         shutil.rmtree(self.folder / "removed", ignore_errors=True)
 
-    def steps(self):
-        """Steps that are kept, rising, those of this process's unfinished saves included."""
+    def steps(self) -> list[int]:
+        """Return the steps that are kept, rising, including those that this process is still saving."""
         return sorted(self._written)
 
-    def save(self, step, tree):
-        """Keep a tree as this step, in the background; a step that is there already stays as it is.
+    def save(self, step: int, tree: Tree) -> None:
+        """Keep a tree as this step, in the background; a step that exists already stays as it is.
 
         Raises:
-            OSError: when orbax did not save, now or the last time.
+            OSError: when orbax did not save, this time or the last.
         """
         if step in self._written:
             return
@@ -119,7 +129,7 @@ class Checkpoints:
             raise OSError(f"orbax did not save step {step} in {self.folder}")
         self._written.add(step)
 
-    def load(self, step):
+    def load(self, step: int) -> dict[str, np.ndarray]:
         """Return {path: array} of a step.
 
         Raises:
@@ -127,7 +137,7 @@ class Checkpoints:
         """
         try:
             metadata = self._manager.metadata(step).custom_metadata
-            sizes = {}
+            sizes: dict[str, int] = {}
             for _, shape, dtype in metadata["leaves"]:
                 sizes[dtype] = sizes.get(dtype, 0) + int(np.prod(shape, dtype=np.int64))
             target = {dtype: np.empty(size, np.dtype(dtype)) for dtype, size in sizes.items()}
@@ -138,7 +148,7 @@ class Checkpoints:
             raise Damaged(f"{self.folder / str(step)}: its bytes are not those that were written")
         return unpack(arrays, metadata["leaves"])
 
-    def load_like(self, step, tree):
+    def load_like(self, step: int, tree: Tree) -> Tree:
         """Return a tree of the structure of `tree` with the arrays of a step.
 
         Raises:
@@ -153,31 +163,55 @@ class Checkpoints:
             raise Damaged(f"{self.folder / str(step)}: holds another network or optimiser")
         return jax.tree_util.tree_unflatten(structure, [flat[name] for name in names])
 
-    def load_newest_like(self, tree):
-        """Return the newest step that is whole, as `tree`, or None; damaged ones are moved aside, never deleted."""
+    def load_newest_like(self, tree: Tree, at_most: int | None = None) -> Tree | None:
+        """Return the newest step that is whole, as a tree of the structure of `tree`, or None where there is none.
+
+        Damaged checkpoints are moved aside, never deleted.
+
+        Args:
+            tree: has the structure and shapes of what is expected.
+            at_most: the last step to look at; None for no limit.
+        """
         for step in sorted(self._written, reverse=True):
+            if at_most is not None and step > at_most:
+                continue
             try:
                 return self.load_like(step, tree)
             except Damaged:
-                aside = self.folder.parent / "damaged" / f"{self.folder.name}-{step}-{time.time_ns()}"
-                aside.parent.mkdir(exist_ok=True)
-                os.rename(self.folder / str(step), aside)
+                set_aside(self.folder, step)
                 self._written.discard(step)
                 self._manager.reload()
         return None
 
 
-def trajectory(folder, write=False):
-    """The trajectory of a run folder."""
+def set_aside(store: Path | str, step: int) -> Path:
+    """Move a damaged checkpoint from its store to `damaged/` of the run folder, and return where it is now."""
+    store = Path(store)
+    aside = store.parent / "damaged" / f"{store.name}-{step}-{time.time_ns()}"
+    aside.parent.mkdir(exist_ok=True)
+    os.rename(store / str(step), aside)
+    return aside
+
+
+def trajectory(folder: Path | str, write: bool = False) -> Checkpoints:
+    """Return the trajectory of a run folder."""
     return Checkpoints(Path(folder) / "trajectory", write=write)
 
 
-def resume(folder):
-    """The resume store of a run folder, for writing."""
+def resume(folder: Path | str) -> Checkpoints:
+    """Return the store of full training states of a run folder, for writing; it keeps the newest two."""
     return Checkpoints(Path(folder) / "resume", write=True, keep=2)
 
 
-def load_variables(folder, step):
+def repair(folder: Path | str) -> Checkpoints:
+    """Return the store of full training states of a run whose trajectory lacks steps before its end, for writing.
+
+    It is apart from `resume`, whose states are further on.
+    """
+    return Checkpoints(Path(folder) / "repair", write=True, keep=2)
+
+
+def load_variables(folder: Path | str, step: int) -> dict[str, Any]:
     """Return {"params": ..., "model_state": ...} of a run at a step, nested dicts of NumPy arrays.
 
     Raises:
@@ -187,21 +221,28 @@ def load_variables(folder, step):
     return variables
 
 
-def stream_variables(folder, steps=None):
-    """Yield (step, variables as `load_variables`) one at a time, of all steps by default.
+def stream_variables(folder: Path | str, steps: Iterable[int] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (step, variables as `load_variables` returns them) one at a time.
+
+    Args:
+        folder: of the run.
+        steps: the steps to read; None for all that are there.
 
     Raises:
         BadInput: when a step is not there, or damaged.
     """
     kept = kept_steps(folder)
-    for step in kept if steps is None else steps:
+    chosen = kept if steps is None else [int(step) for step in steps]
+    for step in chosen:
         if step not in kept:
-            raise BadInput(f"{folder}: expected step {step} in its trajectory; run the study again to finish it")
-    with trajectory(folder) as checkpoints:
-        for step in kept if steps is None else steps:
+            raise BadInput(
+                f"{folder}: expected step {step} in its trajectory; run the study's command again to train it"
+            )
+    with trajectory(folder) as opened:
+        for step in chosen:
             try:
-                tree = nest(checkpoints.load(step))
+                tree = nest(opened.load(step))
             except Damaged as error:
-                fix = "move that step's folder away and run the study again"
+                fix = "move that step's folder away and run the study's command again, which trains it anew"
                 raise BadInput(f"{error}; expected a whole checkpoint; {fix}") from None
             yield step, {"params": tree["params"], "model_state": tree.get("model_state", {})}

@@ -2,27 +2,26 @@
 
 import fcntl
 import json
-import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from kd_jax.config import BadInput
+from kd_jax.config import SCHEMA
+from kd_jax.errors import BadInput
+from kd_jax.files import write_text
 
 
-def write_json(path, value):
+def write_json(path: Path | str, value: Any) -> None:
     """Replace a JSON file in one step: a reader, or a crash, sees the old or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
-def read_study(workdir):
+def read_study(workdir: Path | str) -> dict[str, Any]:
     """Return the contents of `study.json`.
 
     Raises:
-        BadInput: when the folder holds no study.
+        BadInput: when the folder holds no study, or one that a newer version wrote.
     """
     path = Path(workdir) / "study.json"
     if not path.is_file():
@@ -30,21 +29,32 @@ def read_study(workdir):
             f"{workdir}: expected a work folder with a study.json; name the --workdir of a study that was run"
         )
     try:
-        return json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise BadInput(
             f"{path}: expected JSON, found {error}; restore the file or start in another --workdir"
         ) from None
+    if record.get("schema", 1) > SCHEMA:
+        raise BadInput(
+            f"{path}: expected schema {SCHEMA} or older, found {record['schema']}; a newer version of kd_jax wrote it,"
+            " install that one"
+        )
+    return record
 
 
-def check_workdir(workdir, name, identity, identity_of=lambda values: values):
+def check_workdir(
+    workdir: Path | str,
+    name: str,
+    identity: Mapping[str, Any],
+    identity_of: Callable[[dict[str, Any]], Mapping[str, Any]] = lambda values: values,
+) -> dict[str, Any] | None:
     """Return the record of the study that a folder holds, or None for a new folder.
 
     Args:
-        workdir: the work folder; not made.
+        workdir: the work folder; it is not made.
         name: of the study that is to use it.
-        identity: what must agree, as JSON values.
-        identity_of: `identity_of(config of the record) -> identity` of the study in the folder.
+        identity: the settings that must agree, as JSON values.
+        identity_of: turns the `config` of the record into the identity of the study in the folder.
 
     Raises:
         BadInput: when it is no folder, or holds a study of another name or identity.
@@ -69,37 +79,45 @@ def check_workdir(workdir, name, identity, identity_of=lambda values: values):
     return record
 
 
-def write_study(workdir, record):
+def write_study(workdir: Path | str, record: Mapping[str, Any]) -> None:
     """Write `study.json`."""
     write_json(Path(workdir) / "study.json", record)
 
 
-def write_tokenizer(workdir, text):
-    """Write `tokenizer.json`, as Hugging Face's tokenizers has it."""
-    path = Path(workdir) / "tokenizer.json"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+def write_tokenizer(workdir: Path | str, text: str) -> None:
+    """Write `tokenizer.json`, in the format of Hugging Face's tokenizers."""
+    write_text(Path(workdir) / "tokenizer.json", text)
 
 
-def read_tokenizer(workdir):
+def read_tokenizer(workdir: Path | str) -> str | None:
     """Return the contents of `tokenizer.json`, or None where there is none."""
     path = Path(workdir) / "tokenizer.json"
-    return path.read_text() if path.is_file() else None
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-def run_folder(workdir, name):
-    """The folder of a run, absolute, as orbax wants it."""
+def run_folder(workdir: Path | str, name: str) -> Path:
+    """Return the folder of a run as an absolute path, which orbax requires."""
     return (Path(workdir) / "runs" / name).absolute()
 
 
-def read_metrics(folder):
-    """Return the lines of `metrics.jsonl`, oldest first; a line cut short by a crash is left out."""
+def kept_steps(folder: Path | str) -> list[int]:
+    """Return the steps of a run's trajectory, rising, from the names of its folders alone, which is fast."""
+    path = Path(folder) / "trajectory"
+    return sorted(int(entry.name) for entry in path.iterdir() if entry.name.isdigit()) if path.is_dir() else []
+
+
+def missing_steps(folder: Path | str, wanted: Iterable[int]) -> list[int]:
+    """Return which steps of those wanted a run's trajectory lacks, rising; a run is finished when it lacks none."""
+    return sorted(set(wanted) - set(kept_steps(folder)))
+
+
+def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
+    """Return the lines of `metrics.jsonl`, oldest first; a line that a crash cut short is left out."""
     path = Path(folder) / "metrics.jsonl"
     if not path.is_file():
         return []
     lines = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             lines.append(json.loads(line))
         except json.JSONDecodeError:
@@ -107,25 +125,23 @@ def read_metrics(folder):
     return lines
 
 
-def append_metrics(folder, line):
+def append_metrics(folder: Path | str, line: Mapping[str, Any]) -> None:
     """Add a line to `metrics.jsonl`."""
-    with open(Path(folder) / "metrics.jsonl", "a") as stream:
+    with open(Path(folder) / "metrics.jsonl", "a", encoding="utf-8") as stream:
         stream.write(json.dumps(line) + "\n")
 
 
-def rewind_metrics(folder, step):
-    """Drop the lines of `metrics.jsonl` after `step`: training goes on from there and writes them again."""
+def rewind_metrics(folder: Path | str, step: int) -> None:
+    """Drop the lines of `metrics.jsonl` after `step`: training continues from there and writes them again."""
     path = Path(folder) / "metrics.jsonl"
-    kept = [line for line in read_metrics(folder) if line["step"] <= step]
     if path.exists():
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(temporary, path)
+        kept = [line for line in read_metrics(folder) if line["step"] <= step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 @contextmanager
-def locked(workdir):
-    """Hold the work folder, so that two programs do not write into it; released when the process ends, however it ends.
+def locked(workdir: Path | str) -> Iterator[None]:
+    """Hold the work folder, so that two programs do not write into it; it is released when the process ends, however it ends.
 
     Raises:
         BadInput: when another program holds it, or it cannot be written.
@@ -133,7 +149,7 @@ def locked(workdir):
     workdir = Path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        stream = open(workdir / ".lock", "w")  # noqa: SIM115, closed below
+        stream = open(workdir / ".lock", "w", encoding="utf-8")  # noqa: SIM115, closed below
     except OSError as error:
         raise BadInput(
             f"--workdir={workdir}: expected a folder that can be written ({error.strerror}); pass another"
@@ -146,9 +162,3 @@ def locked(workdir):
                 f"--workdir={workdir}: expected a free folder, another program is writing it; wait for it"
             ) from None
         yield
-
-
-def kept_steps(folder):
-    """Steps of a run's trajectory, rising, from the folder names alone: fast, for asking what is done."""
-    path = Path(folder) / "trajectory"
-    return sorted(int(entry.name) for entry in path.iterdir() if entry.name.isdigit()) if path.is_dir() else []

@@ -111,4 +111,4 @@ def test_one_by_one_each_field_has_a_slope_of_its_own():
     studies += [measured(f"n{n}", [n, n, n], [1 - n] * 3, **base | {"noise": n}) for n in (0.1, 0.4)]
     studies += [measured(f"e{e}", [0.1 / e] * 3, [0.9 + e / 1000] * 3, **base | {"epochs": e}) for e in (5, 10)]
     numbers, _ = across.helping(studies)
-    assert [n.field for n in numbers] == [None, "noise", "epochs"]
+    assert [n.field for n in numbers] == ["", "noise", "epochs"]

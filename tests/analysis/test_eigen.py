@@ -211,7 +211,7 @@ def test_pairs_chosen_by_hand_are_estimated_and_decide_nothing():
     of_pairs = {e.directions: e for e in found if e.name == "eigen_ratio"}
     assert list(of_pairs) == [(0, 2), (0, 4), (0, 8), (0, 11)]
     assert of_pairs[0, 11].interval.estimate == pytest.approx(1.5, abs=0.05)
-    assert [of_pairs[pair].ruled for pair in of_pairs] == [True, True, True, False]
+    assert [of_pairs[pair].no_verdict for pair in of_pairs] == [False, False, False, True]
     verdict, *_ = verdicts.eigen_verdicts(found, {"student": "onehot"}, {"student": "onehot"})
     assert verdict.verdict == "supported"
     assert "0 and 11" not in verdict.because

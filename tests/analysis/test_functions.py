@@ -6,6 +6,7 @@ import pytest
 from kd_jax.analysis import closed_forms as theory
 from kd_jax.analysis import eigen, functions, linearisation, verdicts
 from kd_jax.analysis.functions import Followed, Functions, Path, Predicted
+from kd_jax.analysis.results import Unlearned
 from kd_jax.config import Study
 from kd_jax.plan import Arm
 
@@ -35,8 +36,9 @@ def trained(study, same_start=False):
             logits.append(x @ weights)
         return np.array(logits)
 
+    weight = study.distillation.weight
     teacher = run(starts[int(same_start)], targets)
-    taught = (1 - study.weight) * targets + study.weight * teacher[study.teacher_step or TOTAL]
+    taught = (1 - weight) * targets + weight * teacher[study.distillation.teacher_step or TOTAL]
     paths = {
         "teacher": teacher,
         "onehot": run(starts[1], targets),
@@ -45,7 +47,7 @@ def trained(study, same_start=False):
     }
     paths = {arm: Path(steps, logits[steps]) for arm, logits in paths.items()}
     kernel = np.kron(x @ x.T, np.eye(CLASSES))
-    return Functions("linear", 7, "onehot", kernel, {}, targets, paths, False), rates
+    return Functions("linear", 7, kernel, {}, targets, paths, False), rates
 
 
 def study(**change):
@@ -56,7 +58,9 @@ def followed_and_predicted(study, same_start=False):
     found, rates = trained(study, same_start)
     spectrum = linearisation.spectrum(found.kernel, CLASSES)
     followed = {run.arm: run for run in functions.follow(found, spectrum, ARMS)}
-    predicted = {run.arm: run for run in functions.predict(found, spectrum, study, ARMS, rates)}
+    predicted = {
+        run.arm: run for run in functions.predict(found, spectrum, ARMS, study.training, study.distillation, rates)
+    }
     return followed, predicted
 
 
@@ -94,8 +98,8 @@ def test_the_composed_filter_needs_a_teacher_that_started_where_the_student_did(
 def test_no_filter_is_predicted_where_none_is_defined():
     found, rates = trained(study())
     spectrum = linearisation.spectrum(found.kernel, CLASSES)
-    assert functions.predict(found, spectrum, study(optimizer="adam"), ARMS, rates) == []
-    assert functions.predict(found._replace(normalised=True), spectrum, study(), ARMS, rates) == []
+    for changed, of in ((found, study(optimizer="adam")), (found._replace(normalised=True), study())):
+        assert functions.predict(changed, spectrum, ARMS, of.training, of.distillation, rates) == []
 
 
 # ---- of a study
@@ -173,7 +177,7 @@ def test_theory_describes_a_student_when_its_error_and_its_twins_are_small(error
     assert composed.verdict == verdict
     assert "a(s) a(T)" in composed.claim
     assert "the kernel of student moves by 12.0 %" in composed.because
-    failed = [verdicts.Unlearned("teacher", 0, 1.0, 2.0)]
+    failed = [Unlearned("teacher", 0, "at_chance")]
     assert {v.verdict for v in verdicts.function_verdicts(found, {"student": "onehot"}, failed)} == {"inconclusive"}
 
 
@@ -188,15 +192,15 @@ def test_verdicts_look_where_the_students_filter_lags():
         predicted = [Predicted(run.arm, run.seed, "mlp", run.progress, run.progress) for run in followed]
         found = [e for e in functions.estimates(followed, predicted, OF_STUDY) if e.name == "function_ratio"]
         for arm in ("student", "onehot_slower"):
-            assert {e.directions for e in found if e.arm == arm and e.ruled} == expected
-        bias = verdicts.eigen_verdicts(found, {"student": "onehot"}, eigen.references(OF_STUDY))
+            assert {e.directions for e in found if e.arm == arm and not e.no_verdict} == expected
+        bias = verdicts.function_bias_verdicts(found, {"student": "onehot"}, eigen.references(OF_STUDY))
         assert [verdict.verdict for verdict in bias] == ["supported"] * bool(expected)
 
 
 def test_without_a_prediction_theory_is_not_judged_and_the_bias_is_in_every_group():
     found = functions.estimates([run for seed in (0, 1) for run in runs_of(seed)], [], OF_STUDY)
     assert verdicts.function_verdicts(found, {"student": "onehot"}) == []
-    (bias,) = verdicts.eigen_verdicts(found, {"student": "onehot"}, eigen.references(OF_STUDY))
+    (bias,) = verdicts.function_bias_verdicts(found, {"student": "onehot"}, eigen.references(OF_STUDY))
     assert bias.verdict == "supported"
     assert "function" in bias.claim
     assert "directions 0 and 1, 1 and 2" in bias.because

@@ -189,7 +189,7 @@ def test_eigenvalues_below_zero_by_rounding_are_zero_and_nothing_moves_there():
 )
 def test_a_filter_is_drawn_only_where_the_equation_holds(change, reason):
     study = Study.from_flags(**{"loss": "mse", "optimizer": "sgd"} | change)
-    found = linearisation.obstacle(study)
+    found = linearisation.obstacle(study.training, study.distillation)
     assert reason in found
     assert bool(found) == bool(reason)
-    assert linearisation.obstacle(study, normalised=True)
+    assert linearisation.obstacle(study.training, study.distillation, normalised=True)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from kd_jax.analysis import intervals, summary, verdicts
-from kd_jax.analysis.intervals import Estimate, Interval
+from kd_jax.analysis.results import Estimate, Interval
 
 NAMES = {  # of the interface, less `eigen_ratio`, which does not come from logits
     "accuracy",
@@ -271,7 +271,7 @@ def test_each_student_is_compared_with_its_own_baseline():
 def estimate(name, arm, low, high, values=(0.0,), split="test", subset="all"):
     resampled = "seeds" if len(values) > 1 else "examples"
     interval = Interval((low + high) / 2, low, high, 0.95, resampled, len(values) if len(values) > 1 else 100)
-    return Estimate(name, arm, interval, tuple(values), split, subset)
+    return Estimate(name, arm, interval, tuple(values), split=split, subset=subset)
 
 
 def slope(arm, low, high, **more):
@@ -284,7 +284,7 @@ def slope_of(arm, values, **more):
 
 
 def judged(*estimates):
-    return verdicts.verdicts(list(estimates), BASELINES)
+    return verdicts.exaggeration_verdicts(list(estimates), BASELINES)
 
 
 @pytest.mark.parametrize(
@@ -376,6 +376,6 @@ def test_a_study_with_a_planted_exaggeration_is_supported_from_logits_to_verdict
 )
 def test_a_gain_that_is_the_same_in_all_seeds_shows_nothing(values, expected):
     """Shares of a test set are whole counts, so two can agree by chance; the interval is then a point."""
-    gain = Estimate("accuracy_gain", "student", intervals.over_seeds(values), values, "test", "all")
-    (verdict,) = verdicts.verdicts([gain], {"student": "onehot"})
+    gain = Estimate("accuracy_gain", "student", intervals.over_seeds(values), values, split="test", subset="all")
+    (verdict,) = verdicts.exaggeration_verdicts([gain], {"student": "onehot"})
     assert verdict.verdict == expected

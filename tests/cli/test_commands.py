@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd_jax.cli import commands as cli
+from kd_jax import cli
+from kd_jax.cli import study as study_line
 from kd_jax.cli import terminal
 from kd_jax.config import FLAGS
-from kd_jax.studies import analyse
+from kd_jax.errors import BadInput
+from kd_jax.studies import analyse, prepare
 from kd_jax.studies import train as train_stage
 
 ROOT = Path(__file__).parents[2]
@@ -142,8 +144,8 @@ def test_told_to_stop_while_nothing_is_trained_is_75_too(tmp_path, capsys, monke
         raise AssertionError("went on")
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(train_stage, "train", lambda *_, **__: 1)
-    monkeypatch.setattr(analyse, "analyze", analyze)
+    monkeypatch.setattr(train_stage, "train_prepared", lambda *_, **__: 1)
+    monkeypatch.setattr(analyse, "analyze_prepared", analyze)
     assert run_digits("--small", f"--workdir={tmp_path}") == 75
     assert capsys.readouterr().err == "stopped: told to; the same command goes on from there\n"
     assert signal.getsignal(signal.SIGTERM) == before
@@ -151,13 +153,10 @@ def test_told_to_stop_while_nothing_is_trained_is_75_too(tmp_path, capsys, monke
 
 def test_flags_beside_small_count_and_dashes_are_underscores():
     module = experiment("digits_kd")
-    default = cli._Command(cli.TrainingSession(), module.SMALL)
-    parsed = cli.parse(
-        cli.tyro.conf.OmitArgPrefixes[cli._Command], ["--small", "--batch-size=7", "--weight_decay=0.5"], "", default
-    )
-    assert (parsed.study.batch_size, parsed.study.weight_decay) == (7, 0.5)
-    assert parsed.study.epochs == module.SMALL.epochs
-    assert parsed.session.small
+    words = ["--small", "--batch-size=7", "--weight_decay=0.5"]
+    session, study = study_line._parsed(words, "", module.PRESET, None)
+    assert study == module.SMALL.replaced(batch_size=7, weight_decay=0.5)
+    assert session.small
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -166,8 +165,10 @@ def test_help_explains_every_flag_with_its_default(name, capsys):
         run(name, "--help")
     assert leaving.value.code == 0
     text = capsys.readouterr().out.partition(" options ")[2]  # below the description, which has examples
+    hidden = study_line.UNUSED["texts" if name == "text_kd" else "images"]
+    assert not [flag for flag in hidden if re.search(rf"^\W*--{flag}\b", text, re.M)]
     for flag in [
-        *FLAGS,
+        *(flag for flag in FLAGS if flag not in hidden),
         "platform",
         "workdir",
         "data_dir",
@@ -255,10 +256,11 @@ def test_a_study_of_tiny_imagenet_is_found_again_where_it_lay_and_where_a_flag_s
     (folder / "val" / "val_annotations.txt").write_text(annotations)
     (folder / "wnids.txt").write_text("n1\nn2\n")
     # Of the analysis only what it opens, for the sake of time.
+    monkeypatch.setattr(analyse, "analyze", lambda workdir, data_dir, *_, **__: prepare.open_study(workdir, data_dir))
+    monkeypatch.setattr(analyse, "analyze_prepared", lambda prepared, _: prepared)
     monkeypatch.setattr(
-        analyse, "analyze", lambda workdir, data_dir, look=None, workers=0: analyse.open_study(workdir, data_dir)
+        terminal, "study", lambda workdir, opened: print(opened.dataset.name, opened.dataset.train.x.shape)
     )
-    monkeypatch.setattr(terminal, "study", lambda workdir, opened: print(opened[2].name, opened[2].train.x.shape))
     flags = ["--small", "--platform=cpu", f"--tiny_imagenet_dir={folder}", f"--workdir={workdir}", "--seeds=1"]
     flags += ["--teacher=linear", "--student=linear", "--train_examples=0", "--test_examples=0", "--epochs=1"]
     assert run("imagenet_kd", *flags, "--batch_size=8") == 0
@@ -307,7 +309,7 @@ def test_an_unknown_command_is_one_line(capsys):
 
 def test_the_setting_decides_the_defaults_that_other_flags_change(monkeypatch):
     seen = []
-    monkeypatch.setattr(cli, "_train_and_report", lambda name, session, study: seen.append(study))
+    monkeypatch.setattr(study_line, "_train_and_report", lambda name, session, study: seen.append(study))
     assert (
         run("eigenspace")
         == run("eigenspace", "--setting=cnn")
@@ -324,7 +326,7 @@ def test_the_setting_decides_the_defaults_that_other_flags_change(monkeypatch):
 @pytest.mark.parametrize(("name", "small", "count"), [("loss_switching", 3, 14), ("generalization", 4, 14)])
 def test_a_study_that_is_a_sweep_has_variants_that_flags_change(name, small, count, monkeypatch):
     seen = []
-    monkeypatch.setattr(cli, "_sweep_and_report", lambda name, session, studies: seen.append(studies))
+    monkeypatch.setattr(study_line, "_sweep_and_report", lambda name, session, studies: seen.append(studies))
     assert run(name) == run(name, "--small") == run(name, "--seeds=2", "--sweep", "temperature=1,2") == 0
     assert [len(studies) for studies in seen] == [count, small, 2 if name == "loss_switching" else 3]
     for studies in seen[:2]:
@@ -335,7 +337,7 @@ def test_a_study_that_is_a_sweep_has_variants_that_flags_change(name, small, cou
 
 def test_a_sweep_may_be_over_recipes_and_other_flags_hold_for_each(monkeypatch):
     seen = []
-    monkeypatch.setattr(cli, "_sweep_and_report", lambda name, session, studies: seen.extend(studies))
+    monkeypatch.setattr(study_line, "_sweep_and_report", lambda name, session, studies: seen.extend(studies))
     assert (
         run("cifar_kd", "--recipe=cifar_v1", "--dataset=cifar100", "--sweep", "recipe=crd,cifar100_v2", "weight=0.5,1")
         == 0
@@ -371,9 +373,9 @@ def test_progress_of_an_analysis_is_seen_while_it_runs(call, monkeypatch, tmp_pa
 
     seen, real = [], sys.stderr
 
-    def analyze(workdir, data_dir, look, workers):
+    def analyze(workdir, data_dir, look, workers, **_):
         seen.append((workdir, look, sys.stderr is real))
-        raise cli.BadInput("enough")
+        raise BadInput("enough")
 
     monkeypatch.setattr(analyse, "analyze", analyze)
     assert call([str(tmp_path), "--pairs", "0", "8", "0", "32", "--layers", "a", "b"]) == 2

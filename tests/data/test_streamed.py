@@ -11,6 +11,7 @@ import pytest
 
 from kd_jax import data
 from kd_jax.config import BadInput, Study
+from kd_jax.data import encoded as encodings
 from kd_jax.data import jpeg, loader, streamed, tfds
 from kd_jax.data.order import order
 
@@ -18,7 +19,7 @@ STUDY = Study.from_flags(dataset="many", augment="resized_crop_flip", image_size
 
 
 def loaded(many, study=STUDY, workers=0):
-    return data.load(study, many.data_dir, workers=workers)
+    return data.load(study.data, many.data_dir, workers=workers)
 
 
 def epochs(dataset, count=2, draw=(1, 2)):
@@ -64,7 +65,7 @@ def test_the_fingerprint_follows_labels_part_and_files_and_not_who_reads(many, t
     fingerprints = {loaded(many, study).fingerprint for study in (STUDY, STUDY.replaced(label_noise=0.1))}
     fingerprints.add(loaded(many, STUDY.replaced(train_examples=60)).fingerprint)
     many.write(tmp_path, {"train": many.train, "validation": (many.validation[0][::-1], many.validation[1])}, shards=3)
-    fingerprints.add(data.load(STUDY, tmp_path).fingerprint)
+    fingerprints.add(data.load(STUDY.data, tmp_path).fingerprint)
     assert len(fingerprints) == 4
     assert loaded(many, workers=2).fingerprint == loaded(many).fingerprint
 
@@ -78,10 +79,12 @@ def test_labels_are_read_once(many, monkeypatch):
 
 
 def test_of_a_large_set_analysis_examines_a_fixed_random_part(many, monkeypatch):
-    train = loaded(many).train
-    assert streamed.examined(train) is train
+    dataset = loaded(many)
+    train = dataset.train
+    assert dataset.examined["train"] is train
     monkeypatch.setattr(streamed, "EXAMINED", 12)
-    part = streamed.examined(train)
+    part, test = dataset.examined.values()
+    assert test is dataset.test
     assert len(set(part.ids)) == len(part.x) == 12
     np.testing.assert_array_equal(part.y, train.y[part.ids])
     np.testing.assert_array_equal(part.x[:], train.x[part.ids])
@@ -94,7 +97,7 @@ def test_a_training_view_depends_on_key_epoch_and_example_alone(many):
     images = loaded(many).train.x
     views = images.views([3, 8, 5], (1, 2, 0))
     np.testing.assert_array_equal(images.views([5, 3], (1, 2, 0)), views[[2, 0]])
-    part = streamed.Images(images.records, images.ids[5:], 16)
+    part = encodings.Images(images.records, images.ids[5:], 16)
     np.testing.assert_array_equal(part.views([3], (1, 2, 0)), views[[1]])
     for other in ((1, 2, 1), (1, 3, 0)):
         assert (images.views([3, 8, 5], other) != views).any(axis=(1, 2, 3)).all()
@@ -130,13 +133,30 @@ def test_worker_processes_give_the_same_bytes_and_end_when_they_are_not_needed(m
 @pytest.mark.parametrize("size", [5, 13, 40])
 def test_blocks_have_every_example_once_in_order(many, size):
     dataset = loaded(many)
-    blocks = list(loader.blocks(dataset.test.x, size))
-    assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
-    np.testing.assert_array_equal(np.concatenate(blocks), dataset.test.x[:])
-    rows = np.array([4, 2, 9])
-    np.testing.assert_array_equal(np.concatenate(list(loader.blocks(dataset.test.x, 2, rows))), dataset.test.x[rows])
-    in_memory = dataset.test.x[:]
-    np.testing.assert_array_equal(np.concatenate(list(loader.blocks(in_memory, 2, rows))), in_memory[rows])
+    decoded = dataset.test.x[:]
+    for x in (dataset.test.x, decoded):
+        rows, blocks = zip(*dataset.blocks(x, size), strict=True)
+        assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
+        np.testing.assert_array_equal(np.concatenate(rows), np.arange(13))
+        np.testing.assert_array_equal(np.concatenate(blocks), decoded)
+        _, filled = zip(*dataset.blocks(x, size, pad=True), strict=True)
+        assert {len(block) for block in filled} == {size}
+        np.testing.assert_array_equal(np.concatenate(filled)[:13], decoded)
+        chosen = np.array([4, 2, 9])
+        rows, blocks = zip(*dataset.blocks(x, 2, chosen), strict=True)
+        np.testing.assert_array_equal(np.concatenate(rows), chosen)
+        np.testing.assert_array_equal(np.concatenate(blocks), decoded[chosen])
+
+
+def test_every_streamed_example_is_evaluated_once_with_its_label_and_padding_weighs_nothing(many):
+    dataset = loaded(many)
+    items = list(dataset.evaluation_items(dataset.test, 5, lambda tree: tree))
+    rows, x, y = (np.concatenate([item[i] for item, _ in items]) for i in range(3))
+    weights = np.concatenate([weights for _, weights in items])
+    assert weights.tolist() == [1.0] * 13 + [0.0] * 2
+    np.testing.assert_array_equal(rows[:13], np.arange(13))
+    np.testing.assert_array_equal(x[:13], dataset.test.x[:])
+    np.testing.assert_array_equal(y[:13], dataset.test.y)
 
 
 def test_ahead_yields_the_same_and_passes_on_what_goes_wrong():
@@ -158,7 +178,7 @@ def test_a_damaged_image_is_named_by_file_and_record(many, tmp_path, workers):
     images, labels = list(many.train[0]), many.train[1]
     images[40] = images[40][:200]
     folder = many.write(tmp_path, {"train": (images, labels), "validation": many.validation})
-    dataset = data.load(STUDY, tmp_path, workers=workers)
+    dataset = data.load(STUDY.data, tmp_path, workers=workers)
     said = (
         f"{folder}/many-train.array_record-00001-of-00002: record 5 (train example 40): expected a whole image, found"
     )
@@ -174,13 +194,19 @@ def test_a_damaged_image_is_named_by_file_and_record(many, tmp_path, workers):
         ({"augment": "crop_flip"}, r"--augment=crop_flip: expected none or resized_crop_flip: many is streamed"),
         ({"mixup": 0.2}, r"--mixup=0\.2: expected 0: many is streamed"),
         ({"cutmix": 1.0}, r"--cutmix=1\.0: expected 0: many is streamed"),
+        ({"vocabulary": 300}, r"--vocabulary=300: expected 8000 for images, many; it is for texts"),
         ({"train_examples": 71}, r"--train_examples=71: expected at most 70"),
         ({"batch_size": 71}, r"--batch_size=71: expected at most the 70 training examples"),
     ],
 )
 def test_what_makes_no_sense_of_a_streamed_set_is_refused(many, changed, said):
+    study = STUDY.replaced(**changed)
+
+    def ask():
+        data.check(loaded(many, study), study)
+
     with pytest.raises(BadInput, match=said):
-        loaded(many, STUDY.replaced(**changed))
+        ask()
 
 
 def test_without_grain_it_says_what_to_install(many, monkeypatch):

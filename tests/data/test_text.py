@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kd_jax import data
-from kd_jax.config import BadInput, Study
-from kd_jax.data import tfds, tokens
+from kd_jax.config import BadInput, Data, Study
+from kd_jax.data import tfds, tokenised
 
 tokenizers = pytest.importorskip("tokenizers")
 PAIRS = {
@@ -112,11 +112,15 @@ def test_an_absent_set_is_known_and_how_to_prepare_it_is_said(tmp_path, monkeypa
         tfds.load(name, tmp_path)
 
 
-@pytest.mark.parametrize("flags", [{"augment": "crop"}, {"mixup": 0.2}, {"cutmix": 1.0}])
+@pytest.mark.parametrize(
+    "flags", [{"augment": "crop"}, {"mixup": 0.2}, {"cutmix": 1.0}, {"image_size": 32}, {"teacher_with": ("mixup=1",)}]
+)
 def test_what_only_images_have_is_refused_for_texts(tmp_path, write_texts, flags):
     write_texts(tmp_path, {"train": [("a", 0), ("b", 1)], "test": [("b", 1), ("c", 0)]})
-    with pytest.raises(BadInput, match=f"--{next(iter(flags))}=.*for texts"):
-        data.load(Study.from_flags(dataset="texts", batch_size=1, **flags), tmp_path)
+    study = Study.from_flags(dataset="texts", batch_size=1, **flags)
+    dataset = data.load(study.data, tmp_path)
+    with pytest.raises(BadInput, match=f"^--{next(iter(flags))}=.*for texts"):
+        data.check(dataset, study)
 
 
 def test_real_sst2_has_its_published_sizes_and_fits_in_64_tokens_but_for_six_texts(real_set):
@@ -126,12 +130,12 @@ def test_real_sst2_has_its_published_sizes_and_fits_in_64_tokens_but_for_six_tex
     assert texts.published.tolist() == ["train", "validation"]
     assert texts.of("train")[1].mean() == pytest.approx(0.5578, abs=1e-4)
     assert not list(folder.glob("kd_jax-*.npz"))  # it is read-only
-    dataset = tokens.assemble(texts, Study.from_flags(batch_size=64, max_length=64))
-    facts = dataset.tokens.facts
+    dataset = tokenised.assemble(texts, Data(max_length=64), data.Given())
+    facts = dataset.token_facts
     assert (facts["vocabulary"], facts["cut"], facts["empty"]) == (
         8000,
         {"train": 5, "test": 1},
         {"train": 0, "test": 0},
     )
-    tokenizer = tokenizers.Tokenizer.from_str(dataset.tokens.tokenizer)
+    tokenizer = tokenizers.Tokenizer.from_str(dataset.tokenizer)
     assert tokenizer.decode(dataset.train.x[0].tolist()) == "for the uninitiated plays better on video with the sound"

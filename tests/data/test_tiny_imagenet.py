@@ -2,6 +2,7 @@
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from kd_jax import data
-from kd_jax.config import BadInput, Study
+from kd_jax.config import BadInput, Data
 from kd_jax.data import tiny_imagenet
 
 WNIDS = ("n03", "n01", "n02")  # not in the alphabet's order
@@ -181,11 +182,11 @@ def test_the_folder_around_it_will_do(folder, tmp_path):
 
 
 def test_a_study_of_it_is_a_study_of_its_images(folder):
-    study = Study.from_flags(dataset="tiny_imagenet", batch_size=4)
-    dataset = data.load(study, folder)
+    asked = Data(dataset="tiny_imagenet")
+    dataset = data.load(asked, folder)
     assert dataset.train.x.shape == (12, 64, 64, 3)
     assert dataset.test_split == "validation"
-    assert data.load(study.replaced(train_examples=5), folder).train.x.shape == (5, 64, 64, 3)
+    assert data.load(replace(asked, train_examples=5), folder).train.x.shape == (5, 64, 64, 3)
 
 
 # ---- what cannot be read

@@ -1,5 +1,7 @@
 """Functions and kernels of a trained study, against the networks applied by hand."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -9,10 +11,10 @@ from kd_jax.analysis import linearisation
 from kd_jax.config import BadInput, Study
 from kd_jax.extract import functions as extract_function
 from kd_jax.models import Variables
-from kd_jax.plan import checkpoint_steps
-from kd_jax.studies import analyse
+from kd_jax.plan import checkpoint_steps, make_plan
+from kd_jax.studies import prepare
 from kd_jax.studies import train as train_stage
-from kd_jax.train import state
+from kd_jax.train import optimizer
 from kd_jax.workdir import checkpoints, records
 
 STUDY = Study.from_flags(
@@ -35,16 +37,16 @@ def done(tmp_path_factory):
     """(workdir, data set, the study's `Functions` on 12 examples, names given to `advance`)."""
     workdir = tmp_path_factory.mktemp("done")
     train_stage.train("tested", STUDY, workdir, "unused", jax.devices()[:1])
-    _, _, dataset = analyse.open_study(workdir)
-    told = []
-    return workdir, dataset, list(extract_function.functions(workdir, STUDY, dataset, [1], 12, told.append)), told
+    dataset, told = prepare.open_study(workdir).dataset, []
+    plan = make_plan(STUDY.replaced(kernel_examples=12), len(dataset.train.y))
+    return workdir, dataset, list(extract_function.functions(workdir, plan, dataset, told.append)), told
 
 
 def test_every_run_of_a_network_and_its_teacher_are_followed_from_step_0(done):
     _, _, found, told = done
-    assert [(f.model, f.seed, f.onehot) for f in found] == [("mlp_6", 1, "onehot")]
+    assert [(f.model, f.seed) for f in found] == [("mlp_6", 1)]
     assert set(found[0].paths) == {"teacher", "onehot", "student", "onehot_order"}
-    assert len(told) == extract_function.passes(STUDY)
+    assert len(told) == extract_function.passes(make_plan(STUDY, 40))
     for of_seed in found:
         for path in of_seed.paths.values():
             assert path.steps.tolist() == checkpoint_steps(6, 4)
@@ -88,11 +90,11 @@ def test_the_probe_is_a_fixed_part_of_the_training_set_up_to_all_of_it(done):
     with pytest.raises(BadInput, match="--kernel_examples=41: expected at most the 40 training examples"):
         extract_function.probe(dataset, 41)
     with pytest.raises(BadInput, match=r"--kernel_examples=40: expected at most 30 with 200 classes.*limited to 6000"):
-        extract_function.probe(dataset._replace(classes=200), 40)
+        extract_function.probe(replace(dataset, classes=200), 40)
 
 
 @pytest.mark.parametrize("change", [{}, {"warmup": 0.4, "decay_at": (0.5, 0.9)}])
 def test_learning_rates_are_those_of_training(change):
-    study = STUDY.replaced(**change)
-    schedule = state.learning_rate_schedule(study, 20)
-    np.testing.assert_allclose(state.learning_rates(study, 20), [float(schedule(step)) for step in range(20)])
+    training = replace(STUDY.training, **change)
+    schedule = optimizer.learning_rate_schedule(training, 20)
+    np.testing.assert_allclose(optimizer.learning_rates(training, 20), [float(schedule(step)) for step in range(20)])

@@ -16,7 +16,9 @@ import pytest
 from kd_jax import models
 from kd_jax.analysis import eigen
 from kd_jax.config import BadInput
-from kd_jax.extract import logits as extract
+from kd_jax.data import Split
+from kd_jax.data.tokenised import TokenisedTexts
+from kd_jax.extract import weights
 from kd_jax.models import layers, roberta
 from kd_jax.train import devices, state
 
@@ -283,10 +285,22 @@ def test_directions_are_those_of_the_texts_without_their_padding(float64, monkey
     """Against NumPy's of each text's own vectors."""
     model, variables = made(precision="float64")
     x, layer = texts(np.random.RandomState(1).randint(1, POSITIONS, 32), seed=2), "layer1_output"
-    monkeypatch.setattr(extract, "model_and_view", lambda *_: (model, lambda x: x))
-    monkeypatch.setattr(extract, "PATCH_BATCH", 16)
-    dataset = SimpleNamespace(train=SimpleNamespace(x=x), tokens=None)
-    found = extract.input_directions(None, dataset, SMALL, variables, layer)
+    monkeypatch.setattr(weights, "PATCH_BATCH", 16)
+    y = np.zeros(len(x), np.int32)
+    split = Split(x, y, y, np.arange(len(x)))
+    dataset = TokenisedTexts(
+        name="made",
+        train=split,
+        test=split,
+        classes=CLASSES,
+        test_split="test",
+        fingerprint="",
+        vocabulary=VOCABULARY,
+        buckets=(x.shape[1] // 2, x.shape[1]),
+        tokenizer_json="",
+        token_facts={"positions": POSITIONS},
+    )
+    found = weights.input_directions(dataset, SMALL, "float64", variables, layer)
     inputs = jax.jit(lambda x: model.layer_inputs(variables, x, layer))
     vectors = np.concatenate([inputs(text[None])[: (text != roberta.PADDING).sum()] for text in x])
     matrix = np.cov(vectors.T, bias=True)

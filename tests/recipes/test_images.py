@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kd_jax import models
-from kd_jax.cli import commands as cli
+from kd_jax import cli, models
+from kd_jax.cli import study as study_line
 from kd_jax.recipes import images as recipes
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def studied(monkeypatch):
     """`studied(flags, experiment) -> Study` that an experiment would run, without running it; None where it refuses."""
     asked = []
-    monkeypatch.setattr(cli, "_train_and_report", lambda name, session, study: asked.append(study))
+    monkeypatch.setattr(study_line, "_train_and_report", lambda name, session, study: asked.append(study))
 
     def parse(*flags, experiment="cifar_kd"):
         spec = importlib.util.spec_from_file_location(experiment, ROOT / "experiments" / f"{experiment}.py")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kd_jax import models
-from kd_jax.cli import commands as cli
+from kd_jax import cli, models
+from kd_jax.cli import study as study_line
 from kd_jax.recipes import texts as text_recipes
 from kd_jax.recipes.images import SETTINGS as OF_IMAGES
 
@@ -26,7 +26,7 @@ EXAMPLES = {  # of the training splits, as published
 def studied(monkeypatch):
     """`studied(*flags) -> Study` that text_kd.py would run, without running it; None where it refuses."""
     asked = []
-    monkeypatch.setattr(cli, "_train_and_report", lambda name, session, study: asked.append(study))
+    monkeypatch.setattr(study_line, "_train_and_report", lambda name, session, study: asked.append(study))
 
     def parse(*flags):
         spec = importlib.util.spec_from_file_location("text_kd", ROOT / "experiments" / "text_kd.py")

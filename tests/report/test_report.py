@@ -1,53 +1,47 @@
-"""Tables, page and progress: what a reader sees."""
+"""Tables, figures, page and progress: what a reader sees."""
 
 import csv
 import io
 import itertools
-import json
 import re
 
-import numpy as np
 import pytest
 
-from kd_jax import report
-from kd_jax.analysis import closed_forms as theory
+from kd_jax.analysis.results import Estimate, Interval
 from kd_jax.cli.progress import Progress
-from kd_jax.config import BadInput, Study, to_json
-from kd_jax.plan import checkpoint_steps
-from kd_jax.report import page, tables
+from kd_jax.plan import Arm, checkpoint_steps
+from kd_jax.report import figures, page, tables
+from kd_jax.report.tables import Table
 
 
-def estimate(name="accuracy", arm="student", split="test", subset="all", value=0.5, low=0.4, high=0.6, **more):
-    interval = {"estimate": value, "low": low, "high": high, "level": 0.95, "resampled": "seeds", "count": 3}
-    return {"name": name, "arm": arm, "split": split, "subset": subset, **interval, "values": [0.4, 0.5, 0.6], **more}
+def estimate(name="accuracy", arm="student", split="test", subset="all", value=0.5, low=0.4, high=0.6):
+    interval = Interval(value, low, high, 0.95, "seeds", 3)
+    return Estimate(name, arm, interval, (0.4, 0.5, 0.6), split=split, subset=subset)
 
 
-FOUND = {
-    "estimates": [estimate(), estimate("accuracy_gain", value=-0.1, low=-0.123456, high=-0.05)],
-    "verdicts": [{"claim": "a < b & c", "verdict": "supported", "because": "<script>"}],
-    "warnings": ["onehot-seed0 did not learn"],
-    "study": {
-        "study": "tested",
-        "arms": [{"name": "student", "model": "mlp", "teacher": "teacher"}],
-        "config": {
-            **{"teacher": "mlp", "student": ["mlp"], "temperature": 4.0, "weight": 1.0, "epochs": 3},
-            **{"batch_size": 8, "learning_rate": 0.1, "seed": 0, "seeds": 3},
-        },
-        "data": {"name": "made", "train_examples": 9, "test_examples": 5, "test_split": "test", "wrong_labels": 2},
-        "platform": {"platform": "cpu", "device": "cpu", "devices": 1},
-        "versions": {"jax": "0"},
-        "parameters": {"mlp": 1234567},
+ESTIMATES = [estimate(), estimate("accuracy_gain", value=-0.1, low=-0.123456, high=-0.05)]
+ARMS = [Arm("student", "mlp", teacher="teacher", baseline="onehot"), Arm("onehot_order", "mlp", null_of="onehot")]
+STUDY = {
+    "study": "tested",
+    "config": {
+        **{"teacher": "mlp", "student": ["mlp"], "temperature": 4.0, "weight": 1.0, "epochs": 3},
+        **{"batch_size": 8, "learning_rate": 0.1, "seed": 0, "seeds": 3},
     },
+    "data": {"name": "made", "train_examples": 9, "test_examples": 5, "test_split": "test", "wrong_labels": 2},
+    "platform": {"platform": "cpu", "device": "cpu", "devices": 1},
+    "versions": {"jax": "0"},
+    "parameters": {"mlp": 1234567},
 }
+VERDICTS = [{"claim": "a < b & c", "verdict": "supported", "because": "<script>"}]
 
 
 def test_an_interval_is_shown_by_its_half_width_or_by_its_ends():
-    assert tables.shown(estimate()) == "0.500 ± 0.100"
-    assert tables.shown(FOUND["estimates"][1]) == "-0.100 [-0.123, -0.050]"
+    assert tables.shown(ESTIMATES[0].interval) == "0.500 ± 0.100"
+    assert tables.shown(ESTIMATES[1].interval) == "-0.100 [-0.123, -0.050]"
 
 
-def test_tables_hold_every_arm_and_say_what_is_missing():
-    header, rows = tables.main_table(FOUND)
+def test_tables_hold_every_arm_but_nulls_and_say_what_is_missing():
+    header, rows = tables.main_table(ESTIMATES, ARMS)
     assert list(header) == ["arm", "student (mlp)"]
     cells = dict(rows)
     assert cells["test accuracy"] == "0.500 ± 0.100"
@@ -57,25 +51,60 @@ def test_tables_hold_every_arm_and_say_what_is_missing():
 
 def test_csv_is_unrounded():
     stream = io.StringIO()
-    csv.writer(stream).writerows(tables.csv_rows(FOUND))
+    csv.writer(stream).writerows(tables.csv_rows(ESTIMATES))
     rows = list(csv.reader(io.StringIO(stream.getvalue())))
     assert dict(zip(tables.CSV_COLUMNS, rows[1], strict=True))["low"] == "-0.123456"
 
 
+def test_columns_of_a_table_are_aligned_on_the_side_that_was_asked_for():
+    lines = tables.text(["a", "long heading"], [["longer", "1"], ["b", "22"]], right={1}).splitlines()
+    assert lines == ["a       long heading", "-" * 20, "longer             1", "b                 22"]
+
+
 def test_the_page_is_one_file_and_escapes_what_it_shows():
-    text = page.render(FOUND, {"slopes": "QUJD"})
+    listed = [Table(["<i>", "b"], [["x & y", "1"]], "note <b>", "more", "title <u>")]
+    about, captions = [page.facts(STUDY), "</p><script>"], {"slopes": "caption <em>"}
+    rest = [page.links("<li>", {"a<b": "../50%#/x=1,y"}), page.folded("<s>", "<t>", tables.everything(ESTIMATES))]
+    images = {"slopes-<'quoted'>": "QUJD"}
+    text = page.render("tested <h1>", about, VERDICTS, ["onehot-seed0 did not <learn>"], listed, images, captions, rest)
     assert "a &lt; b &amp; c" in text
-    assert "<script" not in text
     assert "data:image/png;base64,QUJD" in text
-    assert not re.findall(r"(?:src|href)=['\"](?!data:)", text)
-    assert "onehot-seed0 did not learn" in text
+    assert "onehot-seed0 did not &lt;learn&gt;" in text
     assert "mlp (1,234,567 parameters)" in text
+    assert "alt='slopes-&lt;&#x27;quoted&#x27;&gt;'" in text
+    assert re.findall(r"(?:src|href)=['\"](?!data:)(.*?)['\"]", text) == ["../50%25%23/x=1,y"]
+    # Of tags there are those of the skeleton alone, and each is closed.
+    assert not set(re.findall(r"<(\w+)", text)) & {"script", "i", "u", "em", "s", "t"}
+    for tag in ("table", "tr", "td", "th", "p", "figure", "figcaption", "ul", "li", "details", "div", "body", "html"):
+        assert len(re.findall(rf"<{tag}[ >]", text)) == text.count(f"</{tag}>"), tag
 
 
-def test_a_report_needs_an_analysis(tmp_path):
-    (tmp_path / "study.json").write_text(json.dumps({}))
-    with pytest.raises(BadInput, match="kd-jax analyze"):
-        report.write_report(tmp_path)
+def test_the_page_has_language_characters_and_the_width_of_a_telephone():
+    text = page.render("tested", [], [], [], [], {}, {})
+    assert text.startswith("<!doctype html><html lang='en'><head><meta charset='utf-8'>")
+    assert "<meta name='viewport' content='width=device-width, initial-scale=1'>" in text
+
+
+def lines_of(losses):
+    return [
+        {"epoch": epoch, "train_accuracy": loss, "test_accuracy": loss, "test_loss": loss}
+        for epoch, loss in enumerate(losses, 1)
+    ]
+
+
+def test_learning_curves_are_over_the_seeds_that_have_the_epoch():
+    metrics = {"teacher": [lines_of([4.0, 2.0, 1.0]), lines_of([2.0, 1.0])], "student": [lines_of([3.0]), []]}
+    for axes in figures.learning_curves(metrics).axes:
+        of_teacher, of_student = axes.get_lines()
+        assert of_teacher.get_xydata().tolist() == [[1, 3.0], [2, 1.5], [3, 1.0]]
+        assert of_student.get_xydata().tolist() == [[1, 3.0]]
+        band = axes.collections[0].get_paths()[0].vertices
+        assert {tuple(point) for point in band.tolist()} == {(1, 4), (1, 2), (2, 2), (2, 1), (3, 1)}
+
+
+def test_without_metrics_there_are_no_curves():
+    for metrics in ({}, {"teacher": [[], []], "student": []}):
+        assert not any(axes.get_lines() for axes in figures.learning_curves(metrics).axes)
 
 
 def test_without_a_terminal_progress_is_plain_lines_with_the_time_left():
@@ -123,24 +152,3 @@ def test_checkpoints_are_dense_early_even_late_and_hold_both_ends(total, count):
         assert steps[:3] == [0, 1, 2]
         gaps = [b - a for a, b in itertools.pairwise(steps)]
         assert max(gaps) <= total / (count - count // 2) + 1
-
-
-def test_the_closed_form_is_drawn_for_what_it_speaks_of_alone():
-    """Squared loss, gradient descent, no hidden layers, no labels beside the teacher; with the times of teacher and student."""
-    study = Study.from_flags(
-        teacher="features_50", student=("features_50",), loss="mse", optimizer="sgd", teacher_step=300
-    )
-
-    def drawn(times=(0.0, 0.3, 2.0), taught=0.3, model="features_50", **changes):
-        of_study = {"config": to_json(study.replaced(**changes)), "descent_times": times, "teacher_time": taught}
-        return report._linear_theory({"study": of_study}, model)
-
-    values = np.array([50.0, 1.6, 0.1])
-    np.testing.assert_allclose(drawn()(values, 50.0), theory.matched_ratio(values, 50.0, 0.3, 2.0, 2.0))
-    np.testing.assert_allclose(drawn(taught=2.0)(values, 50.0), theory.matched_ratio(values, 50.0, 2.0, 2.0, 2.0))
-    assert drawn(loss="cross_entropy") is None
-    assert drawn(weight=0.5) is None
-    assert drawn(times=None, taught=None, optimizer="adam") is None
-    assert drawn(taught=None) is None  # a teacher that was trained in another way
-    assert drawn(model="mlp_5", teacher="mlp_5", student=("mlp_5",)) is None
-    assert drawn(teacher="mlp_5") is None

@@ -6,8 +6,9 @@ import pytest
 
 from kd_jax import config
 from kd_jax.config import BadInput, Study
-from kd_jax.studies import analyse, run
+from kd_jax.studies import analyse, prepare, run
 from kd_jax.studies import train as train_stage
+from kd_jax.train import loop
 from kd_jax.workdir import checkpoints, records
 
 STUDY = Study.from_flags(
@@ -56,19 +57,19 @@ def done(many, tmp_path_factory):
 
 def test_a_run_cut_off_in_mid_epoch_goes_on_to_the_same_bits(many, done, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "RESUME_SECONDS", 0.0)
-    real_fit = run.fit
+    real_segments = loop.segments
 
     started = []
 
     def cut_off(*args):
         """The first run is cut off twice, the last one once."""
         started.append(int(args[0].step))
-        for number, pause in enumerate(real_fit(*args), 1):
+        for number, pause in enumerate(real_segments(*args), 1):
             yield pause
             if not pause.ends_epoch and number >= {1: 1, 2: 3, 5: 3}.get(len(started), np.inf):
                 raise ConnectionError("cut off")
 
-    monkeypatch.setattr(run, "fit", cut_off)
+    monkeypatch.setattr(loop, "segments", cut_off)
     for _ in range(3):
         with pytest.raises(ConnectionError):
             train(STUDY, tmp_path, many)
@@ -98,7 +99,7 @@ def test_the_analysis_of_a_streamed_set_has_the_accuracies_of_its_training(many,
 
 
 def test_the_directions_of_a_streamed_sets_inputs_are_those_of_its_clean_views(done):
-    _, _, dataset = analyse.open_study(done)
+    dataset = prepare.open_study(done).dataset
     x = ((dataset.train.x[:] - dataset.mean) / dataset.std).reshape(48, -1)
     values = np.linalg.eigvalsh(np.cov(x.T, bias=True))[::-1]
     with np.load(done / "analysis" / "eigen" / "student-seed0-Dense_0.npz") as arrays:

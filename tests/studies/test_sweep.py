@@ -6,10 +6,11 @@ import re
 import jax
 import pytest
 
-from kd_jax.cli import commands as cli
+from kd_jax import cli
 from kd_jax.cli import sweep_words as variants
 from kd_jax.config import BadInput, Study
 from kd_jax.plan import arms as arms_of
+from kd_jax.plan import make_plan
 from kd_jax.studies import sweep
 from kd_jax.workdir import records
 
@@ -55,6 +56,17 @@ def test_words_become_variants():
     (hard, ramp) = variants.parse(["switch=kd:onehot@5,onehot:kd@2.5,ramp=100"])
     assert (hard.values["switch"], ramp.values["switch"]) == ("kd:onehot@5", "onehot:kd@2.5,ramp=100")
     assert ramp.folder == "switch=onehot_kd_2.5,ramp=100"
+
+
+def test_two_variants_never_share_a_folder_and_names_stay_where_nothing_collides():
+    names = variants.folders([{"dataset": "glue/sst2"}, {"dataset": "glue_sst2"}, {"dataset": "GLUE_sst2"}])
+    assert names[1] == "dataset=glue_sst2"
+    assert len({name.lower() for name in names}) == 3
+    assert all(re.fullmatch(r"dataset=(glue|GLUE)_sst2-[0-9a-f]{6}", name) for name in (names[0], names[2]))
+    assert variants.folders([{"dataset": "glue/sst2"}, {"dataset": "glue/mnli"}]) == [
+        "dataset=glue_sst2",
+        "dataset=glue_mnli",
+    ]
 
 
 def test_a_variants_flags_take_the_place_of_those_that_are_there():
@@ -201,7 +213,7 @@ def test_a_link_whose_run_is_gone_is_trained_again(tmp_path):
     workdir = tmp_path / "work"
     (folder := workdir / "temperature=4" / "runs").mkdir(parents=True)
     (folder / "teacher-seed0").symlink_to("../../temperature=1/runs/teacher-seed0")
-    sweep._share(workdir, workdir / "temperature=4", STUDY)
+    sweep._share(workdir, workdir / "temperature=4", make_plan(STUDY, 120))
     assert not (folder / "teacher-seed0").is_symlink()
 
 
@@ -209,3 +221,40 @@ def test_a_sweep_of_another_study_is_refused(tmp_path):
     records.write_json(tmp_path / "sweep.json", {"study": "other", "variants": []})
     with pytest.raises(BadInput, match="holds a sweep of other, expected one of tested"):
         sweep.run("tested", [], tmp_path, None, jax.devices()[:1])
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_whether_runs_learned_is_read_from_data_and_not_from_the_wording_of_warnings(tmp_path):
+    workdir = tmp_path / "work"
+    assert call(workdir, "--sweep=weight=0.5,1", "--epochs=8") == 0
+    paths = {name: workdir / name / "analysis" / "summary.json" for name in ("weight=0.5", "weight=1")}
+    summaries = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items()}
+
+    def learned(**changed):
+        """Whether each variant's student is taken to have learnt, with such warnings and such records of runs."""
+        found = {}
+        for name, summary in summaries.items():
+            found[name] = {key: value for key, value in (summary | changed).items() if value is not None}
+            records.write_json(paths[name], found[name])
+        runs = {name: sweep._unlearned(workdir / name, of) for name, of in found.items()}
+        return [measured.learned for measured in sweep._measured(sweep.read(workdir), found, runs)]
+
+    student = {"arm": "student", "seed": 1, "reason": "loss_rose", "first": 1.0, "last": 2.0}
+    assert learned() == [True, True]
+    assert (
+        learned(warnings=["student-seed1 did not learn: training loss 1 in the first epoch, 2 in the last"])
+        == [True] * 2
+    )
+    assert learned(unlearned=[student]) == [False, False]
+    assert learned(unlearned=[student | {"arm": "onehot_order"}]) == [True, True]
+    sweep.report(workdir)
+    (first, second) = json.loads((workdir / "analysis" / "summary.json").read_text(encoding="utf-8"))["unlearned"]
+    assert (first["variant"], first["arm"]) == ("weight=0.5", "onehot_order")
+    assert second == first | {"variant": "weight=1"}
+    # Summaries that were written before such records were: the runs are judged anew.
+    assert learned(unlearned=None) == [True, True]
+    metrics = workdir / "weight=1" / "runs" / "student-seed0" / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    lines[-1]["train_loss"] = lines[0]["train_loss"] + 1
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert learned(unlearned=None) == [True, False]

@@ -1,7 +1,9 @@
 """Whole studies of texts in small: the same run folder, resumption and analysis as of images, and what is particular to texts."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,12 +12,13 @@ from safetensors.numpy import load_file, save_file
 
 from kd_jax import data
 from kd_jax.config import BadInput, Study
-from kd_jax.data import tokens
+from kd_jax.data import buckets, tokens
 from kd_jax.data.order import order
 from kd_jax.extract import logits as extract
+from kd_jax.extract import weights as weights_of_layers
 from kd_jax.models import Variables
 from kd_jax.report import about
-from kd_jax.studies import analyse, run
+from kd_jax.studies import analyse, prepare, run
 from kd_jax.studies import pretrained as initial
 from kd_jax.studies import train as train_stage
 from kd_jax.train import engine
@@ -109,12 +112,12 @@ def test_the_record_says_how_texts_were_read(done, data_dir):
 
 
 def test_metrics_say_tokens_per_second_padding_and_the_mismatched_accuracy(done):
-    _, _, dataset = analyse.open_study(done[0])
+    dataset = prepare.open_study(done[0]).dataset
     for line in records.read_metrics(done[0] / "runs" / "student-seed0"):
         at = line["epoch"] - 1
-        rows = np.array(order(0, 1, at, 50, 8, tokens.lengths(dataset.train.x)))
+        rows = np.array(order(0, 1, at, 50, 8, buckets.lengths(dataset.train.x)))
         sizes = (dataset.train.x != 1).sum(axis=1)[rows]
-        places = sum(8 * min(b for b in dataset.tokens.buckets if b >= most) for most in sizes.max(axis=1))
+        places = sum(8 * min(b for b in dataset.buckets if b >= most) for most in sizes.max(axis=1))
         assert line["padding"] == pytest.approx(1 - sizes.sum() / places)
         assert line["tokens_per_second"] == pytest.approx(line["examples_per_second"] * sizes.mean())
         assert 0 <= line["mismatched_accuracy"] <= 1
@@ -142,9 +145,10 @@ def test_the_embeddings_are_no_direction_but_the_first_attention_layer_is_follow
 
 
 def test_logits_of_the_analysis_are_those_of_the_last_checkpoint_in_order(done):
-    _, study, dataset = analyse.open_study(done[0])
+    opened = prepare.open_study(done[0])
+    study, dataset = opened.study, opened.dataset
     variables = Variables(**checkpoints.load_variables(records.run_folder(done[0], "student-seed0"), 18))
-    model, _ = extract.model_and_view(study, dataset, "roberta_1x8")
+    model = extract.model_of("roberta_1x8", dataset, study.networks.precision)
     with np.load(done[0] / "analysis" / "pairs" / "student-seed0-mismatched.npz") as arrays:
         expected = np.asarray(model.apply(variables, dataset.further["mismatched"].x).logits)
         np.testing.assert_allclose(arrays["student_logits"], expected, atol=1e-5)
@@ -153,18 +157,17 @@ def test_logits_of_the_analysis_are_those_of_the_last_checkpoint_in_order(done):
 
 def test_a_stopped_text_run_goes_on_to_the_same_bits(done, data_dir, tmp_path, monkeypatch):
     """Stopped in the middle of an epoch of the student, whose dropout and batches must go on where they were."""
-    real, seen = run.Training._report, []
+    stop, real = SimpleNamespace(requested=False), run.ProgressLine.segment
 
-    def report(self, steps, at, *rest):
-        seen.append((self.name, steps))
-        if self.name == "student-seed0" and at == 1 and steps:
-            self.stop.requested = True
-        return real(self, steps, at, *rest)
+    def segment(self, segment):
+        stop.requested = self._run.name == "student-seed0" and segment.epoch == 1
+        return real(self, segment)
 
-    monkeypatch.setattr(run.Training, "_report", report)
+    monkeypatch.setattr(train_stage, "stop_requests", lambda: nullcontext(stop))
+    monkeypatch.setattr(run.ProgressLine, "segment", segment)
     with pytest.raises(train_stage.Stopped):
         train(STUDY, tmp_path, data_dir)
-    monkeypatch.setattr(run.Training, "_report", real)
+    monkeypatch.undo()
     assert records.kept_steps(records.run_folder(tmp_path, "student-seed0"))[-1] < 18
     assert train(STUDY, tmp_path, data_dir) == 1
     assert bits(tmp_path) == bits(done[0])
@@ -172,8 +175,8 @@ def test_a_stopped_text_run_goes_on_to_the_same_bits(done, data_dir, tmp_path, m
 
 def test_the_analysis_needs_the_stored_tokenizer_alone(done, data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(tokens, "train", lambda *_: pytest.fail("trained again"))
-    _, _, dataset = analyse.open_study(done[0])
-    assert dataset.tokens.tokenizer == (done[0] / "tokenizer.json").read_text()
+    dataset = prepare.open_study(done[0]).dataset
+    assert dataset.tokenizer == (done[0] / "tokenizer.json").read_text()
     workdir = tmp_path / "copy"
     shutil.copytree(done[0], workdir)
     assert train(STUDY, workdir, data_dir) == 0
@@ -218,12 +221,14 @@ def weights(tmp_path):
 
 def test_a_network_that_fits_starts_from_the_weights_and_another_at_random(weights, data_dir):
     study = STUDY.replaced(teacher="roberta_1x16", init_from=(str(weights),), max_length=20)
-    dataset = data.load(study, data_dir, initial.given(study))
-    described = initial.describe(study, dataset)
+    dataset = data.load(study.data, data_dir, initial.given(study.networks, study.data))
+    described = initial.describe(study.networks, dataset)
     assert list(described) == ["roberta_1x16"]
     assert initial.make(described, "roberta_1x8") is None
     start = initial.make(described, "roberta_1x16")
-    state = engine.build(study, dataset, "roberta_1x16", None, jax.devices()[:1], start).start(jax.random.key(0))
+    state = engine.build("float32", study.training, dataset, "roberta_1x16", jax.devices()[:1], initialise=start).start(
+        jax.random.key(0)
+    )
     stored = load_file(weights / "model.safetensors")
     np.testing.assert_array_equal(
         state.params["layer1_query"]["kernel"], stored["roberta.encoder.layer.0.attention.self.query.weight"].T
@@ -232,7 +237,7 @@ def test_a_network_that_fits_starts_from_the_weights_and_another_at_random(weigh
 
 
 def test_the_record_says_what_starts_where_and_opens_without_the_weights(weights, data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "build", lambda *_: 1 / 0)  # the record is written, nothing trained
+    monkeypatch.setattr(engine, "build", lambda *_, **__: 1 / 0)  # the record is written, nothing trained
     study = STUDY.replaced(teacher="roberta_1x16", init_from=(str(weights),), max_length=20)
     with pytest.raises(ZeroDivisionError):
         train(study, tmp_path / "work", data_dir)
@@ -242,8 +247,8 @@ def test_the_record_says_what_starts_where_and_opens_without_the_weights(weights
     assert "roberta_1x16 starts from the weights in" in said
     assert "No pre-trained weights: roberta_1x8 starts at random" in said
     shutil.rmtree(weights)
-    _, _, dataset = analyse.open_study(tmp_path / "work")
-    assert extract.layer_names(study, dataset, "roberta_1x16")[0] == "layer1_query"
+    dataset = prepare.open_study(tmp_path / "work").dataset
+    assert weights_of_layers.layer_names(dataset, "roberta_1x16")[0] == "layer1_query"
 
 
 @pytest.mark.parametrize(
@@ -274,5 +279,5 @@ def test_weights_for_images_are_refused(weights, tmp_path):
     study = Study.from_flags(
         dataset="digits", teacher="mlp_8", student=("mlp_8",), batch_size=8, init_from=(str(weights),)
     )
-    with pytest.raises(BadInput, match="expected none for images, digits"):
+    with pytest.raises(BadInput, match="--max_length=20: expected 128 for images, digits"):
         train(study.replaced(max_length=20), tmp_path / "work", tmp_path)

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from kd_jax import config
+from kd_jax.analysis import learning
 from kd_jax.config import BadInput, Study
 from kd_jax.extract import logits as extract
 from kd_jax.models import Variables
 from kd_jax.plan import checkpoint_steps
-from kd_jax.studies import analyse, findings, run
+from kd_jax.studies import analyse, prepare, run
 from kd_jax.studies import train as train_stage
+from kd_jax.train import loop
 from kd_jax.workdir import checkpoints, records
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -52,6 +54,14 @@ def done(tmp_path_factory):
     assert train(STUDY, workdir) == 10
     found = analyse.analyze(workdir)
     return workdir, found
+
+
+def flip_a_bit(step_folder):
+    """In its largest file, which holds array data."""
+    path = max((path for path in step_folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def files(folder):
@@ -151,7 +161,7 @@ def test_an_analysis_that_breaks_off_leaves_the_old_one(done, tmp_path, monkeypa
 def test_eigendirections_are_those_of_the_layers_inputs_and_components_those_of_its_weights(done):
     """Against plain NumPy, for the first layer, whose inputs are the standardised images."""
     workdir, found = done
-    _, _, dataset = analyse.open_study(workdir)
+    dataset = prepare.open_study(workdir).dataset
     x = ((dataset.train.x - dataset.mean) / dataset.std).reshape(len(dataset.train.x), -1)
     values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))
     with np.load(workdir / "analysis" / "eigen" / "student_mlp_8-seed1-Dense_0.npz") as arrays:
@@ -188,7 +198,7 @@ def test_beyond_the_first_layer_a_run_has_the_directions_of_its_own_start(done, 
     workdir = tmp_path / "copy"
     shutil.copytree(done[0], workdir)
     analyse.analyze(workdir, look={"layers": ("Dense_1",)})
-    _, _, dataset = analyse.open_study(workdir)
+    dataset = prepare.open_study(workdir).dataset
     x = ((dataset.train.x - dataset.mean) / dataset.std).reshape(len(dataset.train.x), -1)
     values = {}
     for arm in ("teacher", "onehot", "student"):
@@ -222,14 +232,66 @@ def test_a_pair_beyond_the_directions_that_the_inputs_vary_along_is_refused(done
     assert analyse.is_analysed(done[0], STUDY)
 
 
-def test_a_trajectory_of_two_checkpoints_is_refused(done, tmp_path):
+def test_a_step_that_is_missing_is_named_and_trained_again_to_the_same_bits(done, tmp_path):
+    """In the middle of a finished run: a run is finished when it has all steps that were asked for."""
     workdir = tmp_path / "copy"
     shutil.copytree(done[0], workdir)
-    folder = workdir / "runs" / "student-seed0"
-    for step in records.kept_steps(folder)[1:-1]:
-        shutil.rmtree(folder / "trajectory" / str(step))
-    with pytest.raises(BadInput, match=r"student-seed0: expected at least three checkpoints, found 2; train with more"):
+    before = bits(workdir)
+    for name, steps in (("student-seed0", (2, 9)), ("teacher-seed1", (5,))):
+        for step in steps:
+            shutil.rmtree(workdir / "runs" / name / "trajectory" / str(step))
+    with pytest.raises(
+        BadInput, match=r"teacher|student-seed0 is not \(its trajectory lacks step 2, 9\); run the study"
+    ):
         analyse.analyze(workdir)
+    assert train(STUDY, workdir) == 2
+    assert bits(workdir) == before
+    assert analyse.analyze(workdir)["estimates"] == done[1]["estimates"]
+    assert train(STUDY, workdir) == 0
+
+
+def test_a_damaged_step_is_named_and_once_it_is_moved_away_trained_again(done, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    before = bits(workdir)
+    damaged = workdir / "runs" / "onehot-seed1" / "trajectory" / "5"
+    flip_a_bit(damaged)
+    with pytest.raises(
+        BadInput, match=r"onehot-seed1/trajectory/5: .*; move that step's folder away and run the study"
+    ):
+        analyse.analyze(workdir)
+    damaged.rename(tmp_path / "away")
+    assert train(STUDY, workdir) == 1
+    assert bits(workdir) == before
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_damaged_teacher_is_trained_again_for_the_student_that_needs_it(tmp_path):
+    """At the step at which it teaches, in the middle of its training; one command mends it."""
+    study = STUDY.replaced(teacher="mlp_8", student=("mlp_8",), seeds=1, teacher_step=7)
+    train(study, tmp_path)
+    before = bits(tmp_path)
+    flip_a_bit(tmp_path / "runs" / "teacher-seed0" / "trajectory" / "7")
+    shutil.rmtree(tmp_path / "runs" / "student-seed0")
+    train(study, tmp_path)
+    assert bits(tmp_path) == before
+    assert len(os.listdir(tmp_path / "runs" / "teacher-seed0" / "damaged")) == 1
+
+
+def test_trajectories_that_are_no_curve_are_refused_before_training(tmp_path):
+    with pytest.raises(
+        BadInput, match="--checkpoints=2: expected at least three steps in a trajectory, teacher has 0 20"
+    ):
+        train(STUDY.replaced(checkpoints=2), tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_checkpoint_that_nobody_asked_for_changes_no_number(done, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done[0], workdir)
+    store = workdir / "runs" / "student-seed0" / "trajectory"
+    shutil.copytree(store / "20", store / "6")  # far ahead of its neighbours: no curve would pass through it unchanged
+    assert analyse.analyze(workdir)["estimates"] == done[1]["estimates"]
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -282,14 +344,14 @@ def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
     assert record["teacher_hash"]["teacher-seed0"] == checkpoints.tree_digest({"params": teacher["params"]})
     found = analyse.analyze(tmp_path / "early")
     with np.load(tmp_path / "early" / "analysis" / "pairs" / "student-seed0-test.npz") as arrays:
-        _, study, dataset = analyse.open_study(tmp_path / "early")
-        logits = extract.make_logits(study, dataset, study.teacher)(Variables(**teacher), dataset.test.x)
+        opened = prepare.open_study(tmp_path / "early")
+        logits = extract.make_logits("mlp_8", opened.dataset, "float32")(Variables(**teacher), opened.dataset.test.x)
         np.testing.assert_array_equal(arrays["teacher_logits"], logits)
     early, late = (bits(tmp_path / name) for name in ("early", "late"))
     assert early["teacher-seed0"][10] == late["teacher-seed0"][10]
     assert early["onehot-seed0"][10] == late["onehot-seed0"][10]
     assert early["student-seed0"][10] != late["student-seed0"][10]
-    assert found["warnings"] == []  # this teacher has much left to learn
+    assert not any("fit their labels fully" in warning for warning in found["warnings"])  # it has much left to learn
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -301,11 +363,12 @@ def test_a_switched_student_is_not_taken_for_one_that_did_not_learn(tmp_path):
     onehot = records.read_metrics(tmp_path / "runs" / "onehot-seed0")
     assert lines[2]["train_loss"] == pytest.approx(onehot[2]["train_loss"], rel=1e-5)
     assert lines[-1]["train_loss"] > lines[0]["train_loss"]
-    assert analyse.analyze(tmp_path)["warnings"] == []
-    assert findings.comparable_losses(lines, config.parse_switch(study.switch), 5) == [
+    # Six epochs of this recipe leave all runs near chance, which is another matter.
+    assert "loss_rose" not in {run["reason"] for run in analyse.analyze(tmp_path)["unlearned"]}
+    assert learning.comparable_losses(lines, config.parse_switch(study.switch), 5) == [
         line["train_loss"] for line in lines[4:]
     ]
-    assert findings.comparable_losses(lines, config.parse_switch("onehot:kd@6"), 5) == [
+    assert learning.comparable_losses(lines, config.parse_switch("onehot:kd@6"), 5) == [
         line["train_loss"] for line in lines
     ]
 
@@ -358,16 +421,16 @@ def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkey
     study = STUDY.replaced(teacher="mlp_8", student=("mlp_8",), seeds=1)
     train(study, tmp_path / "unbroken")
     monkeypatch.setattr(run, "RESUME_SECONDS", 0.0 if saves else np.inf)
-    real_fit = run.fit
+    real_segments = loop.segments
     cuts = 0
 
     def cut_off(*args):
-        for number, pause in enumerate(real_fit(*args)):
+        for number, pause in enumerate(real_segments(*args)):
             yield pause
             if number == (3 if saves else 3 + cuts):
                 raise ConnectionError("cut off")
 
-    monkeypatch.setattr(run, "fit", cut_off)
+    monkeypatch.setattr(loop, "segments", cut_off)
     while True:
         try:
             train(study, tmp_path / "cut")
@@ -383,12 +446,10 @@ import sys
 import jax
 from kd_jax.studies import run
 from kd_jax.studies import train as train_stage
-from kd_jax.studies import analyse
-from kd_jax.train import fit
-from kd_jax.plan import checkpoint_steps
+from kd_jax.train import devices
 from tests_stages_study import STUDY
 run.RESUME_SECONDS = 0.0
-fit.SEGMENT_SECONDS = 0.0
+devices.SEGMENT_STEPS = 1
 print("started", flush=True)
 train_stage.train("tested", STUDY, sys.argv[1], "unused", jax.devices()[:1])
 """
@@ -397,7 +458,7 @@ train_stage.train("tested", STUDY, sys.argv[1], "unused", jax.devices()[:1])
 @pytest.mark.slow
 def test_a_killed_study_resumes_to_the_same_bits(tmp_path):
     study = STUDY.replaced(student=("mlp_16",), epochs=60, seeds=1, checkpoints=20)
-    (tmp_path / "tests_stages_study.py").write_text(f"from kd_jax.config import Study\nSTUDY = {study!r}\n")
+    (tmp_path / "tests_stages_study.py").write_text(f"from kd_jax.config import *\nSTUDY = {study!r}\n")
     workdir = tmp_path / "killed"
     command = [sys.executable, "-c", KILLED, str(workdir)]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
@@ -419,19 +480,19 @@ def test_a_killed_study_resumes_to_the_same_bits(tmp_path):
 
 @pytest.mark.slow
 def test_told_to_stop_it_saves_and_goes_on_later(done, tmp_path, monkeypatch):
-    real_fit = run.fit
+    real_segments = loop.segments
 
     def interrupted(*args):
-        for number, pause in enumerate(real_fit(*args)):
+        for number, pause in enumerate(real_segments(*args)):
             if number == 2:  # in the middle of the first epoch
                 os.kill(os.getpid(), signal.SIGTERM)
             yield pause
 
-    monkeypatch.setattr(run, "fit", interrupted)
+    monkeypatch.setattr(loop, "segments", interrupted)
     with pytest.raises(train_stage.Stopped, match="teacher-seed0 saved at step 4 of 20"):
         train(STUDY, tmp_path)
     assert os.listdir(tmp_path / "runs" / "teacher-seed0" / "resume")
-    monkeypatch.setattr(run, "fit", real_fit)
+    monkeypatch.setattr(loop, "segments", real_segments)
     train(STUDY, tmp_path)
     assert bits(tmp_path) == bits(done[0])
     # Rates are of the steps since the restart: one of the first epoch's five, of 40 examples each, then all.

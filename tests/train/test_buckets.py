@@ -1,16 +1,22 @@
 """Batches of similar length, cut to what their longest text needs: other time, same numbers."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
 from kd_jax import models
 from kd_jax.config import Study
-from kd_jax.data.arrays import Dataset, digest, part
-from kd_jax.data.tokens import Tokens, padded
+from kd_jax.data import buckets
+from kd_jax.data.arrays import digest, part
+from kd_jax.data.order import order
+from kd_jax.data.tokenised import TokenisedTexts
+from kd_jax.data.tokens import padded
 from kd_jax.extract.logits import make_logits
-from kd_jax.train import buckets, engine, epoch
-from kd_jax.train.fit import fit
+from kd_jax.plan import make_plan
+from kd_jax.train import engine, epoch
+from kd_jax.train.loop import train_run
 
 STUDY = Study.from_flags(
     dataset="made",
@@ -33,7 +39,7 @@ BUCKETS = (8, 30)
 
 
 def made(examples=43, tests=23, seed=0, longest=30):
-    """A `Dataset` of random tokens, most texts short."""
+    """Texts of random tokens, most of them short."""
     rng = np.random.default_rng(seed)
 
     def split(count):
@@ -42,30 +48,33 @@ def made(examples=43, tests=23, seed=0, longest=30):
         return part(padded(ids, BUCKETS[-1], np.uint16), rng.integers(0, 3, count), 0, "")
 
     train, test = split(examples), split(tests)
-    tokens = Tokens(40, BUCKETS, "", {"positions": 30})
-    return Dataset("made", train, test, 3, None, None, "test", digest(train, test), tokens)
+    return TokenisedTexts(
+        name="made",
+        train=train,
+        test=test,
+        classes=3,
+        test_split="test",
+        fingerprint=digest(train, test),
+        vocabulary=40,
+        buckets=BUCKETS,
+        tokenizer_json="",
+        token_facts={"positions": 30},
+        evaluation_size=6,
+    )
 
 
 def network(dropout=0.0):
     return models.build("roberta_1x16", 3, "float64", vocabulary=40, positions=30, dropout=dropout)
 
 
-def trained(study, dataset, devices, teacher=None, uncut=False):
-    """Return (state, totals of the last epoch, test totals) of a whole run."""
+def trained(study, dataset, devices, teacher, uncut=False):
+    """Return (state, totals of the last epoch, test totals) after a whole run of a student."""
     if uncut:
-        dataset = dataset._replace(tokens=dataset.tokens._replace(buckets=BUCKETS[-1:]))
-    built = engine.build(study, dataset, study.teacher, study.teacher if teacher is not None else None, devices)
-    init_key, view_key = jax.random.split(jax.random.key(0))
-    feed = built.place(epoch.Feed(dataset.train.x, dataset.train.y, view_key, teacher))
-    lengths = buckets.lengths(dataset.train.x)
-
-    def rows_of(at):
-        return epoch.order(0, 1, at, len(lengths), study.batch_size, lengths)
-
-    for pause in fit(built.start(init_key), built.zero(), built.advance, feed, rows_of, study.epochs, [], built.zero):
-        last = pause
-    test = built.evaluate(last.state.variables, built.place(epoch.Feed(dataset.test.x, dataset.test.y, view_key, None)))
-    return jax.device_get(last.state), jax.device_get(last.totals), test
+        dataset = replace(dataset, buckets=BUCKETS[-1:])
+    built = engine.build("float64", study.training, dataset, "roberta_1x16", devices, engine.Teacher.of(study))
+    outcome = train_run(built, make_plan(study, len(dataset.train.y)).run("student", 0), teacher)
+    test = built.evaluate(outcome.state.variables, dataset.test, built.place(dataset.resident(dataset.test)))
+    return jax.device_get(outcome.state), outcome.totals, test
 
 
 def largest_difference(a, b):
@@ -78,14 +87,14 @@ def largest_difference(a, b):
 
 def test_every_text_of_an_epoch_is_used_once_and_the_order_depends_on_the_arguments_alone():
     lengths = np.random.default_rng(1).integers(3, 60, 1003)
-    first = epoch.order(5, 1, 0, 1003, 4, lengths)
+    first = order(5, 1, 0, 1003, 4, lengths)
     assert first.shape == (250, 4)
     assert len(np.unique(first)) == 1000
-    np.testing.assert_array_equal(first, epoch.order(5, 1, 0, 1003, 4, lengths))
-    for other in (epoch.order(5, 1, 1, 1003, 4, lengths), epoch.order(5, 0, 0, 1003, 4, lengths)):
+    np.testing.assert_array_equal(first, order(5, 1, 0, 1003, 4, lengths))
+    for other in (order(5, 1, 1, 1003, 4, lengths), order(5, 0, 0, 1003, 4, lengths)):
         assert (first != other).any()
     # Those that fill no batch are the same as without lengths: which texts are used does not depend on them.
-    assert set(first.ravel()) == set(epoch.order(5, 1, 0, 1003, 4).ravel())
+    assert set(first.ravel()) == set(order(5, 1, 0, 1003, 4).ravel())
 
 
 def test_batches_of_similar_length_need_less_padding_and_are_not_sorted():
@@ -94,8 +103,8 @@ def test_batches_of_similar_length_need_less_padding_and_are_not_sorted():
     def padding(rows):  # to the longest of each batch, whatever the buckets
         return 1 - sum(lengths[row].sum() for row in rows) / sum(lengths[row].max() * len(row) for row in rows)
 
-    grouped = epoch.order(0, 1, 0, 6400, 32, lengths)
-    assert padding(grouped) < 0.1 < 0.4 < padding(epoch.order(0, 1, 0, 6400, 32))
+    grouped = order(0, 1, 0, 6400, 32, lengths)
+    assert padding(grouped) < 0.1 < 0.4 < padding(order(0, 1, 0, 6400, 32))
     longest = lengths[grouped].max(axis=1)
     assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.2
 
@@ -115,14 +124,13 @@ def test_the_smallest_bucket_that_holds_the_longest_text_is_taken(lengths):
     x = padded([[0] * length for length in lengths], 30, np.uint16)
     expected = min(bucket for bucket in BUCKETS if bucket >= max(lengths))
     assert buckets.shortened(x, BUCKETS).shape[1] == expected
-    ran = jax.jit(lambda x: buckets.shorten(lambda x: np.int32(x.shape[1]), x, BUCKETS))(x)
+    ran = jax.jit(lambda x: buckets.on_bucket(lambda x: np.int32(x.shape[1]), x, BUCKETS))(x)
     assert ran == expected
 
 
-def test_a_distilled_run_is_the_same_in_buckets_at_full_length_and_on_four_devices(float64, monkeypatch):
+def test_a_distilled_run_is_the_same_in_buckets_at_full_length_and_on_four_devices(float64):
     """Up to rounding, with dropout on: so losses and gradients are. Devices take different branches where the longest texts of
     their shards have different buckets."""
-    monkeypatch.setattr(buckets, "EVALUATION_BATCH", 6)
     dataset = made()
     teacher = jax.device_get(network().init(jax.random.key(7), dataset.train.x[:1]))
     one = trained(STUDY, dataset, jax.devices()[:1], teacher)
@@ -159,10 +167,11 @@ def test_keys_are_drawn_for_each_example_of_a_batch_where_there_is_dropout(dropo
         return state, {}
 
     dataset = made()
-    train_on = epoch.make_train_on(step, epoch.make_view(dataset, STUDY, np.float32), dropout=dropout)
+    view = dataset.random_view("none", np.float32)
+    train_on = epoch.make_train_on(step, dataset.batch, view, dropout=dropout)
     key, rows = jax.random.key(3), np.array([4, 0, 11])
     state = type("State", (), {"step": 6})()
-    train_on(state, {}, epoch.Feed(dataset.train.x, dataset.train.y, key, None), rows)
+    train_on(state, {}, epoch.Constants(dataset.resident(dataset.train), key, None), rows)
     np.testing.assert_array_equal(seen["x"], dataset.train.x[rows])
     assert seen["x"].dtype == np.int32
     assert ("keys" in seen) == bool(dropout)
@@ -173,11 +182,10 @@ def test_keys_are_drawn_for_each_example_of_a_batch_where_there_is_dropout(dropo
 # ---- evaluation
 
 
-def test_logits_come_back_in_the_order_of_the_examples(float64, monkeypatch):
-    monkeypatch.setattr(buckets, "EVALUATION_BATCH", 5)
-    dataset = made()
+def test_logits_come_back_in_the_order_of_the_examples(float64):
+    dataset = replace(made(), evaluation_size=5)
     variables = network().init(jax.random.key(1), dataset.train.x[:1])
-    found = make_logits(STUDY, dataset, "roberta_1x16")(variables, dataset.train.x)
+    found = make_logits("roberta_1x16", dataset, "float64")(variables, dataset.train.x)
     alone = jax.jit(lambda row: network().apply(variables, row[None]).logits)
     expected = np.concatenate([np.asarray(alone(row)) for row in dataset.train.x])
     np.testing.assert_allclose(found, expected, atol=1e-12)

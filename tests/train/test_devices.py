@@ -7,12 +7,15 @@ import pytest
 
 from kd_jax import losses, models
 from kd_jax.config import BadInput, Study
-from kd_jax.data.arrays import Source, assemble
+from kd_jax.data.arrays import Source
+from kd_jax.data.images import assemble
+from kd_jax.data.order import order
 from kd_jax.plan import arms as arms_of
+from kd_jax.plan import make_plan
 from kd_jax.train import devices as parallel
-from kd_jax.train import engine, epoch
+from kd_jax.train import engine, epoch, loop, optimizer
 from kd_jax.train import state as states
-from kd_jax.train.fit import fit
+from kd_jax.train.loop import train_run
 from kd_jax.train.step import make_step
 
 STUDY = Study.from_flags(
@@ -34,21 +37,21 @@ def made(study, seed=0, examples=20, size=8):
     rng = np.random.default_rng(seed)
     x = rng.integers(0, 256, (2 * examples, size, size, 3)).astype(np.uint8)
     y = rng.integers(0, 3, 2 * examples).astype(np.int32)
-    return assemble(Source("made", x[:examples], y[:examples], x[examples:], y[examples:], 3, "test"), study)
+    return assemble(Source("made", x[:examples], y[:examples], x[examples:], y[examples:], 3, "test"), study.data)
 
 
-def trained(study, dataset, devices, model, teacher=None, on_device_loop=None, monkeypatch=None):
-    """Return (state, totals of the last epoch, test totals) of a whole run."""
-    if on_device_loop is not None:
-        monkeypatch.setattr(parallel, "loops_on_device", lambda *_: on_device_loop)
-    built = engine.build(study, dataset, model, study.teacher if teacher is not None else None, devices)
-    init_key, view_key = jax.random.split(jax.random.key(0))
-    feed = built.place(epoch.Feed(dataset.train.x, dataset.train.y, view_key, teacher))
-    rows_of = lambda at: epoch.order(0, 1, at, len(dataset.train.y), study.batch_size)  # noqa: E731
-    for pause in fit(built.start(init_key), built.zero(), built.advance, feed, rows_of, study.epochs, [], built.zero):
-        last = pause
-    test = built.evaluate(last.state.variables, built.place(epoch.Feed(dataset.test.x, dataset.test.y, view_key, None)))
-    return jax.device_get(last.state), jax.device_get(last.totals), test
+def build(study, dataset, devices, distilled=False):
+    taught = engine.Teacher.of(study) if distilled else None
+    return engine.build("float64", study.training, dataset, study.networks.student[0], devices, taught)
+
+
+def trained(study, dataset, devices, teacher=None):
+    """Return (state, totals of the last epoch, test totals) after a whole run."""
+    built = build(study, dataset, devices, teacher is not None)
+    run = make_plan(study, len(dataset.train.y)).run("onehot" if teacher is None else "student", 0)
+    outcome = train_run(built, run, teacher)
+    test = built.evaluate(outcome.state.variables, dataset.test, built.place(dataset.resident(dataset.test)))
+    return jax.device_get(outcome.state), outcome.totals, test
 
 
 def largest_difference(a, b):
@@ -63,11 +66,11 @@ def test_four_devices_equal_one(float64, distilled):
     if distilled:
         model = models.build("resnet8", 3, "float64")
         teacher = jax.device_get(model.init(jax.random.key(7), np.zeros((1, 8, 8, 3))))
-    one = trained(STUDY, dataset, jax.devices()[:1], "resnet8", teacher)
-    four = trained(STUDY, dataset, jax.devices()[:4], "resnet8", teacher)
+    one = trained(STUDY, dataset, jax.devices()[:1], teacher)
+    four = trained(STUDY, dataset, jax.devices()[:4], teacher)
     assert largest_difference(one, four) < 1e-9
-    start = engine.build(STUDY, dataset, "resnet8", None, jax.devices()[:1]).start(
-        jax.random.split(jax.random.key(0))[0]
+    start = build(STUDY, dataset, jax.devices()[:1]).start(
+        jax.random.split(jax.random.fold_in(jax.random.key(0), 1))[0]
     )
     assert largest_difference(start.params, one[0].params) > 1e-3  # it did train
 
@@ -76,27 +79,74 @@ def test_four_devices_equal_one(float64, distilled):
 def test_a_loop_on_the_device_equals_one_dispatch_a_step(float64, monkeypatch, model):
     study = STUDY.replaced(teacher=model, student=(model,), augment="none", train_examples=16)
     dataset = made(study)
-    both = [trained(study, dataset, jax.devices()[:2], model, None, loop, monkeypatch) for loop in (True, False)]
+    both = []
+    for loops in (True, False):
+        monkeypatch.setattr(parallel, "loops_on_device", lambda *_, loops=loops: loops)
+        both.append(trained(study, dataset, jax.devices()[:2]))
     assert largest_difference(*both) < 1e-12
+
+
+class Seen(loop.Sink):
+    """Counts the steps of every segment."""
+
+    def __init__(self):
+        self.steps = []
+
+    def segment(self, segment):
+        self.steps.append(segment.steps)
+
+
+def test_where_a_run_pauses_changes_no_bit_of_it(monkeypatch):
+    study = STUDY.replaced(
+        teacher="mlp_16", student=("mlp_16",), augment="none", precision="float32", batch_size=2, checkpoints=2
+    )
+    dataset, found = made(study), []
+    for most, expected in ((1, [1] * 20), (4, [4, 4, 2, 4, 4, 2]), (32, [10, 10])):
+        monkeypatch.setattr(parallel, "SEGMENT_STEPS", most)
+        built, seen = engine.build("float32", study.training, dataset, "mlp_16", jax.devices()[:1]), Seen()
+        outcome = train_run(built, make_plan(study, 20).run("teacher", 0), sinks=[seen])
+        assert seen.steps == expected
+        found.append([np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(outcome.state)])
+    assert found[0] == found[1] == found[2]
+
+
+def test_segments_depend_on_the_work_of_a_step_and_are_one_step_where_each_is_dispatched():
+    devices, params = jax.devices()[:1], {"kernel": np.zeros((1000, 1000))}
+    assert parallel.segment_steps(devices, False, params, 1) == 1
+    assert parallel.segment_steps(devices, True, params, 1) == parallel.SEGMENT_STEPS
+    steps = parallel.segment_steps(devices, True, params, 2000)
+    assert 1 < steps < parallel.SEGMENT_STEPS
+    assert parallel.segment_steps(devices, True, params, 4000) == steps // 2
+    assert parallel.segment_steps(devices, True, params, 10**9) == 1
+
+
+@pytest.mark.parametrize("flags", [(False, False), (False, True), (True, False), (True, True)])
+def test_hosts_agree_on_what_any_of_them_wants(monkeypatch, flags):
+    assert parallel.agree(flags[0]) is flags[0]  # alone
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(parallel.multihost_utils, "process_allgather", lambda own: np.array([own, flags[1]]))
+    assert parallel.agree(flags[0]) is any(flags)
 
 
 def test_a_vmapped_seed_equals_that_seed_alone(float64):
     study = STUDY.replaced(teacher="mlp_16", student=("mlp_16",))
     dataset = made(study)
     model = models.build("mlp_16", 3, "float64")
-    optimizer = states.make_optimizer(study, 4)
+    descent = optimizer.make_optimizer(study.training, 4)
     train_on = epoch.make_train_on(
-        make_step(model.apply, losses.label_objective(), optimizer), epoch.make_view(dataset, study, np.float64)
+        make_step(model.apply, losses.label_objective(), descent),
+        dataset.batch,
+        dataset.random_view("crop_flip", np.float64),
     )
     x = np.zeros((1, 8, 8, 3))
 
     def run(key, rows):
-        carry = states.create(model, optimizer, key, x), epoch.zero_totals(np.float64)
-        feed = epoch.Feed(jnp.asarray(dataset.train.x), jnp.asarray(dataset.train.y), key, None)
-        return jax.lax.scan(lambda carry, row: (train_on(*carry, feed, row), None), carry, rows)[0]
+        carry = states.create(model, descent, key, x), epoch.zero_totals(np.float64)
+        constants = epoch.Constants(jax.tree.map(jnp.asarray, dataset.resident(dataset.train)), key, None)
+        return jax.lax.scan(lambda carry, row: (train_on(*carry, constants, row), None), carry, rows)[0]
 
     keys = jax.random.split(jax.random.key(3), 3)
-    rows = np.stack([epoch.order(seed, 1, 0, 20, 8) for seed in range(3)])
+    rows = np.stack([order(seed, 1, 0, 20, 8) for seed in range(3)])
     together = jax.vmap(run)(keys, rows)
     alone = run(keys[1], rows[1])
     assert largest_difference(jax.tree.map(lambda leaf: leaf[1], together), alone) < 1e-12
@@ -105,10 +155,9 @@ def test_a_vmapped_seed_equals_that_seed_alone(float64):
 def test_evaluation_counts_every_example_once(float64):
     study = STUDY.replaced(teacher="mlp_16", student=("mlp_16",), batch_size=4)
     dataset = made(study, examples=1203)
-    built = engine.build(study, dataset, "mlp_16", None, jax.devices()[:3])
+    built = build(study, dataset, jax.devices()[:3])
     state = built.start(jax.random.key(0))
-    feed = built.place(epoch.Feed(dataset.test.x, dataset.test.y, jax.random.key(0), None))
-    totals = built.evaluate(state.variables, feed)
+    totals = built.evaluate(state.variables, dataset.test, built.place(dataset.resident(dataset.test)))
     model = models.build("mlp_16", 3, "float64")
     x = (dataset.test.x - dataset.mean) / dataset.std
     logits = np.asarray(model.apply(jax.device_get(state.variables), x).logits)
@@ -121,12 +170,12 @@ def test_evaluation_counts_every_example_once(float64):
 
 def test_each_epoch_visits_every_example_at_most_once_and_leaves_out_only_the_remainder():
     for at in range(3):
-        rows = epoch.order(5, 1, at, 23, 4)
+        rows = order(5, 1, at, 23, 4)
         assert rows.shape == (5, 4)
         assert len(np.unique(rows)) == 20
-        np.testing.assert_array_equal(rows, epoch.order(5, 1, at, 23, 4))
-    assert (epoch.order(5, 1, 0, 23, 4) != epoch.order(5, 1, 1, 23, 4)).any()
-    assert (epoch.order(5, 0, 0, 23, 4) != epoch.order(5, 1, 0, 23, 4)).any()
+        np.testing.assert_array_equal(rows, order(5, 1, at, 23, 4))
+    assert (order(5, 1, 0, 23, 4) != order(5, 1, 1, 23, 4)).any()
+    assert (order(5, 0, 0, 23, 4) != order(5, 1, 0, 23, 4)).any()
 
 
 def test_a_batch_that_does_not_split_evenly_is_refused_with_one_that_does():

@@ -10,9 +10,11 @@ from scipy import stats
 
 from kd_jax import models
 from kd_jax.config import Study
-from kd_jax.data.arrays import Source, assemble
+from kd_jax.data.arrays import Source
+from kd_jax.data.images import assemble
+from kd_jax.plan import make_plan
 from kd_jax.train import engine, epoch, mixing, state
-from kd_jax.train.fit import fit
+from kd_jax.train.loop import train_run
 
 EXAMPLES, CLASSES, SHAPE = 24, 3, (8, 8, 1)
 STUDY = Study.from_flags(
@@ -109,28 +111,35 @@ def test_a_box_lies_anywhere():
 # ---- batches
 
 
+def rows_of_arrays(resident, rows):
+    """(ids, x, y) of examples that lie in two arrays."""
+    return rows, *(array[rows] for array in resident)
+
+
 @pytest.mark.parametrize("changes", [{"mixup": 0.4}, {"cutmix": 1.0}])
 def test_image_and_label_are_mixed_in_one_share_with_a_view_of_the_partner(float64, changes):
     study = STUDY.replaced(**changes)
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (EXAMPLES, *SHAPE)).astype(np.uint8), rng.integers(0, CLASSES, EXAMPLES)
-    feed, step = epoch.Feed(jnp.asarray(x), jnp.asarray(y), jax.random.key(5), None), 4
+    constants, step = epoch.Constants((jnp.asarray(x), jnp.asarray(y)), jax.random.key(5), None), 4
 
     def view(key, step, ids, x):
         """Pixels that tell whose view, and of which step, they are."""
         return jnp.asarray(1000 * ids + 300 * (step == 4))[:, None, None, None] + jnp.asarray(x, float)
 
-    mix = mixing.make_mix(study, view, CLASSES)
+    mix = mixing.make_mix(study.training, rows_of_arrays, view, CLASSES, EXAMPLES)
 
     @jax.jit
     def mixed_and_drawn(rows):
-        drawn = mixing.draw(feed.key, step, rows, EXAMPLES, study.mixup or study.cutmix, jnp.float64)
-        return mix(feed, step, rows, view(feed.key, step, rows, feed.x[rows])), drawn[:2]
+        alpha = study.training.mixup or study.training.cutmix
+        drawn = mixing.draw(constants.key, step, rows, EXAMPLES, alpha, jnp.float64)
+        ids, stored, labels = rows_of_arrays(constants.resident, rows)
+        return mix(constants, step, ids, view(constants.key, step, ids, stored), labels), drawn[:2]
 
     rows = np.array([3, 20, 0, 11, 7, 9, 1, 2])
     mixed, (partners, share) = jax.device_get(mixed_and_drawn(rows))
     own, other = (np.asarray(view(None, step, ids, x[ids])) for ids in (rows, partners))
-    if study.mixup:
+    if study.training.mixup:
         wide = share[:, None, None, None]
         np.testing.assert_allclose(mixed["x"], wide * own + (1 - wide) * other, rtol=1e-12)
     else:
@@ -159,13 +168,13 @@ def test_a_teacher_sees_what_its_student_sees_and_only_the_label_knows_the_mix()
         seen.append(x)
         return models.Outputs(variables, {}, {})
 
-    def mix(feed, step, rows, x):
-        return {"x": x + 1, "y": rows, "targets": 2 * x}
+    def mix(constants, step, ids, x, y):
+        return {"x": x + 1, "y": ids, "targets": 2 * x}
 
-    feed = epoch.Feed(jnp.arange(5.0), jnp.arange(5), None, jnp.array([[7.0]]))
+    constants = epoch.Constants((jnp.arange(5.0), jnp.arange(5)), None, jnp.array([[7.0]]))
     begin = state.TrainState(jnp.zeros((), jnp.int32), None, None, None)
-    train_on = epoch.make_train_on(step, lambda key, step, ids, x: x, teacher_apply, mix)
-    train_on(begin, epoch.zero_totals(jnp.float32), feed, np.array([3, 1]))
+    train_on = epoch.make_train_on(step, rows_of_arrays, lambda key, step, ids, x: x, teacher_apply, mix)
+    train_on(begin, epoch.zero_totals(jnp.float32), constants, np.array([3, 1]))
     teacher_x, batch = seen
     assert teacher_x is batch["x"]
     np.testing.assert_array_equal(batch["x"], [4, 2])
@@ -173,7 +182,7 @@ def test_a_teacher_sees_what_its_student_sees_and_only_the_label_knows_the_mix()
 
 
 def test_a_study_without_mixing_has_no_mix():
-    assert mixing.make_mix(STUDY, None, CLASSES) is None
+    assert mixing.make_mix(STUDY.training, None, None, CLASSES, EXAMPLES) is None
 
 
 @cache
@@ -181,14 +190,12 @@ def trained(study, devices):
     """(state, totals) after an epoch of a student, of which the mixes are a part."""
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (EXAMPLES, *SHAPE)).astype(np.uint8), rng.integers(0, CLASSES, EXAMPLES)
-    dataset = assemble(Source("made", x, y, x, y, CLASSES, "test"), study)
+    dataset = assemble(Source("made", x, y, x, y, CLASSES, "test"), study.data)
     teacher = models.build("linear", CLASSES, "float64").init(jax.random.key(7), np.zeros((1, *SHAPE)))
-    built = engine.build(study, dataset, "linear", "linear", jax.devices()[:devices])
-    feed = built.place(epoch.Feed(dataset.train.x, dataset.train.y, jax.random.key(2), teacher))
-    rows_of = lambda at: epoch.order(0, 1, at, EXAMPLES, study.batch_size)  # noqa: E731
-    for pause in fit(built.start(jax.random.key(0)), built.zero(), built.advance, feed, rows_of, 1, [], built.zero):
-        last = pause
-    return jax.device_get((last.state, last.totals))
+    taught = engine.Teacher.of(study)
+    built = engine.build("float64", study.training, dataset, "linear", jax.devices()[:devices], taught)
+    outcome = train_run(built, make_plan(study, EXAMPLES).run("student", 0), teacher)
+    return jax.device_get((outcome.state, outcome.totals))
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,19 @@
 """One step, its optimiser and its pauses, against NumPy written out."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from kd_jax import losses, models
-from kd_jax.config import Distillation, Study
-from kd_jax.train import epoch, fit, state
+from kd_jax.config import Distillation, Training
+from kd_jax.train import epoch, loop, optimizer, state
 from kd_jax.train.step import make_step
 
-STUDY = Study.from_flags(dataset="made", teacher="mlp_5", student=("mlp_5",), learning_rate=0.3, epochs=1, batch_size=4)
+TRAINING = Training(learning_rate=0.3, epochs=1, batch_size=4)
 
 
 @pytest.mark.parametrize(
@@ -27,22 +30,21 @@ STUDY = Study.from_flags(dataset="made", teacher="mlp_5", student=("mlp_5",), le
     ],
 )
 def test_the_learning_rate_rises_and_falls_where_asked(warmup, decay_at, at, expected):
-    schedule = state.learning_rate_schedule(STUDY.replaced(warmup=warmup, decay_at=decay_at), 100)
+    schedule = optimizer.learning_rate_schedule(replace(TRAINING, warmup=warmup, decay_at=decay_at), 100)
     assert float(schedule(at)) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(("decay_on", "form"), [("kernels", "nesterov"), ("all", "nesterov"), ("all", "sgd")])
 def test_sgd_is_momentum_in_its_two_forms_with_decay_in_the_gradient(float64, decay_on, form):
-    study = STUDY.replaced(weight_decay=0.1, decay_on=decay_on, optimizer=form)
-    optimizer = state.make_optimizer(study, 10)
+    descent = optimizer.make_optimizer(replace(TRAINING, weight_decay=0.1, decay_on=decay_on, optimizer=form), 10)
     rng = np.random.default_rng(0)
     params = {"kernel": rng.normal(size=(3, 2)), "bias": rng.normal(size=2)}
-    opt_state = optimizer.init(jax.tree.map(jnp.asarray, params))
+    opt_state = descent.init(jax.tree.map(jnp.asarray, params))
     expected, velocity = dict(params), dict.fromkeys(params, 0.0)
     found = jax.tree.map(jnp.asarray, params)
     for _ in range(4):
         grads = {name: rng.normal(size=value.shape) for name, value in params.items()}
-        updates, opt_state = optimizer.update(jax.tree.map(jnp.asarray, grads), opt_state, found)
+        updates, opt_state = descent.update(jax.tree.map(jnp.asarray, grads), opt_state, found)
         found = jax.tree.map(lambda p, u: p + u, found, updates)
         for name in params:
             decayed = grads[name] + (0.1 * expected[name] if decay_on == "all" or name == "kernel" else 0)
@@ -55,15 +57,15 @@ def test_sgd_is_momentum_in_its_two_forms_with_decay_in_the_gradient(float64, de
 
 
 def test_adam_is_kingma_and_bas_with_decay_in_the_gradient(float64):
-    study = STUDY.replaced(weight_decay=0.1, optimizer="adam", momentum=0.8, learning_rate=0.01)
-    optimizer = state.make_optimizer(study, 10)
+    training = replace(TRAINING, weight_decay=0.1, optimizer="adam", momentum=0.8, learning_rate=0.01)
+    descent = optimizer.make_optimizer(training, 10)
     rng = np.random.default_rng(0)
     expected = rng.normal(size=(3, 2))
     found = {"kernel": jnp.asarray(expected)}
-    opt_state, first, second = optimizer.init(found), 0.0, 0.0
+    opt_state, first, second = descent.init(found), 0.0, 0.0
     for t in range(1, 5):
         gradient = rng.normal(size=(3, 2))
-        updates, opt_state = optimizer.update({"kernel": jnp.asarray(gradient)}, opt_state, found)
+        updates, opt_state = descent.update({"kernel": jnp.asarray(gradient)}, opt_state, found)
         found = jax.tree.map(lambda p, u: p + u, found, updates)
         decayed = gradient + 0.1 * expected
         first, second = 0.8 * first + 0.2 * decayed, 0.999 * second + 0.001 * decayed**2
@@ -75,33 +77,33 @@ def test_adam_is_kingma_and_bas_with_decay_in_the_gradient(float64):
 def test_descent_time_is_what_gradient_descent_needs_to_be_where_gradient_flow_is(float64, momentum):
     """Along an eigenvalue so small that steps are fine, through warm-up and decay."""
     total, eigenvalue = 4000, 1e-3
-    study = STUDY.replaced(warmup=0.1, decay_at=(0.5,), momentum=momentum, optimizer="sgd")
-    optimizer = state.make_optimizer(study, total)
+    training = replace(TRAINING, warmup=0.1, decay_at=(0.5,), momentum=momentum, optimizer="sgd")
+    descent = optimizer.make_optimizer(training, total)
 
     def step(carry, _):
         left, opt_state = carry
-        updates, opt_state = optimizer.update(eigenvalue * left, opt_state)
+        updates, opt_state = descent.update(eigenvalue * left, opt_state)
         return (left + updates, opt_state), left
 
-    path = np.asarray(jax.lax.scan(step, (jnp.ones(()), optimizer.init(jnp.ones(()))), length=total)[1])
+    path = np.asarray(jax.lax.scan(step, (jnp.ones(()), descent.init(jnp.ones(()))), length=total)[1])
     steps = [0, 1000, 3000]
-    times = state.descent_times(study, total, steps)
+    times = optimizer.descent_times(training, total, steps)
     assert times[0] == 0
     np.testing.assert_allclose(np.exp(-eigenvalue * np.array(times)), path[steps], atol=0.01)
-    assert state.descent_times(study.replaced(optimizer="adam"), total, steps) is None
+    assert optimizer.descent_times(replace(training, optimizer="adam"), total, steps) is None
 
 
 def test_a_step_follows_the_gradient_that_finite_differences_give(float64):
-    study = STUDY.replaced(momentum=0.0, optimizer="sgd")
+    training = replace(TRAINING, momentum=0.0, optimizer="sgd")
     model = models.build("mlp_5", 3, "float64")
     rng = np.random.default_rng(1)
     x, y = jnp.asarray(rng.normal(size=(4, 6))), jnp.asarray(rng.integers(0, 3, 4))
     teacher_logits = jnp.asarray(3 * rng.normal(size=(4, 3)))
     batch = {"x": x, "y": y, "teacher": models.Outputs(teacher_logits, {}, {})}
     objective = losses.distillation_objective(losses.kd_weight(0.7), "kd", Distillation(temperature=4.0))
-    optimizer = state.make_optimizer(study, 1)
-    before = state.create(model, optimizer, jax.random.key(0), x)
-    after, totals = make_step(model.apply, objective, optimizer)(before, batch)
+    descent = optimizer.make_optimizer(training, 1)
+    before = state.create(model, descent, jax.random.key(0), x)
+    after, totals = make_step(model.apply, objective, descent)(before, batch)
 
     def loss(params):
         logits = model.apply(models.Variables(params, {}), x).logits
@@ -136,10 +138,13 @@ def test_the_teacher_sees_the_students_views_in_evaluation_mode_and_stays_as_it_
     def view(key, step, ids, x):
         return x + 10.0
 
-    feed = epoch.Feed(jnp.arange(5.0), jnp.arange(5), None, jnp.array([[7.0]]))
+    def batch_of(resident, rows):
+        return rows, *(array[rows] for array in resident)
+
+    constants = epoch.Constants((jnp.arange(5.0), jnp.arange(5)), None, jnp.array([[7.0]]))
     begin = state.TrainState(jnp.zeros((), jnp.int32), None, None, None)
-    train_on = epoch.make_train_on(step, view, teacher_apply)
-    train_on(begin, epoch.zero_totals(jnp.float32), feed, np.array([3, 1]))
+    train_on = epoch.make_train_on(step, batch_of, view, teacher_apply)
+    train_on(begin, epoch.zero_totals(jnp.float32), constants, np.array([3, 1]))
     (teacher_x, train), batch = seen
     assert train is False
     assert teacher_x is batch["x"]
@@ -150,16 +155,15 @@ def test_the_teacher_sees_the_students_views_in_evaluation_mode_and_stays_as_it_
 def test_pauses_fall_on_the_stops_and_on_the_ends_of_epochs_and_steps_are_done_once():
     done = []
 
-    def advance(before, totals, feed, rows, start, stop):
-        done.extend(int(row[0]) for row in rows[start:stop])
+    def advance(before, totals, constants, feed, start, stop):
+        done.extend(range(start, stop))
         return before, totals
 
-    def rows_of(at):
-        return np.arange(at * 10, at * 10 + 10)[:, None]
-
     begin = state.TrainState(np.int32(4), None, None, None)
-    pauses = list(fit.fit(begin, {}, advance, None, rows_of, 3, [0, 3, 5, 9, 10, 17, 30], dict))
+    built = SimpleNamespace(advance=advance, zero=dict, segment_steps=4)
+    feed = SimpleNamespace(steps_per_epoch=10)
+    pauses = list(loop.segments(begin, {}, built, None, feed, 30, [0, 3, 5, 9, 10, 17, 30]))
     assert done == list(range(4, 30))
-    assert {5, 9, 10, 17, 20, 30} <= {pause.step for pause in pauses}
+    assert [pause.step for pause in pauses] == [5, 9, 10, 14, 17, 20, 24, 28, 30]
     assert [pause.step for pause in pauses if pause.ends_epoch] == [10, 20, 30]
     assert [pause.epoch for pause in pauses if pause.ends_epoch] == [0, 1, 2]

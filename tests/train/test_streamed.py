@@ -1,6 +1,6 @@
 """Training and evaluation on batches that come from disk, against the same images in memory."""
 
-from functools import partial
+from dataclasses import fields
 from types import SimpleNamespace
 
 import jax
@@ -9,10 +9,12 @@ import pytest
 
 from kd_jax import data, models
 from kd_jax.config import Study
-from kd_jax.data import loader
-from kd_jax.data.order import order
-from kd_jax.train import engine, streamed
-from kd_jax.train.fit import fit
+from kd_jax.data import loader, streamed
+from kd_jax.data.images import ImagesInMemory
+from kd_jax.data.streamed import StreamedImages
+from kd_jax.plan import make_plan
+from kd_jax.train import engine
+from kd_jax.train.loop import train_run
 
 STUDY = Study.from_flags(
     dataset="many",
@@ -26,23 +28,22 @@ STUDY = Study.from_flags(
 )
 
 
-def in_memory(dataset):
-    """The `Dataset` with its views as arrays."""
+def in_memory(dataset, kind=ImagesInMemory):
+    """The same set with its views in memory."""
+    values = {each.name: getattr(dataset, each.name) for each in fields(dataset)}
     train, test = (split._replace(x=split.x[:]) for split in (dataset.train, dataset.test))
-    return dataset._replace(train=train, test=test)
+    return kind(**values | {"train": train, "test": test})
 
 
 def trained(study, dataset, devices, teacher=None):
-    """Return (state, totals of the last epoch, test totals, speed) of a whole run."""
-    built = engine.build(study, dataset, "linear", "linear" if teacher is not None else None, devices)
-    init_key, view_key = jax.random.split(jax.random.key(0))
-    rows_of = partial(order, 0, 1, examples=len(dataset.train.y), batch_size=study.batch_size)
-    with built.feed(dataset.train, view_key, teacher, rows_of) as feed, built.feed(dataset.test, view_key) as test_feed:
-        start = built.start(init_key), built.zero()
-        for pause in fit(*start, built.advance, feed, rows_of, study.epochs, [], built.zero):
-            last = pause
-        test = built.evaluate(last.state.variables, test_feed)
-        return jax.device_get(last.state), jax.device_get(last.totals), test, built.speed(feed)
+    """Return (state, totals of the last epoch, test loss and accuracy, speeds) after a whole run."""
+    taught = engine.Teacher.of(study) if teacher is not None else None
+    built = engine.build("float64", study.training, dataset, "linear", devices, taught)
+    run = make_plan(study, len(dataset.train.y)).run("onehot" if teacher is None else "student", 0)
+    outcome = train_run(built, run, teacher)
+    line = outcome.line
+    speeds = {name: value for name, value in line.items() if "input" in name or "step_" in name}
+    return jax.device_get(outcome.state), outcome.totals, (line["test_loss"], line["test_accuracy"]), speeds
 
 
 def largest_difference(a, b):
@@ -52,7 +53,7 @@ def largest_difference(a, b):
 
 @pytest.fixture
 def dataset(many, float64):
-    return data.load(STUDY, many.data_dir)
+    return data.load(STUDY.data, many.data_dir)
 
 
 @pytest.mark.parametrize(("distilled", "devices"), [(False, 1), (True, 4)])
@@ -68,10 +69,9 @@ def test_a_streamed_set_trains_to_the_weights_of_the_same_images_in_memory(datas
 
 
 def test_evaluation_counts_every_streamed_example_once(dataset):
-    built = engine.build(STUDY, dataset, "linear", None, jax.devices()[:3])
+    built = engine.build("float64", STUDY.training, dataset, "linear", jax.devices()[:3])
     state = built.start(jax.random.key(0))
-    with built.feed(dataset.test, jax.random.key(0)) as feed:
-        totals = built.evaluate(state.variables, feed)
+    totals = built.evaluate(state.variables, dataset.test, built.place(dataset.resident(dataset.test)))
     x = (dataset.test.x[:] - dataset.mean) / dataset.std
     logits = np.asarray(models.build("linear", 3, "float64").apply(jax.device_get(state.variables), x).logits)
     y = dataset.test.y
@@ -87,6 +87,27 @@ def test_random_views_are_the_same_on_any_number_of_devices(dataset):
     assert largest_difference(one, four) < 1e-11
 
 
+def marked(kind):
+    """A kind of data whose training views depend on the ids of their examples, as dropout and random views do."""
+
+    class Marked(kind):
+        def random_view(self, augment, dtype):
+            clean = self.clean_view(dtype)
+            return lambda key, step, ids, x: clean(x) + 0.1 * (ids[:, None, None, None] % 7)
+
+    return Marked
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_ids_of_streamed_examples_are_their_rows_in_the_training_set(dataset, devices):
+    """Whatever depends on ids is then the same as of images in memory, on any number of devices."""
+    values = {each.name: getattr(dataset, each.name) for each in fields(dataset)}
+    expected = trained(STUDY, in_memory(dataset, marked(ImagesInMemory)), jax.devices()[:1])[:3]
+    found = trained(STUDY, marked(StreamedImages)(**values), jax.devices()[:devices])[:3]
+    assert largest_difference(expected, found) < 1e-11
+    assert largest_difference(expected[0], trained(STUDY, dataset, jax.devices()[:1])[0]) > 1e-3  # ids do matter
+
+
 def test_what_is_measured_is_how_long_the_devices_waited_and_worked(dataset, monkeypatch):
     """By a clock of the test: when a batch is asked for, when it is there, when the devices are done with it.
 
@@ -100,16 +121,15 @@ def test_what_is_measured_is_how_long_the_devices_waited_and_worked(dataset, mon
         loader, "stream", lambda images_, plan, start=0: ((images, 0.25) for _ in range(start, len(plan)))
     )
     dataset.train.x.workers = 1
-    rows_of = partial(order, 0, 1, examples=len(dataset.train.y), batch_size=16)
-    opened = streamed.open_feed(
-        dataset.train, jax.random.key(0), None, rows_of, epochs=1, augment="none", devices=jax.devices()[:1]
-    )
-    with opened as feed:
+    rows_of = dataset.rows_of(0, 1, 16)
+    with dataset.feed(rows_of, 1, "none", (1, 2), lambda batch: batch) as feed:
         for step in range(3):
-            feed.batch(step)
+            rows, _, y = feed.item(step)
+            np.testing.assert_array_equal(rows, rows_of(0)[step])
+            np.testing.assert_array_equal(y, dataset.train.y[rows])
             feed.stepped()
         # Waited 3 s and 0.5 s, worked 1 s and 2.5 s; two batches of 16 took the decoder 0.25 s each.
         expected = {"input_wait": 0.5, "step_examples_per_second": 32 / 3.5, "input_examples_per_second": 32 / 0.5}
-        assert feed.speed() == pytest.approx(expected)
-        assert feed.speed() == {}
+        assert feed.metrics(0, 0.0) == pytest.approx(expected)
+        assert feed.metrics(0, 0.0) == {}
     assert next(clock, None) is None

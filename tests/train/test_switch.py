@@ -8,9 +8,12 @@ import pytest
 
 from kd_jax import models
 from kd_jax.config import Study
-from kd_jax.data.arrays import Source, assemble
-from kd_jax.train import engine, epoch
-from kd_jax.train.fit import fit
+from kd_jax.data.arrays import Source
+from kd_jax.data.images import assemble
+from kd_jax.data.order import order
+from kd_jax.plan import make_plan
+from kd_jax.train import engine
+from kd_jax.train.loop import train_run
 
 STUDY = Study.from_flags(
     dataset="made",
@@ -27,31 +30,30 @@ STEPS_PER_EPOCH, CLASSES, SHAPE = 5, 3, (4, 4, 1)
 
 def made(study):
     rng = np.random.default_rng(0)
-    examples = STEPS_PER_EPOCH * study.batch_size
+    examples = STEPS_PER_EPOCH * study.training.batch_size
     x, y = rng.integers(0, 256, (examples, *SHAPE)).astype(np.uint8), rng.integers(0, CLASSES, examples)
-    return assemble(Source("made", x, y, x, y, CLASSES, "test"), study)
+    return assemble(Source("made", x, y, x, y, CLASSES, "test"), study.data)
 
 
 @cache  # each of these runs is compared with several
 def run(study, distilled=True):
     """Return (the last state, the teacher's variables) of a whole run on one device."""
-    dataset, name = made(study), study.student[0]
-    built = engine.build(study, dataset, name, study.teacher if distilled else None, jax.devices()[:1])
+    dataset, networks = made(study), study.networks
+    taught = engine.Teacher.of(study) if distilled else None
+    built = engine.build(networks.precision, study.training, dataset, networks.student[0], jax.devices()[:1], taught)
     shape = np.zeros((1, *SHAPE))
-    teacher = models.build(study.teacher, CLASSES, study.precision).init(jax.random.key(1), shape)
+    teacher = models.build(networks.teacher, CLASSES, networks.precision).init(jax.random.key(1), shape)
     teacher = jax.tree.map(
         lambda leaf: leaf + np.linspace(-1, 1, leaf.size).reshape(leaf.shape), teacher
     )  # `linear` is 0
-    feed = built.place(epoch.Feed(dataset.train.x, dataset.train.y, jax.random.key(2), teacher if distilled else None))
-    for pause in fit(
-        built.start(jax.random.key(0)), built.zero(), built.advance, feed, rows_of(study), study.epochs, [], built.zero
-    ):
-        last = pause.state
-    return jax.device_get(last), jax.device_get(teacher)
+    run = make_plan(study, len(dataset.train.y)).run("student" if distilled else "onehot", 0)
+    outcome = train_run(built, run, teacher if distilled else None)
+    return jax.device_get(outcome.state), jax.device_get(teacher)
 
 
 def rows_of(study):
-    return lambda at: epoch.order(0, 1, at, STEPS_PER_EPOCH * study.batch_size, study.batch_size)
+    batch_size = study.training.batch_size
+    return lambda at: order(0, 1, at, STEPS_PER_EPOCH * batch_size, batch_size)
 
 
 def same_bits(a, b):
@@ -87,19 +89,19 @@ def descend(study, teacher, weights, forget_at=None):
         weights: of the distillation loss at each step.
         forget_at: step before which the momentum is set to zero, which the program must not do.
     """
-    dataset, tau = made(study), study.temperature
+    dataset, tau = made(study), study.distillation.temperature
     x = ((dataset.train.x - dataset.mean) / dataset.std).reshape(len(dataset.train.x), -1)
     x = np.append(x, np.ones((len(x), 1)), axis=1)
     labels = np.eye(CLASSES)[dataset.train.y]
     taught = softmax(x @ np.append(teacher["kernel"], teacher["bias"][None], axis=0) / tau)
-    rows = np.concatenate([rows_of(study)(at) for at in range(study.epochs)])
+    rows = np.concatenate([rows_of(study)(at) for at in range(study.training.epochs)])
     beta, velocity = np.zeros((x.shape[1], CLASSES)), 0.0
     for step, (batch, w) in enumerate(zip(rows, weights, strict=True)):
         z = x[batch] @ beta
         # tau^2 in the loss, 1 / tau from inside each of its softmaxes' gradients: tau is left.
         slope = (1 - w) * (softmax(z) - labels[batch]) + w * tau * (softmax(z / tau) - taught[batch])
-        velocity = study.momentum * (0 if step == forget_at else velocity) + x[batch].T @ slope / len(batch)
-        beta = beta - study.learning_rate * velocity
+        velocity = study.training.momentum * (0 if step == forget_at else velocity) + x[batch].T @ slope / len(batch)
+        beta = beta - study.training.learning_rate * velocity
     return beta[:-1], beta[-1]
 
 

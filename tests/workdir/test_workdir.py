@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kd_jax.config import BadInput
+from kd_jax.files import replacing, write_text
 from kd_jax.workdir import checkpoints, records
 
 
@@ -113,7 +114,8 @@ def test_resuming_passes_over_a_damaged_step_and_moves_it_aside(tmp_path, harm):
         restored = resume.load_newest_like({"w": np.zeros(5000, np.float32)})
         assert restored["w"][0] == 4
         resume.save(8, {"w": np.full(5000, 8, np.float32)})  # the place is free again
-    assert not newest.with_name("4").exists() or newest.exists()
+    with checkpoints.resume(tmp_path) as resume:
+        assert resume.steps() == [4, 8]
     assert len(os.listdir(tmp_path / "damaged")) == 1
     with checkpoints.resume(tmp_path) as resume:
         assert resume.load_newest_like({"w": np.zeros(5000, np.float32)})["w"][0] == 8
@@ -158,3 +160,31 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
 def test_a_folder_without_a_study_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"study\.json"):
         records.read_study(tmp_path)
+
+
+def test_a_study_of_a_newer_version_is_refused(tmp_path):
+    records.write_json(tmp_path / "study.json", {"schema": 99, "study": "any", "config": {}})
+    with pytest.raises(BadInput, match="expected schema 2 or older, found 99; a newer version of kd_jax wrote it"):
+        records.read_study(tmp_path)
+
+
+def test_the_steps_that_a_run_lacks_are_those_that_were_asked_for(tmp_path):
+    for step in (0, 5, 6):
+        (tmp_path / "trajectory" / str(step)).mkdir(parents=True)
+    assert records.missing_steps(tmp_path, [0, 1, 5, 9]) == [1, 9]
+    assert records.missing_steps(tmp_path, [5]) == []
+    assert records.missing_steps(tmp_path / "absent", [3]) == [3]
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    write_text(tmp_path / "below" / "text", "old\n")
+
+    def cut_short():
+        with replacing(tmp_path / "below" / "text") as temporary:
+            temporary.write_text("new and cut sh")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cut_short()
+    assert os.listdir(tmp_path / "below") == ["text"]
+    assert (tmp_path / "below" / "text").read_text() == "old\n"

@@ -1,0 +1,196 @@
+"""What an analysis finds: estimates with their intervals, verdicts on claims, and runs that did not learn."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the range that holds the true value in `level` of all repetitions.
+
+    Attributes:
+        estimate, low, high: the estimate and the ends of the range.
+        level: the share of repetitions whose range holds the true value, such as 0.95.
+        resampled: what a repetition would draw anew: "examples" of the same networks, or "seeds", whole trainings.
+        count: how many examples or seeds there were.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    level: float
+    resampled: str
+    count: int
+
+
+# What an estimate can be about, in the order in which `summary.json` lists it.
+ABOUT = ("variant", "against", "field", "split", "subset", "layer", "directions")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One number of `summary.json`: what was measured, of which runs, its interval, and the value of each seed.
+
+    What a number is not about is empty here and absent from the JSON.
+
+    >>> interval = Interval(0.5, 0.25, 0.75, 0.95, "seeds", 2)
+    >>> gain = Estimate("accuracy_gain", "student", interval, (0.4, 0.6), split="test", subset="all")
+    >>> list(gain.to_json())
+    ['name', 'arm', 'split', 'subset', 'estimate', 'low', 'high', 'level', 'resampled', 'count', 'values']
+    >>> Estimate.from_json(gain.to_json()) == gain
+    True
+
+    Attributes:
+        name: one of the names of the interface, such as `exaggeration_slope`.
+        arm: the arm whose runs were measured.
+        interval: over seeds where there are two or more, else over examples.
+        values: one per seed, in the order of the seeds; empty for a number that single seeds do not have.
+        variant: folder of the sweep's variant that it is about.
+        against: folder of the variant that `variant` is compared with.
+        field: the one field of the configuration in which the variants looked at differ.
+        split: `train`, `test`, or another split of the data.
+        subset: `all`, `lowest_25`, `highest_25` (by the teacher's confidence), `clean`, `noisy` (by the label), and the quarters
+            of those, such as `noisy_lowest_25`.
+        layer: the layer whose weights were measured.
+        directions: the eigendirections, or groups of them, that it is about, 0 the top; a pair for a ratio.
+        no_verdict: whether no verdict may be drawn from it, as from directions that were chosen by hand. It is not in the JSON.
+    """
+
+    name: str
+    arm: str
+    interval: Interval
+    values: tuple[float, ...]
+    variant: str = ""
+    against: str = ""
+    field: str = ""
+    split: str = ""
+    subset: str = ""
+    layer: str = ""
+    directions: tuple[int, ...] = ()
+    no_verdict: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the estimate as a flat dict of JSON values."""
+        about = {key: value for key in ABOUT if (value := getattr(self, key))}
+        if self.directions:
+            about["directions"] = list(self.directions)
+        return {"name": self.name, "arm": self.arm, **about, **vars(self.interval), "values": list(self.values)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Estimate":
+        """Return the estimate that `to_json` wrote."""
+        interval = Interval(**{each.name: values[each.name] for each in fields(Interval)})
+        about = {key: values[key] for key in ABOUT if key in values}
+        if "directions" in about:
+            about["directions"] = tuple(about["directions"])
+        return cls(values["name"], values["arm"], interval, tuple(values["values"]), **about)
+
+
+def read(summary: Mapping[str, Any]) -> list[Estimate]:
+    """Return the estimates of a `summary.json`."""
+    return [Estimate.from_json(values) for values in summary["estimates"]]
+
+
+def index(estimates: Iterable[Estimate], *keys: str) -> dict[tuple[Any, ...], Estimate]:
+    """Return {values of the keys: estimate}, of the estimates that are about all of these keys.
+
+    >>> interval = Interval(1.0, 0.5, 1.5, 0.95, "seeds", 2)
+    >>> ratio = Estimate("eigen_ratio", "student", interval, (0.9, 1.1), layer="Dense_0", directions=(0, 7))
+    >>> list(index([ratio], "arm", "directions"))
+    [('student', (0, 7))]
+    >>> index([ratio], "arm", "split")
+    {}
+
+    Args:
+        estimates: the estimates to choose from.
+        keys: names of attributes. Where several estimates agree in all of them, the last one is kept.
+    """
+    found = {}
+    for estimate in estimates:
+        values = tuple(getattr(estimate, key) for key in keys)
+        if all(values):
+            found[values] = estimate
+    return found
+
+
+class Verdict(NamedTuple):
+    """A claim, whether a study supports it, and the numbers that decided.
+
+    Attributes:
+        claim: the claim, as a sentence.
+        verdict: `supported`, `contradicted` or `inconclusive`.
+        because: the numbers, in words.
+    """
+
+    claim: str
+    verdict: str
+    because: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the verdict as a dict of JSON values."""
+        return self._asdict()
+
+
+# Why a run counts as not having learnt: (in a verdict, as a sentence after the name of the run).
+REASONS = {
+    "no_metrics": ("it has no metrics", "has no line in its metrics.jsonl: whether it learned is not known"),
+    "loss_rose": (
+        "its loss rose",
+        "did not learn: training loss {first:.3g} in the first epoch, {last:.3g} in the last; lower --learning_rate (the"
+        " distillation loss has a factor temperature^2), or raise --batch_size or --warmup",
+    ),
+    "constant_outputs": (
+        "it gives every example the same logits",
+        "did not learn: its logits vary by {spread:.1e} over the training examples, which is rounding beside their size of"
+        " {size:.3g}; lower --learning_rate or raise --warmup",
+    ),
+    "at_chance": (
+        "it is at chance",
+        "did not learn: accuracy {accuracy:.3f} on its {examples} training labels is not better than {chance:.3f}, always naming"
+        " the most frequent class; train longer, or change --learning_rate",
+    ),
+    "flat": (
+        "its confidence hardly varies",
+        "did not learn: its confidence varies by {spread:.3g} nats over the training examples, its teacher's by"
+        " {teacher_spread:.3g} (standard deviations), so that no slope could be seen; train longer, or change --learning_rate",
+    ),
+    "behind": (
+        "it is far behind both its teacher and its one-hot twin",
+        "did not learn: accuracy {accuracy:.3f} on the training labels that are as published, where its teacher has {teacher:.3f}"
+        " and its one-hot twin {onehot:.3f}; train longer, or change --learning_rate",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Unlearned:
+    """A run that did not learn, or of which it is not known: its numbers say nothing about distillation.
+
+    >>> Unlearned("student", 3, "loss_rose", {"first": 1.0, "last": 2.0}).to_json()
+    {'arm': 'student', 'seed': 3, 'reason': 'loss_rose', 'first': 1.0, 'last': 2.0}
+
+    Attributes:
+        arm, seed: the run.
+        reason: a key of `REASONS`; `kd_jax.analysis.learning` defines them.
+        numbers: what decided, by name.
+    """
+
+    arm: str
+    seed: int
+    reason: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as a flat dict of JSON values."""
+        return {"arm": self.arm, "seed": self.seed, "reason": self.reason, **self.numbers}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Unlearned":
+        """Return the record that `to_json` wrote."""
+        numbers = {key: value for key, value in values.items() if key not in ("arm", "seed", "reason")}
+        return cls(values["arm"], values["seed"], values["reason"], numbers)
+
+    def sentence(self) -> str:
+        """Return the record as a sentence, with what to do about it."""
+        return f"{self.arm}-seed{self.seed} {REASONS[self.reason][1].format(**self.numbers)}"

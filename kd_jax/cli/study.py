@@ -1,0 +1,253 @@
+"""The command line of a study: its flags in groups, its presets, and running it to its report."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import tyro
+
+from kd_jax.cli import sweep_words
+from kd_jax.cli.guard import guarded, one_line_errors
+from kd_jax.config import FLAGS, SECTIONS, Study
+from kd_jax.errors import BadInput
+from kd_jax.plan import Variant
+
+Platform = Literal["auto", "cpu", "gpu", "tpu"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where a study runs; none of it changes the numbers."""
+
+    platform: Platform = "auto"
+    """Kind of device to train on; auto takes the best there is. All local devices of that kind share each batch."""
+    workdir: Path | None = None
+    """Work folder, made if absent [default: runs/NAME of the study]. The same command again resumes it."""
+    data_dir: Path | None = None
+    """Folder of prepared TFDS sets [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets]."""
+    small: bool = False
+    """A reduced run, within a minute on two CPU cores; flags given beside it still count."""
+
+
+@dataclass(frozen=True)
+class TrainingSession(Session):
+    """Where a study runs, and in which variants; none of it changes the numbers of one variant."""
+
+    tiny_imagenet_dir: Path | None = None
+    """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
+    workers: int = 0
+    """Processes that read and decode a streamed set, as many as there are cores to spare [0: threads of this process]."""
+    sweep: tuple[str, ...] = ()
+    """Run the study for every combination of values, such as temperature=1,2,4 weight=0.5,1: one work folder with a study for
+    each, one table. A value is what one would type after the flag; none is nothing. What is equal is trained once."""
+    combine: Literal["all", "one_by_one"] = "all"
+    """How --sweep combines its fields: all values of each with all of the others, or one changed at a time, from the study that
+    the other flags describe."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """How often everything is trained."""
+
+    seeds: int = 1
+    """Number of runs of every arm; with two or more, intervals are over seeds."""
+    seed: int = 0
+    """The first seed; the others follow."""
+
+
+# Flags that a kind of data has no use for. Help leaves them out; typed all the same, they are refused where the data is read.
+UNUSED = {
+    "images": ("max_length", "vocabulary", "tokenizer", "init_from", "dropout"),
+    "texts": ("image_size", "augment", "mixup", "cutmix"),
+}
+
+
+GROUPS = {"look": "analysis"}  # sections whose group has another name in the help
+
+
+class Preset(NamedTuple):
+    """What a study's flags change.
+
+    Attributes:
+        full: the study.
+        small: its reduced form, for `--small`.
+        sweep, small_sweep: what it sweeps, as the words of `--sweep`, for studies that are sweeps.
+        combine: how the sweep combines its fields.
+        pretrained: the study beside `--init_from`, where it differs.
+    """
+
+    full: Study
+    small: Study
+    sweep: tuple[str, ...] = ()
+    small_sweep: tuple[str, ...] = ()
+    combine: Literal["all", "one_by_one"] = "all"
+    pretrained: Study | None = None
+
+
+def study_main(
+    name: str,
+    description: str | None,
+    preset: Preset | Mapping[str, Preset],
+    argv: Sequence[str] | None = None,
+    flag: str | None = None,
+) -> int:
+    """Run a study's command line to its report, and return the exit status.
+
+    Args:
+        name: of the study; its default work folder is `runs/NAME`.
+        description: shown by `--help`.
+        preset: a `Preset`; or, with a `flag`, {value of that flag: Preset}, the first being the default.
+        argv: arguments; `sys.argv[1:]` by default.
+        flag: name of the flag that chooses among presets, such as `setting`; or `dataset`, whose other values, or folders, take
+            the preset whose name they contain, else the first.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+
+    def run():
+        session, study = _parsed(argv, description, preset, flag)
+        if not session.sweep:
+            return _train_and_report(name, session, study)
+        studies: list[tuple[Variant, Study]] = []
+        for variant in sweep_words.parse(session.sweep, session.combine, flag):
+            _, changed = _parsed(sweep_words.words_of(argv, variant.values), description, preset, flag)
+            if changed not in [other for _, other in studies]:  # one by one, a value may be that of the base
+                studies.append((variant, changed))
+        return _sweep_and_report(name, session, studies)
+
+    return guarded(run)
+
+
+def _parsed(words, description, preset, flag) -> tuple[TrainingSession, Study]:
+    """(session, study) of a command line."""
+    chosen, extra = preset, {}
+    if flag:
+        # Before all others are parsed, for what it says decides their defaults.
+        value = _value_of(flag, words) or next(iter(preset))
+        # A wrong value is refused by the parser.
+        chosen = preset.get(value) or next((of for name, of in preset.items() if name in value), None)
+        chosen = chosen or next(iter(preset.values()))
+        extra = {} if flag in FLAGS else {flag: tuple(preset)}
+    small = "--small" in words
+    session = TrainingSession(sweep=chosen.small_sweep if small else chosen.sweep, combine=chosen.combine)
+    study = chosen.small if small else chosen.full
+    if chosen.pretrained and not small and _value_of("init_from", words):
+        study = chosen.pretrained
+    kind, default = _command(session, study, hidden=_unused(study, words), extra=extra)
+    command = parse(kind, words, description, default)
+    sections = {
+        name: section(**_values(getattr(command, GROUPS.get(name, name)))) for name, section in SECTIONS.items()
+    }
+    return command.session, Study(**sections, seeds=command.runs.seeds, seed=command.runs.seed)
+
+
+def _unused(study: Study, words: Sequence[str]) -> tuple[str, ...]:
+    """The flags to leave out of the help for a study's kind of data, but those that are typed."""
+    kind = "texts" if study.networks.teacher.startswith("roberta") else "images"
+    return tuple(name for name in UNUSED[kind] if _value_of(name, words) is None)
+
+
+def _command(session: TrainingSession, study: Study, hidden: Sequence[str], extra: Mapping[str, tuple[str, ...]]):
+    """(dataclass of a command line, its default): a group of flags per section."""
+    parts: list[tuple[str, Any, Any]] = [("session", TrainingSession, session)]
+    for name in SECTIONS:
+        kind = _without(type(getattr(study, name)), hidden)
+        parts.append((GROUPS.get(name, name), kind, kind(**_values(getattr(study, name)))))
+    parts.append(("runs", Runs, Runs(study.seeds, study.seed)))
+    for name, values in extra.items():
+        which = Annotated[Literal[values], tyro.conf.arg(help="Which recipe; the other flags change it.")]  # type: ignore[valid-type]
+        parts.insert(0, (name, which, values[0]))
+    made = make_dataclass("Command", [(name, kind, field(default=value)) for name, kind, value in parts], frozen=True)
+    return tyro.conf.OmitArgPrefixes[made], made()
+
+
+def _without(section: type, hidden: Sequence[str]) -> type:
+    """A section of a study, of which the parser does not know some fields; they keep their values."""
+    of_section = [each for each in fields(section) if each.name in hidden]
+    suppressed = [(each.name, tyro.conf.Suppress[each.type], field(default=each.default)) for each in of_section]
+    if not suppressed:
+        return section
+    made = make_dataclass(section.__name__, suppressed, bases=(section,), frozen=True)
+    made.__doc__ = section.__doc__
+    return made
+
+
+def _values(section: Any) -> dict[str, Any]:
+    return {each.name: getattr(section, each.name) for each in fields(section)}
+
+
+def _value_of(flag: str, argv: Sequence[str]) -> str | None:
+    """What `--flag=value` or `--flag value` says, or None."""
+    for position, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        if name.replace("-", "_") == f"__{flag}":
+            return value if equals else next(iter(argv[position + 1 :]), "")
+    return None
+
+
+def parse(kind: Any, argv: Sequence[str], description: str | None, default: Any) -> Any:
+    """Return what the flags make of a default; `kind` is its (annotated) dataclass.
+
+    Raises:
+        BadInput: for a flag or value that does not fit, in one line.
+    """
+    with one_line_errors():
+        return tyro.cli(
+            kind,
+            args=argv,
+            description=description,
+            default=default,
+            use_underscores=True,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+
+
+def _train_and_report(name: str, session: TrainingSession, study: Study) -> None:
+    from kd_jax import data
+    from kd_jax.cli import terminal
+    from kd_jax.cli.progress import Progress
+    from kd_jax.studies.analyse import analyze_prepared, is_analysed
+    from kd_jax.studies.prepare import prepare, set_precision
+    from kd_jax.studies.train import train_prepared
+    from kd_jax.train import devices
+
+    began = time.monotonic()
+    workdir = session.workdir or Path("runs") / name
+    set_precision(study)
+    chosen = devices.select(session.platform)
+    data_dir = data.place(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
+    prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers)
+    trained = train_prepared(prepared, chosen, Progress)
+    if not trained and is_analysed(workdir, study):
+        print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
+        return
+    terminal.study(workdir, analyze_prepared(prepared, Progress))
+    print(f"{time.monotonic() - began:.0f} s in all")
+
+
+def _sweep_and_report(name: str, session: TrainingSession, studies: Sequence[tuple[Variant, Study]]) -> None:
+    from kd_jax import data
+    from kd_jax.cli import terminal
+    from kd_jax.cli.progress import Progress
+    from kd_jax.studies import sweep
+    from kd_jax.studies.prepare import set_precision
+    from kd_jax.train import devices
+
+    began = time.monotonic()
+    workdir = session.workdir or Path("runs") / name
+    if len({study.networks.precision == "float64" for _, study in studies}) > 1:
+        raise BadInput("--sweep=precision: expected float64 in a sweep of its own; sweep float32 and bfloat16 alone")
+    set_precision(studies[0][1])
+    chosen = devices.select(session.platform)
+
+    def find(dataset):
+        return data.place(dataset, session.data_dir, session.tiny_imagenet_dir)
+
+    _, found = sweep.run(name, studies, workdir, find, chosen, session.workers, data.Loader().load, Progress)
+    if found is None:
+        print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
+        return
+    terminal.sweep(workdir, found)
+    print(f"{time.monotonic() - began:.0f} s in all")

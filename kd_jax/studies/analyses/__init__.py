@@ -1,0 +1,26 @@
+"""The questions that are asked of every trained study. A further one is a module with an `Analysis`, and its entry here."""
+
+from kd_jax.data import Dataset
+from kd_jax.plan import Plan
+from kd_jax.studies.analyses import confidence, directions, functions, learning
+from kd_jax.studies.analyses.base import Analysed as Analysed
+from kd_jax.studies.analyses.base import Analysis as Analysis
+from kd_jax.studies.analyses.base import Trained as Trained
+
+# In the order of their estimates, verdicts, tables and figures.
+ANALYSES: tuple[Analysis, ...] = (
+    confidence.ANALYSIS,
+    learning.ANALYSIS,
+    directions.ANALYSIS,
+    functions.ANALYSIS,
+)
+
+
+def check(plan: Plan, dataset: Dataset) -> None:
+    """Check before training that every question can be asked of a study.
+
+    Raises:
+        BadInput: for one that cannot.
+    """
+    for analysis in ANALYSES:
+        analysis.check(plan, dataset)

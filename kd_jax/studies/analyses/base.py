@@ -1,0 +1,152 @@
+"""What an analysis is: a question about trained networks, from what it needs to what it shows."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from kd_jax.analysis import results
+from kd_jax.analysis.results import Estimate, Unlearned, Verdict
+from kd_jax.config import Study, from_json
+from kd_jax.data import Dataset
+from kd_jax.plan import Arm, Plan
+from kd_jax.plan import arms as arms_of
+from kd_jax.report.tables import Table
+
+Advance = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A study whose runs are finished.
+
+    Attributes:
+        workdir: its work folder.
+        plan: its configuration and runs.
+        dataset: the data on which they were trained.
+    """
+
+    workdir: Path
+    plan: Plan
+    dataset: Dataset
+
+    @property
+    def study(self) -> Study:
+        """The configuration of the study."""
+        return self.plan.study
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the study."""
+        return list(self.study.seed_range())
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """A study that was analysed, as tables and figures are made of it: without its networks and its data.
+
+    Attributes:
+        workdir: its work folder.
+        folder: where the analysis lies.
+        summary: contents of `summary.json`.
+        study: its configuration.
+        arms: its arms.
+        estimates: those of the summary.
+    """
+
+    workdir: Path
+    folder: Path
+    summary: Mapping[str, Any]
+    study: Study
+    arms: tuple[Arm, ...]
+    estimates: list[Estimate]
+
+    @classmethod
+    def of(cls, workdir: str | Path, folder: str | Path, summary: Mapping[str, Any]) -> "Analysed":
+        """Return the study of a work folder, given where its analysis lies and what its `summary.json` contains."""
+        study = from_json(summary["study"]["config"])
+        return cls(Path(workdir), Path(folder), summary, study, arms_of(study), results.read(summary))
+
+
+def _no_check(plan: Plan, dataset: Dataset) -> None:
+    return None
+
+
+def _no_passes(trained: Trained) -> int:
+    return 0
+
+
+def _nothing_measured(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]:
+    return []
+
+
+def _no_verdicts(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:
+    return []
+
+
+def _no_warnings(trained: Trained, folder: Path) -> list[str]:
+    return []
+
+
+def _no_tables(analysed: Analysed) -> list[Table]:
+    return []
+
+
+def _no_figures(analysed: Analysed) -> dict[str, Figure]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A question about trained networks. What it leaves out, it does not do.
+
+    Attributes:
+        name: of the question.
+        check: `check(plan, dataset)` raises `BadInput` where the question cannot be asked; called before training.
+        passes: `passes(trained)` says how often `measure` will call `advance`.
+        measure: `measure(trained, folder, advance)` runs networks over checkpoints, writes what it takes from them as files below
+            `folder`, the folder of the analysis, and returns the estimates. It calls `advance(name of a run)` as it goes.
+        conclude: `conclude(trained, estimates, unlearned)` draws verdicts from the estimates of all analyses; nothing may be
+            concluded from arms of the runs in `unlearned`, for which there is `verdicts.withheld`.
+        warn: `warn(trained, folder)` returns sentences about what is wrong with the study, from the files that were written.
+        tables: `tables(analysed)` returns the tables for page and terminal.
+        figures: `figures(analysed)` returns {name: figure}.
+        captions: {beginning of a figure's name, up to the first dash: its caption}.
+    """
+
+    name: str
+    check: Callable[[Plan, Dataset], None] = _no_check
+    passes: Callable[[Trained], int] = _no_passes
+    measure: Callable[[Trained, Path, Advance], list[Estimate]] = _nothing_measured
+    conclude: Callable[[Trained, Sequence[Estimate], Sequence[Unlearned]], list[Verdict]] = _no_verdicts
+    warn: Callable[[Trained, Path], list[str]] = _no_warnings
+    tables: Callable[[Analysed], list[Table]] = _no_tables
+    figures: Callable[[Analysed], dict[str, Figure]] = _no_figures
+    captions: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_runs(folder: Path, kind: Any) -> list[Any]:
+    """Return what the files of a folder hold of a named tuple, in the order of networks, layers, arms and seeds.
+
+    Args:
+        folder: with a `.npz` file per run; it need not exist.
+        kind: the named tuple; a file that lacks one of its fields is passed over.
+    """
+    found = []
+    for path in folder.glob("*.npz"):
+        with np.load(path) as arrays:
+            if set(kind._fields) <= set(arrays.files):
+                found.append(kind(**{name: _plain(arrays[name]) for name in kind._fields}))
+    return sorted(found, key=lambda run: (run.model, getattr(run, "layer", ""), run.arm, run.seed))
+
+
+def _plain(array: np.ndarray) -> Any:
+    return array if array.ndim else array.item()
+
+
+def students(arms: Iterable[Arm]) -> list[Arm]:
+    """Return the arms that have a teacher and a one-hot twin."""
+    return [arm for arm in arms if arm.baseline]

@@ -1,0 +1,116 @@
+"""How fast weights grow along the eigendirections of a layer's inputs: does distillation exaggerate the bias to the top ones?
+
+Files: `eigen/ARM-seedK-LAYER.npz`, eigenvalues, and components of the weights and of their movement at every checkpoint.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from kd_jax.analysis import closed_forms, eigen, verdicts
+from kd_jax.analysis.results import Estimate, Unlearned, Verdict
+from kd_jax.config import Study
+from kd_jax.data import Dataset
+from kd_jax.extract import weights as extract
+from kd_jax.plan import Plan
+from kd_jax.report import eigen_figures, tables
+from kd_jax.report.tables import Table
+from kd_jax.studies.analyses.base import Advance, Analysed, Analysis, Trained, read_runs
+
+NOTE = "Weights along lower eigendirections of the inputs at equal progress along a top one, relative to one-hot."
+DETAILS = """The one-hot run has the same initialisation. The other arms are nulls: they differ from it by something that is no
+    teacher."""
+
+
+def _check(plan: Plan, dataset: Dataset) -> None:
+    extract.chosen_layers(plan, dataset)
+
+
+def _passes(trained: Trained) -> int:
+    chosen = extract.chosen_layers(trained.plan, trained.dataset)
+    followed = sum(arm.model == onehot.model for onehot, _ in chosen for arm in trained.plan.arms)
+    return followed * len(trained.seeds)
+
+
+def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]:
+    chosen = extract.chosen_layers(trained.plan, trained.dataset)
+    growths = list(extract.growths(trained.workdir, trained.plan, trained.dataset, chosen, advance))
+    (folder / "eigen").mkdir(parents=True, exist_ok=True)
+    for growth in growths:
+        name = f"{growth.arm}-seed{growth.seed}-{growth.layer.replace('/', '.')}.npz"
+        eigenvalues = growth.values  # under the name that scripts outside this repository know
+        np.savez(folder / "eigen" / name, eigenvalues=eigenvalues, **growth._asdict())
+    return eigen.estimates(growths, eigen.references(trained.plan.arms), trained.study.look.pairs)
+
+
+def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:
+    references = eigen.references(trained.plan.arms)
+    return verdicts.eigen_verdicts(estimates, trained.plan.baselines, references, unlearned)
+
+
+def _tables(analysed: Analysed) -> list[Table]:
+    made = tables.arm_per_column(analysed.estimates, "ratio to onehot", _cell)
+    return [] if made is None else [Table(*made, NOTE, " ".join(DETAILS.split()))]
+
+
+def _cell(estimate: Estimate) -> tuple[str, str] | None:
+    if not estimate.name.startswith(("eigen_ratio", "eigen_fraction")):
+        return None
+    pair = " and ".join(map(str, estimate.directions)) or "random pairs below 1"
+    what = ", movement" if estimate.name.endswith("_moved") else ""
+    return f"{estimate.layer}, {pair}{what}", tables.shown(estimate.interval, 3 if estimate.directions else 2)
+
+
+def _figures(analysed: Analysed) -> dict[str, Figure]:
+    references = eigen.references(analysed.arms)
+    drawn = {}
+    for (model, layer), of_layer in eigen.by_layer(read_runs(analysed.folder / "eigen", eigen.Growth)).items():
+        suffix = f"-{model}-{layer.replace('/', '.')}"
+        theory = linear_theory(analysed.study, analysed.summary["study"], model)
+        drawn[f"eigen_curves{suffix}"] = eigen_figures.curves(of_layer, references, analysed.study.look.pairs)
+        drawn[f"eigen_ratios{suffix}"] = eigen_figures.ratios_by_rank(of_layer, references, theory)
+    return drawn
+
+
+def linear_theory(
+    study: Study, record: Mapping[str, Any], model: str
+) -> Callable[[np.ndarray, float], np.ndarray] | None:
+    """Return `ratios(eigenvalues, top eigenvalue)` of the closed form; None where it does not speak of the study.
+
+    It speaks of a squared-loss student that learns from its teacher alone, in a model without hidden layers, by gradient descent,
+    as its teacher was trained.
+
+    Args:
+        study: the study's configuration.
+        record: contents of `study.json`, for the training times.
+        model: name of the network that is drawn.
+    """
+    times, teacher = record.get("descent_times"), record.get("teacher_time")
+    linear = study.networks.teacher == model and model.partition("_")[0] in ("linear", "features")
+    if not linear or study.training.loss != "mse" or study.distillation.weight < 1 or teacher is None or not times:
+        return None
+    student = times[-1]
+    return lambda eigenvalues, top: closed_forms.matched_ratio(eigenvalues, top, teacher, student, student)
+
+
+ANALYSIS = Analysis(
+    name="directions",
+    check=_check,
+    passes=_passes,
+    measure=_measure,
+    conclude=_conclude,
+    tables=_tables,
+    figures=_figures,
+    captions={
+        "eigen_curves": """Growth of a layer's weights along a top (across) and a lower (up) eigendirection of its inputs, the mean
+            over seeds, in the direction of the arrow; for one-hot and students with the range of the seeds. A curve below the
+            one-hot one has grown less along the lower direction at equal progress along the top one: the bias of gradient descent,
+            exaggerated. A learning rate alone should move along the same curve.""",
+        "eigen_ratios": """Left, the variance of the layer's inputs along each eigendirection. Then the same comparison for every
+            lower direction, of the weights and of their movement since the start, relative to one-hot at equal progress along the
+            top one: the mean of the seeds, and for students their range.""",
+    },
+)

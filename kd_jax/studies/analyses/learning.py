@@ -1,0 +1,59 @@
+"""How the runs learned, epoch by epoch, and which of them did not: `kd_jax.analysis.learning` says what counts as that."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from kd_jax.analysis import learning
+from kd_jax.analysis.results import Unlearned
+from kd_jax.config import Study, parse_switch
+from kd_jax.plan import arms as arms_of
+from kd_jax.plan import run_name
+from kd_jax.report import figures, tables
+from kd_jax.studies.analyses.base import Analysed, Analysis
+from kd_jax.studies.analyses.confidence import read_pairs
+from kd_jax.workdir import records
+
+
+def unlearned(workdir: Path, folder: Path, study: Study, steps_per_epoch: int) -> list[Unlearned]:
+    """Return the runs of a study that did not learn, from their metrics and the logits that an analysis has kept.
+
+    Args:
+        workdir: the work folder, with the metrics of the runs.
+        folder: of the analysis, with the logits.
+        study: the study's configuration.
+        steps_per_epoch: steps of an epoch of the students' training.
+    """
+    arms, seeds = arms_of(study), study.seed_range()
+    switch = parse_switch(study.distillation.switch)
+    losses = {}
+    for arm in arms:
+        for seed in seeds:
+            lines = records.read_metrics(records.run_folder(workdir, run_name(arm, seed)))
+            of_arm = switch if arm.teacher else None
+            losses[arm.name, seed] = learning.comparable_losses(lines, of_arm, steps_per_epoch)
+    fits = {}
+    _, *others = tables.compared(arms)
+    for pair in read_pairs(folder, [arm.name for arm in others], seeds, "train"):
+        if ("teacher", pair.seed) not in fits:
+            fits["teacher", pair.seed] = learning.outputs(pair.teacher, pair.y, pair.true_y)
+        fits[pair.arm, pair.seed] = learning.outputs(pair.student, pair.y, pair.true_y, pair.teacher)
+    return learning.unlearned(losses, fits, {arm.name: arm.baseline for arm in arms if arm.baseline})
+
+
+def _figures(analysed: Analysed) -> dict[str, Figure]:
+    metrics = {
+        arm.name: [
+            records.read_metrics(records.run_folder(analysed.workdir, run_name(arm, seed)))
+            for seed in analysed.study.seed_range()
+        ]
+        for arm in tables.compared(analysed.arms)
+    }
+    return {"learning_curves": figures.learning_curves(metrics)}
+
+
+ANALYSIS = Analysis(
+    name="learning",
+    figures=_figures,
+    captions={"learning_curves": "Mean over the seeds that have the epoch; the band is their range."},
+)

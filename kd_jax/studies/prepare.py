@@ -1,0 +1,211 @@
+"""Before a study is trained or analysed: check everything that can be checked, load its data, and make its record."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from kd_jax import config, data, models
+from kd_jax.config import SCHEMA, Study, versions
+from kd_jax.data import Dataset, Given
+from kd_jax.errors import BadInput
+from kd_jax.plan import Plan, make_plan
+from kd_jax.studies import analyses, pretrained
+from kd_jax.train import devices as parallel
+from kd_jax.train.optimizer import descent_times
+from kd_jax.workdir import records
+
+Record = dict[str, Any]  # contents of `study.json`
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study that can be trained or analysed.
+
+    Attributes:
+        workdir: the work folder.
+        study: the configuration.
+        plan: its runs.
+        dataset: what it is trained on.
+        record: contents of its `study.json`.
+    """
+
+    workdir: Path
+    study: Study
+    plan: Plan
+    dataset: Dataset
+    record: Record
+
+
+def set_precision(study: Study) -> None:
+    """Switch JAX to 64 bits for a float64 study. It must be called before the first array is made."""
+    jax.config.update("jax_enable_x64", study.networks.precision == "float64")
+
+
+def prepare(
+    name: str,
+    study: Study,
+    workdir: Path | str,
+    data_dir: Path | str,
+    devices: Sequence[Any],
+    also: Iterable[int] = (),
+    workers: int = 0,
+    load: Callable[..., Dataset] = data.load,
+) -> Prepared:
+    """Check everything that can be checked before training, and return what training needs. Writes nothing.
+
+    Args:
+        name: of the study, for `study.json`.
+        study: the configuration.
+        workdir: the work folder; it may be absent, or hold the same study.
+        data_dir: where the data lies, as `data.load` takes it.
+        devices: of `train.devices.select`.
+        also: steps at which the teachers are to be kept, besides those that the study asks for.
+        workers: number of processes that decode a streamed set; 0 for this one.
+        load: `data.load`, or a function like it that remembers what it has loaded.
+
+    Raises:
+        BadInput: for a study that cannot be done, or not here.
+    """
+    for model in (study.networks.teacher, *study.networks.student):
+        models.check_name(model)
+    for training in (study.training, study.teacher_training):
+        parallel.check_batch(training.batch_size, devices)
+    previous = _check_workdir(workdir, name, study)
+    given = given_of(workdir, previous) if previous else pretrained.given(study.networks, study.data)
+    dataset = load(study.data, data_dir, given, workers)
+    data.check(dataset, study)
+    plan = make_plan(study, len(dataset.train.y), {*also, *_teacher_steps(previous)})
+    # What cannot be looked at is refused now, and not after training.
+    analyses.check(plan, dataset)
+    starts = pretrained.describe(study.networks, dataset)
+    record = _record(name, plan, dataset, data_dir, devices, starts)
+    if previous is not None:
+        record = _continued(record, previous)
+    return Prepared(Path(workdir), study, plan, dataset, record)
+
+
+def open_study(
+    workdir: Path | str,
+    data_dir: Path | str | None = None,
+    workers: int = 0,
+    load: Callable[..., Dataset] = data.load,
+) -> Prepared:
+    """Return the study of a work folder.
+
+    Args:
+        workdir: the work folder.
+        data_dir: where the data lies now; by default where it lay when the study was trained.
+        workers, load: as for `prepare`.
+
+    Raises:
+        BadInput: when there is no study, or the data is absent or not the same.
+    """
+    record = records.read_study(workdir)
+    study = config.from_json(record["config"])
+    set_precision(study)
+    dataset = load(study.data, data_dir or record["data"]["data_dir"], given_of(workdir, record), workers)
+    if dataset.fingerprint != record["data"]["fingerprint"]:
+        raise BadInput(
+            f"{dataset.name}: fingerprint {dataset.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"
+            " the data of this study; name its --data_dir"
+        )
+    plan = make_plan(study, len(dataset.train.y), _teacher_steps(record))
+    return Prepared(Path(workdir), study, plan, dataset, record)
+
+
+def given_of(workdir: Path | str, record: Record) -> Given:
+    """Return what the work folder of a study fixes about its tokens; for images nothing."""
+    tokens = record["data"].get("tokens")
+    if tokens is None:
+        return Given()
+    beside = pretrained.tokenizer_of(config.from_json(record["config"]).networks.init_from)
+    return Given(records.read_tokenizer(workdir), tokens["vocabulary"], tokens["positions"], beside)
+
+
+def _teacher_steps(record: Record | None) -> list[int]:
+    """The steps at which the teachers of a study on record are kept; a sweep may have asked for more than the study does."""
+    return record["arms"][0]["checkpoint_steps"] if record else []
+
+
+def _check_workdir(workdir: Path | str, name: str, study: Study) -> Record | None:
+    """Return the record of the study that the folder holds, or None; it may lack seeds of this one, but not have others."""
+    record = records.check_workdir(workdir, name, study.identity(), lambda values: config.from_json(values).identity())
+    if record is not None:
+        old = config.from_json(record["config"])
+        if not set(old.seed_range()) <= set(study.seed_range()):
+            raise BadInput(
+                f"--workdir={workdir}: holds seeds {old.seed} to {old.seed + old.seeds - 1}, expected those and possibly"
+                f" more; pass --seed={old.seed} --seeds={old.seeds} or more, or another --workdir"
+            )
+    return record
+
+
+def _record(
+    name: str,
+    plan: Plan,
+    dataset: Dataset,
+    data_dir: Path | str,
+    devices: Sequence[Any],
+    starts: dict[str, Any],
+) -> Record:
+    study = plan.study
+    students = plan.length("student")
+    times = descent_times(study.training, students.total_steps, students.checkpoint_steps)
+    taught = None
+    if times is not None and study.teacher_training == study.training:
+        (taught,) = descent_times(study.training, students.total_steps, [plan.teacher_step])
+    here = program(devices)
+    return {
+        "schema": SCHEMA,
+        "study": name,
+        "config": config.to_json(study),
+        "arms": [vars(arm) | plan.length(arm.name)._asdict() for arm in plan.arms],
+        "steps_per_epoch": students.steps_per_epoch,
+        "total_steps": students.total_steps,
+        "checkpoint_steps": students.checkpoint_steps,
+        "descent_times": times,
+        "teacher_time": taught,
+        "data": {
+            "data_dir": str(Path(data_dir).expanduser().absolute()),
+            **dataset.facts(study.seed, study.training.batch_size),
+        },
+        "parameters": {arm.model: _parameters(study, dataset, arm.model) for arm in plan.arms},
+        "init_from": starts,
+        "teacher_hash": {},
+        **here,
+        "history": [here],
+    }
+
+
+def program(devices: Sequence[Any]) -> Record:
+    """Return what a record keeps of the program that trains: its devices, and the versions of its packages."""
+    kind = {"platform": devices[0].platform, "device": devices[0].device_kind, "devices": len(devices)}
+    return {"platform": kind, "versions": versions()}
+
+
+def _continued(record: Record, previous: Record) -> Record:
+    """The record of a study that continues one on record: where that was begun stays, and so do its teachers.
+
+    Raises:
+        BadInput: when data or pre-trained weights have changed since.
+    """
+    if previous["data"]["fingerprint"] != record["data"]["fingerprint"]:
+        raise BadInput(
+            f"--dataset={record['config']['dataset']}: its contents changed since this work folder was begun (fingerprint"
+            f" {record['data']['fingerprint'][:12]}, expected {previous['data']['fingerprint'][:12]}); pass another --workdir"
+        )
+    if previous.get("init_from", {}) != record["init_from"]:
+        folders = config.shown(tuple(record["config"]["init_from"]))
+        raise BadInput(f"--init_from={folders}: its weights changed since; pass another --workdir")
+    begun = {key: previous[key] for key in ("platform", "versions")}
+    kept = {key: previous[key] for key in ("teacher_hash", "peak_memory") if key in previous}
+    return record | begun | kept | {"history": previous.get("history", [begun])}
+
+
+def _parameters(study, dataset, model_name):
+    """Number of trainable scalars of a network on this data."""
+    model = models.build(model_name, dataset.classes, study.networks.precision, **dataset.network_settings)
+    return models.parameter_count(jax.eval_shape(model.init, jax.random.key(0), dataset.example()).params)

@@ -1,0 +1,45 @@
+"""The report of a study, from the files of its analysis: no network and no data is needed."""
+
+import csv
+import json
+from pathlib import Path
+
+from kd_jax.config import BadInput
+from kd_jax.report import about, figures, page, tables
+from kd_jax.studies import analyses
+
+
+def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
+    """Write `table.csv`, `table.md`, `figures/` and `report.html` from the analysis of a work folder.
+
+    Args:
+        workdir: the work folder.
+        folder: the folder of the analysis, in which the report is written; `analysis` of the work folder by default.
+
+    Raises:
+        BadInput: when there is no analysis.
+    """
+    folder = Path(folder or Path(workdir) / "analysis")
+    path = folder / "summary.json"
+    if not path.is_file():
+        raise BadInput(f"{workdir}: expected analysis/summary.json; run: kd-jax analyze {workdir}")
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    analysed = analyses.Analysed.of(workdir, folder, summary)
+    with open(folder / "table.csv", "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(tables.CSV_COLUMNS)
+        writer.writerows(tables.csv_rows(analysed.estimates))
+    main = tables.main_table(analysed.estimates, analysed.arms)
+    (folder / "table.md").write_text(tables.markdown(*main), encoding="utf-8")
+    listed, images, captions = [], {}, {}
+    for analysis in analyses.ANALYSES:
+        listed += analysis.tables(analysed)
+        captions |= analysis.captions
+        for name, figure in analysis.figures(analysed).items():
+            images[name] = figures.save(figure, folder / "figures" / name)
+    study = summary["study"]
+    said = [page.facts(study), *about.data(study)]
+    numbers = page.folded("Every estimate", "All numbers of summary.json", tables.everything(analysed.estimates))
+    verdicts, warnings = summary["verdicts"], summary["warnings"]
+    text = page.render(study["study"], said, verdicts, warnings, listed, images, captions, [numbers])
+    (folder / "report.html").write_text(text, encoding="utf-8")
