@@ -33,7 +33,7 @@ def load(data: Data, data_dir: str | Path, given: Given | None = None, workers: 
     Options that the data has no use for are not looked at; `check` refuses them.
 
     Args:
-        data: which examples, with which labels, in which tokens.
+        data: says which examples, which labels and which tokens.
         data_dir: the folder of prepared TFDS sets; for `tiny_imagenet` its own folder, or the one around it; for `digits` it is not
             looked at.
         given: what is fixed about the tokens of texts; None for a new study without pre-trained weights.

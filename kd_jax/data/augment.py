@@ -12,7 +12,7 @@ def standardise(x: Any, mean: Any, std: Any, dtype: Any) -> jax.Array:
     Args:
         x: uint8 [..., channels].
         mean, std: float [channels], in units of the stored uint8.
-        dtype: of the result.
+        dtype: the dtype of the result.
     """
     return (x.astype(dtype) - jnp.asarray(mean, dtype)) / jnp.asarray(std, dtype)
 

@@ -159,7 +159,7 @@ class Dataset:
 
         Args:
             seed: the first seed of the study; with the batch size it decides the batches in which padding is counted.
-            batch_size: that of the students.
+            batch_size: the batch size of the students.
         """
         return {
             "name": self.name,
@@ -216,7 +216,7 @@ class Dataset:
 
         Args:
             augment: the kind of random views, `Training.augment`.
-            dtype: of float inputs.
+            dtype: the dtype of float inputs.
         """
         clean = self.clean_view(dtype)
         return lambda key, step, ids, x: clean(x)
@@ -237,7 +237,7 @@ class Dataset:
         """Return (ids, x, y) of what a step is given: rows of the split, stored examples, labels; each [batch, ...].
 
         Args:
-            resident: that of the split, on the device.
+            resident: what `resident` returned for the split, now on the device.
             item: a device's share of what `Feed.item` or `evaluation_items` hands out.
         """
         x, y = resident

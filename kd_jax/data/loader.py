@@ -109,7 +109,7 @@ def stream(images: Images, plan: Epochs | Once, start: int = 0) -> Generator[tup
 
     Args:
         images: the images to read.
-        plan: which of them, in which order, in which views.
+        plan: says which images come in which order and in which views.
         start: the block to begin at.
 
     Raises:

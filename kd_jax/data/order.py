@@ -19,7 +19,7 @@ def order(
     (2, 3)
 
     Args:
-        seed: of the run.
+        seed: the seed of the run.
         stream: tells apart the runs of a seed that are to see different orders, `plan.Arm.order`.
         epoch: from 0.
         examples: the size of the training set.

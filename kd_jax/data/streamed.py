@@ -50,7 +50,7 @@ class StreamedFeed(Feed):
 
         asked = time.monotonic()
         self._fresh = step != self._next_step
-        if self._fresh:
+        if self._fresh or self._batches is None:
             self.close()
             self._batches = loader.ahead(self._read(step))
         item, busy, count = next(self._batches)
@@ -193,7 +193,7 @@ def assemble(encoded: Encoded, data: Data, workers: int = 0) -> StreamedImages:
 
     Args:
         encoded: the published set.
-        data: which part, with which label noise, in views of which size.
+        data: says which part, which label noise and which size of the views.
         workers: the number of processes that decode; 0 for threads of this process.
 
     Raises:

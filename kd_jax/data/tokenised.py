@@ -164,7 +164,7 @@ def assemble(texts: Texts, data: Data, given: Given) -> TokenisedTexts:
 
     Args:
         texts: the published set.
-        data: which part, with which label noise, in which tokens.
+        data: says which part, which label noise and which tokens.
         given: what is fixed about the tokens.
 
     Raises:

@@ -47,7 +47,7 @@ def make_kernel(model_name: str, dataset: Dataset, precision: str) -> Callable[[
     Args:
         model_name: the name of the network.
         dataset: the data.
-        precision: that of the study.
+        precision: the arithmetic of the study, `Networks.precision`.
     """
     model, view = model_of(model_name, dataset, precision), view_of(dataset, precision)
     return tangent.make_kernel(lambda variables, x: model.apply(variables, view(x), train=False).logits)

@@ -26,7 +26,7 @@ def model_of(model_name: str, dataset: Dataset, precision: str) -> Model:
     Args:
         model_name: the name of the network.
         dataset: the data, which decides the numbers of classes and token ids.
-        precision: that of the study.
+        precision: the arithmetic of the study, `Networks.precision`.
     """
     return models.build(model_name, dataset.classes, analysis_precision(precision), **dataset.network_settings)
 
@@ -44,7 +44,7 @@ def make_logits(model_name: str, dataset: Dataset, precision: str) -> Callable[[
     Args:
         model_name: the name of the network.
         dataset: the data.
-        precision: that of the study.
+        precision: the arithmetic of the study, `Networks.precision`.
     """
     model, view = model_of(model_name, dataset, precision), view_of(dataset, precision)
 

@@ -28,7 +28,7 @@ def input_directions(
     Args:
         dataset: the data.
         model_name: the name of the network.
-        precision: that of the study.
+        precision: the arithmetic of the study, `Networks.precision`.
         variables: those of the network, NumPy arrays; only what lies before the layer matters.
         layer: the name of the layer, one of `layer_names`.
     """

@@ -128,7 +128,7 @@ def train(
 
     Args:
         workdir: the work folder of the study.
-        run: which run.
+        run: the run to train.
         engine: the compiled functions of this kind of run.
         teacher: the frozen teacher's variables; None for a run on one-hot labels.
         progress: counts the steps of all runs of the study; see `studies.progress`.

@@ -125,25 +125,10 @@ def make_advance(train_on: Callable, devices: Sequence[Any], on_device_loop: boo
         on_device_loop: run the steps as one loop on the device, for data that is resident there; see `loops_on_device`. One
             compilation serves every `start` and `stop`. Else each step is dispatched alone.
     """
-    if on_device_loop:
-
-        def loop(state, totals, constants, rows, start, stop):
-            return jax.lax.fori_loop(
-                start, stop, lambda i, carry: train_on(*carry, constants, rows[i]), (state, totals)
-            )
-
-        run_loop = _parallel(loop, devices, (None, None, None, 0, None, None), donate=(0, 1))
-
-        def advance(state, totals, constants, feed, start, stop):
-            epoch, first = divmod(start, feed.steps_per_epoch)
-            rows = feed.rows(epoch)  # [steps, batch] to [devices, steps, batch / devices]
-            rows = rows.reshape(len(rows), len(devices), -1).swapaxes(0, 1)
-            return run_loop(state, totals, constants, rows, np.int32(first), np.int32(first + stop - start))
-
-    else:
+    if not on_device_loop:
         run_step = _parallel(train_on, devices, (None, None, None, 0), donate=(0, 1))
 
-        def advance(state, totals, constants, feed, start, stop):
+        def dispatched(state, totals, constants, feed, start, stop):
             for step in range(start, stop):
                 state, totals = run_step(state, totals, constants, feed.item(step))
                 # Before the next item is asked for: then waiting for it is time in which the devices have nothing to do.
@@ -151,7 +136,20 @@ def make_advance(train_on: Callable, devices: Sequence[Any], on_device_loop: boo
                 feed.stepped()
             return state, totals
 
-    return advance
+        return dispatched
+
+    def loop(state, totals, constants, rows, start, stop):
+        return jax.lax.fori_loop(start, stop, lambda i, carry: train_on(*carry, constants, rows[i]), (state, totals))
+
+    run_loop = _parallel(loop, devices, (None, None, None, 0, None, None), donate=(0, 1))
+
+    def looped(state, totals, constants, feed, start, stop):
+        epoch, first = divmod(start, feed.steps_per_epoch)
+        rows = feed.rows(epoch)  # [steps, batch] to [devices, steps, batch / devices]
+        rows = rows.reshape(len(rows), len(devices), -1).swapaxes(0, 1)
+        return run_loop(state, totals, constants, rows, np.int32(first), np.int32(first + stop - start))
+
+    return looped
 
 
 def make_evaluate(evaluate_on: Callable, devices: Sequence[Any]) -> Callable:

@@ -60,7 +60,7 @@ def make_train_on(
         if dropout:
             batch["keys"] = dropout_keys(constants.key, state.step, ids)
         if teacher_apply is not None:
-            batch["teacher"] = on_shortest(lambda x: teacher_apply(constants.teacher, x, train=False), batch["x"])
+            batch["teacher"] = on_shortest(partial(teacher_apply, constants.teacher, train=False), batch["x"])
         state, more = step(state, batch)
         return state, jax.tree.map(lambda total, new: (total + new).astype(total.dtype), totals, more)
 

@@ -120,7 +120,7 @@ def train_run(
 
     Args:
         engine: the compiled functions of this kind of run.
-        run: which run.
+        run: the run to train.
         teacher: the frozen teacher's variables; None for a run on one-hot labels.
         sinks: what it reports to, in this order.
         stop: tells it to save and stop.

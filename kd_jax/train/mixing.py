@@ -28,7 +28,7 @@ def draw(
         ids: int [batch], the rows of the examples in the training set.
         examples: the size of the training set, at least 2. The partner is any other example.
         alpha: the share is drawn from Beta(alpha, alpha).
-        dtype: of the share.
+        dtype: the dtype of the share.
     """
     key = jax.random.fold_in(jax.random.fold_in(key, STREAM), step)
 
