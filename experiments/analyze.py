@@ -1,6 +1,8 @@
-"""The analysis stage alone: reload a work folder's checkpoints and compute every number and figure again, on one CPU.
+"""Analyse a finished work folder again: reload its checkpoints, and compute every number and figure anew.
 
-python experiments/analyze.py runs/digits_kd
+    python experiments/analyze.py runs/digits_kd
+
+One CPU suffices, whatever hardware trained the networks. `kd-jax analyze` is the same command.
 """
 
 import sys

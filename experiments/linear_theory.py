@@ -1,13 +1,15 @@
-"""The theorem: at equal progress along the top direction a distilled student is behind along every lower one.
+"""The theorem: equally far along the top eigendirection, a distilled student is behind along every lower one.
 
-Gradient descent on squared error, on a matrix of known spectrum and on the pixels of real digits, beside the closed
-forms; rounds of self-distillation; self-distillation in Hilbert space (Mobahi et al. 2020). Seconds on a CPU.
+Gradient descent on squared error runs beside the closed forms, on a matrix of known spectrum and on the pixels of
+real digits; so do rounds of self-distillation, and self-distillation in a Hilbert space (Mobahi et al. 2020).
 
     python experiments/linear_theory.py --platform=cpu
-    python experiments/linear_theory.py --platform=cpu --teacher_time=2000 --learning_rate=0.5  # and it vanishes
+    python experiments/linear_theory.py --platform=cpu --teacher_time=2000 --learning_rate=0.5   # the effect vanishes
 
-Closed form and simulation agree to 1e-14. With the defaults a student is up to 0.11 of the way behind, on the generated
-matrix and on the digits alike, and every further round lowers its share; in Hilbert space 8 rounds come before collapse.
+It takes 7 seconds on two CPU cores. What came out: closed form and simulation agree to 1e-14. With the defaults a
+student is up to 0.11 of the way behind, on the generated matrix and on the digits alike, and every further round
+lowers its share. In Hilbert space there are 8 rounds before the labels collapse to zero. Intervals and conditions are
+in experiments/RESULTS.md.
 """
 
 import sys

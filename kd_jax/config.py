@@ -265,12 +265,6 @@ class Study:
         within = switch is None or switch.epoch <= epochs
         _need(self.distillation, "switch", within, f"an epoch up to {epochs}, the last")
 
-    def __getattr__(self, name: str) -> Any:
-        # Temporary, while rooms move to sections.
-        if name in SECTION_OF:
-            return getattr(getattr(self, SECTION_OF[name]), name)
-        raise AttributeError(name)
-
     @classmethod
     def from_flags(cls, **values: Any) -> "Study":
         """Return the study that has these values under their flat names, and defaults elsewhere.

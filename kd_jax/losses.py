@@ -35,7 +35,7 @@ class NetworkOutputs(Protocol):
 
 
 Batch = Mapping[str, Any]  # x, y, perhaps targets; with a teacher also `teacher`, what the teacher returns for x
-Objective = Callable[[NetworkOutputs, Batch, jax.typing.ArrayLike], jax.Array]
+Objective = Callable[[NetworkOutputs, Batch, jax.typing.ArrayLike], Any]
 DistillationFunction = Callable[[NetworkOutputs, NetworkOutputs, Batch, Distillation], jax.Array]
 
 
@@ -148,7 +148,7 @@ DISTILLATION: dict[str, DistillationFunction] = {"kd": kd, "mse": mse, "dkd": dk
 
 
 def distillation_objective(
-    weight: Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike],
+    weight: Callable[[jax.typing.ArrayLike], Any],
     name: str,
     settings: Distillation,
     label_loss: str = "cross_entropy",
@@ -179,7 +179,7 @@ def distillation_objective(
 
 def kd_weight(
     weight: float, switch: Switch | None = None, steps_per_epoch: float = 1
-) -> Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]:
+) -> Callable[[jax.typing.ArrayLike], Any]:
     """Return a function from the number of steps taken to the weight of the distillation loss.
 
     The weight is constant, or it is switched on or off in mid-training. A hard switch after epoch e is in force from step

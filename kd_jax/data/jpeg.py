@@ -39,7 +39,7 @@ def training_view(encoded: bytes, size: int, rng: np.random.Generator) -> np.nda
         mirrored = rng.random() < 0.5
         image, box = _shrunk(image, (left, top, left + width, top + height), size)
         # Cut out first, as torchvision does: then no pixel beyond the crop is averaged in.
-        outer = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
+        outer = (math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3]))
         inner = (box[0] - outer[0], box[1] - outer[1], box[2] - outer[0], box[3] - outer[1])
         view = np.asarray(image.crop(outer).convert("RGB").resize((size, size), Image.Resampling.BILINEAR, inner))
     return view[:, ::-1] if mirrored else view

@@ -37,7 +37,8 @@ class StreamedFeed(Feed):
     def __init__(self, split: Split, plan: loader.Epochs, put: Callable[[Any], Any]):
         super().__init__(plan.rows_of, put)
         self._split, self._plan = split, plan
-        self._batches, self._next_step = None, None
+        self._batches: Any = None
+        self._next_step = None
         self._forget()
 
     def item(self, step: int) -> Any:

@@ -146,7 +146,7 @@ def _apply(module, variables, x, train=False, keys=None):
     if not train:
         logits, found = module.apply(collections, x, train=False, mutable=[FEATURES])
         return Outputs(logits, _features(module, found), variables.model_state)
-    more = {"keys": keys} if isinstance(module, RoBERTa) else {}  # no other network draws anything
+    more: Any = {"keys": keys} if isinstance(module, RoBERTa) else {}  # no other network draws anything
     logits, found = module.apply(collections, x, train=True, mutable=["batch_stats", FEATURES], **more)
     return Outputs(logits, _features(module, found), found.get("batch_stats", {}))
 

@@ -25,7 +25,7 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x, train=False):
-        settings = {"kernel_init": he_fan_in, "dtype": self.dtype, "param_dtype": self.param_dtype}
+        settings: dict[str, Any] = {"kernel_init": he_fan_in, "dtype": self.dtype, "param_dtype": self.param_dtype}
         for stage, channels in enumerate(self.channels, start=1):
             x = nn.relu(nn.Conv(channels, (3, 3), **settings)(x))
             x = feature(self, f"stage{stage}", nn.max_pool(x, (2, 2), (2, 2), padding="SAME"))

@@ -91,8 +91,8 @@ def _vectors(caller, value):
     elif isinstance(caller, nn.Embed):
         value = jax.nn.one_hot(value, caller.num_embeddings)
     elif isinstance(caller, nn.DenseGeneral):
-        axes = caller.axis if isinstance(caller.axis, tuple) else (caller.axis,)
-        value = jnp.moveaxis(value, axes, range(-len(axes), 0))
+        axes: Any = caller.axis if isinstance(caller.axis, tuple) else (caller.axis,)
+        value = jnp.moveaxis(value, axes, tuple(range(-len(axes), 0)))
         value = value.reshape(-1, int(np.prod(value.shape[-len(axes) :])))
     return value.reshape(-1, value.shape[-1])
 

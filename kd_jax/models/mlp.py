@@ -31,7 +31,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x, train=False):
         x = x.reshape(x.shape[0], -1)
-        settings = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        settings: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         hidden, last = (paired, opposed) if self.balanced else (he_fan_in, he_fan_in)
         for number, width in enumerate(self.widths, start=1):
             x = feature(self, f"hidden{number}", nn.relu(nn.Dense(width, kernel_init=hidden, **settings)(x)))

@@ -18,7 +18,7 @@ def feature(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
     Call it in the `__call__` of a network, on an array [batch, ...]. The value stays as it is, and so do gradients. Where features
     are not asked for, as in `module.apply` without `mutable`, nothing is stored.
     """
-    module.sow(FEATURES, name, value, init_fn=lambda: None, reduce_fn=lambda before, new: new)
+    module.sow(FEATURES, name, value, init_fn=lambda: value, reduce_fn=lambda before, new: new)
     return value
 
 

@@ -90,7 +90,7 @@ class ResNet(nn.Module):
         x = conv(64, *((3, 1) if self.small else (7, 2)), name="stem")(x)
         x = nn.relu(norm(name="stem_norm")(x))
         if not self.small:
-            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))  # pads with -inf
+            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))  # type: ignore[arg-type]  # pads with -inf
         for stage, count in enumerate(self.blocks):
             for block in range(count):
                 stride = 2 if stage > 0 and block == 0 else 1

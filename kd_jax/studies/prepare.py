@@ -154,9 +154,8 @@ def _record(
     study = plan.study
     students = plan.length("student")
     times = descent_times(study.training, students.total_steps, students.checkpoint_steps)
-    taught = None
-    if times is not None and study.teacher_training == study.training:
-        (taught,) = descent_times(study.training, students.total_steps, [plan.teacher_step])
+    alike = study.teacher_training == study.training
+    taught = descent_times(study.training, students.total_steps, [plan.teacher_step]) if alike else None
     here = program(devices)
     return {
         "schema": SCHEMA,
@@ -167,7 +166,7 @@ def _record(
         "total_steps": students.total_steps,
         "checkpoint_steps": students.checkpoint_steps,
         "descent_times": times,
-        "teacher_time": taught,
+        "teacher_time": taught[0] if taught else None,
         "data": {
             "data_dir": str(Path(data_dir).expanduser().absolute()),
             **dataset.facts(study.seed, study.training.batch_size),

@@ -11,13 +11,12 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kd_jax import config, data
+from kd_jax import data
 from kd_jax.analysis import across, results
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import SCHEMA, Study, from_json, to_json, versions
@@ -278,6 +277,7 @@ def _told_apart(values: Mapping[str, Any]) -> dict[str, Any]:
 
     Such a field is None where the teacher's training is as the students'.
     """
-    changes = config.parse_changes(tuple(values["teacher_with"]))
-    own = {f"teacher's {each.name}": changes.get(each.name) for each in fields(config.Training)}
+    study = from_json(values)
+    teacher, students = vars(study.teacher_training), vars(study.training)
+    own = {f"teacher's {name}": value if value != students[name] else None for name, value in teacher.items()}
     return {name: value for name, value in values.items() if name != "teacher_with"} | own

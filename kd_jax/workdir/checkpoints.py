@@ -51,7 +51,8 @@ def digest(arrays: Mapping[str, np.ndarray], leaves: Leaves) -> str:
     """Return the sha256 over paths, shapes, dtypes and bytes, as hex."""
     result = hashlib.sha256(json.dumps(leaves).encode())
     for dtype in sorted(arrays):
-        result.update(np.ascontiguousarray(arrays[dtype]))
+        contents: Any = np.ascontiguousarray(arrays[dtype])
+        result.update(contents)
     return result.hexdigest()
 
 

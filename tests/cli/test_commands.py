@@ -332,7 +332,7 @@ def test_a_study_that_is_a_sweep_has_variants_that_flags_change(name, small, cou
     for studies in seen[:2]:
         assert len({study for _, study in studies}) == len({variant.folder for variant, _ in studies}) == len(studies)
     assert {study.seeds for _, study in seen[2]} == {2}
-    assert {"digits"} == {study.dataset for _, study in seen[1]}
+    assert {"digits"} == {study.data.dataset for _, study in seen[1]}
 
 
 def test_a_sweep_may_be_over_recipes_and_other_flags_hold_for_each(monkeypatch):
@@ -342,7 +342,7 @@ def test_a_sweep_may_be_over_recipes_and_other_flags_hold_for_each(monkeypatch):
         run("cifar_kd", "--recipe=cifar_v1", "--dataset=cifar100", "--sweep", "recipe=crd,cifar100_v2", "weight=0.5,1")
         == 0
     )
-    assert [(v.folder, s.dataset, s.epochs, s.weight) for v, s in seen] == [
+    assert [(v.folder, s.data.dataset, s.training.epochs, s.distillation.weight) for v, s in seen] == [
         ("recipe=crd,weight=0.5", "cifar100", 240, 0.5),
         ("recipe=crd,weight=1", "cifar100", 240, 1.0),
         ("recipe=cifar100_v2,weight=0.5", "cifar100", 200, 0.5),

@@ -46,13 +46,22 @@ def studied(monkeypatch):
 )
 def test_recipes_in_epochs(name, epochs, batch, rate, warmup, decay_by, decay_at, weight, optimizer):
     study = recipes.study(name)
-    assert (study.epochs, study.batch_size, study.learning_rate) == (epochs, batch, rate)
-    assert study.warmup * epochs == pytest.approx(warmup)
-    assert [share * epochs for share in study.decay_at] == pytest.approx(decay_at)
-    assert (study.decay_by, study.weight, study.temperature) == (decay_by, weight, 4.0)
+    assert (study.training.epochs, study.training.batch_size, study.training.learning_rate) == (epochs, batch, rate)
+    assert study.training.warmup * epochs == pytest.approx(warmup)
+    assert [share * epochs for share in study.training.decay_at] == pytest.approx(decay_at)
+    assert (study.training.decay_by, study.distillation.weight, study.distillation.temperature) == (
+        decay_by,
+        weight,
+        4.0,
+    )
     augment = "resized_crop_flip" if name == "imagenet" else "crop_flip"
-    assert (study.optimizer, study.momentum, study.weight_decay, study.augment) == (optimizer, 0.9, 5e-4, augment)
-    assert (study.mixup, study.cutmix, study.label_smoothing, study.switch) == (
+    assert (study.training.optimizer, study.training.momentum, study.training.weight_decay, study.training.augment) == (
+        optimizer,
+        0.9,
+        5e-4,
+        augment,
+    )
+    assert (study.training.mixup, study.training.cutmix, study.training.label_smoothing, study.distillation.switch) == (
         0,
         0,
         0,
@@ -84,16 +93,20 @@ def test_the_default_of_cifar_kd_is_the_first_recipe_and_small_reduces_each(stud
     assert studied() == studied("--recipe=cifar_v1") == recipes.study("cifar_v1")
     for name in recipes.RECIPES:
         small, full = studied(f"--recipe={name}", "--small"), recipes.study(name)
-        assert small.epochs * small.train_examples <= 10_000
-        assert small.teacher == ("cnn_16x32" if full.dataset in recipes.LARGE else "cnn_32x64")
-        assert small.student == (small.teacher,)
-        assert (small.dataset, small.optimizer, small.weight) == (full.dataset, full.optimizer, full.weight)
+        assert small.training.epochs * small.data.train_examples <= 10_000
+        assert small.networks.teacher == ("cnn_16x32" if full.data.dataset in recipes.LARGE else "cnn_32x64")
+        assert small.networks.student == (small.networks.teacher,)
+        assert (small.data.dataset, small.training.optimizer, small.distillation.weight) == (
+            full.data.dataset,
+            full.training.optimizer,
+            full.distillation.weight,
+        )
 
 
 def test_flags_change_a_recipe_and_leave_the_rest_of_it(studied):
     study = studied("--recipe=repdistiller", "--epochs=3", "--dataset", "cifar10", "--switch=kd:onehot@1")
-    assert (study.epochs, study.dataset, study.switch) == (3, "cifar10", "kd:onehot@1")
-    assert (study.batch_size, study.optimizer, study.weight) == (64, "sgd", 0.9)
+    assert (study.training.epochs, study.data.dataset, study.distillation.switch) == (3, "cifar10", "kd:onehot@1")
+    assert (study.training.batch_size, study.training.optimizer, study.distillation.weight) == (64, "sgd", 0.9)
 
 
 @pytest.mark.parametrize("flags", [["--recipe=nonsense"], ["--recipe", "nonsense", "--small"]])
@@ -130,9 +143,9 @@ def test_the_commands_of_the_settings_run_what_they_say(studied):
     for setting in recipes.SETTINGS:
         _, path, *flags = setting.command
         study, recipe = studied(*flags, experiment=Path(path).stem), recipes.study(setting.recipe)
-        assert (study.dataset, study.label_noise) == (setting.dataset, setting.label_noise)
-        assert (study.teacher, study.student) == (setting.teacher, (setting.student,))
-        assert (study.epochs, study.learning_rate, study.decay_at) == (
+        assert (study.data.dataset, study.data.label_noise) == (setting.dataset, setting.label_noise)
+        assert (study.networks.teacher, study.networks.student) == (setting.teacher, (setting.student,))
+        assert (study.training.epochs, study.training.learning_rate, study.training.decay_at) == (
             recipe.epochs,
             recipe.learning_rate,
             recipe.decay_at,
@@ -142,13 +155,17 @@ def test_the_commands_of_the_settings_run_what_they_say(studied):
 def test_imagenet_kd_is_of_tiny_imagenet_and_small_reduces_it_further_than_cifar(studied):
     assert studied(experiment="imagenet_kd") == recipes.study("tiny_imagenet")
     small = studied("--small", experiment="imagenet_kd")
-    assert (small.dataset, small.seeds, small.nulls) == ("tiny_imagenet", 2, ("slower",))
-    assert small.epochs * small.train_examples <= 2500
+    assert (small.data.dataset, small.seeds, small.networks.nulls) == ("tiny_imagenet", 2, ("slower",))
+    assert small.training.epochs * small.data.train_examples <= 2500
 
 
 def test_the_small_imagenet_is_streamed_as_the_whole_is_in_smaller_views(studied):
     small = studied("--recipe=imagenet", "--small", experiment="imagenet_kd")
-    assert (small.dataset, small.augment, small.image_size) == ("imagenet2012", "resized_crop_flip", 32)
+    assert (small.data.dataset, small.training.augment, small.data.image_size) == (
+        "imagenet2012",
+        "resized_crop_flip",
+        32,
+    )
 
 
 def test_kd_jax_settings_prints_each_setting_and_its_command_in_100_columns(capsys):

@@ -42,11 +42,11 @@ def studied(monkeypatch):
 @pytest.mark.parametrize("dataset", text_recipes.DATASETS)
 def test_fine_tuning_is_25000_steps_of_which_1000_are_warm_up_in_whole_epochs(dataset):
     study = text_recipes.study(dataset, pretrained=True)
-    steps = study.epochs * (EXAMPLES[dataset] // study.batch_size)
-    assert abs(steps - 25_000) <= EXAMPLES[dataset] // study.batch_size / 2
-    assert round(study.warmup * 25_000) == 1000
-    assert (study.batch_size, study.learning_rate, study.weight) == (64, 1e-5, 1.0)
-    assert (study.optimizer, study.decay, study.decay_on) == ("adamw", "linear", "kernels")
+    steps = study.training.epochs * (EXAMPLES[dataset] // study.training.batch_size)
+    assert abs(steps - 25_000) <= EXAMPLES[dataset] // study.training.batch_size / 2
+    assert round(study.training.warmup * 25_000) == 1000
+    assert (study.training.batch_size, study.training.learning_rate, study.distillation.weight) == (64, 1e-5, 1.0)
+    assert (study.training.optimizer, study.training.decay, study.training.decay_on) == ("adamw", "linear", "kernels")
 
 
 def test_temperatures_are_those_of_the_protocol():
@@ -60,25 +60,32 @@ def test_the_data_set_chooses_the_recipe_also_in_a_version_or_folder_and_others_
     assert studied("--dataset=glue/mnli") == mnli
     for name in ("glue/mnli:2.0.0", "/somewhere/glue/mnli/2.0.0"):
         study = studied("--dataset", name, "--epochs=2")
-        assert (study.dataset, study.epochs, study.max_length) == (name, 2, mnli.max_length)
+        assert (study.data.dataset, study.training.epochs, study.data.max_length) == (name, 2, mnli.data.max_length)
     other = studied("--dataset=glue/cola")
-    assert (other.dataset, other.temperature) == ("glue/cola", text_recipes.study("glue/sst2").temperature)
+    assert (other.data.dataset, other.distillation.temperature) == (
+        "glue/cola",
+        text_recipes.study("glue/sst2").distillation.temperature,
+    )
 
 
 def test_weights_ask_for_the_recipe_of_fine_tuning_and_small_for_the_reduced_one(studied):
     for flags in (["--init_from=w"], ["--init-from", "w"]):
         study = studied("--dataset=glue/qqp", *flags, "--seeds=2")
-        assert study.init_from == ("w",)
-        assert (study.learning_rate, study.teacher, study.seeds) == (1e-5, "roberta_base", 2)
+        assert study.networks.init_from == ("w",)
+        assert (study.training.learning_rate, study.networks.teacher, study.seeds) == (1e-5, "roberta_base", 2)
     small = studied("--small", "--dataset=imdb_reviews")
-    assert (small.train_examples, small.teacher, small.dataset) == (1000, "roberta_1x64", "imdb_reviews")
-    assert small.epochs * small.train_examples <= 5000
+    assert (small.data.train_examples, small.networks.teacher, small.data.dataset) == (
+        1000,
+        "roberta_1x64",
+        "imdb_reviews",
+    )
+    assert small.training.epochs * small.data.train_examples <= 5000
 
 
 def test_recipes_name_networks_that_exist():
     for dataset in text_recipes.DATASETS:
         for study in (text_recipes.study(dataset), text_recipes.study(dataset, pretrained=True)):
-            for name in (study.teacher, *study.student):
+            for name in (study.networks.teacher, *study.networks.student):
                 assert models.check_name(name)
 
 
@@ -96,13 +103,17 @@ def test_the_language_settings_are_12_over_the_papers_data_and_networks(studied)
         _, path, *flags = setting.command
         assert path == "experiments/text_kd.py"
         study, recipe = studied(*flags), text_recipes.study(setting.dataset, pretrained=True)
-        assert (study.dataset, study.teacher, study.student) == (setting.dataset, setting.teacher, (setting.student,))
-        assert (study.epochs, study.learning_rate, study.temperature) == (
+        assert (study.data.dataset, study.networks.teacher, study.networks.student) == (
+            setting.dataset,
+            setting.teacher,
+            (setting.student,),
+        )
+        assert (study.training.epochs, study.training.learning_rate, study.distillation.temperature) == (
             recipe.epochs,
             recipe.learning_rate,
             recipe.temperature,
         )
-        assert len(study.init_from) == len({setting.teacher, setting.student})
+        assert len(study.networks.init_from) == len({setting.teacher, setting.student})
 
 
 def test_kd_jax_settings_prints_them_after_those_of_images(capsys):

@@ -51,15 +51,15 @@ def test_trained_linear_models_obey_a_of_t_and_the_composed_filter_to_rounding(d
     assert set(files) == {f"{arm}-seed{seed}" for arm in ARMS for seed in (0, 1)}
     for name, path in files.items():
         with np.load(path) as run:
-            assert run["eigenvalues"][0] * STUDY.learning_rate < 2  # descent is stable
+            assert run["eigenvalues"][0] * STUDY.training.learning_rate < 2  # descent is stable
             steps, progress, values = run["steps"], run["progress"], run["eigenvalues"]
             np.testing.assert_allclose(run["linearised"], progress, atol=1e-9)
             np.testing.assert_allclose(run["filtered"], progress, atol=1e-9)
             # Beside the prediction, the formula: progress lies between those of the group's slowest and fastest directions.
-            left = 1 - STUDY.learning_rate * values
+            left = 1 - STUDY.training.learning_rate * values
             expected = 1 - left ** steps[:, None]
             if name.startswith("student"):
-                expected *= 1 - left**STUDY.teacher_step
+                expected *= 1 - left**STUDY.distillation.teacher_step
             for group, (start, stop) in enumerate(run["groups"]):
                 within = expected[:, start:stop]
                 assert (progress[:, group] <= within.max(axis=1) + 1e-9).all()

@@ -365,7 +365,7 @@ def test_a_switched_student_is_not_taken_for_one_that_did_not_learn(tmp_path):
     assert lines[-1]["train_loss"] > lines[0]["train_loss"]
     # Six epochs of this recipe leave all runs near chance, which is another matter.
     assert "loss_rose" not in {run["reason"] for run in analyse.analyze(tmp_path)["unlearned"]}
-    assert learning.comparable_losses(lines, config.parse_switch(study.switch), 5) == [
+    assert learning.comparable_losses(lines, config.parse_switch(study.distillation.switch), 5) == [
         line["train_loss"] for line in lines[4:]
     ]
     assert learning.comparable_losses(lines, config.parse_switch("onehot:kd@6"), 5) == [

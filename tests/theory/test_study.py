@@ -60,6 +60,8 @@ def test_the_report_is_one_file_that_needs_no_network(workdir):
     assert page.count("data:image/png;base64,") == 5
     assert "http" not in page
     assert "<script" not in page
+    assert "<meta name='viewport'" in page
+    assert page.count("<table>") == 1
 
 
 def test_closed_form_and_gradient_descent_agree(workdir):
