@@ -163,6 +163,8 @@ def obstacle(training: Training, distillation: Distillation, normalised: bool = 
     """
     if training.loss != "mse":
         return f"the loss is {training.loss}, whose gradient is not linear in the logits"
+    if distillation.distillation not in ("auto", "mse"):
+        return f"the distillation loss is {distillation.distillation}, whose gradient is not linear in the logits"
     if training.optimizer not in ("sgd", "nesterov"):
         return f"{training.optimizer} rescales parameters as it goes"
     if training.gradient_clip or training.dropout:

@@ -100,6 +100,7 @@ def settings():
     """List the paper's 18 image and 12 language settings, with the command that runs each."""
     from kd_jax.recipes import images as recipes
     from kd_jax.recipes import texts as text_recipes
+    from kd_jax.report import tables
 
     header = ("", "data", "label noise", "teacher", "student", "recipe")
     rows = [
@@ -113,7 +114,7 @@ def settings():
         )
         for number, setting in enumerate(recipes.SETTINGS, 1)
     ]
-    _print_columns(header, rows)
+    print(tables.text(header, rows, right=[0]))
     print(f"\n{textwrap.fill(recipes.NOTE, 100)}")
     for number, setting in enumerate(recipes.SETTINGS, 1):
         print(f"\n# {number}")
@@ -121,18 +122,11 @@ def settings():
     print()
     numbered = list(enumerate(text_recipes.SETTINGS, len(recipes.SETTINGS) + 1))
     rows = [(str(number), setting.dataset, setting.teacher, setting.student) for number, setting in numbered]
-    _print_columns(("", "texts", "teacher", "student"), rows)
+    print(tables.text(("", "texts", "teacher", "student"), rows, right=[0]))
     print(f"\n{textwrap.fill(text_recipes.NOTE, 100)}")
     for number, setting in numbered:
         print(f"\n# {number}")
         _print_command(setting.command)
-
-
-def _print_columns(header, rows):
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        first, *cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join([first.strip().rjust(widths[0]), *cells]).rstrip())
 
 
 def _print_command(words):

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
+from kd_jax.config import from_json
 from kd_jax.report.tables import Table
 
 STYLE = """
@@ -115,8 +116,8 @@ def facts(study: Mapping[str, Any]) -> str:
     return (
         f"{data['name']}: {data['train_examples']} training and {data['test_examples']} test examples ({data['test_split']} split),"
         f" {data['wrong_labels']} training labels wrong by design. Teacher {teacher}, students {students};"
-        f" temperature {setup['temperature']:g}, weight {setup['weight']:g}; {setup['epochs']} epochs of batch"
-        f" {setup['batch_size']}, learning rate {setup['learning_rate']:g}{own};"
-        f" seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
+        f" distillation loss {from_json(setup).distillation_loss}, temperature {setup['temperature']:g}, weight"
+        f" {setup['weight']:g}; {setup['epochs']} epochs of batch {setup['batch_size']}, learning rate"
+        f" {setup['learning_rate']:g}{own}; seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
         f" Trained on {where['devices']} x {where['device']} with jax {study['versions']['jax']}."
     )

@@ -20,6 +20,7 @@ from kd_jax.studies.progress import Quiet
 from kd_jax.studies.run import stop_requests
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine
+from kd_jax.train.loop import Sink, StopRequest
 from kd_jax.workdir import checkpoints, records
 
 
@@ -33,6 +34,7 @@ def train(
     workers: int = 0,
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
+    sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
 ) -> int:
     """Train every run of a study that is not finished yet.
 
@@ -46,6 +48,7 @@ def train(
         workers: number of processes that decode a streamed set; 0 for this one.
         load: `data.load`, or a function like it that remembers what it has loaded.
         progress: `progress(total, done)` gives a context manager that counts steps; see `studies.progress`.
+        sinks: `sinks(run)` gives what a run reports to besides its folder and the progress, such as a tracker of experiments.
 
     Returns:
         How many runs were trained or finished; 0 when all were finished already.
@@ -55,10 +58,16 @@ def train(
         Stopped: told to stop, and saved.
         Diverged: a loss is not finite.
     """
-    return train_prepared(prepare(name, study, workdir, data_dir, devices, also, workers, load), devices, progress)
+    prepared = prepare(name, study, workdir, data_dir, devices, also, workers, load)
+    return train_prepared(prepared, devices, progress, sinks)
 
 
-def train_prepared(prepared: Prepared, devices: Sequence[Any], progress: Callable[..., Any] = Quiet) -> int:
+def train_prepared(
+    prepared: Prepared,
+    devices: Sequence[Any],
+    progress: Callable[..., Any] = Quiet,
+    sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
+) -> int:
     """Train what `prepare` has checked; see `train`."""
     workdir, plan, dataset, record = prepared.workdir, prepared.plan, prepared.dataset, prepared.record
     with records.locked(workdir), stop_requests() as stop:
@@ -74,7 +83,7 @@ def train_prepared(prepared: Prepared, devices: Sequence[Any], progress: Callabl
             print(line, file=sys.stderr)
         done = plan.total_steps - sum(run.length.total_steps for run in todo)
         with progress(plan.total_steps, done) as bar:
-            runner = _Runner(prepared, devices, bar, stop)
+            runner = _Runner(prepared, devices, bar, stop, sinks)
             for run in todo:
                 runner.train(run)
         record["peak_memory"] = parallel.peak_memory(devices)
@@ -90,14 +99,23 @@ def missing(workdir: Path | str, run: Run) -> list[int]:
 class _Runner:
     """Trains the runs of a study one after the other; what is compiled for one serves all runs of its kind."""
 
-    def __init__(self, prepared: Prepared, devices: Sequence[Any], progress: Any, stop: Any):
+    def __init__(
+        self,
+        prepared: Prepared,
+        devices: Sequence[Any],
+        progress: Any,
+        stop: StopRequest,
+        sinks: Callable[[Run], Sequence[Sink]],
+    ):
         self._prepared, self._devices, self._progress, self._stop = prepared, devices, progress, stop
+        self._sinks = sinks
         self._engines: dict[Any, engine.Engine] = {}
 
     def train(self, run: Run) -> None:
         """Train a run to its end, with its frozen teacher, whose hash must be the same before and after."""
         teacher = self._teacher(run) if run.taught_by else None
-        run_stage.train(self._prepared.workdir, run, self._engine(run), teacher, self._progress, self._stop)
+        workdir, sinks = self._prepared.workdir, self._sinks(run)
+        run_stage.train(workdir, run, self._engine(run), teacher, self._progress, self._stop, sinks)
         if run.taught_by:
             self._check_hash(teacher, run.taught_by)
 

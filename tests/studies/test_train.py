@@ -393,6 +393,55 @@ def test_training_a_done_study_again_does_nothing(done):
     assert bits(done[0]) == before
 
 
+def test_a_tracker_of_experiments_hears_what_is_written(tmp_path):
+    class Tracker(loop.Sink):
+        def __init__(self, run):
+            self.run, self.lines = run, []
+
+        def epoch(self, line):
+            self.lines.append(line)
+
+    trackers = []
+
+    def sinks(run):
+        trackers.append(Tracker(run))
+        return trackers[-1:]
+
+    study = STUDY.replaced(student=("mlp_8",), epochs=2, seeds=1)
+    train_stage.train("tested", study, tmp_path, "unused", jax.devices()[:1], sinks=sinks)
+    assert [tracker.run.name for tracker in trackers] == ["teacher-seed0", "onehot-seed0", "student-seed0"]
+    for tracker in trackers:
+        assert tracker.lines == records.read_metrics(tmp_path / "runs" / tracker.run.name)
+        assert len(tracker.lines) == 2
+
+
+def test_every_program_that_trained_a_part_is_on_record_in_order(tmp_path):
+    """One that finds nothing to train is not."""
+    study = STUDY.replaced(student=("mlp_8",), epochs=1, seeds=1)
+    train(study, tmp_path)
+    first = records.read_study(tmp_path)
+    assert first["history"] == [{"platform": first["platform"], "versions": first["versions"]}]
+    train(study, tmp_path, devices=4)
+    assert records.read_study(tmp_path)["history"] == first["history"]
+    train(study.replaced(seeds=2), tmp_path, devices=4)
+    record = records.read_study(tmp_path)
+    assert [entry["platform"]["devices"] for entry in record["history"]] == [1, 4]
+    assert (record["platform"], record["versions"]) == (first["platform"], first["versions"])
+
+
+def test_a_study_of_a_program_without_a_history_goes_on_with_one(tmp_path):
+    study = STUDY.replaced(student=("mlp_8",), epochs=1, seeds=1)
+    train(study, tmp_path)
+    record = records.read_study(tmp_path)
+    begun = {"platform": record["platform"], "versions": record["versions"] | {"jax": "0.0.1"}}
+    old = {key: value for key, value in (record | begun).items() if key not in ("schema", "history")}
+    records.write_study(tmp_path, old)
+    train(study.replaced(seeds=2), tmp_path)
+    again = records.read_study(tmp_path)
+    assert again["history"] == [begun, {"platform": record["platform"], "versions": record["versions"]}]
+    assert (again["schema"], again["versions"]["jax"]) == (2, "0.0.1")
+
+
 @pytest.mark.slow
 def test_more_seeds_are_added_and_fewer_refused(tmp_path):
     study = STUDY.replaced(student=("mlp_8",), epochs=1, seeds=1)
