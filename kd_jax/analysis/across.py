@@ -11,7 +11,7 @@ from kd_jax.analysis.intervals import LEVEL, over_seeds
 from kd_jax.analysis.results import Estimate, Interval, Verdict
 
 
-class Measured(NamedTuple):
+class StudentResult(NamedTuple):
     """A student of one variant of a sweep, with a number per seed.
 
     Attributes:
@@ -64,7 +64,7 @@ def ratio_of_means(numerators: ArrayLike, denominators: ArrayLike, level: float 
     return Interval(float(mean_a / mean_b), float(low), float(high), level, "seeds", count)
 
 
-def switching(measured: Sequence[Measured]) -> tuple[list[Estimate], list[Verdict]]:
+def switching(measured: Sequence[StudentResult]) -> tuple[list[Estimate], list[Verdict]]:
     """Return the estimates and verdicts about students whose loss was switched, beside those whose loss was not.
 
     `gain_recovered`: share of the plain student's gain that the switched one has; absent where that gain may be zero.
@@ -73,7 +73,7 @@ def switching(measured: Sequence[Measured]) -> tuple[list[Estimate], list[Verdic
     Args:
         measured: every student of every variant.
     """
-    found, verdicts = [], []
+    estimates, verdicts = [], []
     for switched in measured:
         if not switched.values.get("switch"):
             continue
@@ -85,20 +85,20 @@ def switching(measured: Sequence[Measured]) -> tuple[list[Estimate], list[Verdic
         about: dict[str, Any] = {"variant": switched.folder, "against": plain.folder, "split": "test", "subset": "all"}
         differences = switched.gain - plain.gain
         difference = over_seeds(differences)
-        found.append(Estimate("gain_difference", switched.arm, difference, tuple(differences.tolist()), **about))
+        estimates.append(Estimate("gain_difference", switched.arm, difference, tuple(differences.tolist()), **about))
         share = ratio_of_means(switched.gain, plain.gain)
         if share is not None:
-            found.append(Estimate("gain_recovered", switched.arm, share, (), **about))
+            estimates.append(Estimate("gain_recovered", switched.arm, share, (), **about))
         verdicts.append(_recovers(switched, plain, share, difference))
-    return found, verdicts
+    return estimates, verdicts
 
 
-def _rest(measured: Measured, field: str) -> tuple[str, dict[str, Any]]:
+def _rest(measured: StudentResult, field: str) -> tuple[str, dict[str, Any]]:
     """Arm and values of a student but for one field."""
     return measured.arm, {name: value for name, value in measured.values.items() if name != field}
 
 
-def _recovers(switched: Measured, plain: Measured, share: Interval | None, difference: Interval) -> Verdict:
+def _recovers(switched: StudentResult, plain: StudentResult, share: Interval | None, difference: Interval) -> Verdict:
     where = ", ".join(f"{name}={value}" for name, value in switched.values.items() if name != "switch")
     claim = (
         f"{switched.arm} with {switched.values['switch']}{f' ({where})' if where else ''} has at least half of the gain of"
@@ -119,7 +119,7 @@ def _recovers(switched: Measured, plain: Measured, share: Interval | None, diffe
 
 
 LEAST_SPREAD = 0.02  # of teachers' accuracies; a slope over less speaks of what was not seen
-# attribute of `Measured` -> (name of the estimate, whether gains are expected to rise with the attribute, the claim)
+# attribute of `StudentResult` -> (name of the estimate, whether gains are expected to rise with the attribute, the claim)
 EXPECTED = {
     "teacher_accuracy": (
         "gain_per_teacher_accuracy",
@@ -134,7 +134,7 @@ EXPECTED = {
 }
 
 
-def helping(measured: Sequence[Measured]) -> tuple[list[Estimate], list[Verdict]]:
+def helping(measured: Sequence[StudentResult]) -> tuple[list[Estimate], list[Verdict]]:
     """Return the estimates and verdicts about when distillation helps: gain against the teacher's accuracies.
 
     `gain_per_teacher_accuracy` (on its training labels) and `gain_per_teacher_lead` (on test data, over the student's network
@@ -144,7 +144,7 @@ def helping(measured: Sequence[Measured]) -> tuple[list[Estimate], list[Verdict]
     Args:
         measured: every student of every variant; those of runs that did not learn are left out.
     """
-    found, verdicts = [], []
+    estimates, verdicts = [], []
     for arm in dict.fromkeys(m.arm for m in measured):
         of_arm = [m for m in measured if m.arm == arm and m.learned and not m.values.get("switch")]
         for field, group in _groups(of_arm):
@@ -156,16 +156,16 @@ def helping(measured: Sequence[Measured]) -> tuple[list[Estimate], list[Verdict]
                 slopes = [stats.linregress(*of_seed).slope for of_seed in zip(x.T, y.T, strict=True)]  # pyright: ignore
                 interval = over_seeds(slopes)
                 about: dict[str, Any] = {"field": field, "split": "test", "subset": "all"}
-                found.append(Estimate(name, arm, interval, tuple(map(float, slopes)), **about))
+                estimates.append(Estimate(name, arm, interval, tuple(map(float, slopes)), **about))
                 if not field:
                     above, below = ("supported", "contradicted") if rises else ("contradicted", "supported")
                     verdict = above if interval.low > 0 else below if interval.high < 0 else "inconclusive"
                     because = f"gain per unit of that accuracy {_shown(interval)}, over {len(group)} variants"
                     verdicts.append(Verdict(f"{arm} {claim}", verdict, because))
-    return found, verdicts
+    return estimates, verdicts
 
 
-def _groups(measured: list[Measured]) -> Iterator[tuple[str, list[Measured]]]:
+def _groups(measured: list[StudentResult]) -> Iterator[tuple[str, list[StudentResult]]]:
     """Yield ("", all variants), then (field, variants that differ in that field alone), of three variants or more."""
     if len(measured) > 2:
         yield "", measured

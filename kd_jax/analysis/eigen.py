@@ -235,10 +235,10 @@ class Growth(NamedTuple):
 
 def by_layer(growths: Iterable[Growth]) -> dict[tuple[str, str], list[Growth]]:
     """Return {(model, layer): its growths}: layers of two networks can share a name, and must not be compared."""
-    found = {}
+    layers = {}
     for growth in growths:
-        found.setdefault((growth.model, growth.layer), []).append(growth)
-    return found
+        layers.setdefault((growth.model, growth.layer), []).append(growth)
+    return layers
 
 
 def references(arms: Iterable[Arm]) -> dict[str, str]:
@@ -269,12 +269,12 @@ def ratios(
         return getattr(growth, of)[:, pair].T
 
     table = {(growth.arm, growth.seed): growth for growth in growths}
-    found = {}
+    by_arm = {}
     for growth in table.values():
         reference = table.get((references.get(growth.arm, ""), growth.seed))
         if reference is not None:
-            found.setdefault(growth.arm, []).append(ratio(curve(reference), curve(growth)))
-    return {arm: np.array(values) for arm, values in found.items()}
+            by_arm.setdefault(growth.arm, []).append(ratio(curve(reference), curve(growth)))
+    return {arm: np.array(values) for arm, values in by_arm.items()}
 
 
 def estimates(
@@ -294,7 +294,7 @@ def estimates(
         references: {arm: the one-hot arm with which it is compared}.
         pairs: pairs of directions chosen by hand, beside the ruled ones.
     """
-    found = []
+    listed = []
     for (_, layer), of_layer in by_layer(growths).items():
         living = min(alive(growth.values) for growth in of_layer)
         for of, suffix in (("components", ""), ("moved", "_moved")):
@@ -302,10 +302,10 @@ def estimates(
             for direction in sorted({k for pair in [*ruled, *pairs] for k in pair}):
                 for arm in dict.fromkeys(growth.arm for growth in of_layer):
                     ends = [getattr(growth, of)[-1, direction] for growth in of_layer if growth.arm == arm]
-                    found += over_seeds(f"eigen_component{suffix}", arm, np.array(ends), layer, (direction,))
+                    listed += over_seeds(f"eigen_component{suffix}", arm, np.array(ends), layer, (direction,))
             for pair in dict.fromkeys([*ruled, *pairs]):
                 for arm, found_ratios in ratios(of_layer, references, pair, of).items():
-                    found += over_seeds(
+                    listed += over_seeds(
                         f"eigen_ratio{suffix}", arm, found_ratios, layer, pair, no_verdict=pair not in ruled
                     )
             by_arm = {}
@@ -313,15 +313,20 @@ def estimates(
                 for arm, found_ratios in ratios(of_layer, references, pair, of).items():
                     by_arm.setdefault(arm, []).append(found_ratios)
             for arm, found_ratios in by_arm.items():
-                found += over_seeds(f"eigen_fraction_below_1{suffix}", arm, _share_below(np.array(found_ratios)), layer)
-    return found
+                listed += over_seeds(
+                    f"eigen_fraction_below_1{suffix}", arm, _share_below(np.array(found_ratios)), layer
+                )
+    return listed
 
 
-def _share_below(found: np.ndarray) -> np.ndarray:
+def _share_below(values: np.ndarray) -> np.ndarray:
     """Return the share below 1 of the ratios [pairs, seeds] that exist, float64 [seeds]; NaN where none does."""
-    exist = np.isfinite(found)
+    exist = np.isfinite(values)
     return np.divide(
-        (found < 1).sum(axis=0), exist.sum(axis=0), out=np.full(found.shape[1], np.nan), where=exist.any(axis=0)
+        (values < 1).sum(axis=0),
+        exist.sum(axis=0),
+        out=np.full(values.shape[1], np.nan),
+        where=exist.any(axis=0),
     )
 
 

@@ -114,7 +114,7 @@ def follow(functions: Functions, spectrum: eigen.Directions, arms: Iterable[Arm]
     """
     groups = _groups(functions)
     labels = linearisation.along(functions.targets, spectrum.vectors)
-    found = []
+    followed = []
     for arm in _of_network(arms, functions):
         path = functions.paths[arm]
         coordinates = linearisation.along(path.logits, spectrum.vectors)
@@ -125,8 +125,8 @@ def follow(functions: Functions, spectrum: eigen.Directions, arms: Iterable[Arm]
             functions.drifts.get(arm, np.nan),
         )
         run = arm, functions.seed, functions.model
-        found.append(Followed(*run, spectrum.values, np.array(groups), path.steps, *measured))
-    return found
+        followed.append(Followed(*run, spectrum.values, np.array(groups), path.steps, *measured))
+    return followed
 
 
 def predict(
@@ -163,7 +163,7 @@ def predict(
     labels = along(functions.targets)
     (teacher_left,) = remaining(learning_rates, [teaches])
     taught = linearisation.taught(along(functions.paths["teacher"].logits[0]), labels, teacher_left)
-    found = []
+    predicted = []
     for name, arm in _of_network(arms, functions).items():
         path = functions.paths[name]
         weight = distillation.weight if arm.teacher else 0.0
@@ -175,8 +175,8 @@ def predict(
             linearisation.composed_filter(left, teacher_left, weight) * residuals,
         )
         curves = [linearisation.progress(change, residuals, groups) for change in changes]
-        found.append(Predicted(name, functions.seed, functions.model, *curves))
-    return found
+        predicted.append(Predicted(name, functions.seed, functions.model, *curves))
+    return predicted
 
 
 def _groups(functions: Functions) -> list[tuple[int, int]]:
@@ -259,10 +259,10 @@ def estimates(followed: Sequence[Followed], predicted: Sequence[Predicted], arms
         if of == arm.name and arm.teacher and name == "function_ratio_filter" and np.mean(values) <= 1 - LAG
     }
     network = {arm.name: arm.model for arm in arms}
-    found = []
+    numbered = []
     for (name, arm, pair), values in ratios.items():
         counts = (network[arm], pair) in lagging or not predicted
-        found += eigen.over_seeds(name, arm, np.array(values), directions=pair, no_verdict=not counts)
+        numbered += eigen.over_seeds(name, arm, np.array(values), directions=pair, no_verdict=not counts)
     for (name, arm), values in numbers.items():
-        found += eigen.over_seeds(name, arm, np.array(values))
-    return found
+        numbered += eigen.over_seeds(name, arm, np.array(values))
+    return numbered

@@ -144,7 +144,7 @@ def unlearned(
         fits: {(arm, seed): its final `Outputs`}, of the runs that have logits.
         baselines: {arm of a student: its one-hot arm}.
     """
-    found = []
+    listed = []
     for (arm, seed), of_run in losses.items():
         fit = fits.get((arm, seed))
         reason, numbers = _by_loss(of_run)
@@ -152,8 +152,8 @@ def unlearned(
             others = [fits.get((other, seed)) for other in ("teacher", baselines.get(arm, ""))]
             reason, numbers = _by_outputs(fit, *others)
         if reason:
-            found.append(Unlearned(arm, seed, reason, numbers))
-    return found
+            listed.append(Unlearned(arm, seed, reason, numbers))
+    return listed
 
 
 def _by_loss(losses: Sequence[float]) -> tuple[str, dict[str, float]]:

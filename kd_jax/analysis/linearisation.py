@@ -46,8 +46,8 @@ def spectrum(kernel: ArrayLike, classes: int) -> eigen.Directions:
     """
     kernel = np.asarray(kernel, np.float64)
     examples = len(kernel) // classes
-    found = eigen.directions(kernel / examples, exact_dimensions=len(kernel))
-    return found._replace(values=np.maximum(found.values, 0))
+    directions = eigen.directions(kernel / examples, exact_dimensions=len(kernel))
+    return directions._replace(values=np.maximum(directions.values, 0))
 
 
 def groups(count: int, classes: int) -> list[tuple[int, int]]:
@@ -103,15 +103,15 @@ def remaining(
     """
     values = np.asarray(values, np.float64)
     left, velocity = np.ones_like(values), np.zeros_like(values)
-    found, done = [], 0
+    parts, done = [], 0
     for step in steps:
         for rate in learning_rates[done:step]:
             slope = values * left
             velocity = slope + momentum * velocity
             left = left - rate * (slope + momentum * velocity if nesterov else velocity)
         done = step
-        found.append(left)
-    return np.array(found)
+        parts.append(left)
+    return np.array(parts)
 
 
 def composed_filter(left: np.ndarray, teacher_left: np.ndarray, weight: float = 1.0) -> np.ndarray:

@@ -106,12 +106,12 @@ def index(estimates: Iterable[Estimate], *keys: str) -> dict[tuple[Any, ...], Es
         estimates: the estimates to choose from.
         keys: names of attributes. Where several estimates agree in all of them, the last one is kept.
     """
-    found = {}
+    table = {}
     for estimate in estimates:
         values = tuple(getattr(estimate, key) for key in keys)
         if all(values):
-            found[values] = estimate
-    return found
+            table[values] = estimate
+    return table
 
 
 class Verdict(NamedTuple):

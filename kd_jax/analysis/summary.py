@@ -130,8 +130,8 @@ def estimates(pairs: Iterable[Pair], baselines: Mapping[str, str]) -> list[Estim
             measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain)
             over = right.astype(np.float64) - hits["teacher", seed, split, subset]
             measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over)
-    found = [_estimate(key, by_seed) for key, by_seed in measured.items()]
-    return [estimate for estimate in found if _defined(estimate.interval)]
+    listed = [_estimate(key, by_seed) for key, by_seed in measured.items()]
+    return [estimate for estimate in listed if _defined(estimate.interval)]
 
 
 def _defined(interval: Interval) -> bool:

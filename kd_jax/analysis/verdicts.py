@@ -44,12 +44,12 @@ def exaggeration_verdicts(
         unlearned: the runs that did not learn; nothing is concluded from their arms.
     """
     table = index(estimates, "name", "arm", "split", "subset")
-    found = []
+    drawn = []
     for student, onehot in baselines.items():
         about = [v for split in ("test", "train") for v in _exaggeration(table, student, onehot, split)]
         about += _gain(table, student)
-        found += [withheld(verdict, ("teacher", onehot, student), unlearned) for verdict in about]
-    return found
+        drawn += [withheld(verdict, ("teacher", onehot, student), unlearned) for verdict in about]
+    return drawn
 
 
 def eigen_verdicts(
@@ -96,7 +96,7 @@ def function_verdicts(
     Args:
         estimates, baselines, unlearned: as for `eigen_verdicts`.
     """
-    found = []
+    drawn = []
     table = index(estimates, "name", "arm")
     for student, onehot in baselines.items():
         theories = {
@@ -119,8 +119,8 @@ def function_verdicts(
                 if drift
             )
             claim = f"{theory} (function, error of progress below {FOLLOWS:g})"
-            found.append(withheld(Verdict(claim, verdict, because), ("teacher", onehot, student), unlearned))
-    return found
+            drawn.append(withheld(Verdict(claim, verdict, because), ("teacher", onehot, student), unlearned))
+    return drawn
 
 
 def _bias_verdicts(
@@ -131,7 +131,7 @@ def _bias_verdicts(
     unlearned: Sequence[Unlearned],
 ) -> list[Verdict]:
     """Verdicts on the bias of {what was measured: name of its ratios}; the other arguments are those of `eigen_verdicts`."""
-    found = []
+    drawn = []
     failed = {run.arm for run in unlearned}
     estimates = list(estimates)
     for what, name in ratios.items():
@@ -145,8 +145,8 @@ def _bias_verdicts(
                 f"{arm} exaggerates the bias toward the top eigendirections ({where}: ratio below 1 and every null's)"
             )
             verdict = Verdict(claim, *_lag(of_layer, arm, nulls))
-            found.append(withheld(verdict, ("teacher", baselines[arm], arm), unlearned))
-    return found
+            drawn.append(withheld(verdict, ("teacher", baselines[arm], arm), unlearned))
+    return drawn
 
 
 def _lag(

@@ -44,11 +44,11 @@ def analyze(
     devices.select(platform)
     asked = {"layers": layers, "pairs": pairs, "kernel_examples": kernel_examples}
     look = {name: value for name, value in asked.items() if value is not None}
-    place = tiny_imagenet_dir or data_dir
+    folder = tiny_imagenet_dir or data_dir
     if sweep.is_sweep(workdir):
-        terminal.sweep(workdir, sweep.analyze(workdir, place, look, workers, data.Loader().load, Progress))
+        terminal.sweep(workdir, sweep.analyze(workdir, folder, look, workers, data.Loader().load, Progress))
     else:
-        terminal.study(workdir, analyse.analyze(workdir, place, look, workers, progress=Progress))
+        terminal.study(workdir, analyse.analyze(workdir, folder, look, workers, progress=Progress))
 
 
 def report(workdir: tyro.conf.Positional[Path]):
@@ -81,7 +81,7 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
     print(f"platform {chosen[0].platform}: {len(chosen)} x {chosen[0].device_kind}, {os.cpu_count()} CPU cores")
     folder = data_dir or data.default_data_dir()
     print("data: digits is embedded")
-    tiny = data.place(tiny_imagenet.NAME, data_dir, tiny_imagenet_dir)
+    tiny = data.folder_of(tiny_imagenet.NAME, data_dir, tiny_imagenet_dir)
     found = tiny_imagenet.find(tiny)
     print(
         f"data: tiny_imagenet in {found}"

@@ -217,7 +217,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study) -> None
     workdir = session.workdir or Path("runs") / name
     set_precision(study)
     chosen = devices.select(session.platform)
-    data_dir = data.place(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
+    data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
     prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers)
     trained = train_prepared(prepared, chosen, Progress)
     if not trained and is_analysed(workdir, study):
@@ -243,11 +243,11 @@ def _sweep_and_report(name: str, session: TrainingSession, studies: Sequence[tup
     chosen = devices.select(session.platform)
 
     def find(dataset):
-        return data.place(dataset, session.data_dir, session.tiny_imagenet_dir)
+        return data.folder_of(dataset, session.data_dir, session.tiny_imagenet_dir)
 
-    _, found = sweep.run(name, studies, workdir, find, chosen, session.workers, data.Loader().load, Progress)
-    if found is None:
+    _, summary = sweep.run(name, studies, workdir, find, chosen, session.workers, data.Loader().load, Progress)
+    if summary is None:
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
-    terminal.sweep(workdir, found)
+    terminal.sweep(workdir, summary)
     print(f"{time.monotonic() - began:.0f} s in all")

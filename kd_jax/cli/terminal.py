@@ -9,34 +9,34 @@ from kd_jax.report.tables import Table
 from kd_jax.studies import analyses
 
 
-def sweep(workdir: Path, found: Mapping[str, Any]) -> None:
-    """Print what a sweep found.
+def sweep(workdir: Path, summary: Mapping[str, Any]) -> None:
+    """Print what came out of a sweep.
 
     Args:
         workdir: its work folder.
-        found: contents of its `summary.json`.
+        summary: contents of its `summary.json`.
     """
     print()
-    _print(sweeps.table(found))
-    _conclusions(workdir, found)
+    _print(sweeps.table(summary))
+    _conclusions(workdir, summary)
 
 
-def study(workdir: Path, found: Mapping[str, Any]) -> None:
-    """Print what a study found.
+def study(workdir: Path, summary: Mapping[str, Any]) -> None:
+    """Print what came out of a study.
 
     Args:
         workdir: its work folder.
-        found: contents of its `summary.json`.
+        summary: contents of its `summary.json`.
     """
-    analysed = analyses.Analysed.of(workdir, workdir / "analysis", found)
+    analysed = analyses.Analysed.of(workdir, workdir / "analysis", summary)
     print()
     for analysis in analyses.ANALYSES:
         for table in analysis.tables(analysed):
             _print(table)
-    for line in [*about.data(found["study"]), about.memory(found["study"])]:
+    for line in [*about.data(summary["study"]), about.memory(summary["study"])]:
         if line:
             print(line)
-    _conclusions(workdir, found)
+    _conclusions(workdir, summary)
 
 
 def _print(table: Table) -> None:
@@ -44,9 +44,9 @@ def _print(table: Table) -> None:
     print(f"{table.note}\n" if table.note else "")
 
 
-def _conclusions(workdir: Path, found: Mapping[str, Any]) -> None:
-    for warning in found["warnings"]:
+def _conclusions(workdir: Path, summary: Mapping[str, Any]) -> None:
+    for warning in summary["warnings"]:
         print(f"warning: {warning}")
-    for verdict in found["verdicts"]:
+    for verdict in summary["verdicts"]:
         print(f"{verdict['verdict']}: {verdict['claim']}\n    {verdict['because']}")
     print(f"\nreport: {workdir / 'analysis' / 'report.html'}")

@@ -10,12 +10,12 @@ from kd_jax.data import digits, encoded, images, loader, streamed, text, tfds, t
 from kd_jax.data.dataset import Dataset, Given, Split
 from kd_jax.errors import BadInput
 
-__all__ = ["Dataset", "Given", "Loader", "Split", "check", "default_data_dir", "load", "place"]
+__all__ = ["Dataset", "Given", "Loader", "Split", "check", "default_data_dir", "folder_of", "load"]
 
 default_data_dir = tfds.default_data_dir
 
 
-def place(dataset: str, data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None) -> Path:
+def folder_of(dataset: str, data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None) -> Path:
     """Return the folder in which a set is looked for, as `load` takes it.
 
     Args:
@@ -80,11 +80,11 @@ class Loader:
         """Return the data that a study asks for; arguments and errors are those of the function `load`."""
         loader.check_workers(workers)
         given = given or Given()
-        place = str(Path(data_dir).expanduser().absolute()), workers
-        dataset = self._datasets.get((data, given, *place))
+        where = str(Path(data_dir).expanduser().absolute()), workers
+        dataset = self._datasets.get((data, given, *where))
         if dataset is None:
             dataset = _assembled(self._source(data.dataset, data_dir), data, given, workers)
-        for request in ((data, dataset.given, *place), (data, given, *place)):
+        for request in ((data, dataset.given, *where), (data, given, *where)):
             self._datasets.pop(request, None)
             self._datasets[request] = dataset
         while len({id(held) for held in self._datasets.values()}) > self._held:

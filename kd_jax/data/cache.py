@@ -14,6 +14,7 @@ import numpy as np
 
 from kd_jax.data.arrays import Source
 from kd_jax.data.encoded import Encoded
+from kd_jax.files import replacing
 
 PREFIX = "kd_jax-"  # how the name of a copy begins, by which it is told from the data
 
@@ -66,13 +67,7 @@ def _write(source, folder, places):
     for path in places:
         if path.parent == folder and not folder.stat().st_mode & 0o222:
             continue  # the folder is marked read-only, which root would ignore
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with open(temporary, "wb") as stream:
-                    np.savez(stream, **source._asdict())
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with replacing(path) as temporary, open(temporary, "wb") as stream:
+                np.savez(stream, **source._asdict())
             return

@@ -56,18 +56,18 @@ def load(folder: str | Path) -> Source:
     Raises:
         BadInput: when the folder is not one of Tiny-ImageNet, or an image is missing, unlabelled, damaged or not 64x64.
     """
-    found = find(folder)
-    if found is None:
+    root = find(folder)
+    if root is None:
         raise BadInput(
             f"--tiny_imagenet_dir={folder}: expected a folder with wnids.txt, train and val; unpack {FOLDER}.zip"
             f" ({ARCHIVE}) and name the folder {FOLDER} that is in it"
         )
-    return cache.kept(found, _files(found), lambda: _decode(found))
+    return cache.kept(root, _files(root), lambda: _decode(root))
 
 
 def _files(folder):
     """{path in the folder: size and times} of all that is read; 110,000 files take a second."""
-    found = {"wnids.txt": (folder / "wnids.txt").stat()}
+    stats = {"wnids.txt": (folder / "wnids.txt").stat()}
     unseen = [folder / "train", folder / "val"]
     while unseen:
         with os.scandir(unseen.pop()) as entries:
@@ -75,8 +75,8 @@ def _files(folder):
                 if entry.is_dir():
                     unseen.append(entry.path)
                 else:
-                    found[os.path.relpath(entry.path, folder)] = entry.stat()
-    return found
+                    stats[os.path.relpath(entry.path, folder)] = entry.stat()
+    return stats
 
 
 def _decode(folder):

@@ -144,15 +144,15 @@ def _apply(module, variables, x, train=False, keys=None):
     if variables.model_state:
         collections["batch_stats"] = variables.model_state
     if not train:
-        logits, found = module.apply(collections, x, train=False, mutable=[FEATURES])
-        return Outputs(logits, _features(module, found), variables.model_state)
+        logits, updated = module.apply(collections, x, train=False, mutable=[FEATURES])
+        return Outputs(logits, _features(module, updated), variables.model_state)
     more: Any = {"keys": keys} if isinstance(module, RoBERTa) else {}  # no other network draws anything
-    logits, found = module.apply(collections, x, train=True, mutable=["batch_stats", FEATURES], **more)
-    return Outputs(logits, _features(module, found), found.get("batch_stats", {}))
+    logits, updated = module.apply(collections, x, train=True, mutable=["batch_stats", FEATURES], **more)
+    return Outputs(logits, _features(module, updated), updated.get("batch_stats", {}))
 
 
-def _features(module, found):
-    return {name: value.astype(module.param_dtype) for name, value in found.get(FEATURES, {}).items()}
+def _features(module, updated):
+    return {name: value.astype(module.param_dtype) for name, value in updated.get(FEATURES, {}).items()}
 
 
 def _fan_in(module, x, layer):

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from kd_jax import config
 from kd_jax.analysis import results
-from kd_jax.analysis.across import Measured
+from kd_jax.analysis.across import StudentResult
 from kd_jax.analysis.intervals import over_seeds
 from kd_jax.analysis.results import Estimate, Interval
 from kd_jax.config import BadInput
@@ -44,7 +44,7 @@ CAPTIONS = {
 }
 
 
-def write_report(folder: Path, measured: Sequence[Measured]) -> None:
+def write_report(folder: Path, measured: Sequence[StudentResult]) -> None:
     """Write `table.csv`, `table.md`, `figures/` and `report.html` of a sweep.
 
     Args:
@@ -57,27 +57,27 @@ def write_report(folder: Path, measured: Sequence[Measured]) -> None:
     path = folder / "summary.json"
     if not path.is_file():
         raise BadInput(f"{folder}: expected the summary.json of a sweep; run its command again")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    estimates = results.read(found)
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    estimates = results.read(summary)
     with open(folder / "table.csv", "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(("variant", *tables.CSV_COLUMNS))
         rows = zip(estimates, tables.csv_rows(estimates), strict=True)
         writer.writerows((estimate.variant, *row) for estimate, row in rows)
-    main = table(found)
+    main = table(summary)
     (folder / "table.md").write_text(tables.markdown(main.header, main.rows), encoding="utf-8")
-    drawn = {"variants": variants(found)}
+    drawn = {"variants": variants(summary)}
     if len({m.teacher_accuracy.mean() for m in measured}) > 2:
         drawn["gain"] = gain(measured)
     if any(m.values.get("switch") for m in measured):
         drawn["switching"] = switching(measured)
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
-    (folder / "report.html").write_text(_page(found, images), encoding="utf-8")
+    (folder / "report.html").write_text(_page(summary, images), encoding="utf-8")
 
 
-def students(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def students(summary: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield (folder of a variant, record of a student's arm as in `study.json`) of a sweep's summary."""
-    for name, arms in found["study"]["arms"].items():
+    for name, arms in summary["study"]["arms"].items():
         yield from ((name, arm) for arm in arms if arm["baseline"])
 
 
@@ -85,14 +85,14 @@ def _index(estimates: Sequence[Estimate]) -> dict[tuple[Any, ...], Estimate]:
     return results.index(estimates, "variant", "name", "arm", "split", "subset")
 
 
-def table(found: Mapping[str, Any]) -> Table:
+def table(summary: Mapping[str, Any]) -> Table:
     """Return the table of a sweep: the student of a variant per row; what does not apply is a dash.
 
     Args:
-        found: contents of the sweep's `summary.json`.
+        summary: contents of the sweep's `summary.json`.
     """
-    estimates = results.read(found)
-    known, listed = _index(estimates), list(students(found))
+    estimates = results.read(summary)
+    known, listed = _index(estimates), list(students(summary))
     several = len({arm["name"] for _, arm in listed}) > 1
     recovered = {(e.variant, e.arm): e for e in estimates if e.name == "gain_recovered"}
     header = ["variant", *(column[0] for column in COLUMNS), *(["gain recovered"] if recovered else [])]
@@ -114,13 +114,13 @@ def table(found: Mapping[str, Any]) -> Table:
     return Table(header, rows, tables.what_intervals_are(estimates), details)
 
 
-def variants(found: Mapping[str, Any]) -> Figure:
+def variants(summary: Mapping[str, Any]) -> Figure:
     """Return the figure with every variant on a line: accuracies, gain, and the slopes of both splits beside their controls.
 
     Args:
-        found: contents of the sweep's `summary.json`.
+        summary: contents of the sweep's `summary.json`.
     """
-    known, listed = _index(results.read(found)), list(students(found))
+    known, listed = _index(results.read(summary)), list(students(summary))
     several = len({arm["name"] for _, arm in listed}) > 1
     panels = (
         ("test accuracy", "accuracy", "test", "all"),
@@ -170,7 +170,7 @@ def _whiskers(
     axes.errorbar(x, y, fmt="o", markersize=4, color=colour, label=label, elinewidth=1.2, **error)
 
 
-def gain(measured: Sequence[Measured]) -> Figure:
+def gain(measured: Sequence[StudentResult]) -> Figure:
     """Return the figure of gain against the teacher's accuracy on its training labels, and against its lead on test data.
 
     Args:
@@ -203,7 +203,7 @@ def gain(measured: Sequence[Measured]) -> Figure:
     return figure
 
 
-def switching(measured: Sequence[Measured]) -> Figure:
+def switching(measured: Sequence[StudentResult]) -> Figure:
     """Return the figure of gain against the epoch of the switch: a panel per teacher and arm, a line per direction of the switch.
 
     A band is the gain of distillation throughout.
@@ -243,10 +243,12 @@ def switching(measured: Sequence[Measured]) -> Figure:
     return figure
 
 
-def _page(found: Mapping[str, Any], images: Mapping[str, str]) -> str:
-    study = found["study"]
+def _page(summary: Mapping[str, Any], images: Mapping[str, str]) -> str:
+    study = summary["study"]
     folders = [variant["folder"] for variant in study["variants"]]
     about = f"A sweep of {len(folders)} variants, named for what differs. The first, {folders[0]}: {page.facts(study['first'])}"
     reports = page.links("Each variant", {folder: f"../{folder}/analysis/report.html" for folder in folders})
     name = f"{study['study']}, a sweep"
-    return page.render(name, [about], found["verdicts"], found["warnings"], [table(found)], images, CAPTIONS, [reports])
+    return page.render(
+        name, [about], summary["verdicts"], summary["warnings"], [table(summary)], images, CAPTIONS, [reports]
+    )

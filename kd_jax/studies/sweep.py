@@ -74,8 +74,8 @@ def run(
     also = sorted({study.distillation.teacher_step for _, study in studies} - {0})
 
     def prepared(variant, study):
-        place = find(study.data.dataset)
-        return prepare(name, study, workdir / variant.folder, place, devices, also, workers, load)
+        data_dir = find(study.data.dataset)
+        return prepare(name, study, workdir / variant.folder, data_dir, devices, also, workers, load)
 
     for variant, study in studies:  # what cannot be done is said now, not hours later
         prepared(variant, study)
@@ -185,7 +185,7 @@ def _share(workdir, folder, plan):
 
 def _summarised(workdir, record):
     path = workdir / "analysis" / "summary.json"
-    return path.is_file() and json.loads(path.read_text())["study"]["variants"] == record["variants"]
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["study"]["variants"] == record["variants"]
 
 
 def _summarise(workdir: str | Path, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,27 +196,27 @@ def _summarise(workdir: str | Path, record: Mapping[str, Any]) -> dict[str, Any]
         record: contents of `sweep.json`.
     """
     workdir = Path(workdir)
-    found = {
+    summaries = {
         v["folder"]: json.loads((workdir / v["folder"] / "analysis" / "summary.json").read_text(encoding="utf-8"))
         for v in record["variants"]
     }
-    unlearned = {name: _unlearned(workdir / name, of) for name, of in found.items()}
-    measured = _measured(record, found, unlearned)
+    unlearned = {name: _unlearned(workdir / name, of) for name, of in summaries.items()}
+    measured = _measured(record, summaries, unlearned)
     together, verdicts = [], []
     for question in (across.switching, across.helping):
         numbers, answers = question(measured)
         together += numbers
         verdicts += answers
-    estimates = [{"variant": name, **e} for name, of in found.items() for e in of["estimates"]]
+    estimates = [{"variant": name, **e} for name, of in summaries.items() for e in of["estimates"]]
     result = {
         "estimates": [*(number.to_json() for number in together), *estimates],
         "verdicts": [verdict.to_json() for verdict in verdicts],
-        "warnings": [f"{name}: {warning}" for name, of in found.items() for warning in of["warnings"]],
+        "warnings": [f"{name}: {warning}" for name, of in summaries.items() for warning in of["warnings"]],
         "unlearned": [{"variant": name, **run.to_json()} for name, of in unlearned.items() for run in of],
         "study": {
             **record,
-            "arms": {name: of["study"]["arms"] for name, of in found.items()},
-            "first": next(iter(found.values()))["study"],
+            "arms": {name: of["study"]["arms"] for name, of in summaries.items()},
+            "first": next(iter(summaries.values()))["study"],
         },
     }
     folder = workdir / ".analysis"
@@ -229,33 +229,33 @@ def _summarise(workdir: str | Path, record: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
-def _unlearned(workdir: Path, found: Mapping[str, Any]) -> list[Unlearned]:
+def _unlearned(workdir: Path, summary: Mapping[str, Any]) -> list[Unlearned]:
     """Return the runs of a variant that did not learn.
 
     Args:
         workdir: the variant's work folder.
-        found: contents of its `summary.json`. Where an earlier version wrote it, without such a list, the runs are judged anew.
+        summary: contents of its `summary.json`. Where an earlier version wrote it, without such a list, the runs are judged anew.
     """
-    if "unlearned" in found:
-        return [Unlearned.from_json(run) for run in found["unlearned"]]
-    study = from_json(found["study"]["config"])
-    return learning.unlearned(workdir, workdir / "analysis", study, found["study"]["steps_per_epoch"])
+    if "unlearned" in summary:
+        return [Unlearned.from_json(run) for run in summary["unlearned"]]
+    study = from_json(summary["study"]["config"])
+    return learning.unlearned(workdir, workdir / "analysis", study, summary["study"]["steps_per_epoch"])
 
 
 def _measured(
-    record: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], unlearned: Mapping[str, Sequence[Unlearned]]
-) -> list[across.Measured]:
+    record: Mapping[str, Any], summaries: Mapping[str, Mapping[str, Any]], unlearned: Mapping[str, Sequence[Unlearned]]
+) -> list[across.StudentResult]:
     """Return the student of every variant, with the fields in which variants differ.
 
     Args:
         record: contents of `sweep.json`.
-        found: {folder of a variant: contents of its `summary.json`}.
+        summaries: {folder of a variant: contents of its `summary.json`}.
         unlearned: {folder of a variant: its runs that did not learn}.
     """
     configs = {v["folder"]: _told_apart(v["config"]) for v in record["variants"]}
     differing = [name for name in next(iter(configs.values())) if len({str(c[name]) for c in configs.values()}) > 1]
     listed = []
-    for name, of in found.items():
+    for name, of in summaries.items():
         table = results.index(results.read(of), "name", "arm", "split", "subset")
         failed = {run.arm for run in unlearned[name]}
         for arm in of["study"]["arms"]:
@@ -268,7 +268,7 @@ def _measured(
                 np.array(table[of, arm["name"], "test", "all"].values)
                 for of in ("accuracy_gain", "accuracy_over_teacher")
             )
-            listed.append(across.Measured(name, arm["name"], values, fit, gain - over, gain, learned))
+            listed.append(across.StudentResult(name, arm["name"], values, fit, gain - over, gain, learned))
     return listed
 
 

@@ -34,7 +34,7 @@ CAPTIONS = {
 
 def write_report(
     folder: Path,
-    found: Mapping[str, Any],
+    summary: Mapping[str, Any],
     study: Theory,
     simulations: Sequence[Simulation],
     hilbert: HilbertSimulation,
@@ -43,7 +43,7 @@ def write_report(
 
     Args:
         folder: the folder of the analysis.
-        found: contents of `summary.json`.
+        summary: contents of `summary.json`.
         study: the configuration.
         simulations: of gradient descent, on the generated matrices first and on the digits last.
         hilbert: self-distillation in Hilbert space.
@@ -57,33 +57,35 @@ def write_report(
         "hilbert": hilbert_rounds(hilbert),
     }
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
-    (folder / "report.html").write_text(render(found, images), encoding="utf-8")
+    (folder / "report.html").write_text(render(summary, images), encoding="utf-8")
 
 
-def render(found: Mapping[str, Any], images: Mapping[str, str]) -> str:
+def render(summary: Mapping[str, Any], images: Mapping[str, str]) -> str:
     """Return the page.
 
     Args:
-        found: contents of `summary.json`.
+        summary: contents of `summary.json`.
         images: {name of a figure: PNG in base64}.
     """
-    study = found["study"]
+    study = summary["study"]
     setup, where = study["config"], study["platform"]
     facts = (
         f"Teacher stopped at {setup['teacher_time']:g}, students at {setup['student_time']:g} (units: 1 / top eigenvalue);"
         f" learning rate {setup['learning_rate']:g}, float64 on {where['device']} with jax {study['versions']['jax']}."
     )
-    warnings = [found["theory"]["warning"].removeprefix("warning: ")] if found["theory"]["warning"] else []
-    return page.render(study["study"], [facts], found["verdicts"], warnings, [reference_table(found)], images, CAPTIONS)
+    warnings = [summary["theory"]["warning"].removeprefix("warning: ")] if summary["theory"]["warning"] else []
+    return page.render(
+        study["study"], [facts], summary["verdicts"], warnings, [reference_table(summary)], images, CAPTIONS
+    )
 
 
-def reference_table(found: Mapping[str, Any]) -> Table:
+def reference_table(summary: Mapping[str, Any]) -> Table:
     """Return the table of progress at equal progress along the top direction, eigenvalue 1.
 
     Args:
-        found: contents of `summary.json`.
+        summary: contents of `summary.json`.
     """
-    rows = found["theory"]["reference"]
+    rows = summary["theory"]["reference"]
     header = ["T", "s", "S(1) = A(1)", "matched t"]
     header += [f"{letter}({low['eigenvalue']:g})" for low in rows[0]["lower"] for letter in "SA"]
     lines = []

@@ -205,7 +205,7 @@ def simulate(problem: Problem, learning_rate: float, steps: Sequence[int]) -> Si
     """
     rates = theory.descent_rates(problem.eigenvalues, learning_rate)
     x, targets = jnp.asarray(problem.x), jnp.asarray(problem.y)
-    found = Simulation(problem, rates, [], [], [])
+    simulation = Simulation(problem, rates, [], [], [])
     before = np.ones_like(rates)
     weight = problem.solution / (problem.solution**2).sum(axis=1, keepdims=True)
     for total in steps:
@@ -213,11 +213,11 @@ def simulate(problem: Problem, learning_rate: float, steps: Sequence[int]) -> Si
         path = _descend(x, targets, learning_rate, np.diff(looks, prepend=0))
         targets = x @ path[-1]
         along = np.einsum("fk,rfo->rko", problem.vectors, np.asarray(path))
-        found.steps.append(looks)
-        found.progress.append((along * weight).sum(axis=2))
-        found.closed_form.append(before * theory.progress(rates, looks[:, None]))
+        simulation.steps.append(looks)
+        simulation.progress.append((along * weight).sum(axis=2))
+        simulation.closed_form.append(before * theory.progress(rates, looks[:, None]))
         before = before * theory.progress(rates, total)
-    return found
+    return simulation
 
 
 def fully_fitted(problem: Problem, teacher_time: float) -> bool:
@@ -326,12 +326,12 @@ def measured(simulations: Iterable[Simulation]) -> list[dict[str, Any]]:
     return rows
 
 
-def verdicts(simulations: Sequence[Simulation], found: HilbertSimulation) -> list[Verdict]:
+def verdicts(simulations: Sequence[Simulation], kernel_rounds: HilbertSimulation) -> list[Verdict]:
     """Return the verdicts on the theorem, decided by the simulations.
 
     Args:
         simulations: of gradient descent, one for each problem and seed.
-        found: self-distillation in Hilbert space.
+        kernel_rounds: self-distillation in Hilbert space.
     """
     listed = []
     for name in dict.fromkeys(simulation.problem.name for simulation in simulations):
@@ -347,14 +347,19 @@ def verdicts(simulations: Sequence[Simulation], found: HilbertSimulation) -> lis
             f"largest difference in progress {largest:.1e}, over all directions, rounds and recorded steps",
         )
     )
-    rounds, difference, collapsed = len(found.multipliers), found.largest_difference(), found.closed_form.collapsed
-    holds = difference < AGREES and (not collapsed or rounds >= found.guaranteed)
+    rounds, difference, collapsed = (
+        len(kernel_rounds.multipliers),
+        kernel_rounds.largest_difference(),
+        kernel_rounds.closed_form.collapsed,
+    )
+    holds = difference < AGREES and (not collapsed or rounds >= kernel_rounds.guaranteed)
     ended = "until zero is close enough to the labels" if collapsed else "and not yet collapsed"
     listed.append(
         Verdict(
             "in Hilbert space the rounds are those of theory, and no fewer than it guarantees",
             "supported" if holds else "contradicted",
-            f"rounds: {rounds}, {ended}; guaranteed {found.guaranteed:.2g}; largest difference to direct solves {difference:.1e}",
+            f"rounds: {rounds}, {ended}; guaranteed {kernel_rounds.guaranteed:.2g}; largest difference to direct solves"
+            f" {difference:.1e}",
         )
     )
     return listed
@@ -385,29 +390,29 @@ def _sign(values: np.ndarray, resolution: float) -> str:
 
 
 def summary(
-    simulations: Sequence[Simulation], found: HilbertSimulation, teacher_time: float, student_time: float
+    simulations: Sequence[Simulation], kernel_rounds: HilbertSimulation, teacher_time: float, student_time: float
 ) -> dict[str, Any]:
     """Return what a summary's `theory` holds, as JSON values: reference values, measured progress, largest differences.
 
     Args:
         simulations: of gradient descent, one for each problem and seed.
-        found: self-distillation in Hilbert space.
+        kernel_rounds: self-distillation in Hilbert space.
         teacher_time, student_time: a pair to list beside the published ones [1 / top eigenvalue].
     """
     differences = {}
     for simulation in simulations:
         name = simulation.problem.name
         differences[name] = max(differences.get(name, 0.0), simulation.largest_difference())
-    differences["hilbert"] = found.largest_difference()
+    differences["hilbert"] = kernel_rounds.largest_difference()
     return {
         "reference": reference(dict.fromkeys([*REFERENCE_TIMES, (teacher_time, student_time)])),
         "measured": measured(simulations),
         "hilbert": {
-            "tolerance": found.tolerance,
-            "multipliers": found.multipliers.tolist(),
-            "norms": found.norms().tolist(),
-            "collapsed": found.closed_form.collapsed,
-            "guaranteed_rounds": found.guaranteed,
+            "tolerance": kernel_rounds.tolerance,
+            "multipliers": kernel_rounds.multipliers.tolist(),
+            "norms": kernel_rounds.norms().tolist(),
+            "collapsed": kernel_rounds.closed_form.collapsed,
+            "guaranteed_rounds": kernel_rounds.guaranteed,
         },
         "differences": differences,
         "largest_difference": max(differences.values()),

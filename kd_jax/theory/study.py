@@ -124,7 +124,7 @@ def run(
             "versions": versions(),
         }
         theory = linear.summary(simulations, hilbert, study.teacher_time, study.student_time)
-        found = {
+        summary = {
             "estimates": [],
             "verdicts": [verdict.to_json() for verdict in linear.verdicts(simulations, hilbert)],
             "study": record,
@@ -132,6 +132,6 @@ def run(
         }
         folder = Path(workdir) / "analysis"
         records.write_study(workdir, record)
-        records.write_json(folder / "summary.json", found)
-        write_report(folder, found, study, simulations, hilbert)
-    return found
+        records.write_json(folder / "summary.json", summary)
+        write_report(folder, summary, study, simulations, hilbert)
+    return summary

@@ -46,12 +46,12 @@ class Engine(NamedTuple):
         segment_steps: the steps between two moments at which the program reports, saves and may stop.
         start: `start(key) -> TrainState` at step 0, on all devices.
         zero: `zero() -> totals` of no examples, on all devices.
-        place: puts a tree on all devices.
+        replicate: puts a whole tree on every device.
         constants: `constants(key, teacher) -> epoch.Constants` of a run, on all devices; the teacher's variables may be None.
         feed: `feed(rows_of, key) -> data.dataset.Feed`, what the steps of a run are given.
         advance: the function that `devices.make_advance` returned.
         evaluate: `evaluate(variables, split, resident) -> totals` over all examples of a split, NumPy scalars; `resident` is
-            `place(dataset.resident(split))`.
+            `replicate(dataset.resident(split))`.
         learning_rate: `learning_rate(step) -> float`.
         kd_weight: `kd_weight(step) -> float`, the weight of the distillation loss; None for a run on one-hot labels.
     """
@@ -60,7 +60,7 @@ class Engine(NamedTuple):
     segment_steps: int
     start: Callable[[jax.Array], TrainState]
     zero: Callable[[], dict]
-    place: Callable[[Any], Any]
+    replicate: Callable[[Any], Any]
     constants: Callable[[jax.Array, Variables | None], epoch.Constants]
     feed: Callable[[Callable[[int], np.ndarray], jax.Array], Feed]
     advance: Callable
@@ -119,7 +119,7 @@ def build(
         losses.LABEL_LOSSES[training.loss],
         dataset.on_shortest,
     )
-    place = partial(parallel.replicate, devices=devices)
+    replicate = partial(parallel.replicate, devices=devices)
     put = partial(parallel.split_batch, devices=devices)
     example = dataset.example(dtype)
     begin = jax.jit(partial(state.create, model, descent))
@@ -130,7 +130,7 @@ def build(
     def start(key):
         fresh = begin(key, example)
         # The optimiser starts from zeros, whatever the weights.
-        return place(fresh if initialise is None else fresh._replace(params=initialise(fresh.variables).params))
+        return replicate(fresh if initialise is None else fresh._replace(params=initialise(fresh.variables).params))
 
     def feed(rows_of, key):
         words = tuple(int(word) for word in np.ravel(jax.random.key_data(key)))
@@ -144,9 +144,9 @@ def build(
         dataset=dataset,
         segment_steps=parallel.segment_steps(devices, on_device_loop, params, training.batch_size * dataset.positions),
         start=start,
-        zero=lambda: place(epoch.zero_totals(dtype)),
-        place=place,
-        constants=lambda key, teacher: place(epoch.Constants(dataset.resident(dataset.train), key, teacher)),
+        zero=lambda: replicate(epoch.zero_totals(dtype)),
+        replicate=replicate,
+        constants=lambda key, teacher: replicate(epoch.Constants(dataset.resident(dataset.train), key, teacher)),
         feed=feed,
         advance=parallel.make_advance(train_on, devices, on_device_loop),
         evaluate=evaluate,

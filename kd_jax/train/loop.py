@@ -137,13 +137,13 @@ def train_run(
     rows_of = data.rows_of(run.seed, run.arm.order, run.training.batch_size)
     fresh = engine.start(init_key), engine.zero()
     restored = restore(jax.device_get(fresh)) if restore else None
-    state, totals = engine.place(restored) if restored is not None else fresh
+    state, totals = engine.replicate(restored) if restored is not None else fresh
     first = int(state.step)  # the steps that were taken before the clock of this epoch began
     trajectory = set(length.checkpoint_steps)
     line = None
     with engine.feed(rows_of, view_key) as feed:
         constants = engine.constants(view_key, teacher)
-        tests = {name: (split, engine.place(data.resident(split))) for name, split in list(data.splits.items())[1:]}
+        tests = {name: (split, engine.replicate(data.resident(split))) for name, split in list(data.splits.items())[1:]}
         for sink in sinks:
             sink.start(run, first)
         if first in trajectory:

@@ -60,8 +60,8 @@ def paste(x: jax.Array, other: jax.Array, share: jax.Array, key: jax.Array) -> t
     for axis, (size, axis_key) in enumerate(zip(x.shape[:2], jax.random.split(key), strict=True)):
         length = jnp.floor(size * jnp.sqrt(1 - share)).astype(jnp.int32)
         start = jax.random.randint(axis_key, (), 0, size) - length // 2
-        place = jnp.arange(size)
-        inside = inside & jnp.expand_dims((place >= start) & (place < start + length), 1 - axis)
+        pixels = jnp.arange(size)
+        inside = inside & jnp.expand_dims((pixels >= start) & (pixels < start + length), 1 - axis)
     own = (~inside).sum() / jnp.asarray(inside.size, x.dtype)
     return jnp.where(inside[..., None], other, x), own.astype(x.dtype)
 

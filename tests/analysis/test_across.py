@@ -8,7 +8,7 @@ from kd_jax.analysis import across
 
 
 def measured(folder, gain, accuracy=(1.0, 1.0, 1.0), lead=(0.0, 0.0, 0.0), learned=True, **values):
-    return across.Measured(folder, "student", values, *map(np.array, (accuracy, lead, gain)), learned)
+    return across.StudentResult(folder, "student", values, *map(np.array, (accuracy, lead, gain)), learned)
 
 
 def test_a_share_of_means_covers_the_true_share_as_often_as_it_claims():

@@ -167,13 +167,13 @@ def test_a_read_only_folder_stays_as_it_is(folder, tmp_path):
 
 
 def test_the_folder_is_the_flags_then_the_environments_then_that_of_all_data(folder, tmp_path, monkeypatch):
-    assert data.place("tiny_imagenet", tmp_path) == folder
+    assert data.folder_of("tiny_imagenet", tmp_path) == folder
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    assert data.place("tiny_imagenet") == folder
+    assert data.folder_of("tiny_imagenet") == folder
     monkeypatch.setenv("TINY_IMAGENET_DIR", "/elsewhere")
-    assert data.place("tiny_imagenet", tmp_path) == Path("/elsewhere")
-    assert data.place("tiny_imagenet", tmp_path, "flag") == "flag"
-    assert data.place("cifar10", None, "flag") == tmp_path
+    assert data.folder_of("tiny_imagenet", tmp_path) == Path("/elsewhere")
+    assert data.folder_of("tiny_imagenet", tmp_path, "flag") == "flag"
+    assert data.folder_of("cifar10", None, "flag") == tmp_path
 
 
 def test_the_folder_around_it_will_do(folder, tmp_path):

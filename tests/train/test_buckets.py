@@ -73,7 +73,7 @@ def trained(study, dataset, devices, teacher, uncut=False):
         dataset = replace(dataset, buckets=BUCKETS[-1:])
     built = engine.build("float64", study.training, dataset, "roberta_1x16", devices, engine.Teacher.of(study))
     outcome = train_run(built, make_plan(study, len(dataset.train.y)).run("student", 0), teacher)
-    test = built.evaluate(outcome.state.variables, dataset.test, built.place(dataset.resident(dataset.test)))
+    test = built.evaluate(outcome.state.variables, dataset.test, built.replicate(dataset.resident(dataset.test)))
     return jax.device_get(outcome.state), outcome.totals, test
 
 

@@ -50,7 +50,7 @@ def trained(study, dataset, devices, teacher=None):
     built = build(study, dataset, devices, teacher is not None)
     run = make_plan(study, len(dataset.train.y)).run("onehot" if teacher is None else "student", 0)
     outcome = train_run(built, run, teacher)
-    test = built.evaluate(outcome.state.variables, dataset.test, built.place(dataset.resident(dataset.test)))
+    test = built.evaluate(outcome.state.variables, dataset.test, built.replicate(dataset.resident(dataset.test)))
     return jax.device_get(outcome.state), outcome.totals, test
 
 
@@ -157,7 +157,7 @@ def test_evaluation_counts_every_example_once(float64):
     dataset = made(study, examples=1203)
     built = build(study, dataset, jax.devices()[:3])
     state = built.start(jax.random.key(0))
-    totals = built.evaluate(state.variables, dataset.test, built.place(dataset.resident(dataset.test)))
+    totals = built.evaluate(state.variables, dataset.test, built.replicate(dataset.resident(dataset.test)))
     model = models.build("mlp_16", 3, "float64")
     x = (dataset.test.x - dataset.mean) / dataset.std
     logits = np.asarray(model.apply(jax.device_get(state.variables), x).logits)

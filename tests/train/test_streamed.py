@@ -71,7 +71,7 @@ def test_a_streamed_set_trains_to_the_weights_of_the_same_images_in_memory(datas
 def test_evaluation_counts_every_streamed_example_once(dataset):
     built = engine.build("float64", STUDY.training, dataset, "linear", jax.devices()[:3])
     state = built.start(jax.random.key(0))
-    totals = built.evaluate(state.variables, dataset.test, built.place(dataset.resident(dataset.test)))
+    totals = built.evaluate(state.variables, dataset.test, built.replicate(dataset.resident(dataset.test)))
     x = (dataset.test.x[:] - dataset.mean) / dataset.std
     logits = np.asarray(models.build("linear", 3, "float64").apply(jax.device_get(state.variables), x).logits)
     y = dataset.test.y
