@@ -20,7 +20,7 @@ from kd_jax.data import Split
 from kd_jax.data.tokenised import TokenisedTexts
 from kd_jax.extract import weights
 from kd_jax.models import layers, roberta
-from kd_jax.train import devices, state
+from kd_jax.train import devices, optimizer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "roberta_forward.json"
 NAME, CLASSES, VOCABULARY, POSITIONS = "roberta_3x128", 3, 50, 24
@@ -240,7 +240,7 @@ def test_kernels_and_embeddings_are_decayed_and_nothing_else_is():
         x = texts() if text else np.zeros((1, 8, 8, 3), np.float32)
         model = compiled() if text else models.build(name, CLASSES)
         params = jax.eval_shape(model.init, jax.random.key(0), x).params
-        decayed = jax.tree.map(lambda _, kept: kept, params, state._is_kernel(params))
+        decayed = jax.tree.map(lambda _, kept: kept, params, optimizer._is_kernel(params))
         names = {path[-1].key: leaf for path, leaf in jax.tree.leaves_with_path(decayed)}
         expected = {"kernel": True, "bias": False, "scale": False} | ({"embedding": True} if text else {})
         assert names == expected
