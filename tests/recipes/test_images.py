@@ -146,9 +146,9 @@ def test_the_commands_of_the_settings_run_what_they_say(studied):
         assert (study.data.dataset, study.data.label_noise) == (setting.dataset, setting.label_noise)
         assert (study.networks.teacher, study.networks.student) == (setting.teacher, (setting.student,))
         assert (study.training.epochs, study.training.learning_rate, study.training.decay_at) == (
-            recipe.epochs,
-            recipe.learning_rate,
-            recipe.decay_at,
+            recipe.training.epochs,
+            recipe.training.learning_rate,
+            recipe.training.decay_at,
         )
 
 

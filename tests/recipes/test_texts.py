@@ -50,7 +50,7 @@ def test_fine_tuning_is_25000_steps_of_which_1000_are_warm_up_in_whole_epochs(da
 
 
 def test_temperatures_are_those_of_the_protocol():
-    found = {dataset: text_recipes.study(dataset).temperature for dataset in text_recipes.DATASETS}
+    found = {dataset: text_recipes.study(dataset).distillation.temperature for dataset in text_recipes.DATASETS}
     assert found == {"glue/sst2": 2, "glue/mnli": 2, "imdb_reviews": 16, "glue/qqp": 1, "ag_news_subset": 1}
 
 
@@ -109,9 +109,9 @@ def test_the_language_settings_are_12_over_the_papers_data_and_networks(studied)
             (setting.student,),
         )
         assert (study.training.epochs, study.training.learning_rate, study.distillation.temperature) == (
-            recipe.epochs,
-            recipe.learning_rate,
-            recipe.temperature,
+            recipe.training.epochs,
+            recipe.training.learning_rate,
+            recipe.distillation.temperature,
         )
         assert len(study.networks.init_from) == len({setting.teacher, setting.student})
 

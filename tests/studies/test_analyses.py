@@ -117,8 +117,8 @@ def test_a_further_question_is_one_entry_and_is_answered_everywhere(done, tmp_pa
 
 
 def test_what_a_question_cannot_be_asked_of_is_refused_before_training(tmp_path, monkeypatch):
-    def refuse(study, dataset):
-        raise BadInput(f"--student={study.networks.student[0]}: no entropy on {dataset.name}")
+    def refuse(plan, dataset):
+        raise BadInput(f"--student={plan.study.networks.student[0]}: no entropy on {dataset.name}")
 
     monkeypatch.setattr(analyses, "ANALYSES", (analyses.Analysis("entropy", check=refuse),))
     with pytest.raises(BadInput, match="--student=mlp_32: no entropy on digits"):

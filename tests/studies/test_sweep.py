@@ -199,14 +199,17 @@ def test_switches_are_compared_and_early_stops_share_their_teacher(tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_a_teacher_that_was_not_kept_where_another_variant_stops_it_is_trained_again(tmp_path):
+def test_a_teacher_that_was_not_kept_where_another_variant_stops_it_is_trained_again_up_to_there(tmp_path):
+    """In its own folder, to which the other variant links."""
     flags = ("--seeds=1", "--student=mlp_8")
     assert call(tmp_path / "work", "--sweep=teacher_step=0", *flags) == 0
     assert 7 not in records.kept_steps(tmp_path / "work" / "teacher_step=0" / "runs" / "teacher-seed0")
     assert call(tmp_path / "work", "--sweep=teacher_step=0,7", *flags) == 0
     own = kinds(tmp_path / "work")
-    assert own["teacher_step=7/teacher-seed0"]
+    assert own["teacher_step=0/teacher-seed0"]
+    assert not own["teacher_step=7/teacher-seed0"]
     assert not own["teacher_step=7/onehot-seed0"]
+    assert own["teacher_step=7/student-seed0"]
     assert 7 in records.kept_steps(tmp_path / "work" / "teacher_step=7" / "runs" / "teacher-seed0")
 
 
