@@ -64,7 +64,7 @@ class Length(NamedTuple):
     """How long a run is, in steps.
 
     Attributes:
-        steps_per_epoch, total_steps: of its training.
+        steps_per_epoch, total_steps: the steps of an epoch, and of the whole training.
         checkpoint_steps: steps of its trajectory, rising.
     """
 
@@ -78,7 +78,7 @@ class Run:
     """One training run of a study.
 
     Attributes:
-        arm: what kind of run.
+        arm: its arm, the kind of run.
         seed: its seed.
         training: how it is trained, the arm's factor of the learning rate included.
         length: how long, and at which steps its trajectory is kept.

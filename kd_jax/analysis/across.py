@@ -18,7 +18,7 @@ class StudentResult(NamedTuple):
         folder: the variant's folder.
         arm: the student's arm.
         values: {field: value} of the fields in which variants differ, as JSON values.
-        teacher_accuracy: of the teacher on its training labels, float [seeds].
+        teacher_accuracy: the accuracy of the teacher on its training labels, float [seeds].
         teacher_lead: test accuracy of the teacher less that of the student's network without a teacher, float [seeds].
         gain: in test accuracy over the same network without a teacher, float [seeds].
         learned: whether teacher, student and its one-hot twin learnt in every seed.

@@ -197,7 +197,7 @@ def random_pairs(count: int, pairs: int = RANDOM_PAIRS, seed: int = 0) -> list[t
     Args:
         count: number of directions to choose from.
         pairs: how many pairs; fewer where there are not so many.
-        seed: of the draw.
+        seed: the seed of the draw.
     """
     total = count * (count - 1) // 2
     rng = np.random.default_rng(seed)
@@ -218,8 +218,8 @@ class Growth(NamedTuple):
         values: eigenvalues of the covariance of the layer's inputs, float64 [directions], falling.
         residuals: ||A v - l v|| of each eigendirection, float64 [directions].
         steps: steps of the checkpoints, int [checkpoints].
-        components: of the weights, float64 [checkpoints, directions].
-        moved: of the weights' movement since the first checkpoint, float64 [checkpoints, directions].
+        components: the components of the weights, float64 [checkpoints, directions].
+        moved: the same for the weights' movement since the first checkpoint, float64 [checkpoints, directions].
     """
 
     arm: str
@@ -290,7 +290,7 @@ def estimates(
     `count` says how many remain.
 
     Args:
-        growths: of every run, layer by layer.
+        growths: the growth of every run, layer by layer.
         references: {arm: the one-hot arm with which it is compared}.
         pairs: pairs of directions chosen by hand, beside the ruled ones.
     """

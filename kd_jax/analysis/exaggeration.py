@@ -14,7 +14,7 @@ class Line(NamedTuple):
 
     Attributes:
         slope: above 1 exaggerates. Below 1 shows nothing: regression to the mean alone brings that about.
-        intercept: of the line, in nats.
+        intercept: the intercept of the line, in nats.
         mean_deviation: mean of student minus teacher, in nats.
     """
 

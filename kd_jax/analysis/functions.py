@@ -64,7 +64,7 @@ class Followed(NamedTuple):
     Attributes:
         arm, seed: the run.
         model: its network.
-        eigenvalues: of the kernel divided by the number of examples, float64 [directions], falling.
+        eigenvalues: the eigenvalues of the kernel divided by the number of examples, float64 [directions], falling.
         groups: (start, stop) of each group of them, int [groups, 2]; see `linearisation.groups`.
         steps: steps of the checkpoints, int [checkpoints].
         progress: from the start to the labels, float64 [checkpoints, groups]; see `linearisation.progress`.
@@ -93,8 +93,9 @@ class Predicted(NamedTuple):
     Attributes:
         arm, seed: the run.
         model: its network.
-        linearised: of the linearised networks, from where the real ones started.
-        filtered: of a student, as if its teacher had started at the student's function: the composed filter.
+        linearised: the progress of the linearised networks, from where the real ones started.
+        filtered: the progress by the filters; that of a student, the composed filter, is as if its teacher had started at the
+            student's function.
     """
 
     arm: str
@@ -146,7 +147,7 @@ def predict(
         functions, spectrum, arms: as for `follow`.
         training: how every arm is trained, but for the factor of its learning rate.
         distillation: what students take from the teacher.
-        learning_rates: of every step of a run, float [total steps], before the factor of an arm.
+        learning_rates: the learning rates of every step of a run, float [total steps], before the factor of an arm.
     """
     if linearisation.obstacle(training, distillation, functions.normalised):
         return []

@@ -90,10 +90,11 @@ def outputs(
     (2, 2, 2)
 
     Args:
-        logits: of the run, float [examples, classes].
-        labels: as trained on, int [examples].
-        true_labels: as published, int [examples].
-        teacher_logits: of its teacher, or for a run on labels of the teacher that it is compared with; None for a teacher.
+        logits: the logits of the run, float [examples, classes].
+        labels: the labels that were trained on, int [examples].
+        true_labels: the labels as published, int [examples].
+        teacher_logits: the logits of its teacher, or for a run on labels those of the teacher that it is compared with; None for a
+            teacher.
     """
     logits = np.asarray(logits)
     hits, is_clean = calibration.correct(logits, labels), np.equal(labels, true_labels)
@@ -118,7 +119,7 @@ def comparable_losses(lines: Sequence[Mapping[str, Any]], switch: Switch | None,
     Where the loss is switched in mid-training these are the epochs after the switch, or, if there are none, those before it.
 
     Args:
-        lines: of a run's `metrics.jsonl`.
+        lines: the lines of a run's `metrics.jsonl`.
         switch: the change of loss, or None.
         steps_per_epoch: steps of an epoch, for the length of the change is in steps.
     """

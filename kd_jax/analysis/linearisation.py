@@ -189,7 +189,7 @@ def along(logits: ArrayLike, vectors: np.ndarray) -> np.ndarray:
     """Return functions along the eigenvectors, u_k.f, float64 [..., directions].
 
     Args:
-        logits: of the probe, float [..., examples, classes].
+        logits: the logits of the probe, float [..., examples, classes].
         vectors: the eigenvectors that `spectrum` returns, float [examples * classes, directions].
     """
     logits = np.asarray(logits, np.float64)

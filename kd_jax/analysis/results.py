@@ -173,7 +173,7 @@ class Unlearned:
     Attributes:
         arm, seed: the run.
         reason: a key of `REASONS`; `kd_jax.analysis.learning` defines them.
-        numbers: what decided, by name.
+        numbers: the numbers that decided, by name.
     """
 
     arm: str

@@ -39,7 +39,7 @@ def exaggeration_verdicts(
     """Return the verdicts on every student's exaggeration of its teacher's low confidence, and on its gain in accuracy.
 
     Args:
-        estimates: of the study.
+        estimates: the estimates of the study.
         baselines: {arm of a student: its one-hot arm}, which is also its control.
         unlearned: the runs that did not learn; nothing is concluded from their arms.
     """
@@ -64,7 +64,7 @@ def eigen_verdicts(
     at every pair it lies above 1.
 
     Args:
-        estimates: of the study.
+        estimates: the estimates of the study.
         baselines: {arm of a student: its one-hot arm}.
         references: {arm: the one-hot arm with which it was compared}; of these, those of a student's network that are no student
             are its nulls.

@@ -97,7 +97,7 @@ def study_main(
     """Run a study's command line to its report, and return the exit status.
 
     Args:
-        name: of the study; its default work folder is `runs/NAME`.
+        name: the name of the study; its default work folder is `runs/NAME`.
         description: shown by `--help`.
         preset: a `Preset`; or, with a `flag`, {value of that flag: Preset}, the first being the default.
         argv: arguments; `sys.argv[1:]` by default.

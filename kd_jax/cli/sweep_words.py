@@ -73,7 +73,7 @@ def words_of(argv: Sequence[str], values: dict[str, str]) -> list[str]:
 
     Args:
         argv: words of a command line.
-        values: of a `Variant`.
+        values: the values of a `Variant`.
     """
     words = list(argv)
     for name, value in values.items():

@@ -22,7 +22,7 @@ class Images(Dataset):
     """What all sets of images share.
 
     Attributes:
-        mean, std: of each channel, float64 [channels], in units of the stored uint8.
+        mean, std: the mean and the standard deviation of each channel, float64 [channels], in units of the stored uint8.
     """
 
     mean: np.ndarray

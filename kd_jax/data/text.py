@@ -74,7 +74,7 @@ def read(builder: Any, label: str) -> Texts:
 
     Args:
         builder: a builder of TFDS for a folder of array_record files.
-        label: what messages call the set.
+        label: the name of the set in messages.
 
     Raises:
         BadInput: when it is not text classification, or has no split with visible labels beside `train`.

@@ -36,7 +36,7 @@ def load(name: str, data_dir: str | Path) -> Source | Encoded | text.Texts:
     """Return a set of images, as `Encoded` where they have many sizes, or of texts.
 
     Args:
-        name: as TFDS spells it (`cifar10`, `emnist/letters`, optionally with a version), or the folder of a prepared set.
+        name: the name as TFDS spells it (`cifar10`, `emnist/letters`, optionally with a version), or the folder of a prepared set.
         data_dir: the folder in which prepared sets are looked for, and prepared.
 
     Raises:

@@ -37,7 +37,7 @@ def curves(growths: Sequence[Growth], references: Mapping[str, str], pairs: Sequ
     Of every arm the mean over seeds is drawn, and of one-hot and students also the range of the seeds, as a band.
 
     Args:
-        growths: of every run, in one layer.
+        growths: the growth of every run, in one layer.
         references: {arm: the one-hot arm with which it is compared}.
         pairs: pairs chosen by hand, beside the ruled ones.
     """

@@ -88,7 +88,7 @@ def slopes(estimates: Sequence[Estimate], arms: Iterable[Arm]) -> Figure:
     """Return the figure of the exaggeration slopes with their intervals, students beside their controls.
 
     Args:
-        estimates: of the study.
+        estimates: the estimates of the study.
         arms: the arms to draw, without the teacher.
     """
     table = index(estimates, "name", "arm", "split", "subset")

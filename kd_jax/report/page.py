@@ -34,7 +34,7 @@ def render(
     """Return a page.
 
     Args:
-        name: of the study.
+        name: the name of the study.
         about: paragraphs that say what was done, as plain text.
         verdicts: `claim`, `verdict` and `because` of each verdict, as in `summary.json`.
         warnings: what is wrong with it, in sentences.

@@ -48,7 +48,7 @@ def write_report(folder: Path, measured: Sequence[StudentResult]) -> None:
     """Write `table.csv`, `table.md`, `figures/` and `report.html` of a sweep.
 
     Args:
-        folder: of the sweep's analysis, with its `summary.json`; the report is written there.
+        folder: the folder of the sweep's analysis, with its `summary.json`; the report is written there.
         measured: every student of every variant.
 
     Raises:

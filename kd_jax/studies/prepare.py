@@ -57,11 +57,11 @@ def prepare(
     """Check everything that can be checked before training, and return what training needs. Writes nothing.
 
     Args:
-        name: of the study, for `study.json`.
+        name: the name of the study, for `study.json`.
         study: the configuration.
         workdir: the work folder; it may be absent, or hold the same study.
         data_dir: where the data lies, as `data.load` takes it.
-        devices: of `train.devices.select`.
+        devices: the devices that `train.devices.select` returned.
         also: steps at which the teachers are to be kept, besides those that the study asks for.
         workers: number of processes that decode a streamed set; 0 for this one.
         load: `data.load`, or a function like it that remembers what it has loaded.

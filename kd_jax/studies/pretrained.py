@@ -82,7 +82,7 @@ def make(described: Mapping[str, Mapping[str, str]], name: str) -> Callable[[Var
 
     Args:
         described: what `describe` returned.
-        name: of the network.
+        name: the name of the network.
     """
     return partial(_load, described[name]["folder"], name) if name in described else None
 

@@ -48,11 +48,11 @@ def run(
     """Train and analyse every variant that is not finished, then what the variants say together.
 
     Args:
-        name: of the study, for `sweep.json`.
+        name: the name of the study, for `sweep.json`.
         studies: every variant with its study.
         workdir: the sweep's work folder; made if absent.
         find: `find(dataset)` returns the folder in which a data set is looked for.
-        devices: of `train.devices.select`.
+        devices: the devices that `train.devices.select` returned.
         workers: number of processes that decode a streamed set; 0 for this one.
         load, progress: as for `studies.train.train`.
 

@@ -39,11 +39,11 @@ def train(
     """Train every run of a study that is not finished yet.
 
     Args:
-        name: of the study, for `study.json`.
+        name: the name of the study, for `study.json`.
         study: the configuration.
         workdir: the work folder; made if absent, resumed if it holds the same study.
         data_dir: where the data lies, as `data.load` takes it.
-        devices: of `train.devices.select`.
+        devices: the devices that `train.devices.select` returned.
         also: steps at which the teachers are to be kept, besides those that the study asks for.
         workers: number of processes that decode a streamed set; 0 for this one.
         load: `data.load`, or a function like it that remembers what it has loaded.

@@ -45,7 +45,7 @@ def write_report(
         folder: the folder of the analysis.
         summary: contents of `summary.json`.
         study: the configuration.
-        simulations: of gradient descent, on the generated matrices first and on the digits last.
+        simulations: the simulations of gradient descent, on the generated matrices first and on the digits last.
         hilbert: self-distillation in Hilbert space.
     """
     shown = [simulations[0], simulations[-1]]

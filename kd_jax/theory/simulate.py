@@ -35,10 +35,10 @@ class Problem(NamedTuple):
     """Least squares with a known answer.
 
     Attributes:
-        name: what it is called in reports.
+        name: the name in reports.
         x: inputs, float64 [examples, features]; the top eigenvalue of x'x is 1.
         y: targets, float64 [examples, outputs].
-        eigenvalues: of x'x, falling, those that are not zero, float64 [directions].
+        eigenvalues: the eigenvalues of x'x, falling, those that are not zero, float64 [directions].
         vectors: their eigenvectors, float64 [features, directions].
         solution: the least-squares weights along each of them, float64 [directions, outputs].
         drawn: positions of the directions that reports show, the top one first.
@@ -61,7 +61,7 @@ def generated(spectrum: Sequence[float], examples: int, seed: int) -> Problem:
     Args:
         spectrum: eigenvalues, falling from 1.
         examples: rows of x, at least as many as eigenvalues.
-        seed: of the random directions and targets.
+        seed: the seed of the random directions and targets.
     """
     rng = np.random.default_rng(seed)
     eigenvalues = np.asarray(spectrum, np.float64)
@@ -126,9 +126,9 @@ class Simulation(NamedTuple):
 
     Attributes:
         problem: the `Problem`.
-        rates: of its eigenvalues under this learning rate, per step, float64 [directions].
+        rates: the rates of its eigenvalues under this learning rate, per step, float64 [directions].
         steps: steps at which weights were recorded, for each round int64 [records], from 0 to the last step of the round.
-        progress: as measured, for each round float64 [records, directions].
+        progress: the progress as measured, for each round float64 [records, directions].
         closed_form: the same from theory.
     """
 
@@ -233,7 +233,7 @@ class HilbertSimulation(NamedTuple):
     """Self-distillation by kernel regression, in theory and by solving every round directly.
 
     Attributes:
-        eigenvalues: of the kernel matrix, rising, float64 [examples].
+        eigenvalues: the eigenvalues of the kernel matrix, rising, float64 [examples].
         closed_form: the rounds according to theory.
         targets: what each round learns, from linear solves that know no eigenvectors, float64 [rounds + 1, examples].
         multipliers: c of each round from the same solves, float64 [rounds].
@@ -330,7 +330,7 @@ def verdicts(simulations: Sequence[Simulation], kernel_rounds: HilbertSimulation
     """Return the verdicts on the theorem, decided by the simulations.
 
     Args:
-        simulations: of gradient descent, one for each problem and seed.
+        simulations: the simulations of gradient descent, one for each problem and seed.
         kernel_rounds: self-distillation in Hilbert space.
     """
     listed = []
@@ -395,7 +395,7 @@ def summary(
     """Return what a summary's `theory` holds, as JSON values: reference values, measured progress, largest differences.
 
     Args:
-        simulations: of gradient descent, one for each problem and seed.
+        simulations: the simulations of gradient descent, one for each problem and seed.
         kernel_rounds: self-distillation in Hilbert space.
         teacher_time, student_time: a pair to list beside the published ones [1 / top eigenvalue].
     """

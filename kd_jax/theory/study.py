@@ -87,7 +87,7 @@ def run(
     """Compute everything, write the work folder, its report included, and return `summary.json`'s contents.
 
     Args:
-        name: of the study, for `study.json`.
+        name: the name of the study, for `study.json`.
         study: the configuration.
         workdir: the work folder; made if absent. If it holds the same study, that is computed again: it takes seconds.
         devices: JAX devices, the first of which is used.

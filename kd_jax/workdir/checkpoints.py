@@ -226,7 +226,7 @@ def stream_variables(folder: Path | str, steps: Iterable[int] | None = None) -> 
     """Yield (step, variables as `load_variables` returns them) one at a time.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         steps: the steps to read; None for all that are there.
 
     Raises:

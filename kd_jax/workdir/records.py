@@ -52,7 +52,7 @@ def check_workdir(
 
     Args:
         workdir: the work folder; it is not made.
-        name: of the study that is to use it.
+        name: the name of the study that is to use it.
         identity: the settings that must agree, as JSON values.
         identity_of: turns the `config` of the record into the identity of the study in the folder.
 

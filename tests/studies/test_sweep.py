@@ -6,7 +6,7 @@ import re
 import jax
 import pytest
 
-from kd_jax import cli
+from kd_jax import cli, data
 from kd_jax.cli import sweep_words as variants
 from kd_jax.config import BadInput, Study
 from kd_jax.plan import arms as arms_of
@@ -262,3 +262,14 @@ def test_whether_runs_learned_is_read_from_data_and_not_from_the_wording_of_warn
     lines[-1]["train_loss"] = lines[0]["train_loss"] + 1
     metrics.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert learned(unlearned=None) == [True, False]
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("sweep_words", [(), ("--sweep", "temperature=1,4")])
+def test_data_is_read_once_by_a_command_however_many_variants_train_and_are_analysed(
+    tmp_path, monkeypatch, sweep_words
+):
+    read, real = [], data._source
+    monkeypatch.setattr(data, "_source", lambda *args: read.append(args) or real(*args))
+    assert call(tmp_path / "work", "--seeds=1", "--epochs=1", *sweep_words) == 0
+    assert len(read) == 1

@@ -104,7 +104,7 @@ class Analysis:
     """A question about trained networks. What it leaves out, it does not do.
 
     Attributes:
-        name: of the question.
+        name: the name of the question.
         check: `check(plan, dataset)` raises `BadInput` where the question cannot be asked; called before training.
         passes: `passes(trained)` says how often `measure` will call `advance`.
         measure: `measure(trained, folder, advance)` runs networks over checkpoints, writes what it takes from them as files below

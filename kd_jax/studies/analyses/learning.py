@@ -20,7 +20,7 @@ def unlearned(workdir: Path, folder: Path, study: Study, steps_per_epoch: int) -
 
     Args:
         workdir: the work folder, with the metrics of the runs.
-        folder: of the analysis, with the logits.
+        folder: the folder of the analysis, with the logits.
         study: the study's configuration.
         steps_per_epoch: steps of an epoch of the students' training.
     """
