@@ -19,11 +19,7 @@ are in experiments/RESULTS.md.
 
 import sys
 
-from kd_jax.cli import Preset, study_main
-from kd_jax.recipes import images as recipes
-
-# The first is the default.
-PRESETS = {name: Preset(recipes.study(name), recipes.reduced(recipes.study(name))) for name in recipes.RECIPES}
+from kd_jax.cli import run_study
 
 if __name__ == "__main__":
-    sys.exit(study_main("cifar_kd", __doc__, PRESETS, flag="recipe"))
+    sys.exit(run_study("cifar_kd", description=__doc__))

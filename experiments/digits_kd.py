@@ -13,24 +13,7 @@ and conditions are in experiments/RESULTS.md.
 
 import sys
 
-from kd_jax.cli import Preset, study_main
-from kd_jax.config import Study
-
-FULL = Study.from_flags(
-    dataset="digits",
-    label_noise=0.2,
-    teacher="mlp_256x256",
-    student=("mlp_256x256",),
-    epochs=100,
-    batch_size=128,
-    learning_rate=0.05,
-    optimizer="sgd",
-    nulls=("order", "init", "slower", "faster"),
-    checkpoints=40,
-    seeds=5,
-)
-SMALL = FULL.replaced(epochs=30, seeds=2, checkpoints=20)
-PRESET = Preset(FULL, SMALL)
+from kd_jax.cli import run_study
 
 if __name__ == "__main__":
-    sys.exit(study_main("digits_kd", __doc__, PRESET))
+    sys.exit(run_study("digits_kd", description=__doc__))

@@ -20,16 +20,7 @@ follows the teacher's lead on test data more closely. Intervals and conditions a
 
 import sys
 
-from kd_jax.cli import Preset, study_main
-from kd_jax.recipes import images as recipes
-
-SWEEP = (
-    "teacher_with=epochs=2,epochs=5,epochs=10,epochs=20,weight_decay=0.001,weight_decay=0.003,weight_decay=0.01",
-    "teacher=mlp_16,mlp_64,mlp_512x512",
-    "label_noise=0,0.1,0.4",
-)
-SMALL_SWEEP = ("teacher_with=epochs=2,epochs=10", "label_noise=0")
-PRESET = Preset(recipes.NOISY, recipes.NOISY_SMALL, SWEEP, SMALL_SWEEP, combine="one_by_one")
+from kd_jax.cli import run_study
 
 if __name__ == "__main__":
-    sys.exit(study_main("generalization", __doc__, PRESET))
+    sys.exit(run_study("generalization", description=__doc__))

@@ -17,13 +17,7 @@ and show that the program runs. Intervals and conditions are in experiments/RESU
 
 import sys
 
-from kd_jax.cli import Preset, study_main
-from kd_jax.recipes import images as recipes
-
-# The first is the default.
-PRESETS = {
-    name: Preset(recipes.study(name), recipes.reduced(recipes.study(name))) for name in ("tiny_imagenet", "imagenet")
-}
+from kd_jax.cli import run_study
 
 if __name__ == "__main__":
-    sys.exit(study_main("imagenet_kd", __doc__, PRESETS, flag="recipe"))
+    sys.exit(run_study("imagenet_kd", description=__doc__))

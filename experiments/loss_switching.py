@@ -21,16 +21,7 @@ Intervals and conditions are in experiments/RESULTS.md.
 
 import sys
 
-from kd_jax.cli import Preset, study_main
-from kd_jax.recipes import images as recipes
-
-# 195 steps are 5 of the 40 epochs of the teacher.
-SWEEP = (
-    "teacher_step=0,195",
-    "switch=none,onehot:kd@10,onehot:kd@20,onehot:kd@30,kd:onehot@10,kd:onehot@20,kd:onehot@30",
-)
-SMALL_SWEEP = ("switch=none,onehot:kd@20,kd:onehot@20",)
-PRESET = Preset(recipes.NOISY, recipes.NOISY_SMALL, SWEEP, SMALL_SWEEP)
+from kd_jax.cli import run_study
 
 if __name__ == "__main__":
-    sys.exit(study_main("loss_switching", __doc__, PRESET))
+    sys.exit(run_study("loss_switching", description=__doc__))

@@ -20,18 +20,7 @@ experiments/RESULTS.md.
 
 import sys
 
-from kd_jax.cli import Preset, study_main
-from kd_jax.recipes import texts as text_recipes
-
-# The first is the default.
-PRESETS = {
-    name: Preset(
-        text_recipes.study(name),
-        text_recipes.reduced(text_recipes.study(name)),
-        pretrained=text_recipes.study(name, pretrained=True),
-    )
-    for name in text_recipes.DATASETS
-}
+from kd_jax.cli import run_study
 
 if __name__ == "__main__":
-    sys.exit(study_main("text_kd", __doc__, PRESETS, flag="dataset"))
+    sys.exit(run_study("text_kd", description=__doc__))

@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "report": {"analysis", "plan", "workdir"},
     "studies": {"analysis", "data", "extract", "models", "plan", "report", "train", "workdir"},
     "theory": {"analysis", "data", "plan", "report", "workdir"},
-    "cli": {"analysis", "data", "plan", "recipes", "report", "studies", "train", "workdir"},
+    "cli": {"analysis", "data", "plan", "recipes", "report", "studies", "theory", "train", "workdir"},
+    "__main__": {"cli"},
 }
 
 

@@ -1,16 +1,22 @@
-"""The console script `kd-jax`: analyse a work folder, draw its report, look at this machine, list the paper's settings."""
+"""The console script `kd-jax`: run a study, analyse a work folder, draw its report, look at this machine, list the settings."""
 
+import difflib
 import functools
 import os
 import sys
 import textwrap
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import tyro
 
-from kd_jax.cli.guard import guarded, one_line_errors
-from kd_jax.cli.study import Platform
+from kd_jax.cli import theory
+from kd_jax.cli.guard import OK, guarded, one_line_errors
+from kd_jax.cli.study import Platform, run_study
 from kd_jax.config import versions
+from kd_jax.errors import BadInput
+from kd_jax.recipes.studies import STUDIES
 
 
 def analyze(
@@ -135,12 +141,40 @@ def _print_command(words):
     print(" \\\n".join(lines))
 
 
-def main(argv=None):
-    """The console script `kd-jax`; returns the exit status."""
-    commands = {"analyze": analyze, "report": report, "settings": settings, "doctor": doctor}
-    argv = sys.argv[1:] if argv is None else argv
+def run(study: tyro.conf.Positional[str] = ""):
+    """Run a study: kd-jax run STUDY [flags]; alone it lists the studies, and kd-jax run STUDY --help a study's flags.
 
-    def run():
+    Args:
+        study: Name of the study.
+    """
+    if study:
+        known = [*STUDIES, theory.NAME]
+        close = difflib.get_close_matches(study, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else "kd-jax run lists what they ask"
+        raise BadInput(f"kd-jax run {study}: expected one of {', '.join(known)}; {hint}")
+    questions = {name: shipped.question for name, shipped in STUDIES.items()} | {theory.NAME: theory.QUESTION}
+    width = max(map(len, questions))
+    for name, question in questions.items():
+        print(f"{name.ljust(width)}  {question}")
+    print("\nkd-jax run STUDY --help explains a study's flags; --small is a reduced run.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the console script `kd-jax`, and return the exit status."""
+    commands = {"run": run, "analyze": analyze, "report": report, "settings": settings, "doctor": doctor}
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["--version"]:
+        print(f"kd_jax {version('kd_jax')}")
+        return OK
+    if argv[:1] == ["run"] and argv[1:2] and not argv[1].startswith("-"):
+        # A study's flags are its own.
+        if argv[1] in STUDIES:
+            return run_study(argv[1], argv[2:])
+        if argv[1] == theory.NAME:
+            return theory.theory_main(argv[2:])
+        argv = argv[:2]  # the flags of a study that there is not
+
+    def call_command():
         with one_line_errors():
             call = tyro.extras.subcommand_cli_from_dict(
                 {name: _later(command) for name, command in commands.items()},
@@ -151,7 +185,7 @@ def main(argv=None):
             )
         call()
 
-    return guarded(run)
+    return guarded(call_command)
 
 
 def _later(command):

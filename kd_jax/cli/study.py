@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -14,6 +14,7 @@ from kd_jax.cli.guard import guarded, one_line_errors
 from kd_jax.config import FLAGS, SECTIONS, Study
 from kd_jax.errors import BadInput
 from kd_jax.plan import Variant
+from kd_jax.recipes.studies import STUDIES, Preset
 
 Platform = Literal["auto", "cpu", "gpu", "tpu"]
 
@@ -68,25 +69,6 @@ UNUSED = {
 GROUPS = {"look": "analysis"}  # sections whose group has another name in the help
 
 
-class Preset(NamedTuple):
-    """What a study's flags change.
-
-    Attributes:
-        full: the study.
-        small: its reduced form, for `--small`.
-        sweep, small_sweep: what it sweeps, as the words of `--sweep`, for studies that are sweeps.
-        combine: how the sweep combines its fields.
-        pretrained: the study beside `--init_from`, where it differs.
-    """
-
-    full: Study
-    small: Study
-    sweep: tuple[str, ...] = ()
-    small_sweep: tuple[str, ...] = ()
-    combine: Literal["all", "one_by_one"] = "all"
-    pretrained: Study | None = None
-
-
 def study_main(
     name: str,
     description: str | None,
@@ -118,6 +100,18 @@ def study_main(
         return _sweep_and_report(name, session, studies)
 
     return guarded(run)
+
+
+def run_study(name: str, argv: Sequence[str] | None = None, description: str | None = None) -> int:
+    """Run the command line of a study of `recipes.studies.STUDIES`, and return the exit status.
+
+    Args:
+        name: the name of the study.
+        argv: the arguments; `sys.argv[1:]` by default.
+        description: shown by `--help`; the study's question by default.
+    """
+    shipped = STUDIES[name]
+    return study_main(name, description or shipped.question, shipped.presets, argv, shipped.flag or None)
 
 
 def _parsed(words, description, preset, flag) -> tuple[TrainingSession, Study]:

@@ -171,7 +171,7 @@ def _grain():
     except ImportError:
         raise BadInput(
             "--dataset: expected the package grain, which reads a set of images of many sizes in a stream;"
-            " pip install '.[stream]', or pip install grain"
+            " pip install 'kd_jax[stream]', or pip install grain"
         ) from None
     return grain
 

@@ -173,6 +173,6 @@ def _library():
         import tokenizers
     except ImportError:
         raise BadInput(
-            "--dataset: texts need the package tokenizers, which is not installed; pip install '.[text]'"
+            "--dataset: texts need the package tokenizers, which is not installed; pip install 'kd_jax[text]'"
         ) from None
     return tokenizers

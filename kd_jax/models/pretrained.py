@@ -170,7 +170,9 @@ def _opened(directory):
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
-        raise BadInput(f"--init_from={directory}: expected the package safetensors; pip install '.[text]'") from None
+        raise BadInput(
+            f"--init_from={directory}: expected the package safetensors; pip install 'kd_jax[text]'"
+        ) from None
     path = _existing(directory, "model.safetensors")
     try:
         return safe_open(path, framework="numpy")

@@ -180,8 +180,9 @@ class Setting(NamedTuple):
         noise = [f"--label_noise={self.label_noise:g}"] if self.label_noise else []
         name = f"{self.dataset}{'_noisy' if noise else ''}-{self.teacher}-{self.student}"
         return [
-            "python",
-            f"experiments/{self.experiment}.py",
+            "kd-jax",
+            "run",
+            self.experiment,
             f"--recipe={self.recipe}",
             f"--dataset={self.dataset}",
             *noise,

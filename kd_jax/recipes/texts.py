@@ -106,8 +106,9 @@ class Setting(NamedTuple):
         """The words of the command that runs this setting, in a work folder of its own."""
         folders = [name.replace("_", "-") for name in dict.fromkeys((self.teacher, self.student))]
         return [
-            "python",
-            "experiments/text_kd.py",
+            "kd-jax",
+            "run",
+            "text_kd",
             f"--dataset={self.dataset}",
             f"--teacher={self.teacher}",
             f"--student={self.student}",

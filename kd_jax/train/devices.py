@@ -36,7 +36,7 @@ def select(platform: str) -> list[Any]:
         devices = jax.local_devices(backend=None if platform == "auto" else platform)
     except RuntimeError:
         present = ", ".join(sorted({device.platform for device in jax.devices()}))
-        fix = f"pip install '.[{platform}]' on a machine that has one, or pass --platform={present}"
+        fix = f"pip install 'kd_jax[{platform}]' on a machine that has one, or pass --platform={present}"
         raise BadInput(f"--platform={platform}: expected one of this machine's platforms ({present}); {fix}") from None
     jax.config.update("jax_default_device", devices[0])
     return devices

@@ -18,6 +18,7 @@ from kd_jax.cli import study as study_line
 from kd_jax.cli import terminal
 from kd_jax.config import FLAGS
 from kd_jax.errors import BadInput
+from kd_jax.recipes.studies import STUDIES
 from kd_jax.studies import analyse, prepare
 from kd_jax.studies import train as train_stage
 
@@ -31,15 +32,8 @@ def experiment(name):
     return module
 
 
-# and the flag that chooses among presets
-STUDIES = {"digits_kd": None, "cifar_kd": "recipe", "imagenet_kd": "recipe", "eigenspace": "setting"}
-STUDIES |= {"loss_switching": None, "generalization": None, "text_kd": "dataset"}
-
-
 def run(name, *flags):
-    module = experiment(name)
-    preset = module.PRESETS if STUDIES[name] else module.PRESET
-    return cli.study_main(name, module.__doc__, preset, flags, flag=STUDIES[name])
+    return cli.run_study(name, flags, experiment(name).__doc__)
 
 
 def run_digits(*flags):
@@ -151,11 +145,34 @@ def test_told_to_stop_while_nothing_is_trained_is_75_too(tmp_path, capsys, monke
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.parametrize("name", [*STUDIES, "linear_theory"])
+def test_a_study_runs_from_the_package_as_from_its_script(name, capsys):
+    """The console script's help and the script's differ in their description alone."""
+    shown = []
+    script = [sys.executable, str(ROOT / "experiments" / f"{name}.py"), "--help"]
+    for words in (script, [sys.executable, "-m", "kd_jax", "run", name, "--help"]):
+        done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        assert done.returncode == 0
+        shown.append(done.stdout.partition("─ options ")[2])
+    assert shown[0] == shown[1]
+    assert "--workdir" in shown[0]
+
+
+def test_run_alone_lists_the_studies_and_a_name_that_is_none_is_told_the_nearest(capsys):
+    assert cli.main(["run"]) == 0
+    listed = capsys.readouterr().out
+    assert all(re.search(rf"^{name} +\w", listed, re.M) for name in [*STUDIES, "linear_theory"])
+    assert cli.main(["run", "cifarkd", "--small"]) == 2
+    assert re.fullmatch(r"kd-jax run cifarkd: expected one of .*; did you mean cifar_kd\?\n", capsys.readouterr().err)
+    assert cli.main(["--version"]) == 0
+    assert re.fullmatch(r"kd_jax \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
 def test_flags_beside_small_count_and_dashes_are_underscores():
-    module = experiment("digits_kd")
+    preset = STUDIES["digits_kd"].presets
     words = ["--small", "--batch-size=7", "--weight_decay=0.5"]
-    session, study = study_line._parsed(words, "", module.PRESET, None)
-    assert study == module.SMALL.replaced(batch_size=7, weight_decay=0.5)
+    session, study = study_line._parsed(words, "", preset, None)
+    assert study == preset.small.replaced(batch_size=7, weight_decay=0.5)
     assert session.small
 
 
@@ -316,7 +333,7 @@ def test_the_setting_decides_the_defaults_that_other_flags_change(monkeypatch):
         == run("eigenspace", "--setting", "cnn", "--epochs=3")
         == 0
     )
-    presets = experiment("eigenspace").PRESETS
+    presets = STUDIES["eigenspace"].presets
     assert seen[:2] == [presets["mlp"].full, presets["cnn"].full]
     assert seen[2] == presets["cnn"].full.replaced(epochs=3)
     assert run("eigenspace", "--small", "--setting=random_features") == 0

@@ -198,7 +198,7 @@ def test_a_tokenizer_of_another_size_than_the_weights_is_refused(made, tmp_path)
 
 def test_without_the_library_the_fix_is_named(made, monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(BadInput, match=r"pip install '\.\[text\]'"):
+    with pytest.raises(BadInput, match=r"pip install 'kd_jax\[text\]'"):
         made({"train": [("a", 0), ("b", 1)], "test": [("c", 0)]})
 
 

@@ -1,6 +1,5 @@
 """Recipes and settings: what they say, that the command line takes them, and that every network they name exists."""
 
-import importlib.util
 import re
 from collections import Counter
 from pathlib import Path
@@ -21,10 +20,7 @@ def studied(monkeypatch):
     monkeypatch.setattr(study_line, "_train_and_report", lambda name, session, study: asked.append(study))
 
     def parse(*flags, experiment="cifar_kd"):
-        spec = importlib.util.spec_from_file_location(experiment, ROOT / "experiments" / f"{experiment}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        status = cli.study_main(experiment, module.__doc__, module.PRESETS, flags, flag="recipe")
+        status = cli.run_study(experiment, flags)
         assert status == (0 if asked else 2)
         return asked.pop() if asked else None
 
@@ -141,8 +137,9 @@ def test_every_network_of_the_settings_is_known(network):
 
 def test_the_commands_of_the_settings_run_what_they_say(studied):
     for setting in recipes.SETTINGS:
-        _, path, *flags = setting.command
-        study, recipe = studied(*flags, experiment=Path(path).stem), recipes.study(setting.recipe)
+        program, run, name, *flags = setting.command
+        assert (program, run) == ("kd-jax", "run")
+        study, recipe = studied(*flags, experiment=name), recipes.study(setting.recipe)
         assert (study.data.dataset, study.data.label_noise) == (setting.dataset, setting.label_noise)
         assert (study.networks.teacher, study.networks.student) == (setting.teacher, (setting.student,))
         assert (study.training.epochs, study.training.learning_rate, study.training.decay_at) == (

@@ -1,6 +1,5 @@
 """Recipes of texts and the paper's language settings: what they say, and that the command line takes them."""
 
-import importlib.util
 import re
 from collections import Counter
 from pathlib import Path
@@ -29,10 +28,7 @@ def studied(monkeypatch):
     monkeypatch.setattr(study_line, "_train_and_report", lambda name, session, study: asked.append(study))
 
     def parse(*flags):
-        spec = importlib.util.spec_from_file_location("text_kd", ROOT / "experiments" / "text_kd.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        status = cli.study_main("text_kd", module.__doc__, module.PRESETS, flags, flag="dataset")
+        status = cli.run_study("text_kd", flags)
         assert status == (0 if asked else 2)
         return asked.pop() if asked else None
 
@@ -100,8 +96,8 @@ def test_the_language_settings_are_12_over_the_papers_data_and_networks(studied)
         "roberta_small",
     }
     for setting in settings:
-        _, path, *flags = setting.command
-        assert path == "experiments/text_kd.py"
+        program, run, name, *flags = setting.command
+        assert (program, run, name) == ("kd-jax", "run", "text_kd")
         study, recipe = studied(*flags), text_recipes.study(setting.dataset, pretrained=True)
         assert (study.data.dataset, study.networks.teacher, study.networks.student) == (
             setting.dataset,

@@ -1,35 +1,20 @@
 """The study of the theorem, run once, reduced; and that its verdicts would notice if the theorem were false."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from kd_jax.cli import theory_main
 from kd_jax.theory import simulate as linear
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "linear_theory.py"
-
 
 @pytest.fixture(scope="module")
-def study():
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("experiments_linear_theory", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look up their annotations
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-@pytest.fixture(scope="module")
-def workdir(study, tmp_path_factory):
+def workdir(tmp_path_factory):
     """The work folder of a reduced run."""
     folder = tmp_path_factory.mktemp("linear_theory")
-    assert study.main(["--small", "--platform=cpu", f"--workdir={folder}"]) == 0
+    assert theory_main(["--small", "--platform=cpu", f"--workdir={folder}"]) == 0
     return folder
 
 
@@ -88,16 +73,16 @@ def test_the_reference_values_are_listed(workdir):
     ]
 
 
-def test_the_same_command_computes_the_same_again(study, workdir, capsys):
+def test_the_same_command_computes_the_same_again(workdir, capsys):
     before = summary(workdir)
-    assert study.main(["--small", "--platform=cpu", f"--workdir={workdir}"]) == 0
+    assert theory_main(["--small", "--platform=cpu", f"--workdir={workdir}"]) == 0
     assert summary(workdir) == before
     assert "0.858839" in capsys.readouterr().out
 
 
-def test_another_configuration_in_the_same_folder_is_refused(study, workdir, capsys):
+def test_another_configuration_in_the_same_folder_is_refused(workdir, capsys):
     before = summary(workdir)
-    assert study.main(["--small", "--platform=cpu", f"--workdir={workdir}", "--teacher_time=3"]) == 2
+    assert theory_main(["--small", "--platform=cpu", f"--workdir={workdir}", "--teacher_time=3"]) == 2
     assert "teacher_time=2.0, expected teacher_time=3.0" in capsys.readouterr().err
     assert summary(workdir) == before
 
@@ -124,9 +109,9 @@ def test_another_configuration_in_the_same_folder_is_refused(study, workdir, cap
     ],
     ids=" ".join,
 )
-def test_a_bad_value_is_named_in_one_line_and_nothing_is_written(study, tmp_path, capsys, flags):
+def test_a_bad_value_is_named_in_one_line_and_nothing_is_written(tmp_path, capsys, flags):
     folder = tmp_path / "work"
-    assert study.main([*flags, "--platform=cpu", f"--workdir={folder}"]) == 2
+    assert theory_main([*flags, "--platform=cpu", f"--workdir={folder}"]) == 2
     message = capsys.readouterr().err
     assert message.startswith(flags[0].split("=")[0])
     assert "expected" in message
@@ -134,7 +119,7 @@ def test_a_bad_value_is_named_in_one_line_and_nothing_is_written(study, tmp_path
     assert not folder.exists()
 
 
-def test_a_fully_fitted_teacher_is_warned_of_and_shows_no_effect(study, tmp_path, capsys):
+def test_a_fully_fitted_teacher_is_warned_of_and_shows_no_effect(tmp_path, capsys):
     fitted = [
         "--teacher_time=900",
         "--learning_rate=0.5",
@@ -146,7 +131,7 @@ def test_a_fully_fitted_teacher_is_warned_of_and_shows_no_effect(study, tmp_path
         "7",
         "--rounds=1",
     ]
-    assert study.main(["--small", "--platform=cpu", f"--workdir={tmp_path}", *fitted]) == 0
+    assert theory_main(["--small", "--platform=cpu", f"--workdir={tmp_path}", *fitted]) == 0
     assert "warning: --teacher_time=900 fits the teacher fully" in capsys.readouterr().out
     behind = [verdict["verdict"] for verdict in summary(tmp_path)["verdicts"] if "behind" in verdict["claim"]]
     assert behind == ["inconclusive", "inconclusive"]
