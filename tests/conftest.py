@@ -1,14 +1,25 @@
-"""Four CPU devices for every test, set before anything imports JAX; and a small set of images of many sizes."""
+"""Four CPU devices and one cache of compiled programs for every test, set before anything imports JAX; and small data sets."""
 
+import atexit
 import io
 import json
 import os
+import shutil
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
 os.environ["JAX_PLATFORMS"] = "cpu"
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # What is compiled is kept for all tests of a session, its workers and the programs that they start: XLA takes seconds for a
+    # transformer on a CPU, and the same small networks are compiled in many tests.
+    compiled = tempfile.mkdtemp(prefix="kd_jax-compiled-")
+    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
 import numpy as np
@@ -192,23 +203,3 @@ def no_figures(monkeypatch):
 
     monkeypatch.setattr(analyse, "write_report", write)
     monkeypatch.setattr(sweep, "write_study_report", write)
-
-
-@pytest.fixture(scope="module")
-def compiled_once(tmp_path_factory):
-    """What is compiled is kept for the tests of a file: transformers take XLA seconds on a CPU, and a study anew each time."""
-    from jax.experimental.compilation_cache import compilation_cache
-
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.2,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()

@@ -111,6 +111,7 @@ RELATIONS = {  # student's mean confidence and its spread, at the teacher's conf
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("relation", RELATIONS)
 def test_the_interval_of_the_lowest_quarters_slope_covers_the_population_slope_as_often_as_it_claims(
     relation, monkeypatch

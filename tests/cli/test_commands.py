@@ -4,9 +4,11 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -146,16 +148,26 @@ def test_told_to_stop_while_nothing_is_trained_is_75_too(tmp_path, capsys, monke
 
 
 @pytest.mark.parametrize("name", [*STUDIES, "linear_theory"])
-def test_a_study_runs_from_the_package_as_from_its_script(name, capsys):
+def test_a_study_runs_from_the_package_as_from_its_script(name, capsys, monkeypatch):
     """The console script's help and the script's differ in their description alone."""
     shown = []
-    script = [sys.executable, str(ROOT / "experiments" / f"{name}.py"), "--help"]
-    for words in (script, [sys.executable, "-m", "kd_jax", "run", name, "--help"]):
-        done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        assert done.returncode == 0
-        shown.append(done.stdout.partition("─ options ")[2])
+    for call in (
+        lambda: runpy.run_path(str(ROOT / "experiments" / f"{name}.py"), run_name="__main__"),
+        lambda: sys.exit(cli.main(["run", name, "--help"])),
+    ):
+        monkeypatch.setattr(sys, "argv", [name, "--help"])
+        with pytest.raises(SystemExit) as leaving:
+            call()
+        assert leaving.value.code == 0
+        shown.append(capsys.readouterr().out.partition(" options ")[2])
     assert shown[0] == shown[1]
     assert "--workdir" in shown[0]
+
+
+def test_the_package_is_a_program():
+    words = [sys.executable, "-m", "kd_jax", "--version"]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stdout) == (0, f"kd_jax {version('kd_jax')}\n")
 
 
 def test_run_alone_lists_the_studies_and_a_name_that_is_none_is_told_the_nearest(capsys):
@@ -232,6 +244,7 @@ def test_digits_from_the_shell_to_its_report_and_again(tmp_path):
     assert (workdir / "analysis" / "table.csv").read_text().count("\n") == len(table) + 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_cifar_kd_on_real_images(tmp_path, capsys):
     """Two students of two architectures, from the images to the report; skipped where the data is not."""

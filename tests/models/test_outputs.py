@@ -99,6 +99,7 @@ def test_the_features_of_a_text_do_not_depend_on_its_padding():
         np.testing.assert_allclose(cut[name], value, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["mlp_7x5", "cnn_3x5", "resnet8", "roberta_2x16"])
 def test_features_that_nothing_reads_leave_the_compiled_gradient_as_it_is(name):
     """The program of a loss on the logits is, to the instruction, that of a network without names for its features."""

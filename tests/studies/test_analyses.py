@@ -22,8 +22,6 @@ from kd_jax.studies import analyse, analyses, report
 from kd_jax.studies import train as train_stage
 from kd_jax.studies.analyses import confidence, directions
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 STUDY = Study.from_flags(
     dataset="digits",
     train_examples=300,
@@ -176,6 +174,7 @@ def test_a_study_that_learned_has_none(done):
     assert done[1]["warnings"] == []
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_run_without_metrics_is_named_and_nothing_is_concluded_from_its_arm(done, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(done[0], workdir)

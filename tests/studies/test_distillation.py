@@ -9,8 +9,6 @@ from kd_jax.config import Study
 from kd_jax.studies import train as train_stage
 from kd_jax.workdir import checkpoints, records
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 STUDY = Study.from_flags(
     dataset="digits",
     train_examples=120,

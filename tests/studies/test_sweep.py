@@ -14,8 +14,6 @@ from kd_jax.plan import make_plan
 from kd_jax.studies import sweep
 from kd_jax.workdir import records
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 STUDY = Study.from_flags(
     dataset="digits",
     train_examples=120,
@@ -105,6 +103,7 @@ def test_a_bad_variant_is_one_line_and_nothing_is_written(tmp_path, capsys, flag
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_a_sweep_trains_what_is_equal_once_and_grows_without_training_again(tmp_path, capsys):
     workdir = tmp_path / "work"
@@ -173,6 +172,7 @@ def test_runs_are_one_when_nothing_that_decides_them_differs():
         assert not any(same(arm, **changes) for arm in (teacher, onehot, student))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_switches_are_compared_and_early_stops_share_their_teacher(tmp_path):
     flags = ("--sweep", "teacher_step=0,5", "switch=none,onehot:kd@1", "--weight=0.7")

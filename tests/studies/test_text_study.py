@@ -25,8 +25,6 @@ from kd_jax.train import engine
 from kd_jax.workdir import checkpoints, records
 
 tokenizers = pytest.importorskip("tokenizers")
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 SAVED = Path(__file__).parents[1] / "golden" / "roberta_1x16"
 STUDY = Study.from_flags(
     dataset="glue/mnli",
@@ -71,7 +69,7 @@ def train(study, workdir, data_dir):
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory, data_dir, compiled_once):
+def done(tmp_path_factory, data_dir):
     """A finished study, trained and analysed once for this file."""
     workdir = tmp_path_factory.mktemp("done")
     assert train(STUDY, workdir, data_dir) == 3

@@ -24,8 +24,6 @@ from kd_jax.studies import train as train_stage
 from kd_jax.train import loop
 from kd_jax.workdir import checkpoints, records
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 STUDY = Study.from_flags(
     dataset="digits",
     train_examples=200,
@@ -232,6 +230,7 @@ def test_a_pair_beyond_the_directions_that_the_inputs_vary_along_is_refused(done
     assert analyse.is_analysed(done[0], STUDY)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_step_that_is_missing_is_named_and_trained_again_to_the_same_bits(done, tmp_path):
     """In the middle of a finished run: a run is finished when it has all steps that were asked for."""
     workdir = tmp_path / "copy"
@@ -286,6 +285,7 @@ def test_trajectories_that_are_no_curve_are_refused_before_training(tmp_path):
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_checkpoint_that_nobody_asked_for_changes_no_number(done, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(done[0], workdir)
@@ -504,6 +504,7 @@ train_stage.train("tested", STUDY, sys.argv[1], "unused", jax.devices()[:1])
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_killed_study_resumes_to_the_same_bits(tmp_path):
     study = STUDY.replaced(student=("mlp_16",), epochs=60, seeds=1, checkpoints=20)

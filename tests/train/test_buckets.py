@@ -128,6 +128,7 @@ def test_the_smallest_bucket_that_holds_the_longest_text_is_taken(lengths):
     assert ran == expected
 
 
+@pytest.mark.long
 def test_a_distilled_run_is_the_same_in_buckets_at_full_length_and_on_four_devices(float64):
     """Up to rounding, with dropout on: so losses and gradients are. Devices take different branches where the longest texts of
     their shards have different buckets."""

@@ -198,6 +198,7 @@ def trained(study, devices):
     return jax.device_get((outcome.state, outcome.totals))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "changes", [{"mixup": 0.4, "label_smoothing": 0.1}, pytest.param({"cutmix": 1.0}, marks=pytest.mark.slow)]
 )
