@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
-from kd_jax.config import Study, Training, parse_switch, shown
+from kd_jax.config import Study, Training, parse_switch
 from kd_jax.errors import BadInput
 
 
@@ -157,17 +157,14 @@ def make_plan(study: Study, train_examples: int, also: Iterable[int] = ()) -> Pl
 
     Args:
         study: the configuration.
-        train_examples: size of the training set.
+        train_examples: size of the training set, at least a batch of every training, which `data.check` sees to.
         also: steps at which teachers are kept besides; those beyond their end are left out.
 
     Raises:
-        BadInput: for a teacher that has no whole batch, or that is stopped after its end.
+        BadInput: for a teacher that is stopped after its end.
     """
     listed, runs = arms(study), []
     trainings = {arm.name: training_of(study, arm) for arm in listed}
-    if trainings["teacher"].batch_size > train_examples:
-        words = shown(study.distillation.teacher_with)
-        raise BadInput(f"--teacher_with={words}: expected a batch of at most {train_examples}")
     lengths = {
         arm.name: _length(study, arm, trainings[arm.name], train_examples, also if arm.name == "teacher" else ())
         for arm in listed
