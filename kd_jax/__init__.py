@@ -5,9 +5,13 @@ Train a teacher, distil students, keep every trajectory as orbax checkpoints, an
 The public names are loaded when they are first used, so that `import kd_jax` itself stays light:
 
     Study        the configuration of a study (kd_jax.config)
-    analyze      recompute every number and figure of a work folder (kd_jax.studies.analyse)
-    open_study   the configuration, plan and data of a work folder (kd_jax.studies.prepare)
+    run          train and analyse a study, and return its results (kd_jax.studies.api)
+    analyze      recompute every number and figure of a work folder (kd_jax.studies.api)
+    open_study   the configuration, plan and data of a work folder (kd_jax.studies.api)
+    Results      what came out of a study: estimates, verdicts, tables, figures (kd_jax.studies.results)
     BadInput     what is raised for input that cannot be used (kd_jax.errors)
+
+`kd_jax.data.from_arrays` makes a data set of arrays in memory.
 """
 
 from importlib import import_module
@@ -17,16 +21,20 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "BadInput": "errors",
+    "Results": "studies.results",
     "Study": "config",
-    "analyze": "studies.analyse",
-    "open_study": "studies.prepare",
+    "analyze": "studies.api",
+    "open_study": "studies.api",
+    "run": "studies.api",
 }
-__all__ = ["BadInput", "Study", "analyze", "open_study"]
+__all__ = ["BadInput", "Results", "Study", "analyze", "open_study", "run"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(import_module(f"kd_jax.{_WHERE[name]}"), name)
+    if name in ("data", "models"):  # as `import kd_jax.data` would
+        return import_module(f"kd_jax.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

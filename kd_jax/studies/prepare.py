@@ -62,7 +62,7 @@ def prepare(
         name: the name of the study, for `study.json`.
         study: the configuration.
         workdir: the work folder; it may be absent, or hold the same study.
-        data_dir: where the data lies, as `data.load` takes it.
+        data_dir: where the data lies, as `data.load` takes it; empty for data that is nowhere on disk.
         devices: the devices that `train.devices.select` returned.
         also: steps at which the teachers are to be kept, besides those that the study asks for.
         workers: number of processes that decode a streamed set; 0 for this one.
@@ -170,7 +170,7 @@ def _record(
         "descent_times": times,
         "teacher_time": taught[0] if taught else None,
         "data": {
-            "data_dir": str(Path(data_dir).expanduser().absolute()),
+            "data_dir": str(Path(data_dir).expanduser().absolute()) if data_dir else "",
             **dataset.facts(study.seed, study.training.batch_size),
         },
         "parameters": {arm.model: _parameters(study, dataset, arm.model) for arm in plan.arms},
