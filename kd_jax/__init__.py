@@ -11,7 +11,7 @@ The public names are loaded when they are first used, so that `import kd_jax` it
 - `Results`: what came out of a study: estimates, verdicts, tables, figures (`kd_jax.studies.results`)
 - `BadInput`: what is raised for input that cannot be used
 
-Data sets are in `kd_jax.data`, networks in `kd_jax.models`, losses in `kd_jax.losses`, training in `kd_jax.train`, the files of a work
+Data sets are in `kd_jax.data`, networks in `kd_jax.models`, losses in `kd_jax.losses`, training in `kd_jax.train`, files of a work
 folder in `kd_jax.workdir`, the mathematics in `kd_jax.analysis`, and what joins them in `kd_jax.studies`.
 """
 
