@@ -65,7 +65,9 @@ def measure_pair(pair: OfPair) -> dict[tuple[str, str], Measured]:
 
     Lines are fitted to the examples in which both confidences are finite: a probability of exactly 1 has no finite one.
     """
-    measured = {("agreement", "all"): _proportion(pair.agree), ("kl", "all"): _mean(pair.kl)}
+    measured = {("agreement", "all"): _proportion(pair.agree)}
+    if np.isfinite(pair.kl).all():
+        measured["kl", "all"] = _mean(pair.kl)
     finite = np.isfinite(pair.x) & np.isfinite(pair.y)
     x, y = (pair.x, pair.y) if finite.all() else (pair.x[finite], pair.y[finite])
     if len(x) < 2:
@@ -153,6 +155,12 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str]) -> list[E
             over = right.astype(np.float64) - hits["teacher", seed, split, subset]
             measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over)
     listed = [_estimate(key, by_seed) for key, by_seed in measured.items()]
+    return [estimate for estimate in listed if _defined(estimate.interval)]
+
+
+def of_model(arm: str, split: str, model: OfModel) -> list[Estimate]:
+    """Return the estimates of one model by itself, with intervals over examples; none without labels."""
+    listed = [_estimate((name, arm, split, "all"), {0: value}) for name, value in measure_model(model).items()]
     return [estimate for estimate in listed if _defined(estimate.interval)]
 
 

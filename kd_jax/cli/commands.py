@@ -12,6 +12,7 @@ from pathlib import Path
 import tyro
 
 from kd_jax.cli import config_file, theory
+from kd_jax.cli.audit_command import audit
 from kd_jax.cli.guard import OK, guarded, one_line_errors
 from kd_jax.cli.study import Platform, run_study, value_of
 from kd_jax.config import versions
@@ -173,7 +174,14 @@ def _study_of(path: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the console script `kd-jax`, and return the exit status."""
-    commands = {"run": run, "analyze": analyze, "report": report, "settings": settings, "doctor": doctor}
+    commands = {
+        "run": run,
+        "analyze": analyze,
+        "report": report,
+        "audit": audit,
+        "settings": settings,
+        "doctor": doctor,
+    }
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["--version"]:
         print(f"kd_jax {version('kd_jax')}")
