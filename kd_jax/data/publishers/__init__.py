@@ -5,17 +5,23 @@ Datasets 4.9.10 registers in its builders. Examples come in TFDS's order too: a 
 positions, and equal pixels in PNG files that another encoder has written.
 """
 
+import csv
 import dataclasses
+import tarfile
+import zipfile
+import zlib
 from pathlib import Path
 
 from kd_jax.data import download, prepared
 from kd_jax.data.publishers import cifar, mnist, svhn, texts
 from kd_jax.data.publishers.published import Published
+from kd_jax.errors import BadInput
 
 SETS = {
     (f"{published.info.name}/{published.info.config}" if published.info.config else published.info.name): published
     for published in (*cifar.SETS, *mnist.SETS, *svhn.SETS, *texts.SETS)
 }
+UNREADABLE = (ValueError, KeyError, OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, csv.Error)
 DEFAULT = {"imdb_reviews": "imdb_reviews/plain_text"}  # the configuration of sets that are asked for by their bare name
 
 
@@ -46,7 +52,12 @@ def prepare(published: Published, data_dir: str | Path) -> Path:
         BadInput: when it cannot be downloaded or written; see `download.fetch` and `prepared.write`.
     """
     info = published.info
-    contents = published.read(download.fetch(published.files, data_dir, info.name))
+    paths = download.fetch(published.files, data_dir, info.name)
+    try:
+        contents = published.read(paths)
+    except UNREADABLE as error:
+        files = ", ".join(map(str, paths))
+        raise BadInput(f"{files}: expected {info.name} in its publisher's layout, cannot read it: {error}") from None
     info = dataclasses.replace(
         info, features=contents.features, download_size=sum(remote.size for remote in published.files)
     )

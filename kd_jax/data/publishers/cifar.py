@@ -12,7 +12,7 @@ import numpy as np
 
 from kd_jax.data.download import Remote
 from kd_jax.data.prepared import Image, Info, Label, Text
-from kd_jax.data.publishers.published import Contents, Examples, Published, damaged, unpacked
+from kd_jax.data.publishers.published import Contents, Examples, Published, unpacked
 
 SIZE = 32  # of an image [pixels]
 PIXELS = 3 * SIZE * SIZE
@@ -64,7 +64,7 @@ def read(layout, paths) -> Contents:
     with tarfile.open(path, "r|gz") as archive:
         found = {member.name: unpacked(archive, member) for member in archive if member.name in wanted}
     if absent := sorted(wanted - set(found)):
-        raise damaged(path, f"a file {absent[0]} in the archive")
+        raise ValueError(f"there is no {absent[0]} in it")
     features = {"id": Text(), "image": Image((SIZE, SIZE, 3))}
     for label, name in layout.names.items():
         features[label] = Label(tuple(found[name].decode().split()))
@@ -72,7 +72,7 @@ def read(layout, paths) -> Contents:
     for split, names in layout.records.items():
         records = np.frombuffer(b"".join(found.pop(name) for name in names), np.uint8)
         if len(records) % (len(layout.names) + PIXELS):
-            raise damaged(path, f"records of {len(layout.names) + PIXELS} bytes in {names[0]}")
+            raise ValueError(f"{names[0]} has no records of {len(layout.names) + PIXELS} bytes")
         splits[split] = _examples(records.reshape(-1, len(layout.names) + PIXELS), list(layout.names), split)
     return Contents(features, splits)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from kd_jax.data.download import Remote
 from kd_jax.data.prepared import Image, Info, Label
-from kd_jax.data.publishers.published import Contents, Published, damaged, images
+from kd_jax.data.publishers.published import Contents, Published, images
 
 SIZE = 28  # of an image [pixels]
 PARTS = {"train": "train", "test": "t10k"}  # {split: what file names call it}
@@ -31,29 +31,22 @@ EMNIST_TITLES = {
 MODULE = "tensorflow_datasets.image_classification.mnist"
 
 
-def idx(path: Path, name: str, data: bytes) -> np.ndarray:
+def idx(data: bytes) -> np.ndarray:
     """Return the array of an IDX file of unsigned bytes.
 
-    Args:
-        path: the file that it comes from, for messages.
-        name: the file, or the member of an archive, for messages.
-        data: its contents.
-
-    >>> idx(Path("a"), "a", bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9])).tolist()
+    >>> idx(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9])).tolist()
     [7, 9]
     """
     if len(data) < 4 or data[:3] != b"\0\0\x08":
-        raise damaged(path, f"an IDX file of bytes, {name}")
+        raise ValueError("it is no IDX file of bytes")
     begin = 4 + 4 * data[3]
     shape = np.frombuffer(data[4:begin], ">u4").astype(int)
-    if len(data) - begin != shape.prod():
-        raise damaged(path, f"{shape.prod()} values in {name}, found {len(data) - begin}")
     return np.frombuffer(data, np.uint8, offset=begin).reshape(shape)
 
 
 def read(label: Label, paths: Sequence[Path]) -> Contents:
     """Return what the four files of training and test images and labels hold; see `Published.read`."""
-    return _contents(label, {path.name: (path, gzip.decompress(path.read_bytes())) for path in paths}, "", PARTS)
+    return _contents(label, {path.name: path.read_bytes() for path in paths}, "", PARTS)
 
 
 def read_emnist(config: str, paths: Sequence[Path]) -> Contents:
@@ -61,21 +54,15 @@ def read_emnist(config: str, paths: Sequence[Path]) -> Contents:
     (path,) = paths
     prefix = f"gzip/emnist-{config}-"
     with zipfile.ZipFile(path) as archive:
-        found = {
-            name: (path, gzip.decompress(archive.read(name)))
-            for name in archive.namelist()
-            if name.startswith(prefix) and "mapping" not in name
-        }
+        found = {name: archive.read(name) for name in archive.namelist() if name.startswith(prefix)}
     return _contents(Label(classes=EMNIST_CLASSES[config]), found, prefix, EMNIST_PARTS)
 
 
 def _contents(label, found, prefix, parts):
     splits = {}
     for split, part in parts.items():
-        x, y = (
-            idx(found[name][0], name, found[name][1])
-            for name in (f"{prefix}{part}-images-idx3-ubyte.gz", f"{prefix}{part}-labels-idx1-ubyte.gz")
-        )
+        names = f"{prefix}{part}-images-idx3-ubyte.gz", f"{prefix}{part}-labels-idx1-ubyte.gz"
+        x, y = (idx(gzip.decompress(found[name])) for name in names)
         splits[split] = images(x.reshape(-1, SIZE, SIZE, 1), y)
     return Contents({"image": Image((SIZE, SIZE, 1)), "label": label}, splits)
 

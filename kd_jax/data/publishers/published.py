@@ -9,7 +9,6 @@ import numpy as np
 
 from kd_jax.data import prepared
 from kd_jax.data.download import Remote
-from kd_jax.errors import BadInput
 
 
 class Examples(NamedTuple):
@@ -42,7 +41,7 @@ class Published(NamedTuple):
     Attributes:
         info: what the set is; its features are those of `Contents`.
         files: what is downloaded.
-        read: `read(paths) -> Contents` of the downloaded files, in the order of `files`. Raises `BadInput` when they are damaged.
+        read: `read(paths) -> Contents` of the downloaded files, in the order of `files`.
     """
 
     info: prepared.Info
@@ -79,8 +78,3 @@ def unpacked(archive: tarfile.TarFile, member: tarfile.TarInfo | str) -> bytes:
     if stream is None:
         raise KeyError(f"{member} is no file")
     return stream.read()
-
-
-def damaged(path: Path, expected: str) -> BadInput:
-    """Return the error for a file whose contents are not as they should be, although its sha256 is."""
-    return BadInput(f"{path}: expected {expected}; remove it, and it is downloaded again")

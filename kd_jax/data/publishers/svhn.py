@@ -7,7 +7,7 @@ import numpy as np
 
 from kd_jax.data.download import Remote
 from kd_jax.data.prepared import Image, Info, Label, Text
-from kd_jax.data.publishers.published import Contents, Published, damaged, images
+from kd_jax.data.publishers.published import Contents, Published, images
 
 HOME = "http://ufldl.stanford.edu/housenumbers/"
 SPLITS = ("train", "test", "extra")
@@ -21,11 +21,8 @@ def read(paths) -> Contents:
     features = {"id": Text(), "image": Image((32, 32, 3)), "label": Label(classes=CLASSES)}
     splits = {}
     for split, path in zip(SPLITS, paths, strict=True):
-        try:
-            found = loadmat(path, variable_names=["X", "y"])
-            x, y = np.moveaxis(found["X"], -1, 0), found["y"].ravel()
-        except (ValueError, KeyError, TypeError) as error:
-            raise damaged(path, f"a MATLAB file with X and y ({error})") from None
+        found = loadmat(path, variable_names=["X", "y"])
+        x, y = np.moveaxis(found["X"], -1, 0), found["y"].ravel()
         splits[split] = images(x, y % CLASSES, f"{split}_{{:06d}}")
     return Contents(features, splits)
 
