@@ -80,7 +80,7 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
         platform: Kind of device to ask for.
     """
     from kd_jax import data
-    from kd_jax.data import tfds, tiny_imagenet
+    from kd_jax.data import publishers, tfds, tiny_imagenet
     from kd_jax.train import devices
 
     print(", ".join(f"{package} {version}" for package, version in versions().items()))
@@ -101,6 +101,8 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
         print(f"data: {name} in {path}{note}")
     if not found:
         print(f"data: no prepared sets in {folder}; name another --data_dir or set TFDS_DATA_DIR")
+    if absent := [name for name in publishers.SETS if tfds.find(name, folder) is None]:
+        print(textwrap.fill(f"data: downloaded when a study asks for them: {', '.join(absent)}", 100))
 
 
 def settings():
