@@ -79,7 +79,7 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
         platform: Kind of device to ask for.
     """
     from kd_jax import data
-    from kd_jax.data import tfds, tiny_imagenet
+    from kd_jax.data import cache, tfds, tiny_imagenet
     from kd_jax.train import devices
 
     print(", ".join(f"{package} {version}" for package, version in versions().items()))
@@ -100,6 +100,13 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
         print(f"data: {name} in {path}{note}")
     if not found:
         print(f"data: no prepared sets in {folder}; name another --data_dir or set TFDS_DATA_DIR")
+    kept = cache.state()
+    print(
+        f"cache: {kept.copies} decoded copies in {kept.folder}, {cache.shown(kept.size)} of at most {cache.shown(kept.bound)};"
+        " set KD_JAX_CACHE or KD_JAX_CACHE_GB to change that"
+        if kept.folder
+        else "cache: no home folder for decoded copies, so sets are decoded anew each time; set KD_JAX_CACHE"
+    )
 
 
 def settings():

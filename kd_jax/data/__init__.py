@@ -1,4 +1,4 @@
-"""Real data: embedded digits, Tiny-ImageNet, any TFDS set of classified images or texts; resident on the devices or streamed.
+"""Real data: embedded digits, Tiny-ImageNet, any TFDS set of classified images, texts or numbers, or arrays of one's own.
 
 `load` returns a `Dataset`, the one interface that training and extraction use; see `dataset`.
 """
@@ -6,11 +6,12 @@
 from pathlib import Path
 
 from kd_jax.config import Data, Study, shown
-from kd_jax.data import digits, encoded, images, loader, streamed, text, tfds, tiny_imagenet, tokenised
+from kd_jax.data import digits, encoded, images, loader, numbers, streamed, text, tfds, tiny_imagenet, tokenised
 from kd_jax.data.dataset import Dataset, Given, Split
+from kd_jax.data.own import from_arrays
 from kd_jax.errors import BadInput
 
-__all__ = ["Dataset", "Given", "Loader", "Split", "check", "default_data_dir", "folder_of", "load"]
+__all__ = ["Dataset", "Given", "Loader", "Split", "check", "default_data_dir", "folder_of", "from_arrays", "load"]
 
 default_data_dir = tfds.default_data_dir
 
@@ -104,6 +105,8 @@ def _assembled(source, data, given, workers):
         return tokenised.assemble(source, data, given)
     if isinstance(source, encoded.Encoded):
         return streamed.assemble(source, data, workers)
+    if numbers.are(source.train_x):
+        return numbers.assemble(source, data)
     return images.assemble(source, data)
 
 
