@@ -13,6 +13,7 @@ import tyro
 
 from kd_jax.cli import theory
 from kd_jax.cli.guard import OK, guarded, one_line_errors
+from kd_jax.cli.import_command import import_data
 from kd_jax.cli.study import Platform, run_study
 from kd_jax.config import versions
 from kd_jax.errors import BadInput
@@ -86,7 +87,7 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
     chosen = devices.select(platform)
     print(f"platform {chosen[0].platform}: {len(chosen)} x {chosen[0].device_kind}, {os.cpu_count()} CPU cores")
     folder = data_dir or data.default_data_dir()
-    print("data: digits is embedded")
+    print(f"data: {' and '.join(data.EMBEDDED)} are embedded")
     tiny = data.folder_of(tiny_imagenet.NAME, data_dir, tiny_imagenet_dir)
     found = tiny_imagenet.find(tiny)
     print(
@@ -168,7 +169,14 @@ def run(study: tyro.conf.Positional[str] = ""):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the console script `kd-jax`, and return the exit status."""
-    commands = {"run": run, "analyze": analyze, "report": report, "settings": settings, "doctor": doctor}
+    commands = {
+        "run": run,
+        "import": import_data,
+        "analyze": analyze,
+        "report": report,
+        "settings": settings,
+        "doctor": doctor,
+    }
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["--version"]:
         print(f"kd_jax {version('kd_jax')}")

@@ -6,12 +6,26 @@
 from pathlib import Path
 
 from kd_jax.config import Data, Study, shown
-from kd_jax.data import digits, encoded, images, loader, numbers, streamed, text, tfds, tiny_imagenet, tokenised
+from kd_jax.data import (
+    breast_cancer,
+    digits,
+    encoded,
+    images,
+    loader,
+    numbers,
+    streamed,
+    text,
+    tfds,
+    tiny_imagenet,
+    tokenised,
+)
 from kd_jax.data.dataset import Dataset, Given, Split
 from kd_jax.data.own import from_arrays
 from kd_jax.errors import BadInput
 
 __all__ = ["Dataset", "Given", "Loader", "Split", "check", "default_data_dir", "folder_of", "from_arrays", "load"]
+
+EMBEDDED = {"digits": digits.load, "breast_cancer": breast_cancer.load}  # sets that come with scikit-learn
 
 default_data_dir = tfds.default_data_dir
 
@@ -35,8 +49,8 @@ def load(data: Data, data_dir: str | Path, given: Given | None = None, workers: 
 
     Args:
         data: says which examples, which labels and which tokens.
-        data_dir: the folder of prepared TFDS sets; for `tiny_imagenet` its own folder, or the one around it; for `digits` it is not
-            looked at.
+        data_dir: the folder of prepared TFDS sets; for `tiny_imagenet` its own folder, or the one around it; for those of
+            `EMBEDDED` it is not looked at.
         given: what is fixed about the tokens of texts; None for a new study without pre-trained weights.
         workers: the number of processes that decode a streamed set; 0 for threads of this process.
 
@@ -111,6 +125,6 @@ def _assembled(source, data, given, workers):
 
 
 def _source(name, data_dir):
-    if name == "digits":
-        return digits.load()
+    if name in EMBEDDED:
+        return EMBEDDED[name]()
     return tiny_imagenet.load(data_dir) if name == tiny_imagenet.NAME else tfds.load(name, data_dir)
