@@ -24,6 +24,7 @@ from kd_jax.files import replacing
 
 PREFIX = "kd_jax-"  # how the name of a copy begins, by which it is told from the data
 BOUND = 10.0  # GB that all copies together may take
+QUIET = 1e6  # bytes; smaller copies are not announced
 ABANDONED = 24 * 3600  # a temporary file of this age was left by a program that was killed [seconds]
 
 
@@ -88,7 +89,7 @@ def kept(
 ) -> Any:
     """Return what `decode()` returns, read from the copy that an earlier call left if no file has changed since.
 
-    A new copy is announced on standard error, with its size and place.
+    A new copy is announced on standard error, with its size and place, unless it is smaller than `QUIET`.
 
     Args:
         folder: the folder of the data set.
@@ -154,7 +155,8 @@ def _write(source, path):
             f"no decoded copy of {shown(size)} could be kept in {path.parent} ({error.strerror}); KD_JAX_CACHE names another"
         )
         return
-    _say(f"a decoded copy of {shown(size)} is kept in {path.parent} (KD_JAX_CACHE; at most {shown(most)} in all)")
+    if size >= QUIET:
+        _say(f"a decoded copy of {shown(size)} is kept in {path.parent} (KD_JAX_CACHE; at most {shown(most)} in all)")
 
 
 def _make_room(where, most):

@@ -17,6 +17,7 @@ BYTES = 40_000  # about the size of the copies below
 def place(tmp_path, monkeypatch):
     """The cache folder of a test."""
     monkeypatch.setenv("KD_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "QUIET", 10_000)
     return tmp_path / "cache"
 
 
@@ -56,7 +57,7 @@ def test_the_folder_is_the_environments_else_the_users_cache(monkeypatch, tmp_pa
     assert cache.place() == tmp_path / "home" / ".cache" / "kd_jax"
 
 
-def test_a_new_copy_is_announced_once_with_its_size_and_place(place, tmp_path, capsys):
+def test_a_new_copy_is_announced_once_with_its_size_and_place(place, tmp_path, monkeypatch, capsys):
     decoded = []
     first = keep(tmp_path / "set", 7, decoded)
     said = capsys.readouterr().err
@@ -64,6 +65,10 @@ def test_a_new_copy_is_announced_once_with_its_size_and_place(place, tmp_path, c
     assert f"a decoded copy of 40.1 kB is kept in {place} " in said
     again = keep(tmp_path / "set", 7, decoded)
     assert (decoded, capsys.readouterr().err) == (["set"], "")
+    monkeypatch.setattr(cache, "QUIET", 50_000)
+    keep(tmp_path / "small")
+    assert capsys.readouterr().err == ""
+    assert len(copies(place)) == 2
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)
     assert again.class_names.tolist() == ["a", "b", "é"]

@@ -4,7 +4,7 @@ import io
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 GREY = ("1", "L", "La", "LA", "I;16", "I;16L", "I;16B", "I;16N", "I")
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -26,7 +26,7 @@ class Head(NamedTuple):
         width, height: of the image as it is to be seen, after EXIF's rotation [pixels].
         grey: whether it has no colours.
         plain: whether the file may stay as it is: a JPEG or PNG that needs neither rotation nor another treatment.
-        deep, clear, turned: whether it has 16 bits per pixel, is transparent, or is rotated by EXIF.
+        deep, clear, turned: whether it has 16 bits per pixel, is transparent, or is to be rotated as EXIF says.
     """
 
     width: int
@@ -99,8 +99,12 @@ def square(array: np.ndarray, size: int) -> np.ndarray:
     """
     if array.shape[:2] == (size, size):
         return array
-    image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)).reshape(size, size, -1)
+    side = min(array.shape[:2])
+    top, left = ((whole - side) // 2 for whole in array.shape[:2])
+    # Cut out first, so that no pixel beyond the square is averaged in.
+    cut = array[top : top + side, left : left + side]
+    image = Image.fromarray(cut[..., 0] if cut.shape[-1] == 1 else cut)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)).reshape(size, size, -1)
 
 
 _TURNS = {
@@ -147,6 +151,8 @@ def _said(error):
 
 
 def _orientation(image):
+    if image.format == "TIFF":  # Pillow turns it by itself
+        return 1
     # Asked for more, Pillow decodes a PNG to find an EXIF block behind its pixels.
     exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
     value = exif.get(ORIENTATION, 1)
