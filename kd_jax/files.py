@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kd_jax.errors import BadInput
+
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
@@ -28,27 +30,52 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def holding(path: Path | str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a folder, or a file that exists, while the block runs: other programs that ask to hold it wait until then.
+def holding(path: Path | str, create: bool = False, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a folder or a file while the block runs: other programs that ask to hold it wait until then.
 
     The hold ends with the process, however that ends. On file systems that cannot lock, nothing is held.
 
     Args:
-        path: the folder or file.
+        path: the folder or the file. If it is replaced while this program waits, what has replaced it is held.
+        create: whether to make an empty file where there is none.
         waiting: called once if another program holds it.
     """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
+    while True:
+        descriptor = os.open(path, os.O_RDONLY | (os.O_CREAT if create else 0), 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                if waiting:
-                    waiting()
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                    if waiting:
+                        waiting()
+                        waiting = None
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                current = os.path.samestat(os.fstat(descriptor), os.stat(path))
+            except FileNotFoundError:
+                current = False
+            if current:
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def disk_errors(path: Path | str, fix: str) -> Iterator[None]:
+    """Raise `BadInput`, in one line, for an error of the file system, such as that of a full disk.
+
+    Args:
+        path: the file or folder that is written.
+        fix: what the user can do, as the last clause of the line.
+    """
+    try:
         yield
-    finally:
-        os.close(descriptor)
+    except OSError as error:
+        raise BadInput(
+            f"{path}: expected a place that can be written, with enough free space ({error.strerror}); {fix}"
+        ) from None
 
 
 def write_text(path: Path | str, text: str) -> None:

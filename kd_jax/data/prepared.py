@@ -13,7 +13,6 @@ Examples are written one by one in the order in which they are given, to a tempo
 at the end: a set is found whole or not at all. `shuffled` gives the order in which TFDS writes the examples of a split.
 """
 
-import contextlib
 import hashlib
 import io
 import os
@@ -30,7 +29,7 @@ from PIL import Image as Pillow
 from tqdm import tqdm
 
 from kd_jax.errors import BadInput
-from kd_jax.files import holding
+from kd_jax.files import disk_errors, holding
 
 FILE_FORMAT = "array_record"
 RECORD_OPTIONS = "group_size:1"  # as TFDS writes: every record can be read by itself
@@ -164,7 +163,7 @@ def write(
             raise BadInput(
                 f"split {split!r}: expected letters, digits and _, beginning with a letter; pass another name"
             )
-    with _errors_of(folder):
+    with disk_errors(folder, "free some space, or pass another --data_dir"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with holding(folder.parent):
             if folder.exists():
@@ -375,18 +374,6 @@ def _write_file(path, records):
         except RuntimeError as error:  # it says so in words alone, and only now
             raise OSError(0, str(error).split(";")[0].removeprefix("write() failed: ")) from None
     return count, size
-
-
-@contextlib.contextmanager
-def _errors_of(folder):
-    """Give an error of the file system in one line."""
-    try:
-        yield
-    except OSError as error:
-        raise BadInput(
-            f"{folder}: expected a folder that can be written, with enough free space ({error.strerror}); free some space,"
-            " or pass another --data_dir"
-        ) from None
 
 
 def _check_names(key, names):
