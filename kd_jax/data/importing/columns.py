@@ -175,5 +175,5 @@ def _number(value):
 
 def _hint(value):
     """What else a column with this value may be."""
-    is_word = isinstance(value, str) and value.strip() and not any(character.isdigit() for character in value)
+    is_word = isinstance(value, str) and any(character.isalpha() for character in value.lower().replace("nan", ""))
     return "; or pass --text_column if it is a text" if is_word else ""
