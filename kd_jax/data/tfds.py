@@ -27,8 +27,11 @@ DEFAULT_CONFIG = {name: known.partition("/")[2] for name, known in publishers.DE
 
 
 def default_data_dir() -> Path:
-    """Return `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    """Return `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`, or that of this folder where a user has no home."""
+    try:
+        return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    except RuntimeError:  # neither HOME nor an entry for this user, as in a container
+        return Path("tensorflow_datasets")
 
 
 def load(name: str, data_dir: str | Path) -> Source | Encoded | text.Texts:

@@ -54,7 +54,7 @@ def test_a_label_column_that_is_absent_is_refused_with_those_that_are_there(data
     source = saved(datasets, tmp_path / "in", {"a": datasets.Value("float32")}, train={"a": [1.0, 2.0]})
     with pytest.raises(BadInput, match="expected --label_column, the column of the classes, one of a; pass it"):
         import_set(source, "mine", tmp_path / "sets")
-    with pytest.raises(BadInput, match="--label_column=b: expected a column of .*, which are a"):
+    with pytest.raises(BadInput, match=r"--label_column=b: expected a column of .*, which are a"):
         import_set(source, "mine", tmp_path / "sets", Options(label_column="b"))
     assert not (tmp_path / "sets").exists()
 
