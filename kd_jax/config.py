@@ -43,9 +43,10 @@ class Data:
     """Which examples a study trains and tests on, with which labels, and how texts become tokens."""
 
     dataset: str = "cifar10"
-    """Data: `digits` (embedded, no download), `tiny_imagenet` (from --tiny_imagenet_dir), any TFDS set of classified images or
-    texts by name (cifar10, mnist, emnist/letters, glue/sst2, imdb_reviews, ...), or the folder of a prepared one. A set whose
-    images have many sizes (imagenet2012, food101, ...) is streamed from disk."""
+    """Data: `digits` or `breast_cancer` (embedded, no download), `tiny_imagenet` (from --tiny_imagenet_dir), the name of a set that
+    `kd-jax import` took, any TFDS set of classified images or texts by name (cifar10, mnist, emnist/letters, glue/sst2,
+    imdb_reviews, ...), or the folder of a prepared one. A set whose images have many sizes (imagenet2012, food101, ...) is
+    streamed from disk."""
     train_examples: int = 0
     """Size of the fixed random part of the training split that is used [examples; 0: all]."""
     test_examples: int = 0
