@@ -15,6 +15,7 @@ from kd_jax.plan import Run
 from kd_jax.report import about
 from kd_jax.studies import pretrained
 from kd_jax.studies import run as run_stage
+from kd_jax.studies.analyses import directions
 from kd_jax.studies.prepare import Prepared, prepare, program
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.run import stop_requests
@@ -79,7 +80,7 @@ def train_prepared(
             records.write_tokenizer(workdir, dataset.tokenizer)
         if not todo:
             return 0
-        for line in about.data(record):
+        for line in [*about.data(record), *directions.left_out(plan, dataset)]:
             print(line, file=sys.stderr)
         done = plan.total_steps - sum(run.length.total_steps for run in todo)
         with progress(plan.total_steps, done) as bar:
