@@ -253,6 +253,8 @@ def checkpoint_steps(total_steps: int, count: int, also: Iterable[int] = ()) -> 
     >>> checkpoint_steps(100, 6)
     [0, 1, 5, 22, 33, 67, 100]
     """
+    if not total_steps:
+        return [0]
     geometric = {round(total_steps ** (i / (count // 2))) for i in range(count // 2 + 1)}
     even_count = count - count // 2
     even = {round(total_steps * i / even_count) for i in range(even_count + 1)}

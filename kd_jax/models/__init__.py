@@ -143,6 +143,12 @@ def build(
     return from_module(module)
 
 
+def is_roberta(name: str) -> bool:
+    """Return whether a name stands for a RoBERTa of this package."""
+    settings: dict[str, Any] = {"classes": 2, "dtype": None, "param_dtype": None, "axis_name": None}
+    return not is_foreign(name) and isinstance(names.module(name, **settings), RoBERTa)
+
+
 def kind_of(name: str, x: Any, classes: int, vocabulary: int | None = None, positions: int = 512) -> str:
     """Return whether a network of one's own is of `linen` or `nnx`; arguments are as for `build`, and `x` is a batch."""
     given = foreign.Given(classes, tuple(x.shape[1:]), vocabulary, positions, None, jnp.float32, jnp.float32, None)

@@ -86,6 +86,7 @@ def prepare(
     # What cannot be looked at is refused now, and not after training.
     analyses.check(plan, dataset)
     starts = pretrained.describe(study.networks, dataset)
+    _check_untrained(study, starts)
     record = _record(name, plan, dataset, data_dir, devices, starts, own)
     if previous is not None:
         record = _continued(record, previous)
@@ -148,6 +149,16 @@ def _check_workdir(workdir: Path | str, name: str, study: Study) -> Record | Non
                 f" more; pass --seed={old.seed} --seeds={old.seeds} or more, or another --workdir"
             )
     return record
+
+
+def _check_untrained(study: Study, starts: dict[str, Any]) -> None:
+    """Refuse a teacher that is not trained and starts at random; one of one's own may bring its weights along."""
+    teacher = study.networks.teacher
+    if not study.teacher_training.epochs and teacher not in starts and not models.is_foreign(teacher):
+        raise BadInput(
+            f"--teacher_with={config.shown(study.distillation.teacher_with)}: expected at least an epoch, for {teacher} starts at"
+            " random; pass its weights with --init_from"
+        )
 
 
 def _record(

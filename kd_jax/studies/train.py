@@ -124,7 +124,7 @@ class _Runner:
         study, dataset = self._prepared.study, self._prepared.dataset
         key = run.arm.model, bool(run.taught_by), run.training
         if key not in self._engines:
-            start = pretrained.make(self._prepared.record["init_from"], run.arm.model)
+            start = pretrained.make(self._prepared.record["init_from"], run.arm.model, dataset)
             taught = engine.Teacher.of(study) if run.taught_by else None
             precision = study.networks.precision
             self._engines[key] = engine.build(
