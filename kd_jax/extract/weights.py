@@ -90,7 +90,7 @@ def _check_pairs(pairs, count, where):
 
 
 def followed(plan: Plan, onehot: Arm) -> list[Arm]:
-    """Return the arms whose weights are followed beside a one-hot arm's: those of its network, but for a teacher without training."""
+    """Return the arms that are followed beside a one-hot arm: those of its network, but for a teacher without training."""
     return [arm for arm in plan.arms if arm.model == onehot.model and plan.length(arm.name).total_steps]
 
 

@@ -18,16 +18,18 @@ those of the following that the class or function has as an argument:
     dropout or dropout_rate                    the share of `--dropout`, if there is one
     dtype, param_dtype, axis_name              as for `build`; parameters and state are stored in `param_dtype` in any case
 
-Its `__call__` takes a batch, float images [batch, height, width, channels], float vectors [batch, features] or int texts [batch,
-length] that are padded at the end with 1; and those of `train`, `training`, `is_training`, `deterministic`,
-`use_running_average` that it has as an argument, or linen modules as an attribute. It returns logits [batch, classes].
+Its `__call__` takes a batch: float images [batch, height, width, channels], float vectors [batch, features], or int texts
+[batch, length] that are padded at the end with 1. It is also given those of `train`, `training`, `is_training`, `deterministic`,
+`use_running_average` that it has as an argument; a linen module may have them as an attribute. It returns logits [batch, classes].
 
-In linen, collections besides `params` are kept as the network's state, such as `batch_stats`; what is sown is not. In NNX, parameters
-are what is an `nnx.Param`, and state is what else there is but for random numbers. Batch normalisation of flax takes its statistics
-over all devices for images and vectors, also where the module names no axis; statistics of one's own making are averaged over
-devices after each step. Whatever draws, such as dropout, draws from a key of (run, step, example) in networks without state, which
-go through a batch example by example for that; in networks with state from that of the first example of each device's part of the
-batch. So a resumed run has the bits of one that was not stopped, and without state the draws do not depend on the number of devices.
+In linen, collections besides `params` are kept as the network's state, such as `batch_stats`; what is sown is not. In NNX,
+parameters are what is an `nnx.Param`, and state is what else there is but for random numbers. Batch normalisation of flax takes its
+statistics over all devices for images and vectors, also where the module names no axis; for texts, and where statistics are of
+one's own making, each device has its own, which are averaged after each step.
+
+Whatever draws, such as dropout, draws from a key of (run, step, example) in networks without state, which go through a batch
+example by example for that; in networks with state it draws from the key of the first example of each device's part of the batch.
+So a resumed run has the bits of one that was not stopped; and without state the draws do not depend on the number of devices.
 """
 
 from collections.abc import Callable

@@ -136,9 +136,9 @@ class Adapted:
     def apply(self, variables: Variables, x: Any, train: bool = False, keys: Any = None) -> Outputs:
         """Return what the network makes of a batch; see `Model.apply`.
 
-        A network without state goes through the examples of a batch one by one (`vmap`) where it draws, each with its own key: what is
-        drawn is then a function of (run, step, example). With state, which is of a batch, it draws from the key of the first example
-        of the device's part.
+        A network without state goes through the examples of a batch one by one (`vmap`) where it draws, each with its own key: what
+        is drawn is then a function of (run, step, example). With state, which is of a batch, it draws from the key of the first
+        example of the device's part.
         """
         if not train or keys is None or not self.draws(x):
             return self.call(variables, x, train, None)
@@ -177,7 +177,7 @@ class Adapted:
             node: Any = shapes.params
             for part in layer.split("/"):
                 node = node[part]
-            *fan_in, units = node["kernel"].shape
+            *_, units = node["kernel"].shape
             return vectors.shape[1] * units <= node["kernel"].size and node["kernel"].size % vectors.shape[1] == 0
         except Exception:
             return False

@@ -132,7 +132,10 @@ def _vectors(layer: Any, value: Any) -> jax.Array:
 
 @contextmanager
 def _calls(note: Callable[[Any, Any], None]) -> Iterator[None]:
-    """Call `note(layer, value)` for every call of a layer with a kernel. NNX has no hook for that, so its classes get one for a while."""
+    """Call `note(layer, value)` for every call of a layer with a kernel.
+
+    NNX has no hook for that, so its classes get one for a while.
+    """
     originals = {kind: kind.__call__ for kind in LAYERS}
 
     def noted(original):

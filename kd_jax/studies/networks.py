@@ -30,8 +30,8 @@ def remember(described: Described) -> None:
 def describe(study: Study, dataset: Dataset) -> dict[str, dict[str, str]]:
     """Return {network: {"file", "sha256", "kind", "target", "folder"}} of a study's networks of one's own, after a trial of each.
 
-    `file` is the file that defines it, `sha256` of it, `kind` is linen or nnx, `target` is `package.module:Net`, and `folder` is where
-    that is found.
+    `file` is the file that defines it, `sha256` is of it, `kind` is linen or nnx, `target` is `package.module:Net`, and `folder` is
+    where that is found; see `models.foreign.Origin`.
 
     Raises:
         BadInput: for a network that cannot be used; see `models.trial`.
@@ -106,8 +106,8 @@ def has_dropout(study: Study, dataset: Dataset) -> tuple[bool, bool]:
     """Return whether there is dropout that a study could set: in one of the students' networks, and in the teacher's.
 
     Raises:
-        BadInput: for dropout that is asked for of texts, and that none of the networks trained so has. For other data that is seen to
-            by `data.check`.
+        BadInput: for dropout that is asked for of texts, and that none of the networks trained so has. For other data `data.check`
+            sees to that.
     """
     there = []
     for training, names in (

@@ -5,8 +5,8 @@ Needs torch, torchvision, timm and safetensors beside kd_jax and pytest, so no t
 
     PYTHONPATH=.:tests/models python tests/golden/vision_weights.py
 
-It prints the largest difference between the two, reading the files that safetensors.torch writes, and takes about a minute on two CPU
-cores.
+It prints the largest difference between the two, reading the files that safetensors.torch writes, and takes about a minute on two
+CPU cores.
 """
 
 import json

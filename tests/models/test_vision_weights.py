@@ -1,4 +1,4 @@
-"""Weights as torchvision and timm save them: the same logits, every tensor accounted for, and what does not fit refused in a line."""
+"""Weights as torchvision and timm save them: the same logits, every tensor accounted for, what does not fit refused in a line."""
 
 import json
 from functools import cache

@@ -1,4 +1,4 @@
-"""Studies of networks of one's own: recorded, found again, refused where they changed; and of teachers that are taken as they are."""
+"""Studies of networks of one's own: recorded, found again, refused where they changed; and of teachers taken as they are."""
 
 import json
 import shutil
