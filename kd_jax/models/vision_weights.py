@@ -75,8 +75,11 @@ def _keys(file: Any) -> dict[str, str]:
 def architecture(shapes: Mapping[str, Any]) -> str:
     """Return what network the tensors of a file belong to, in words; empty where they are of no kind that is known.
 
-    >>> architecture({"conv1.weight": (64, 3, 7, 7), "layer1.0.conv1.weight": (64, 64, 3, 3), "layer1.1.conv1.weight": (64, 64, 3, 3)})
-    'a ResNet of 2 plain blocks'
+    >>> architecture({"conv1.weight": 0, "layer1.0.conv1.weight": 0, "layer1.1.conv1.weight": 0, "layer2.0.conv1.weight": 0})
+    'a ResNet of 2, 1 plain blocks'
+
+    Args:
+        shapes: {tensor: shape}.
     """
     blocks = sorted({match[0] for name in shapes if (match := re.match(r"layer\d+\.\d+\.", name))})
     if blocks and "conv1.weight" in shapes:
@@ -157,8 +160,8 @@ def _check(path, name, expected, shapes):
         parts = [f"no {_some(lacking)}"] if lacking else []
         parts += [f"{_some(unknown)} besides"] if unknown else []
         raise BadInput(
-            f"--init_from={path}: expected the tensors of {name} as torchvision or timm name them, found {' and '.join(parts)}{what};"
-            " pass weights of this architecture"
+            f"--init_from={path}: expected the tensors of {name} as torchvision or timm name them, found"
+            f" {' and '.join(parts)}{what}; pass weights of this architecture"
         )
     for each, shape in expected.items():
         if shapes.get(each) != shape and not _is_head(each):
@@ -177,7 +180,8 @@ def _value(path, file, key):
     dtype = file.get_slice(key).get_dtype()
     if dtype not in FLOATS:
         raise BadInput(
-            f"--init_from={path}: expected floats of 16 to 64 bits in {key}, found {dtype}; pass weights that are not quantised"
+            f"--init_from={path}: expected floats of 16 to 64 bits in {key}, found {dtype}; pass weights that are not"
+            " quantised"
         )
     value = np.asarray(file.get_tensor(key), np.float64 if dtype == "F64" else np.float32)
     if not np.isfinite(value).all():
