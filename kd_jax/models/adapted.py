@@ -29,7 +29,7 @@ SWITCHES = {
 IGNORED = (FEATURES, "intermediates", "perturbations")  # collections that are no state of the network
 
 
-def switches(names: Any, train: bool) -> dict[str, bool]:
+def switches(names: Any, train: bool) -> dict[str, Any]:
     """Return what those of some arguments that tell training from evaluation are set to."""
     return {name: value == train for name, value in SWITCHES.items() if name in names}
 
@@ -186,7 +186,7 @@ class Adapted:
 class Linen(Adapted):
     """A linen module of one's own."""
 
-    def _module(self, x: Any, train: bool) -> tuple[nn.Module, dict[str, bool]]:
+    def _module(self, x: Any, train: bool) -> tuple[nn.Module, dict[str, Any]]:
         """Return the module for a batch, and what its `__call__` is told."""
 
         def made():
@@ -245,9 +245,9 @@ class Linen(Adapted):
         # Linen falls back to the stream `params` for one that is not there.
         rngs = {} if key is None else {"dropout": key, "params": jax.random.fold_in(key, 1)}
         with nn.intercept_methods(partial(_over_all_devices, self.axis_name if train else None)):
-            mutable = [FEATURES, *(state if train else ())]
-            logits, updated = module.apply(collections, x, rngs=rngs, mutable=mutable, **words)
-        features = {name: value.astype(self.param_dtype) for name, value in _flat(updated.get(FEATURES, {})).items()}
+            told: dict[str, Any] = {**words, "rngs": rngs, "mutable": [FEATURES, *(state if train else ())]}
+            logits, updated = module.apply(collections, x, **told)
+        features = {name: value.astype(self.param_dtype) for name, value in _flat(updated.get(FEATURES) or {}).items()}
         if train and state:
             new = {name: updated.get(name, state[name]) for name in state}
             state = of_state.nested(floats_to(self.param_dtype, nn.meta.unbox(new)))

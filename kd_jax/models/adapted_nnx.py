@@ -13,7 +13,7 @@ from kd_jax.models import foreign, layers, parts
 from kd_jax.models.adapted import Adapted, Plain, _logits, call_arguments, floats_to, switches
 from kd_jax.models.variables import Outputs, Variables
 
-LAYERS = (nnx.Linear, nnx.LinearGeneral, nnx.Conv)
+LAYERS: tuple[Any, ...] = (nnx.Linear, nnx.LinearGeneral, nnx.Conv)
 KINDS = (nnx.Param, nnx.RngState, nnx.Intermediate, ...)  # in this order: a variable belongs to the first that it is
 
 

@@ -186,8 +186,8 @@ def _value(path, file, key):
     value = np.asarray(file.get_tensor(key), np.float64 if dtype == "F64" else np.float32)
     if not np.isfinite(value).all():
         raise BadInput(
-            f"--init_from={path}: expected finite weights, found {value[~np.isfinite(value)][0]} in {key}; pass weights of a network"
-            " that has not diverged"
+            f"--init_from={path}: expected finite weights, found {value[~np.isfinite(value)][0]} in {key}; pass weights of a"
+            " network that has not diverged"
         )
     return value
 

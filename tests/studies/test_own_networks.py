@@ -53,6 +53,22 @@ class Layerless(nn.Module):
         kernel = self.param("weights", nn.initializers.normal(0.1), (64, self.classes))
         return x.reshape(len(x), -1) @ kernel
 """
+READER = """
+import flax.linen as nn
+
+
+class Reader(nn.Module):
+    classes: int
+    vocabulary: int
+    dropout: float = 0.2
+
+    @nn.compact
+    def __call__(self, x, deterministic=True):
+        real = (x != 1)[..., None]
+        y = nn.Dense(8)(nn.Embed(self.vocabulary, 8)(x)) * real
+        y = nn.Dropout(self.dropout)(y.sum(axis=1) / real.sum(axis=1), deterministic=deterministic)
+        return nn.Dense(self.classes)(y)
+"""
 STUDY = Study.from_flags(
     dataset="digits",
     train_examples=120,
@@ -287,6 +303,33 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, 
         train(study, tmp_path / "work")
     assert str(caught.value).startswith(said)
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("no_figures")
+def test_a_network_for_texts_is_trained_and_analysed(tmp_path, monkeypatch, write_texts, sentences):
+    pytest.importorskip("tokenizers")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mynets.py").write_text(READER, encoding="utf-8")
+    write_texts(tmp_path, {"train": sentences(80), "test": sentences(40, seed=1)})
+    study = Study.from_flags(
+        dataset="texts",
+        teacher="roberta_1x8",
+        student=("mynets:Reader",),
+        epochs=1,
+        batch_size=20,
+        checkpoints=3,
+        vocabulary=300,
+    )
+    train_stage.train("tested", study.replaced(dropout=0.1), tmp_path / "work", tmp_path, jax.devices()[:2])
+    found = analyse.analyze(tmp_path / "work")
+    assert {e["arm"] for e in found["estimates"]} == {"teacher", "onehot", "student"}
+    study = study.replaced(teacher="mynets:Reader", dropout=0.1, teacher_with=("dropout=0",))
+    assert prepare.prepare("tested", study, tmp_path / "b", tmp_path, jax.devices()[:1])
+    (tmp_path / "mynets.py").write_text(READER.replace("dropout", "share"), encoding="utf-8")
+    forget()
+    with pytest.raises(BadInput, match=r"--dropout=0.1: expected 0, for mynets:Reader has no argument dropout"):
+        prepare.prepare("tested", study, tmp_path / "b", tmp_path, jax.devices()[:1])
 
 
 # ---- pre-trained weights of networks for images, and teachers that are not trained
