@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from kd_jax.config import Data, Study, shown
@@ -82,15 +83,24 @@ def load(data: Data, data_dir: str | Path, given: Given | None = None, workers: 
     return _assembled(_source(data.dataset, data_dir), data, given or Given(), workers)
 
 
-def check(dataset: Dataset, study: Study) -> None:
+def check(dataset: Dataset, study: Study, has_dropout: tuple[bool, bool] = (False, False)) -> None:
     """Refuse what a study asks for and its data has no use for, in the students' training and in the teacher's.
+
+    Args:
+        dataset: the data.
+        study: the configuration.
+        has_dropout: whether networks of one's own have dropout, whatever the data: those of the students, that of the teacher.
 
     Raises:
         BadInput: in one line, naming the option.
     """
-    dataset.check(study.data, study.training)
+    students, teacher = (
+        replace(training, dropout=0.0) if has else training
+        for training, has in zip((study.training, study.teacher_training), has_dropout, strict=True)
+    )
+    dataset.check(study.data, students)
     try:
-        dataset.check(study.data, study.teacher_training)
+        dataset.check(study.data, teacher)
     except BadInput as error:
         raise BadInput(f"--teacher_with={shown(study.distillation.teacher_with)}: {error}") from None
 

@@ -25,6 +25,7 @@ from kd_jax.errors import BadInput
 from kd_jax.plan import Variant, run_key, run_name
 from kd_jax.plan import arms as arms_of
 from kd_jax.report.sweeps import write_report
+from kd_jax.studies import networks
 from kd_jax.studies.analyse import analyze as analyze_study
 from kd_jax.studies.analyse import analyze_prepared, is_analysed
 from kd_jax.studies.analyses import learning
@@ -167,12 +168,13 @@ def _share(workdir, folder, plan):
     """
     elsewhere: dict[str, list[Path]] = {}
     for path in sorted(workdir.glob("*/study.json")):
-        other = from_json(records.read_study(path.parent)["config"])
+        record = records.read_study(path.parent)
+        other, sources = from_json(record["config"]), networks.sources(record.get("networks", {}))
         for arm in arms_of(other):
             for seed in other.seed_range():
                 there = records.run_folder(path.parent, run_name(arm, seed))
                 if there.is_dir() and not there.is_symlink():
-                    elsewhere.setdefault(run_key(other, arm, seed), []).append(there)
+                    elsewhere.setdefault(run_key(other, arm, seed, sources), []).append(there)
     for run in plan.runs:
         own = records.run_folder(folder, run.name)
         if own.is_symlink() and not own.exists():
