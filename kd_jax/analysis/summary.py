@@ -8,6 +8,7 @@ import numpy as np
 
 from kd_jax.analysis import calibration, exaggeration, fidelity, intervals
 from kd_jax.analysis.results import Estimate, Interval
+from kd_jax.plan import TEACHER
 
 
 class Pair(NamedTuple):
@@ -18,7 +19,9 @@ class Pair(NamedTuple):
     Attributes:
         arm, seed: the run.
         split: name of the split that the examples are from.
-        teacher, student: logits of the teacher and of the run, float [examples, classes].
+        teacher: logits of the teacher, float [examples, classes]; None where they are not known, as of a teacher that is a file of
+            logits for another split.
+        student: logits of the run, float [examples, classes].
         y: labels as trained on, int [examples].
         true_y: labels as published, int [examples].
         ids: positions in the published split, int [examples].
@@ -27,7 +30,7 @@ class Pair(NamedTuple):
     arm: str
     seed: int
     split: str
-    teacher: np.ndarray
+    teacher: np.ndarray | None
     student: np.ndarray
     y: np.ndarray
     true_y: np.ndarray
@@ -97,29 +100,40 @@ def measure_pair(teacher: np.ndarray, student: np.ndarray) -> dict[tuple[str, st
     return measured
 
 
-def estimates(pairs: Iterable[Pair], baselines: Mapping[str, str]) -> list[Estimate]:
+def estimates(pairs: Iterable[Pair], baselines: Mapping[str, str], is_one_teacher: bool = False) -> list[Estimate]:
     """Return the estimates of a study that logits give.
 
     `accuracy` is on the labels that were trained on; `accuracy_true`, on the points with wrong ones, on the published labels.
     `accuracy_gain` is a student's accuracy less that of its arm without a teacher, `accuracy_over_teacher` less its teacher's.
+    What compares with the teacher is left out on splits where its logits are not known.
 
     Args:
         pairs: every run beside its teacher, on every split; read once, one at a time.
         baselines: {arm of a student: the arm that differs from it by having no teacher}, for `accuracy_gain`.
+        is_one_teacher: whether all seeds have the same teacher. Its own estimates are then of one run, with intervals over
+            examples.
     """
-    measured, hits = {}, {}
+    measured, hits, first = {}, {}, None
     for pair in pairs:
-        for subset, mask in _label_subsets(pair):
-            teacher, student, y = pair.teacher[mask], pair.student[mask], pair.y[mask]
-            for arm, logits in (("teacher", teacher), (pair.arm, student)):
+        first = pair.seed if first is None else first
+        for subset, mask in _label_subsets(pair.y, pair.true_y):
+            teacher = None if pair.teacher is None else pair.teacher[mask]
+            student, y = pair.student[mask], pair.y[mask]
+            for arm, logits in ((TEACHER, teacher), (pair.arm, student)):
+                if logits is None:
+                    continue
+                hits[arm, pair.seed, pair.split, subset] = calibration.correct(logits, y)
+                if arm == TEACHER and is_one_teacher and pair.seed != first:
+                    continue
                 for name, value in measure_model(logits, y).items():
                     measured.setdefault((name, arm, pair.split, subset), {})[pair.seed] = value
-                hits[arm, pair.seed, pair.split, subset] = calibration.correct(logits, y)
                 if subset == "noisy":
                     key = "accuracy_true", arm, pair.split, subset
                     measured.setdefault(key, {})[pair.seed] = _proportion(
                         calibration.correct(logits, pair.true_y[mask])
                     )
+            if teacher is None:
+                continue
             for (name, quarter), value in measure_pair(teacher, student).items():
                 # "all", "lowest_25", "clean", "clean_lowest_25", ...; quarters are of the subset.
                 where = "_".join(part for part in (subset, quarter) if part != "all") or "all"
@@ -128,10 +142,28 @@ def estimates(pairs: Iterable[Pair], baselines: Mapping[str, str]) -> list[Estim
         if arm in baselines:
             gain = right.astype(np.float64) - hits[baselines[arm], seed, split, subset]
             measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain)
-            over = right.astype(np.float64) - hits["teacher", seed, split, subset]
-            measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over)
+            if (of_teacher := hits.get((TEACHER, seed, split, subset))) is not None:
+                over = right.astype(np.float64) - of_teacher
+                measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over)
     listed = [_estimate(key, by_seed) for key, by_seed in measured.items()]
     return [estimate for estimate in listed if _defined(estimate.interval)]
+
+
+def average_estimates(
+    answers: Iterable[tuple[str, int, str, np.ndarray, np.ndarray, np.ndarray]],
+) -> list[Estimate]:
+    """Return the estimates `accuracy_average`: the accuracy of the moving average of a run's weights, on the labels trained on.
+
+    Args:
+        answers: (arm, seed, name of a split, logits [examples, classes], labels as trained on [examples], labels as published
+            [examples]) of every run, on every split.
+    """
+    measured = {}
+    for arm, seed, split, logits, y, true_y in answers:
+        for subset, mask in _label_subsets(y, true_y):
+            key = "accuracy_average", arm, split, subset
+            measured.setdefault(key, {})[seed] = _proportion(calibration.correct(logits[mask], y[mask]))
+    return [_estimate(key, by_seed) for key, by_seed in measured.items()]
 
 
 def _defined(interval: Interval) -> bool:
@@ -139,9 +171,9 @@ def _defined(interval: Interval) -> bool:
     return bool(np.isfinite((interval.estimate, interval.low, interval.high)).all())
 
 
-def _label_subsets(pair: Pair) -> Iterator[tuple[str, np.ndarray]]:
+def _label_subsets(y: np.ndarray, true_y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (subset, mask): all examples, and where some labels are not as published, those and the others."""
-    noisy = pair.y != pair.true_y
+    noisy = y != true_y
     yield "all", np.ones(len(noisy), bool)
     if noisy.any():
         for subset, mask in (("clean", ~noisy), ("noisy", noisy)):

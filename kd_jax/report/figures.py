@@ -50,7 +50,7 @@ def confidence(
         arms: the arms to draw, without the teacher.
         seed: the seed of the runs, for the title.
     """
-    figure = Figure(figsize=(4.2 * len(arms) + 0.4, 8.2), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(arms) + 0.4, 4.1 * len(logits)), layout="constrained")
     grid = figure.subplots(len(logits), len(arms), squeeze=False)
     for row, (split, of_split) in enumerate(logits.items()):
         points = [exaggeration.confidence_pair(*of_split[arm.name]) for arm in arms]
@@ -92,7 +92,12 @@ def slopes(estimates: Sequence[Estimate], arms: Iterable[Arm]) -> Figure:
         arms: the arms to draw, without the teacher.
     """
     table = index(estimates, "name", "arm", "split", "subset")
-    groups = [(arm, split) for split in ("test", "train") for arm in [arm.name for arm in arms]]
+    groups = [
+        (arm.name, split)
+        for split in ("test", "train")
+        for arm in arms
+        if ("exaggeration_slope", arm.name, split, "all") in table
+    ]
     figure = Figure(figsize=(7.5, 1.2 + 0.62 * len(groups)), layout="constrained")
     axes = figure.subplots()
     offsets = dict(zip(SUBSET_COLOURS, (-0.2, 0.0, 0.2), strict=True))
