@@ -70,8 +70,9 @@ def _logits(record: Mapping[str, Any], logits: Mapping[str, Any]) -> list[str]:
     kind = logits["kind"].replace("_", "-")
     what = f"{kind} of the {logits['top_k']} most probable classes" if logits["top_k"] else kind
     said = [
-        f"The teacher is a file, {logits['file']}: {what} ({logits['dtype']}, sha256 {logits['sha256'][:12]}) for the splits"
-        f" {', '.join(logits['splits'])}. It teaches all seeds, so intervals over seeds say nothing about other teachers."
+        f"The teacher is a file, {logits['file']}: {what} ({logits['dtype']}, sha256 {logits['sha256'][:12]}) for the"
+        f" {' and '.join(logits['splits'])} examples. It teaches all seeds, so intervals over seeds say nothing about other"
+        " teachers."
     ]
     if logits["top_k"]:
         said.append("The rest of each example's mass is spread evenly over the other classes.")

@@ -77,8 +77,8 @@ def _warn(trained: Trained, folder: Path) -> list[str]:
     if shared := trained.plan.starts_with_teacher:
         seeds = ", ".join(map(str, shared))
         warnings.append(
-            f"the teacher of seed {seeds} started from the initialisation of the student of that seed and saw its batches, so the"
-            " one-hot twin is no independent control; pass another --seed"
+            f"the teacher of seed {seeds} started from the initialisation of the student of that seed, so the one-hot twin is no"
+            " independent control; pass another --seed"
         )
     return warnings + _fully_fitted(trained, folder)
 
