@@ -5,7 +5,6 @@ Logits are float [examples, classes], labels int [examples]; results are compute
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import log_softmax, softmax
 
 ECE_BINS = 15
 
@@ -15,29 +14,6 @@ def correct(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
     return np.asarray(logits).argmax(axis=1) == np.asarray(labels)
 
 
-def nll(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Return the negative log-likelihood of the labels, in nats, float64 [examples].
-
-    >>> nll([[0.0, 0.0]], [1]).round(3).tolist()
-    [0.693]
-    """
-    logits = np.asarray(logits, np.float64)
-    return -log_softmax(logits, axis=1)[np.arange(len(logits)), np.asarray(labels)]
-
-
-def brier(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Return the squared distance of the probabilities from the one-hot label, float64 [examples], from 0 to 2.
-
-    >>> brier([[0.0, 0.0]], [1]).tolist()
-    [0.5]
-
-    Source: Brier, 1950, Verification of forecasts expressed in terms of probability.
-    """
-    probabilities = softmax(np.asarray(logits, np.float64), axis=1)
-    probabilities[np.arange(len(probabilities)), np.asarray(labels)] -= 1
-    return np.square(probabilities).sum(axis=1)
-
-
 def share_left(logits: ArrayLike, labels: ArrayLike) -> float:
     """Return what a fit by squared loss leaves of the variance of the one-hot labels, as a share of it: 1 - R^2.
 
@@ -45,11 +21,6 @@ def share_left(logits: ArrayLike, labels: ArrayLike) -> float:
     """
     one_hot = np.eye(np.shape(logits)[1])[np.asarray(labels)]
     return float(np.square(np.asarray(logits) - one_hot).sum() / np.square(one_hot - one_hot.mean(axis=0)).sum())
-
-
-def top_confidence(logits: ArrayLike) -> np.ndarray:
-    """Return the largest probability of each example, float64 [examples]."""
-    return softmax(np.asarray(logits, np.float64), axis=1).max(axis=1)
 
 
 def ece(confidences: np.ndarray, hits: ArrayLike, bins: int = ECE_BINS) -> float:

@@ -14,10 +14,11 @@ from kd_jax.errors import BadInput, Damaged
 from kd_jax.errors import Diverged as Diverged
 from kd_jax.errors import Stopped as Stopped
 from kd_jax.plan import LOGITS, Run
+from kd_jax.provenance import now
 from kd_jax.report import about
 from kd_jax.studies import pretrained, teachers
 from kd_jax.studies import run as run_stage
-from kd_jax.studies.prepare import Prepared, prepare, program
+from kd_jax.studies.prepare import Prepared, prepare
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.run import stop_requests
 from kd_jax.train import devices as parallel
@@ -38,6 +39,7 @@ def train(
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
+    command: str = "",
 ) -> int:
     """Train every run of a study that is not finished yet.
 
@@ -52,6 +54,7 @@ def train(
         load: `data.load`, or a function like it that remembers what it has loaded.
         progress: `progress(total, done)` gives a context manager that counts steps; see `studies.progress`.
         sinks: `sinks(run)` gives what a run reports to besides its folder and the progress, such as a tracker of experiments.
+        command: the command line of this program, for `study.json`.
 
     Returns:
         How many runs were trained or finished; 0 when all were finished already.
@@ -61,7 +64,7 @@ def train(
         Stopped: told to stop, and saved.
         Diverged: a loss is not finite.
     """
-    prepared = prepare(name, study, workdir, data_dir, devices, also, workers, load)
+    prepared = prepare(name, study, workdir, data_dir, devices, also, workers, load, command)
     return train_prepared(prepared, devices, progress, sinks)
 
 
@@ -77,8 +80,9 @@ def train_prepared(
         if prepared.teacher is not None:
             teachers.bring(workdir, plan, dataset, prepared.teacher)
         todo = [run for run in plan.runs if run.source is None and missing(workdir, run)]
-        if todo and record["history"][-1] != (here := program(devices)):
-            record["history"].append(here)
+        here = record["history"][-1]
+        if not todo:
+            record["history"].pop()  # this program trains nothing
         records.write_study(workdir, record)
         if dataset.tokenizer is not None:
             records.write_tokenizer(workdir, dataset.tokenizer)
@@ -87,12 +91,15 @@ def train_prepared(
         for line in [*about.data(record), *about.teacher(record)]:
             print(line, file=sys.stderr)
         done = plan.total_steps - sum(run.length.total_steps for run in todo)
-        with progress(plan.total_steps, done) as bar:
-            runner = _Runner(prepared, devices, bar, stop, sinks)
-            for run in todo:
-                runner.train(run)
-        record["peak_memory"] = parallel.peak_memory(devices)
-        records.write_study(workdir, record)
+        try:
+            with progress(plan.total_steps, done) as bar:
+                runner = _Runner(prepared, devices, bar, stop, sinks)
+                for run in todo:
+                    runner.train(run)
+            record["peak_memory"] = parallel.peak_memory(devices)
+        finally:
+            here["ended"] = now()
+            records.write_study(workdir, record)
     return len(todo)
 
 

@@ -63,8 +63,8 @@ def _passes(trained: Trained) -> int:
 def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]:
     pairs = extract.logit_pairs(trained.workdir, trained.plan, trained.dataset, advance)
     given = trained.plan.given
-    is_one = given is not None and given.is_one
-    return summary.estimates(_kept(pairs, folder), trained.plan.baselines, is_one and len(trained.seeds) > 1)
+    is_one = given is not None and given.is_one and len(trained.seeds) > 1
+    return summary.estimates(map(summary.compared, _kept(pairs, folder)), trained.plan.baselines, is_one)
 
 
 def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:
