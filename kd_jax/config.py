@@ -120,8 +120,9 @@ class Training:
     """Peak learning rate."""
     warmup: float = 0.0
     """Linear warm-up from 0 to the peak [share of all steps]."""
-    decay: Literal["step", "linear"] = "step"
-    """How the learning rate falls after warm-up: at the points of `decay_at`, or linearly to 0 at the last step."""
+    decay: Literal["step", "linear", "cosine"] = "step"
+    """How the learning rate falls after warm-up: at the points of `decay_at`, linearly to 0 at the last step, or along half a
+    cosine to 0 at the last step."""
     decay_at: tuple[float, ...] = ()
     """When the learning rate is multiplied by `decay_by` [shares of all steps]."""
     decay_by: float = 0.1
@@ -138,6 +139,13 @@ class Training:
     """Which parameters decay: `kernels` leaves out biases and normalisation."""
     gradient_clip: float = 0.0
     """Largest norm of the whole gradient; a larger one is scaled down to it [0: no limit]."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged before the weights are updated once. A step is still a batch: epochs, checkpoints and
+    schedules count batches, and the running statistics of normalisation layers move with each [batches; 1: every batch]."""
+    ema: float = 0.0
+    """Keep an exponential moving average of the weights beside them, which starts as a copy of the first ones: after every update
+    average = ema * average + (1 - ema) * weights. It changes no training; its accuracy is reported beside that of the last weights
+    [0: none; else below 1, such as 0.999]."""
     loss: Literal["cross_entropy", "mse"] = "cross_entropy"
     """Loss on the labels: cross-entropy, or half the squared distance of the logits from the one-hot label, which is what the
     paper's theorem is about. There the effect needs an early-stopped teacher."""
@@ -161,10 +169,11 @@ class Training:
         _need(self, "warmup", 0 <= self.warmup <= 1, "a number from 0 to 1")
         _need(self, "decay_at", all(0 <= share <= 1 for share in self.decay_at), "shares of the run, each from 0 to 1")
         _need(self, "decay_at", list(self.decay_at) == sorted(set(self.decay_at)), "shares in rising order")
-        _need(self, "decay_at", not (self.decay_at and self.decay == "linear"), "none beside --decay=linear")
+        _need(self, "decay_at", not self.decay_at or self.decay == "step", f"none beside --decay={self.decay}")
+        _need(self, "accumulate", self.accumulate >= 1, "a whole number of batches of at least 1")
         for name in ("decay_by", "weight_decay", "gradient_clip", "mixup", "cutmix"):
             _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
-        for name in ("momentum", "label_smoothing", "dropout"):
+        for name in ("momentum", "label_smoothing", "dropout", "ema"):
             _need(self, name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
         both = bool(self.mixup and self.cutmix)
         _need(self, "cutmix", not both, f"0 beside --mixup={self.mixup}, for one of the two mixes")
@@ -172,6 +181,7 @@ class Training:
 
 
 DistillationLoss = Literal["auto", "kd", "mse", "dkd"]  # all but `auto` are the keys of `losses.DISTILLATION`
+FEATURE_LOSSES: tuple[str, ...] = ()  # those of them that compare features, so need a teacher that is a network
 
 
 @dataclass(frozen=True)
@@ -202,6 +212,13 @@ class Distillation:
     "training" [none]."""
     teacher_step: int = 0
     """Step of the teacher's training at which it teaches, to stop it early [0: its last]."""
+    teacher_from: str = ""
+    """Work folder of a finished study whose teachers teach here too, seed by seed, or one for all seeds where it has one; or a run
+    in it, such as runs/old/runs/student-seed0, which teaches all seeds. It is copied here, and not trained [empty: none]."""
+    teacher_logits: str = ""
+    """A .npz with what a teacher, from any framework, answers to the training examples: logits or log_probabilities [examples,
+    classes], or for the top k indices and log_probabilities or probabilities [examples, k]; with ids [examples], or for all of the
+    training split in its order; and the same for test_logits, test_ids, ... It needs views that are not random [empty: none]."""
 
     def __post_init__(self):
         _need(self, "temperature", 0 < self.temperature < math.inf, "a number above 0")
@@ -209,12 +226,27 @@ class Distillation:
         for name in ("dkd_alpha", "dkd_beta"):
             _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
         _need(self, "teacher_step", self.teacher_step >= 0, "0 for the last step, or a step of the teacher's training")
+        both = bool(self.teacher_from and self.teacher_logits)
+        _need(self, "teacher_logits", not both, "none beside --teacher_from, for one teacher")
+        given = "teacher_from" if self.teacher_from else "teacher_logits" if self.teacher_logits else ""
+        _need(
+            self, "teacher_with", not (self.teacher_with and given), f"none beside --{given}, which is not trained here"
+        )
+        both = bool(self.teacher_step and self.teacher_logits)
+        _need(self, "teacher_step", not both, "0 beside --teacher_logits, which are of one network")
+        both = self.distillation in FEATURE_LOSSES and bool(self.teacher_logits)
+        _need(self, "distillation", not both, "a loss on logits beside --teacher_logits, which have no features")
         parse_switch(self.switch)
         for loss in get_args(DistillationLoss):
             for name in self.settings_of(loss):
                 default = type(self).__dataclass_fields__[name].default
                 meant = self.distillation == loss or getattr(self, name) == default
                 _need(self, name, meant, f"--distillation={loss} beside it, for no other loss reads it")
+
+    @property
+    def is_teacher_given(self) -> bool:
+        """Whether the teacher exists already, so that none is trained."""
+        return bool(self.teacher_from or self.teacher_logits)
 
     def settings_of(self, loss: str) -> dict[str, Any]:
         """Return {name: value} of the settings that one distillation loss alone reads, in the order of the fields."""
@@ -265,6 +297,17 @@ class Study:
         both = bool(self.distillation.teacher_with and self.look.kernel_examples)
         _need(self.distillation, "teacher_with", not both, "none beside --kernel_examples")
         _need(self.training, "epochs", self.training.epochs >= 1, "a whole number of at least 1")
+        both = bool(self.training.accumulate > 1 and self.look.kernel_examples)
+        _need(self.training, "accumulate", not both, "1 beside --kernel_examples, whose theory updates at every step")
+        both = bool(self.look.kernel_examples and self.distillation.is_teacher_given)
+        _need(
+            self.look, "kernel_examples", not both, "0 beside a teacher that was not trained here as the students are"
+        )
+        if self.distillation.teacher_logits:
+            why = "beside --teacher_logits, which have one answer for each example as it is"
+            _need(self.training, "augment", self.training.augment == "none", f"none {why}")
+            for name in ("mixup", "cutmix"):
+                _need(self.training, name, not getattr(self.training, name), f"0 {why}")
         _ = self.teacher_training
         switch, epochs = parse_switch(self.distillation.switch), self.training.epochs
         within = switch is None or switch.epoch <= epochs
@@ -322,8 +365,13 @@ class Study:
         return range(self.seed, self.seed + self.seeds)
 
     def identity(self) -> dict[str, Any]:
-        """What must agree for two studies to share a work folder: all but which seeds, and what only analysis looks at."""
+        """What must agree for two studies to share a work folder: all but which seeds, and what only analysis looks at.
+
+        Of a teacher that exists already it is whether there is one; `studies.teachers` sees to it that it is the same, wherever
+        it lies now.
+        """
         own = {name: value for name, value in to_json(self).items() if SECTION_OF.get(name) != "look"}
+        own |= {name: bool(own[name]) for name in ("teacher_from", "teacher_logits")}
         return {name: value for name, value in own.items() if name not in ("seeds", "seed")}
 
 

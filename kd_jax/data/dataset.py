@@ -29,12 +29,14 @@ class Split(NamedTuple):
         y: the labels that networks see, int32 [examples].
         true_y: the labels as published, int32 [examples]; they differ from `y` only under label noise.
         ids: positions in the published split, int64 [examples], rising.
+        published: the size of the published split; 0 where it is not known.
     """
 
     x: Any
     y: np.ndarray
     true_y: np.ndarray
     ids: np.ndarray
+    published: int = 0
 
 
 class Given(NamedTuple):

@@ -138,7 +138,8 @@ def facts(study: Mapping[str, Any]) -> str:
     setup, where = study["config"], study["platform"]
     data = study["data"]
     sizes = {model: f"{model} ({count:,} parameters)" for model, count in study["parameters"].items()}
-    teacher, students = sizes[setup["teacher"]], ", ".join(sizes[model] for model in setup["student"])
+    teacher = "a file of logits" if study.get("teacher_logits") else sizes[setup["teacher"]]
+    students = ", ".join(sizes[model] for model in setup["student"])
     own = f" (the teacher with {', '.join(setup['teacher_with'])})" if setup.get("teacher_with") else ""
     return (
         f"{data['name']}: {data['train_examples']} training and {data['test_examples']} test examples ({data['test_split']} split),"

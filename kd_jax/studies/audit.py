@@ -244,12 +244,9 @@ def _measured(given: Given, progress_of: Callable[..., Any]) -> tuple[list[Estim
 
     total = count * (len(given.students) + (len(seeds) if given.controls else 0))
     with progress_of(total) as bar:
-        estimates = summary.estimates(pairs(), {"student": "control"})
+        is_one_teacher = len(given.teachers) == 1 and len(seeds) > 1
+        estimates = summary.estimates(pairs(), {"student": "control"}, is_one_teacher)
     first = kept["student"]
-    if len(given.teachers) == 1 and len(seeds) > 1:
-        # One teacher has no spread over seeds: its intervals are over examples.
-        own = summary.of_model("teacher", given.split, first.teacher)
-        estimates = [each for each in estimates if each.arm != "teacher"] + own
     return estimates, first, kept.get("control")
 
 

@@ -10,7 +10,7 @@ import optax
 
 from kd_jax.losses import correct
 from kd_jax.models import Variables
-from kd_jax.train.state import TrainState
+from kd_jax.train.state import TrainState, averaged
 
 
 def whole(run: Callable[[Any], Any], x: Any) -> Any:
@@ -24,6 +24,8 @@ def make_step(
     optimizer: optax.GradientTransformation,
     axis_name: str | None = None,
     on_shortest: Callable[[Callable, Any], Any] = whole,
+    ema: float = 0.0,
+    accumulate: int = 1,
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
     """Return `step(state, batch) -> (state, totals)`, a pure function for jit, vmap, scan and pmap.
 
@@ -38,6 +40,8 @@ def make_step(
         axis_name: the `pmap` axis over which a batch is split, if any. The shards must be of one size: then the mean of their mean
             gradients is the gradient of the whole batch.
         on_shortest: `on_shortest(run, x)` calls `run` with the part of the inputs that gradients need; see `data.Dataset`.
+        ema: the decay of the moving average of the weights, for states that have one.
+        accumulate: the optimiser updates the weights at every so many-th step; the average moves when they do.
     """
 
     def step(state, batch):
@@ -61,7 +65,11 @@ def make_step(
             )
             totals = jax.lax.psum(totals, axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, model_state, opt_state), totals
+        params: Any = optax.apply_updates(state.params, updates)
+        average = state.average
+        if average is not None:
+            decay = ema if accumulate == 1 else jnp.where((state.step + 1) % accumulate == 0, ema, 1.0)
+            average = averaged(average, Variables(params, model_state), decay)
+        return TrainState(state.step + 1, params, model_state, opt_state, average), totals
 
     return step
