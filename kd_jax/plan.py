@@ -213,6 +213,7 @@ def run_key(study: Study, arm: Arm, seed: int) -> str:
             taught.weight,
             taught.switch,
             *taught.settings_of(loss).values(),
+            *taught.features,
         ]
         read["teacher"] = [run_key(study, arms(study)[0], seed), taught.teacher_step]
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()

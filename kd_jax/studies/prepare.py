@@ -14,6 +14,7 @@ from kd_jax.errors import BadInput
 from kd_jax.plan import Plan, make_plan
 from kd_jax.studies import analyses, pretrained
 from kd_jax.train import devices as parallel
+from kd_jax.train import engine
 from kd_jax.train.optimizer import descent_times
 from kd_jax.workdir import records
 
@@ -77,6 +78,7 @@ def prepare(
     given = given_of(workdir, previous) if previous else pretrained.given(study.networks, study.data)
     dataset = load(study.data, data_dir, given, workers)
     data.check(dataset, study)
+    engine.check(study, dataset)
     plan = make_plan(study, len(dataset.train.y), {*also, *_teacher_steps(previous)})
     # What cannot be looked at is refused now, and not after training.
     analyses.check(plan, dataset)

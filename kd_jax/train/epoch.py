@@ -14,6 +14,7 @@ from kd_jax.train.step import whole
 DROPOUT = (
     2**32 - 2
 )  # stands in for a step, whose number never gets there: these draws are independent of views and mixes
+LOSS = 2**32 - 3  # the same, for losses that draw
 
 
 class Constants(NamedTuple):
@@ -38,6 +39,7 @@ def make_train_on(
     mix: Callable | None = None,
     on_shortest: Callable = whole,
     dropout: float = 0.0,
+    draws: bool = False,
 ) -> Callable:
     """Return `train_on(state, totals, constants, item) -> (state, totals)`, one step on what the data hands out for it.
 
@@ -50,6 +52,7 @@ def make_train_on(
         mix: a function that `mixing.make_mix` returned, which mixes the views and labels that both see; None to leave them.
         on_shortest: `on_shortest(run, x)` calls `run` with the part of the views that the teacher needs; see `data.Dataset`.
         dropout: the share of features that the network drops; with 0 no keys are drawn.
+        draws: whether the loss draws; the batch then has `ids`, and `draws`, a typed key per example.
     """
 
     def train_on(state, totals, constants, item):
@@ -59,6 +62,8 @@ def make_train_on(
             batch |= mix(constants, state.step, ids, batch["x"], y)
         if dropout:
             batch["keys"] = dropout_keys(constants.key, state.step, ids)
+        if draws:
+            batch |= {"ids": ids, "draws": example_keys(constants.key, LOSS, state.step, ids)}
         if teacher_apply is not None:
             batch["teacher"] = on_shortest(partial(teacher_apply, constants.teacher, train=False), batch["x"])
         state, more = step(state, batch)
@@ -69,7 +74,12 @@ def make_train_on(
 
 def dropout_keys(key: jax.Array, step: Any, ids: Any) -> jax.Array:
     """Return a typed key per example [batch], which depends on (key, step, example) alone."""
-    key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step)
+    return example_keys(key, DROPOUT, step, ids)
+
+
+def example_keys(key: jax.Array, stream: int, step: Any, ids: Any) -> jax.Array:
+    """Return a typed key per example [batch], which depends on (key, stream, step, example) alone."""
+    key = jax.random.fold_in(jax.random.fold_in(key, stream), step)
     return jax.vmap(partial(jax.random.fold_in, key))(ids)
 
 

@@ -1,12 +1,16 @@
 """What changes while a network trains."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from kd_jax.losses import Learned
 from kd_jax.models import Model, Variables
+
+LEARNED = 2**32 - 3  # folded into the key of the network's initial values for those of a loss
 
 
 class TrainState(NamedTuple):
@@ -17,12 +21,17 @@ class TrainState(NamedTuple):
         params: the trainable arrays.
         model_state: the running statistics of normalisation layers.
         opt_state: the state of the optax optimiser.
+        loss_params: arrays that a distillation loss trains beside the network, such as projectors; see `losses.Learned`. None for
+            most losses.
+        loss_state: what a distillation loss remembers; None for most.
     """
 
     step: jax.Array
     params: Any
     model_state: Any
     opt_state: Any
+    loss_params: Any = None
+    loss_state: Any = None
 
     @property
     def variables(self) -> Variables:
@@ -30,7 +39,13 @@ class TrainState(NamedTuple):
         return Variables(self.params, self.model_state)
 
 
-def create(model: Model, optimizer: optax.GradientTransformation, key: jax.Array, x: Any) -> TrainState:
+def create(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    x: Any,
+    learn: Callable[[jax.Array], Learned] | None = None,
+) -> TrainState:
     """Return the state at step 0.
 
     Args:
@@ -38,6 +53,19 @@ def create(model: Model, optimizer: optax.GradientTransformation, key: jax.Array
         optimizer: its optimiser.
         key: a typed key, from which the network's initial values are drawn.
         x: an example batch, for shapes.
+        learn: `learn(key)` returns what the distillation loss learns and remembers; None for a loss that does not.
     """
     variables = model.init(key, x)
-    return TrainState(jnp.zeros((), jnp.int32), *variables, optimizer.init(variables.params))
+    learned = learn(jax.random.fold_in(key, LEARNED)) if learn else Learned(None, None)
+    start = optimizer.init(trained(variables.params, learned.params))
+    return TrainState(jnp.zeros((), jnp.int32), *variables, start, *learned)
+
+
+def trained(params: Any, loss_params: Any) -> Any:
+    """Return all that the optimiser moves: the network's parameters, and those of the loss beside them where it has any."""
+    return {"network": params, "loss": loss_params} if loss_params else params
+
+
+def parted(moved: Any, loss_params: Any) -> tuple[Any, Any]:
+    """Return (parameters of the network, those of the loss) of what `trained` put together."""
+    return (moved["network"], moved["loss"]) if loss_params else (moved, loss_params)

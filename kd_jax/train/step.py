@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import optax
 
-from kd_jax.losses import correct
+from kd_jax.losses import Learned, correct
 from kd_jax.models import Variables
-from kd_jax.train.state import TrainState
+from kd_jax.train.state import TrainState, parted, trained
 
 
 def whole(run: Callable[[Any], Any], x: Any) -> Any:
@@ -19,10 +19,11 @@ def whole(run: Callable[[Any], Any], x: Any) -> Any:
 
 def make_step(
     apply: Callable[..., Any],
-    objective: Callable[[Any, dict, Any], jax.Array],
+    objective: Callable[..., Any],
     optimizer: optax.GradientTransformation,
     axis_name: str | None = None,
     on_shortest: Callable[[Callable, Any], Any] = whole,
+    learns: bool = False,
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
     """Return `step(state, batch) -> (state, totals)`, a pure function for jit, vmap, scan and pmap.
 
@@ -37,25 +38,32 @@ def make_step(
         axis_name: the `pmap` axis over which a batch is split, if any. The shards must be of one size: then the mean of their mean
             gradients is the gradient of the whole batch.
         on_shortest: `on_shortest(run, x)` calls `run` with the part of the inputs that gradients need; see `data.Dataset`.
+        learns: whether the loss learns. The objective is then `objective(outputs, batch, step, learned) -> (loss [batch], state)`,
+            and what it learns is trained beside the network; see `losses.Learned`.
     """
 
     def step(state, batch):
         drawn = {"keys": batch["keys"]} if "keys" in batch else {}
 
-        def mean_loss(params, x):
+        def mean_loss(moved, x):
+            params, loss_params = parted(moved, state.loss_params)
             outputs = apply(Variables(params, state.model_state), x, train=True, **drawn)
-            loss = objective(outputs, batch, state.step)
+            if learns:
+                loss, loss_state = objective(outputs, batch, state.step, Learned(loss_params, state.loss_state))
+            else:
+                loss, loss_state = objective(outputs, batch, state.step), state.loss_state
             # Features stay inside: what a branch of `on_shortest` returns is computed whether it is needed or not.
-            return loss.mean(), (loss, outputs.logits, outputs.state)
+            return loss.mean(), (loss, outputs.logits, outputs.state, loss_state)
 
-        gradient = partial(jax.grad(mean_loss, has_aux=True), state.params)
-        grads, (loss, logits, model_state) = on_shortest(gradient, batch["x"])
+        moved = trained(state.params, state.loss_params)
+        gradient = partial(jax.grad(mean_loss, has_aux=True), moved)
+        grads, (loss, logits, model_state, loss_state) = on_shortest(gradient, batch["x"])
         totals = {"loss": loss.sum(), "correct": correct(logits, batch["y"]).sum(), "count": loss.size}
         if axis_name is not None:
             grads, model_state = jax.lax.pmean((grads, model_state), axis_name)
             totals = jax.lax.psum(totals, axis_name)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, model_state, opt_state), totals
+        updates, opt_state = optimizer.update(grads, state.opt_state, moved)
+        params, loss_params = parted(optax.apply_updates(moved, updates), state.loss_params)
+        return TrainState(state.step + 1, params, model_state, opt_state, loss_params, loss_state), totals
 
     return step
