@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,7 @@ def _size(feature):
     return "x".join(map(str, feature.shape[1:]))
 
 
-def _refuse(loss, expected, ours, theirs, student, teacher):
+def _refuse(loss, expected, ours, theirs, student, teacher) -> NoReturn:
     found = f"{ours} [{_size(student.features[ours])}] and {theirs} [{_size(teacher.features[theirs])}]"
     raise BadInput(
         f"--distillation={loss}: expected {expected}, found {found}, the student's and the teacher's; pass other --features"
