@@ -3,14 +3,34 @@
 `load` returns a `Dataset`, the one interface that training and extraction use; see `dataset`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from kd_jax.config import Data, Study, shown
 from kd_jax.data import digits, encoded, images, loader, streamed, text, tfds, tiny_imagenet, tokenised
+from kd_jax.data.arrays import Source
 from kd_jax.data.dataset import Dataset, Given, Split
 from kd_jax.errors import BadInput
 
-__all__ = ["Dataset", "Given", "Loader", "Split", "check", "default_data_dir", "folder_of", "load"]
+__all__ = [
+    "Dataset",
+    "Given",
+    "Loader",
+    "Published",
+    "Source",
+    "Split",
+    "check",
+    "default_data_dir",
+    "folder_of",
+    "in_memory_name",
+    "load",
+    "loading",
+]
+
+Published = (
+    Source | encoded.Encoded | text.Texts
+)  # a set as its maker published it, before a study takes its part of it
+IN_MEMORY = "memory:"  # how the name of a set begins that was given as arrays, and is nowhere on disk
 
 default_data_dir = tfds.default_data_dir
 
@@ -58,6 +78,28 @@ def check(dataset: Dataset, study: Study) -> None:
         dataset.check(study.data, study.teacher_training)
     except BadInput as error:
         raise BadInput(f"--teacher_with={shown(study.distillation.teacher_with)}: {error}") from None
+
+
+def in_memory_name(published: Published) -> str:
+    """Return the name under which a study records a set that was given in Python."""
+    return f"{IN_MEMORY}{published.name}"
+
+
+def loading(published: Published) -> Callable[..., Dataset]:
+    """Return a function like `load` that takes a set that is at hand, whatever the name of the data.
+
+    It serves studies on data that were given in Python; where a study names another set, `BadInput` is raised.
+    """
+
+    def load(data: Data, data_dir: str | Path, given: Given | None = None, workers: int = 0) -> Dataset:
+        loader.check_workers(workers)
+        if data.dataset != (name := in_memory_name(published)):
+            raise BadInput(
+                f"data: expected the study's {data.dataset}, found {name}; leave it out or pass the right one"
+            )
+        return _assembled(published, data, given or Given(), workers)
+
+    return load
 
 
 class Loader:
@@ -108,6 +150,11 @@ def _assembled(source, data, given, workers):
 
 
 def _source(name, data_dir):
+    if name.startswith(IN_MEMORY):
+        raise BadInput(
+            f"--dataset={name}: expected a set on disk, this one was given in Python; pass it again: kd_jax.analyze(workdir,"
+            " data=...), or use kd-jax import once to give it a name"
+        )
     if name == "digits":
         return digits.load()
     return tiny_imagenet.load(data_dir) if name == tiny_imagenet.NAME else tfds.load(name, data_dir)

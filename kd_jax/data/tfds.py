@@ -9,22 +9,21 @@ import difflib
 import json
 import os
 import re
-import socket
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from kd_jax.data import cache, encoded, text
+from kd_jax.data import cache, download, encoded, publishers, text
 from kd_jax.data.arrays import Source
 from kd_jax.data.encoded import Encoded
 from kd_jax.errors import BadInput
 
-DOWNLOAD_HOST = ("storage.googleapis.com", 443)  # where TFDS keeps its checksums and most of its sets
+DOWNLOAD_ADDRESS = "https://storage.googleapis.com"  # where TFDS keeps its checksums and most of its sets
 BLOCK = 1000  # examples in one read; reading them one by one is several times slower
 VERSION = re.compile(r"\d+\.\d+\.\d+")
-DEFAULT_CONFIG = {"imdb_reviews": "plain_text"}  # the configuration of sets that are asked for by their bare name
+DEFAULT_CONFIG = {name: known.partition("/")[2] for name, known in publishers.DEFAULT.items()}
 
 
 def default_data_dir() -> Path:
@@ -86,13 +85,31 @@ def available(data_dir: str | Path) -> list[tuple[str, Path, str]]:
 def prepare(name: str, data_dir: str | Path) -> Path:
     """Download and prepare a set, and return its folder.
 
+    The sets in `publishers` are made from their publishers' archives; TFDS prepares all others, with TensorFlow.
+
     Raises:
-        BadInput: when TFDS has no such set, there is no network, or TensorFlow, which TFDS needs to prepare, is absent.
+        BadInput: when nobody knows such a set, there is no network, the download fails, or TFDS has to prepare it and TensorFlow is
+            absent.
     """
+    searched = f"--dataset={name}: expected a prepared set in {data_dir} (--data_dir)"
+    there = {path.parent.parent.name for path in Path(data_dir).expanduser().glob(f"{name}/*/*/dataset_info.json")}
+    if there:
+        configs = sorted(there)
+        raise BadInput(f"{searched}; found its configurations {', '.join(configs)}: pass --dataset={name}/{configs[0]}")
+    if published := publishers.find(name):
+        try:
+            return publishers.prepare(published, data_dir)
+        except BadInput as error:
+            raise BadInput(f"{searched}, and {error}") from None
+    if configs := publishers.configurations(name):
+        raise BadInput(f"{searched}; expected one of its configurations: pass --dataset={' or '.join(configs)}")
+    return _prepare_with_tensorflow(name, data_dir, searched)
+
+
+def _prepare_with_tensorflow(name, data_dir, searched):
     import tensorflow_datasets as tfds
     import tensorflow_datasets.text  # without this, sets of texts such as GLUE are not known
 
-    searched = f"--dataset={name}: expected a prepared set in {data_dir} (--data_dir)"
     known = tfds.list_builders(with_community_datasets=False)
     base_name = name.split("/")[0].split(":")[0]
     if base_name not in known:
@@ -106,15 +123,8 @@ def prepare(name: str, data_dir: str | Path) -> Path:
             f"{searched}; put the files that its makers give out (https://www.tensorflow.org/datasets/catalog/{base_name}) into"
             f" {data_dir}/downloads/manual, then {command}"
         )
-    configs = sorted(
-        {path.parent.parent.name for path in Path(data_dir).expanduser().glob(f"{name}/*/*/dataset_info.json")}
-    )
-    if configs:
-        raise BadInput(f"{searched}; found its configurations {', '.join(configs)}: pass --dataset={name}/{configs[0]}")
-    try:
-        socket.create_connection(DOWNLOAD_HOST, timeout=3).close()
-    except OSError:
-        raise BadInput(f"{searched}, and there is no network to download it; where there is: {command}") from None
+    if download.reachable(DOWNLOAD_ADDRESS):
+        raise BadInput(f"{searched}, and there is no network to download it; where there is: {command}")
     try:
         import tensorflow  # noqa: F401
     except ImportError:

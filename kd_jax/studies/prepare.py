@@ -8,10 +8,11 @@ from typing import Any
 import jax
 
 from kd_jax import config, data, models
-from kd_jax.config import SCHEMA, Study, versions
+from kd_jax.config import SCHEMA, Study
 from kd_jax.data import Dataset, Given
 from kd_jax.errors import BadInput
 from kd_jax.plan import Plan, make_plan
+from kd_jax.provenance import program
 from kd_jax.studies import analyses, pretrained
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine
@@ -54,6 +55,7 @@ def prepare(
     also: Iterable[int] = (),
     workers: int = 0,
     load: Callable[..., Dataset] = data.load,
+    command: str = "",
 ) -> Prepared:
     """Check everything that can be checked before training, and return what training needs. Writes nothing.
 
@@ -61,11 +63,12 @@ def prepare(
         name: the name of the study, for `study.json`.
         study: the configuration.
         workdir: the work folder; it may be absent, or hold the same study.
-        data_dir: where the data lies, as `data.load` takes it.
+        data_dir: where the data lies, as `data.load` takes it; empty for data that is nowhere on disk.
         devices: the devices that `train.devices.select` returned.
         also: steps at which the teachers are to be kept, besides those that the study asks for.
         workers: number of processes that decode a streamed set; 0 for this one.
         load: `data.load`, or a function like it that remembers what it has loaded.
+        command: the command line of this program, for `study.json`.
 
     Raises:
         BadInput: for a study that cannot be done, or not here.
@@ -83,7 +86,7 @@ def prepare(
     # What cannot be looked at is refused now, and not after training.
     analyses.check(plan, dataset)
     starts = pretrained.describe(study.networks, dataset)
-    record = _record(name, plan, dataset, data_dir, devices, starts)
+    record = _record(name, plan, dataset, data_dir, program(devices, command), starts)
     if previous is not None:
         record = _continued(record, previous)
     return Prepared(Path(workdir), study, plan, dataset, record)
@@ -150,7 +153,7 @@ def _record(
     plan: Plan,
     dataset: Dataset,
     data_dir: Path | str,
-    devices: Sequence[Any],
+    here: Record,
     starts: dict[str, Any],
 ) -> Record:
     study = plan.study
@@ -158,7 +161,6 @@ def _record(
     times = descent_times(study.training, students.total_steps, students.checkpoint_steps)
     alike = study.teacher_training == study.training
     taught = descent_times(study.training, students.total_steps, [plan.teacher_step]) if alike else None
-    here = program(devices)
     return {
         "schema": SCHEMA,
         "study": name,
@@ -170,21 +172,15 @@ def _record(
         "descent_times": times,
         "teacher_time": taught[0] if taught else None,
         "data": {
-            "data_dir": str(Path(data_dir).expanduser().absolute()),
+            "data_dir": str(Path(data_dir).expanduser().absolute()) if data_dir else "",
             **dataset.facts(study.seed, study.training.batch_size),
         },
         "parameters": {arm.model: _parameters(study, dataset, arm.model) for arm in plan.arms},
         "init_from": starts,
         "teacher_hash": {},
-        **here,
+        **{key: here[key] for key in ("platform", "versions")},
         "history": [here],
     }
-
-
-def program(devices: Sequence[Any]) -> Record:
-    """Return what a record keeps of the program that trains: its devices, and the versions of its packages."""
-    kind = {"platform": devices[0].platform, "device": devices[0].device_kind, "devices": len(devices)}
-    return {"platform": kind, "versions": versions()}
 
 
 def _continued(record: Record, previous: Record) -> Record:
@@ -203,7 +199,7 @@ def _continued(record: Record, previous: Record) -> Record:
         raise BadInput(f"--init_from={folders}: its weights changed since; pass another --workdir")
     begun = {key: previous[key] for key in ("platform", "versions")}
     kept = {key: previous[key] for key in ("teacher_hash", "peak_memory") if key in previous}
-    return record | begun | kept | {"history": previous.get("history", [begun])}
+    return record | begun | kept | {"history": [*previous.get("history", [begun]), *record["history"]]}
 
 
 def _parameters(study, dataset, model_name):

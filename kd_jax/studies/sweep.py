@@ -44,6 +44,7 @@ def run(
     workers: int = 0,
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
+    command: str = "",
 ) -> tuple[int, dict[str, Any] | None]:
     """Train and analyse every variant that is not finished, then what the variants say together.
 
@@ -54,7 +55,7 @@ def run(
         find: `find(dataset)` returns the folder in which a data set is looked for.
         devices: the devices that `train.devices.select` returned.
         workers: number of processes that decode a streamed set; 0 for this one.
-        load, progress: as for `studies.train.train`.
+        load, progress, command: as for `studies.train.train`.
 
     Returns:
         The number of runs trained, and the contents of `summary.json`, or None where everything was done before.
@@ -75,7 +76,7 @@ def run(
 
     def prepared(variant, study):
         data_dir = find(study.data.dataset)
-        return prepare(name, study, workdir / variant.folder, data_dir, devices, also, workers, load)
+        return prepare(name, study, workdir / variant.folder, data_dir, devices, also, workers, load, command)
 
     for variant, study in studies:  # what cannot be done is said now, not hours later
         prepared(variant, study)

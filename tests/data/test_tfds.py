@@ -298,7 +298,11 @@ def test_a_name_that_nobody_knows_is_refused_with_the_nearest_one(tmp_path, offl
 def test_without_a_network_an_absent_set_is_refused_at_once_and_leaves_nothing_behind(tmp_path, offline):
     message = refused("cifar10", tmp_path / "data")
     assert "no network" in message
-    assert f"tfds build cifar10 --file_format=array_record --data_dir={tmp_path / 'data'}" in message
+    archive = tmp_path / "data" / "downloads" / "cifar-10-binary.tar.gz"
+    assert f"save https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz as {archive}" in message
+    message = refused("stl10", tmp_path / "data")
+    assert "no network" in message
+    assert f"tfds build stl10 --file_format=array_record --data_dir={tmp_path / 'data'}" in message
     assert not list(tmp_path.iterdir())
 
 
@@ -318,10 +322,10 @@ def test_with_a_network_but_no_tensorflow_the_command_that_prepares_is_told(tmp_
 
     monkeypatch.setattr(socket, "create_connection", connect)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    message = refused("emnist/letters", tmp_path)
-    assert opened == [tfds.DOWNLOAD_HOST]
+    message = refused("stl10", tmp_path)
+    assert opened == [("storage.googleapis.com", 443)]
     assert "TensorFlow" in message
-    assert "tfds build emnist/letters" in message
+    assert "tfds build stl10" in message
 
 
 def test_a_set_with_configurations_asks_for_one_of_them(tmp_path, offline):
@@ -330,6 +334,11 @@ def test_a_set_with_configurations_asks_for_one_of_them(tmp_path, offline):
     message = refused("emnist", tmp_path)
     assert "balanced, letters" in message
     assert "--dataset=emnist/balanced" in message
+
+
+def test_a_set_with_configurations_asks_for_one_of_them_before_any_is_there(tmp_path, offline):
+    message = refused("emnist", tmp_path)
+    assert "--dataset=emnist/byclass or emnist/bymerge or emnist/balanced" in message
 
 
 def test_a_folder_without_a_prepared_set_is_refused(tmp_path, offline, monkeypatch):

@@ -1,6 +1,7 @@
 """How the runs learned, epoch by epoch, and which of them did not: `kd_jax.analysis.learning` says what counts as that."""
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -41,15 +42,19 @@ def unlearned(workdir: Path, folder: Path, study: Study, steps_per_epoch: int) -
     return learning.unlearned(losses, fits, {arm.name: arm.baseline for arm in arms if arm.baseline})
 
 
-def _figures(analysed: Analysed) -> dict[str, Figure]:
-    metrics = {
+def read_metrics(analysed: Analysed) -> dict[str, list[list[dict[str, Any]]]]:
+    """Return {arm: lines of `metrics.jsonl` of each seed}, of the arms that are compared by their logits."""
+    return {
         arm.name: [
             records.read_metrics(records.run_folder(analysed.workdir, run_name(arm, seed)))
             for seed in analysed.study.seed_range()
         ]
         for arm in tables.compared(analysed.arms)
     }
-    return {"learning_curves": figures.learning_curves(metrics)}
+
+
+def _figures(analysed: Analysed) -> dict[str, Figure]:
+    return {"learning_curves": figures.learning_curves(read_metrics(analysed))}
 
 
 ANALYSIS = Analysis(
