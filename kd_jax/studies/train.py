@@ -115,13 +115,19 @@ class _Runner:
         """Train a run to its end, with its frozen teacher, whose hash must be the same before and after."""
         teacher = self._teacher(run) if run.taught_by else None
         workdir, sinks = self._prepared.workdir, self._sinks(run)
-        run_stage.train(workdir, run, self._engine(run), teacher, self._progress, self._stop, sinks)
+        compiles = self._kind(run) not in self._engines
+        if compiles:
+            self._progress.note(f"compiling {run.arm.name}")
+        run_stage.train(workdir, run, self._engine(run), teacher, self._progress, self._stop, sinks, compiles)
         if run.taught_by:
             self._check_hash(teacher, run.taught_by)
 
+    def _kind(self, run: Run) -> tuple[Any, ...]:
+        return run.arm.model, bool(run.taught_by), run.training
+
     def _engine(self, run: Run) -> engine.Engine:
         study, dataset = self._prepared.study, self._prepared.dataset
-        key = run.arm.model, bool(run.taught_by), run.training
+        key = self._kind(run)
         if key not in self._engines:
             start = pretrained.make(self._prepared.record["init_from"], run.arm.model)
             taught = engine.Teacher.of(study) if run.taught_by else None
