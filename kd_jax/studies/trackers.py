@@ -2,7 +2,7 @@
 
 Each is a `train.loop.Sink` made by `--log`. A tracker is told every line of `metrics.jsonl` under its own names, at the step of the
 line, and the parameters of the study once. A run that goes on after it was stopped or killed goes on in its tracker too, and no
-epoch is there twice. `metrics.jsonl` stays what analysis reads; a tracker that fails on the way is named once, and training goes on.
+epoch is there twice. `metrics.jsonl` stays what analysis reads; one that fails on the way is named once, and training goes on.
 """
 
 import hashlib
