@@ -12,6 +12,7 @@ from pathlib import Path
 import tyro
 
 from kd_jax.cli import theory
+from kd_jax.cli.cost_command import cost
 from kd_jax.cli.export_command import export
 from kd_jax.cli.guard import OK, guarded, one_line_errors
 from kd_jax.cli.study import Platform, run_study
@@ -163,7 +164,7 @@ def run(study: tyro.conf.Positional[str] = ""):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the console script `kd-jax`, and return the exit status."""
     commands = {"run": run, "analyze": analyze, "report": report, "settings": settings, "doctor": doctor}
-    commands |= {"export": export}
+    commands |= {"export": export, "cost": cost}
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["--version"]:
         print(f"kd_jax {version('kd_jax')}")

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -204,7 +205,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study) -> None
     from kd_jax import data
     from kd_jax.cli import terminal
     from kd_jax.cli.progress import Progress
-    from kd_jax.studies import trackers
+    from kd_jax.studies import cost, trackers
     from kd_jax.studies.analyse import analyze_prepared, is_analysed
     from kd_jax.studies.prepare import prepare, set_precision
     from kd_jax.studies.train import train_prepared
@@ -221,7 +222,8 @@ def _train_and_report(name: str, session: TrainingSession, study: Study) -> None
     if not trained and is_analysed(workdir, study):
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
-    terminal.study(workdir, analyze_prepared(prepared, Progress))
+    measure = partial(cost.measure, prepared, chosen[0])
+    terminal.study(workdir, analyze_prepared(prepared, Progress, measure))
     print(f"{time.monotonic() - began:.0f} s in all")
 
 

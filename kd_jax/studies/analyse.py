@@ -53,12 +53,18 @@ def analyze(
     return analyze_prepared(replace(opened, study=study, record=record, plan=plan), progress)
 
 
-def analyze_prepared(prepared: Prepared, progress: Callable[..., Any] = Quiet) -> dict[str, Any]:
+def analyze_prepared(
+    prepared: Prepared,
+    progress: Callable[..., Any] = Quiet,
+    cost: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Ask every question of `analyses.ANALYSES` of a trained study, write `analysis/`, and return the contents of `summary.json`.
 
     Args:
         prepared: a study that `studies.prepare` has prepared or opened.
         progress: as for `studies.train.train`.
+        cost: `cost(summary)` measures what the networks cost to run, as `studies.cost.measure`; without it an earlier measurement
+            stays as it is.
 
     Raises:
         BadInput: when a run is not finished, a question cannot be asked, or another program works in the folder.
@@ -78,6 +84,10 @@ def analyze_prepared(prepared: Prepared, progress: Callable[..., Any] = Quiet) -
         folder.mkdir()
         summary = _summary(prepared, folder, progress)
         records.write_json(folder / "summary.json", summary)
+        if cost is not None:
+            records.write_json(folder / "cost.json", cost(summary))
+        elif (final / "cost.json").is_file():
+            shutil.copy2(final / "cost.json", folder / "cost.json")
         write_report(prepared.workdir, folder)
         shutil.rmtree(final, ignore_errors=True)
         folder.rename(final)
