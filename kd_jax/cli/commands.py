@@ -15,6 +15,7 @@ from kd_jax.cli import theory
 from kd_jax.cli.cost_command import cost
 from kd_jax.cli.export_command import export
 from kd_jax.cli.guard import OK, guarded, one_line_errors
+from kd_jax.cli.prune_command import prune
 from kd_jax.cli.study import Platform, run_study
 from kd_jax.config import versions
 from kd_jax.errors import BadInput
@@ -164,7 +165,7 @@ def run(study: tyro.conf.Positional[str] = ""):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the console script `kd-jax`, and return the exit status."""
     commands = {"run": run, "analyze": analyze, "report": report, "settings": settings, "doctor": doctor}
-    commands |= {"export": export, "cost": cost}
+    commands |= {"export": export, "cost": cost, "prune": prune}
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["--version"]:
         print(f"kd_jax {version('kd_jax')}")

@@ -12,8 +12,8 @@ from kd_jax.report.figures import ARM_COLOURS
 from kd_jax.report.tables import Table, shown
 
 TITLE = "What it costs to run"
-CAPTION = """Test accuracy against the time that one example takes, with their intervals. Up and to the left is better: more accurate,
-    and faster."""
+CAPTION = """Test accuracy against the time that one example takes, with their intervals. Up and to the left is better: more
+    accurate, and faster."""
 
 
 def read(folder: Path | str) -> dict[str, Any] | None:

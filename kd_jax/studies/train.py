@@ -1,7 +1,7 @@
 """Train every run of a study that is not finished. A run is finished when its trajectory has every step that was asked for."""
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def train_prepared(
     """Train what `prepare` has checked; see `train`."""
     workdir, plan, dataset, record = prepared.workdir, prepared.plan, prepared.dataset, prepared.record
     with records.locked(workdir), stop_requests() as stop:
-        todo = [run for run in plan.runs if missing(workdir, run)]
+        todo = [run for run in plan.runs if missing(workdir, run, record)]
         if todo and record["history"][-1] != (here := program(devices)):
             record["history"].append(here)
         records.write_study(workdir, record)
@@ -91,9 +91,16 @@ def train_prepared(
     return len(todo)
 
 
-def missing(workdir: Path | str, run: Run) -> list[int]:
-    """Return the steps that were asked of a run and that its trajectory lacks, rising."""
-    return records.missing_steps(records.run_folder(workdir, run.name), run.length.checkpoint_steps)
+def missing(workdir: Path | str, run: Run, record: Mapping[str, Any]) -> list[int]:
+    """Return the steps that were asked of a run and that its trajectory lacks, rising; steps that were pruned are not missed.
+
+    Args:
+        workdir: the work folder.
+        run: the run.
+        record: contents of `study.json`.
+    """
+    wanted = set(run.length.checkpoint_steps) - records.pruned_steps(record, run.name)
+    return records.missing_steps(records.run_folder(workdir, run.name), wanted)
 
 
 class _Runner:

@@ -14,7 +14,8 @@
 setting under its flag's name), `arms` (each kind of run, with its steps), `steps_per_epoch`, `total_steps`, `checkpoint_steps` (of
 the students), `descent_times`, `teacher_time`, `data` (name, folder, fingerprint, sizes), `parameters` (of each network),
 `init_from`, `teacher_hash`, `platform` and `versions` (of the program that began the study), `history` (platform and versions
-of every program that trained a part of it, in order), and `peak_memory`.
+of every program that trained a part of it, in order), `peak_memory`, and of a study that was pruned `pruned`: `keep`, what was
+asked for last, and `steps`, {run: the steps of its trajectory that were taken away, rising}.
 
 A checkpoint is a dict of one-dimensional arrays, one per dtype ("float32": [n]), because orbax's cost is per leaf and not per byte.
 Its custom metadata holds `leaves`, a list of [path, shape, dtype] in the order in which they lie in those arrays, and `digest`, a
