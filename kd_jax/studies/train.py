@@ -15,6 +15,7 @@ from kd_jax.plan import Run
 from kd_jax.report import about
 from kd_jax.studies import pretrained
 from kd_jax.studies import run as run_stage
+from kd_jax.studies.footprint import check_space, of_runs
 from kd_jax.studies.prepare import Prepared, prepare, program
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.run import stop_requests
@@ -70,6 +71,9 @@ def train_prepared(
 ) -> int:
     """Train what `prepare` has checked; see `train`."""
     workdir, plan, dataset, record = prepared.workdir, prepared.plan, prepared.dataset, prepared.record
+    lacking = [(run, len(steps)) for run in plan.runs if (steps := missing(workdir, run, record))]
+    footprint = of_runs(prepared, lacking)
+    check_space(workdir, footprint)
     with records.locked(workdir), stop_requests() as stop:
         todo = [run for run in plan.runs if missing(workdir, run, record)]
         if todo and record["history"][-1] != (here := program(devices)):
@@ -79,7 +83,7 @@ def train_prepared(
             records.write_tokenizer(workdir, dataset.tokenizer)
         if not todo:
             return 0
-        for line in about.data(record):
+        for line in [*about.data(record), footprint]:
             print(line, file=sys.stderr)
         done = plan.total_steps - sum(run.length.total_steps for run in todo)
         with progress(plan.total_steps, done) as bar:

@@ -24,6 +24,7 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # orbax announces every save
 
 Tree = Any  # a pytree of arrays
 Leaves = list[list[Any]]  # [path, shape, dtype] of every leaf, in order
+RESUMED = 2  # whole states of a run that are kept, the newest ones
 FILES = 4  # of a checkpoint, besides those of its arrays: metadata and orbax's marks of success, of the step and of its item
 FILES_OF_ARRAY = 2  # its description and its bytes, in one chunk
 METADATA_BYTES = 700  # of a checkpoint, about, besides what it says about every leaf
@@ -233,7 +234,7 @@ def trajectory(folder: Path | str, write: bool = False) -> Checkpoints:
 
 def resume(folder: Path | str) -> Checkpoints:
     """Return the store of full training states of a run folder, for writing; it keeps the newest two."""
-    return Checkpoints(Path(folder) / "resume", write=True, keep=2)
+    return Checkpoints(Path(folder) / "resume", write=True, keep=RESUMED)
 
 
 def repair(folder: Path | str) -> Checkpoints:
@@ -241,7 +242,7 @@ def repair(folder: Path | str) -> Checkpoints:
 
     It is apart from `resume`, whose states are further on.
     """
-    return Checkpoints(Path(folder) / "repair", write=True, keep=2)
+    return Checkpoints(Path(folder) / "repair", write=True, keep=RESUMED)
 
 
 def load_variables(folder: Path | str, step: int) -> dict[str, Any]:

@@ -1,19 +1,24 @@
 """What is pruned is gone and known to be gone: nothing is trained again, and analysis goes on with what there is."""
 
+import io
 import json
 import os
+import re
 import shutil
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 from kd_jax import cli
+from kd_jax.cli.progress import Progress
 from kd_jax.config import Study
 from kd_jax.errors import BadInput
 from kd_jax.plan import Variant, checkpoint_steps
-from kd_jax.studies import analyse, prune, sweep
+from kd_jax.studies import analyse, footprint, prepare, prune, sweep
 from kd_jax.studies import train as train_stage
 from kd_jax.workdir import checkpoints, records
 
@@ -81,7 +86,7 @@ def test_every_second_step_and_both_ends_and_the_teaching_step_are_kept(done, co
     with np.load(copy / "analysis" / "eigen" / "student-seed0-Dense_0.npz") as arrays:
         assert arrays["steps"].tolist() == sorted(expected)
     (warning,) = [said for said in summary["warnings"] if said.startswith("pruned")]
-    assert f"(--keep=every=2): trajectories have 6 of {len(ASKED) + 1} checkpoints" in warning
+    assert f"(--keep=every=2): trajectories have 5 of {len(ASKED) + 1} checkpoints" in warning
     assert not (copy / "analysis-before-pruning").exists()
 
 
@@ -204,3 +209,49 @@ def test_of_a_sweep_a_run_keeps_what_any_of_its_variants_needs(tmp_path, monkeyp
     assert os.path.samefile(*teachers)
     assert records.kept_steps(teachers[0]) == [7, 10]
     assert run() == 0
+
+
+def test_what_training_will_write_is_said_before_and_is_what_it_writes(tmp_path, capsys):
+    train(STUDY, tmp_path / "study")
+    said = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("This will keep"))
+    folders = [tmp_path / "study" / "runs" / name for name in RUNS]
+    steps = sum(len(records.kept_steps(folder)) for folder in folders)
+    states = sum(len(list((folder / "resume").glob("[0-9]*"))) for folder in folders)
+    assert said.startswith(
+        f"This will keep {steps} checkpoints of 3 networks, and up to 6 states to resume from: about "
+    )
+    written = [size for name, size in files(tmp_path / "study" / "runs").items() if not name.endswith(".jsonl")]
+    foretold = int(re.search(r"about (\d+) files", said)[1])
+    assert foretold - len(written) == (6 - states) * 8  # of a run this short there is one state
+    prepared = prepare.prepare("tested", STUDY, tmp_path / "other", "unused", jax.devices()[:1])
+    lacking = [(run, len(run.length.checkpoint_steps)) for run in prepared.plan.runs]
+    expected = footprint.of_runs(prepared, lacking)
+    assert (expected.checkpoints, expected.files) == (steps, foretold)
+    assert 0.8 * sum(written) < expected.bytes < 1.5 * sum(written)  # of so small networks a third are descriptions
+
+
+def test_a_disk_without_room_is_one_line_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(footprint.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(BadInput, match=r"expected room for \d MB of checkpoints, found 0 MB free; pass fewer"):
+        train(STUDY, tmp_path / "below" / "study")
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_compiled_is_said_before_it_is(tmp_path):
+    stream = io.StringIO()
+    progress = partial(Progress, stream=stream)
+    train_stage.train("tested", STUDY, tmp_path, "unused", jax.devices()[:1], progress=progress)
+    said = [line for line in stream.getvalue().splitlines() if "compiling" in line]
+    assert [line.rpartition("] ")[2] for line in said] == ["compiling teacher", "compiling student"]
+    assert said[0].startswith("[  0 %]")  # the one-hot run has its teacher's network and training
+
+
+def test_on_a_terminal_the_bar_says_at_once_what_is_compiled():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    with Progress(10, stream=stream) as progress:
+        progress.note("compiling teacher")
+        assert "compiling teacher   0%" in stream.getvalue().split("\r")[-1]
