@@ -21,6 +21,7 @@ from kd_jax.plan import Run
 from kd_jax.studies.prepare import Prepared
 from kd_jax.train.loop import Sink
 
+PROTOS = ("event", "summary", "tensor", "types")
 PROJECT = "kd_jax"  # of W&B, and the beginning of the names of experiments in MLflow
 
 
@@ -107,7 +108,9 @@ class TensorBoard(Tracker):
 
     def open(self, step: int) -> None:
         """Begin an event file; TensorBoard drops what earlier files of the run say of later steps."""
-        from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
+        # Their classes are made when they are imported, so a type checker does not see them.
+        protos: Any = [import_module(f"tensorboard.compat.proto.{name}_pb2") for name in PROTOS]
+        event_pb2, summary_pb2, tensor_pb2, types_pb2 = protos
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
