@@ -386,6 +386,12 @@ def test_losses_on_features_may_have_the_whole_weight_beside_others_or_for_a_tim
     }
 
 
+def test_no_setting_belongs_to_two_losses_by_its_name():
+    owned = [name for loss in losses.DISTILLATION if "_" not in loss for name in Distillation().settings_of(loss)]
+    assert len(set(owned)) == len(owned)
+    assert {"dkd_beta", "dist_beta", "fitnets_weight", "at_power", "rkd_angle", "crd_width"} <= set(owned)
+
+
 @pytest.mark.parametrize(
     "change", [{"crd_negatives": 7}, {"at_weight": 2.0}, {"features": ("stage1",)}, {"distillation": "crd"}]
 )
