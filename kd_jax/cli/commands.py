@@ -13,7 +13,11 @@ import tyro
 
 from kd_jax.cli import config_file, theory
 from kd_jax.cli.audit_command import audit
+from kd_jax.cli.cost_command import cost
+from kd_jax.cli.export_command import export
 from kd_jax.cli.guard import OK, guarded, one_line_errors
+from kd_jax.cli.import_command import import_data
+from kd_jax.cli.prune_command import prune
 from kd_jax.cli.study import Platform, run_study, value_of
 from kd_jax.config import versions
 from kd_jax.errors import BadInput
@@ -80,14 +84,14 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
         platform: Kind of device to ask for.
     """
     from kd_jax import data
-    from kd_jax.data import publishers, tfds, tiny_imagenet
+    from kd_jax.data import cache, publishers, tfds, tiny_imagenet
     from kd_jax.train import devices
 
     print(", ".join(f"{package} {version}" for package, version in versions().items()))
     chosen = devices.select(platform)
     print(f"platform {chosen[0].platform}: {len(chosen)} x {chosen[0].device_kind}, {os.cpu_count()} CPU cores")
     folder = data_dir or data.default_data_dir()
-    print("data: digits is embedded")
+    print(f"data: {' and '.join(data.EMBEDDED)} are embedded")
     tiny = data.folder_of(tiny_imagenet.NAME, data_dir, tiny_imagenet_dir)
     found = tiny_imagenet.find(tiny)
     print(
@@ -103,6 +107,13 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
         print(f"data: no prepared sets in {folder}; name another --data_dir or set TFDS_DATA_DIR")
     if absent := [name for name in publishers.SETS if tfds.find(name, folder) is None]:
         print(textwrap.fill(f"data: downloaded when a study asks for them: {', '.join(absent)}", 100))
+    kept = cache.state()
+    print(
+        f"cache: {kept.copies} decoded copies in {kept.folder}, {cache.shown(kept.size)} of at most {cache.shown(kept.bound)};"
+        " set KD_JAX_CACHE or KD_JAX_CACHE_GB to change that"
+        if kept.folder
+        else "cache: no home folder for decoded copies, so sets are decoded anew each time; set KD_JAX_CACHE"
+    )
 
 
 def settings():
@@ -178,9 +189,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the console script `kd-jax`, and return the exit status."""
     commands = {
         "run": run,
+        "import": import_data,
         "analyze": analyze,
         "report": report,
         "audit": audit,
+        "export": export,
+        "cost": cost,
+        "prune": prune,
         "settings": settings,
         "doctor": doctor,
     }

@@ -138,7 +138,8 @@ def facts(study: Mapping[str, Any]) -> str:
     setup, where = study["config"], study["platform"]
     data = study["data"]
     sizes = {model: f"{model} ({count:,} parameters)" for model, count in study["parameters"].items()}
-    teacher, students = sizes[setup["teacher"]], ", ".join(sizes[model] for model in setup["student"])
+    teacher = "a file of logits" if study.get("teacher_logits") else sizes[setup["teacher"]]
+    students = ", ".join(sizes[model] for model in setup["student"])
     told = from_json(setup)
     read = told.distillation.settings_of(told.distillation_loss)
     of_loss = "".join(f", {name} {value:g}" for name, value in read.items())

@@ -5,11 +5,12 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from kd_jax.losses import Learned, correct
 from kd_jax.models import Variables
-from kd_jax.train.state import TrainState, parted, trained
+from kd_jax.train.state import TrainState, averaged, parted, trained
 
 
 def whole(run: Callable[[Any], Any], x: Any) -> Any:
@@ -24,6 +25,8 @@ def make_step(
     axis_name: str | None = None,
     on_shortest: Callable[[Callable, Any], Any] = whole,
     learns: bool = False,
+    ema: float = 0.0,
+    accumulate: int = 1,
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
     """Return `step(state, batch) -> (state, totals)`, a pure function for jit, vmap, scan and pmap.
 
@@ -40,6 +43,8 @@ def make_step(
         on_shortest: `on_shortest(run, x)` calls `run` with the part of the inputs that gradients need; see `data.Dataset`.
         learns: whether the loss learns. The objective is then `objective(outputs, batch, step, learned) -> (loss [batch], state)`,
             and what it learns is trained beside the network; see `losses.Learned`.
+        ema: the decay of the moving average of the weights, for states that have one.
+        accumulate: the optimiser updates the weights at every so many-th step; the average moves when they do.
     """
 
     def step(state, batch):
@@ -60,10 +65,19 @@ def make_step(
         grads, (loss, logits, model_state, loss_state) = on_shortest(gradient, batch["x"])
         totals = {"loss": loss.sum(), "correct": correct(logits, batch["y"]).sum(), "count": loss.size}
         if axis_name is not None:
-            grads, model_state = jax.lax.pmean((grads, model_state), axis_name)
+            # What is counted rather than averaged stays a whole number.
+            means = jax.tree.map(lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.inexact) else None, model_state)
+            grads, means = jax.lax.pmean((grads, means), axis_name)
+            model_state = jax.tree.map(
+                lambda leaf, mean: jax.lax.pmax(leaf, axis_name) if mean is None else mean, model_state, means
+            )
             totals = jax.lax.psum(totals, axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, moved)
         params, loss_params = parted(optax.apply_updates(moved, updates), state.loss_params)
-        return TrainState(state.step + 1, params, model_state, opt_state, loss_params, loss_state), totals
+        average = state.average
+        if average is not None:
+            decay = ema if accumulate == 1 else jnp.where((state.step + 1) % accumulate == 0, ema, 1.0)
+            average = averaged(average, Variables(params, model_state), decay)
+        return TrainState(state.step + 1, params, model_state, opt_state, average, loss_params, loss_state), totals
 
     return step
