@@ -27,8 +27,11 @@ DEFAULT_CONFIG = {name: known.partition("/")[2] for name, known in publishers.DE
 
 
 def default_data_dir() -> Path:
-    """Return `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    """Return `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`, or that of this folder where a user has no home."""
+    try:
+        return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    except RuntimeError:  # neither HOME nor an entry for this user, as in a container
+        return Path("tensorflow_datasets")
 
 
 def load(name: str, data_dir: str | Path) -> Source | Encoded | text.Texts:
@@ -154,39 +157,49 @@ def _decode(folder):
 
     builder, label = _opened(folder)
     info: Any = builder.info
-    image_key, label_key = _keys(tfds, info, label)
+    key, label_key = _keys(tfds, info, label)
     test_split = _test_split(info.splits, label)
     splits = ("train", test_split)
-    streams = None in info.features[image_key].shape
+    streams = None in info.features[key].shape
     if streams:
         labels = [_read_labels(builder, split, label_key) for split in splits]
     else:
-        images, labels = zip(*(_read(builder, split, image_key, label_key) for split in splits), strict=True)
+        examples, labels = zip(*(_read(builder, split, key, label_key) for split in splits), strict=True)
     for split, y in zip(splits, labels, strict=True):
         if (y < 0).any():
             raise BadInput(f"{label}: expected labels in split {split}, found hidden ones (-1)")
     name = info.name if not info.config_name else f"{info.name}/{info.config_name}"
     classes = info.features[label_key].num_classes
+    names = text.class_names(info.features[label_key])
     if not streams:
-        return Source(name, images[0], labels[0], images[1], labels[1], classes, test_split)
+        return Source(name, examples[0], labels[0], examples[1], labels[1], classes, test_split, names)
     files = {file: (folder / file).stat().st_size for split in splits for file in info.splits[split].filenames}
-    return Encoded(name, labels[0], labels[1], classes, test_split, image_key, json.dumps(files), str(folder))
+    return Encoded(name, labels[0], labels[1], classes, test_split, key, json.dumps(files), str(folder), names)
 
 
 def _keys(tfds, info, label):
-    """Return the names of the image and of the label among the features."""
+    """Return the names of the image, or else of the array of floats, and of the label among the features."""
     features = info.features
     supervised = info.supervised_keys or ()
 
-    def first(kind, usual):
+    def first(is_one, usual):
         """The supervised one, else the one of the usual name. TFDS lists features in another order in every process."""
-        keys = [key for key in features if isinstance(features[key], kind)]
+        keys = [key for key in features if is_one(features[key])]
         return min(keys, key=lambda key: (key not in supervised, key != usual, key), default=None)
 
-    image_key, label_key = first(tfds.features.Image, "image"), first(tfds.features.ClassLabel, "label")
+    def is_floats(feature):
+        kept = type(feature) is tfds.features.Tensor and len(feature.shape) in (1, 2, 3) and None not in feature.shape
+        return kept and np.issubdtype(feature.np_dtype, np.floating)
+
+    image_key = first(lambda feature: isinstance(feature, tfds.features.Image), "image")
+    label_key = first(lambda feature: isinstance(feature, tfds.features.ClassLabel), "label")
+    floats_key = first(is_floats, "features")
+    if image_key is None and floats_key is not None and label_key is not None:
+        return floats_key, label_key
     if image_key is None or label_key is None:
         raise BadInput(
-            f"{label}: expected an image and a class label, found {', '.join(sorted(features))}; pass another set"
+            f"{label}: expected an image, a text or floats, and a class label, found {', '.join(sorted(features))}; pass"
+            " another set"
         )
     if features[image_key].np_dtype != np.uint8:
         raise BadInput(
@@ -202,14 +215,15 @@ def _test_split(splits, label):
     raise BadInput(f"{label}: expected a train and a test or validation split, found {', '.join(splits)}")
 
 
-def _read(builder: Any, split, image_key, label_key):
-    """Return (images, labels) of a split."""
-    shape = builder.info.features[image_key].shape
+def _read(builder: Any, split, key, label_key):
+    """Return (images or numbers, labels) of a split."""
+    feature = builder.info.features[key]
     source = builder.as_data_source(split)
-    x, y = np.empty((len(source), *shape), np.uint8), np.empty(len(source), np.int32)
+    dtype = np.uint8 if feature.np_dtype == np.uint8 else np.float32
+    x, y = np.empty((len(source), *feature.shape), dtype), np.empty(len(source), np.int32)
     for i, example in _each(source, f"decoding {builder.info.name} {split}"):
-        x[i], y[i] = example[image_key], example[label_key]
-    return x, y
+        x[i], y[i] = example[key], example[label_key]
+    return (x[..., None] if x.ndim == 3 else x), y
 
 
 def _read_labels(builder, split, label_key):
@@ -222,7 +236,7 @@ def _read_labels(builder, split, label_key):
 
 def _each(source, description):
     """Yield (position, example) of all examples."""
-    with tqdm(total=len(source), desc=description, unit="image", disable=None) as bar:
+    with tqdm(total=len(source), desc=description, unit="example", disable=None) as bar:
         for start in range(0, len(source), BLOCK):
             stop = min(start + BLOCK, len(source))
             yield from enumerate(source.__getitems__(list(range(start, stop))), start)

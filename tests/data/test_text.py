@@ -21,7 +21,7 @@ PAIRS = {
 
 @pytest.fixture(autouse=True)
 def _cache_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("KD_JAX_CACHE", str(tmp_path / "cache"))
 
 
 def test_single_texts_and_labels_read_as_written_but_for_outer_space_and_again_from_their_copy(tmp_path, write_texts):
@@ -33,7 +33,8 @@ def test_single_texts_and_labels_read_as_written_but_for_outer_space_and_again_f
         assert texts.of("test")[0] == [("bad\nplot",), ("“quoted”",)]
         np.testing.assert_array_equal(texts.of("test")[1], [1, 0])
         assert (texts.name, texts.classes, texts.note) == ("texts", 2, "")
-    assert list(folder.glob("kd_jax-*.npz"))
+    assert list((tmp_path / "cache").glob("kd_jax-*.npz"))
+    assert not list(folder.glob("kd_jax-*"))
 
 
 def test_hidden_labels_are_never_used_the_validation_split_serves_instead_and_it_is_said(tmp_path, write_texts):
