@@ -4,7 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -152,9 +152,12 @@ def _parsed(words, description, preset, flag, prog) -> tuple[TrainingSession, St
     study = study.replaced(**given)
     kind, default = _command(session, study, hidden=_unused(study, words), extra=extra)
     command = parse(kind, words, description, default, prog)
-    sections = {
+    sections: dict[str, Any] = {
         name: section(**_values(getattr(command, GROUPS.get(name, name)))) for name, section in SECTIONS.items()
     }
+    if sections["distillation"].is_teacher_given and value_of("teacher", words) is None and "teacher" not in given:
+        # The preset's was not asked for: a teacher that exists brings its own network.
+        sections["networks"] = replace(sections["networks"], teacher="")
     return command.session, Study(**sections, seeds=command.runs.seeds, seed=command.runs.seed)
 
 
@@ -236,7 +239,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
     prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers, command=command)
     trained = train_prepared(prepared, chosen, Progress)
-    if not trained and is_analysed(workdir, study):
+    if not trained and is_analysed(workdir, prepared.study):
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
     terminal.study(workdir, analyze_prepared(prepared, Progress))

@@ -33,7 +33,8 @@ def study(workdir: Path, summary: Mapping[str, Any]) -> None:
     for analysis in analyses.ANALYSES:
         for table in analysis.tables(analysed):
             _print(table)
-    for line in [*about.data(summary["study"]), about.memory(summary["study"])]:
+    record = summary["study"]
+    for line in [*about.teacher(record), *about.data(record), about.memory(record)]:
         if line:
             print(line)
     _conclusions(workdir, summary)

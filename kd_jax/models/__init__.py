@@ -63,8 +63,8 @@ PARAMETER_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.float32, "float64": 
 class Model(NamedTuple):
     """A network as pure functions.
 
-    In all of them `x` is a batch: images are float [batch, height, width, channels]; texts are integers [batch, length], padded at
-    the end with 1. A layer is known by its name, such as `stage1_block1_conv1`.
+    In all of them `x` is a batch: images are float [batch, height, width, channels]; vectors of numbers float [batch, features];
+    texts are integers [batch, length], padded at the end with 1. A layer is known by its name, such as `stage1_block1_conv1`.
 
     Attributes:
         init: `init(key, x) -> Variables`, random initial values. `x` gives the shape of an example; its values do not matter.
@@ -102,6 +102,7 @@ def build(
     vocabulary: int | None = None,
     positions: int = 512,
     dropout: float | None = None,
+    vectors: bool = False,
 ) -> Model:
     """Return the network of a name.
 
@@ -121,9 +122,11 @@ def build(
         positions: the length of the longest text in tokens, for networks that read texts.
         dropout: the share of features that is dropped in training, for networks that read texts, and those of your own that take
             it; None for 0.1, or what your own have.
+        vectors: whether an example is a vector of numbers, [features], in which there is nothing to convolve.
 
     Raises:
-        BadInput: for a name that stands for no network, a network of texts without a vocabulary, or one of images with one.
+        BadInput: for a name that stands for no network, a network of texts without a vocabulary, or one of images with one, or one
+            with convolutions for vectors.
     """
     if is_foreign(name):
         return _adapted(name, classes, precision, axis_name, vocabulary, positions, dropout)
@@ -135,6 +138,11 @@ def build(
         axis_name=axis_name,
     )
     reads_texts = isinstance(module, RoBERTa)
+    if vectors and (reads_texts or isinstance(module, names.CONVOLUTIONAL)):
+        expected = "texts" if reads_texts else "images"
+        raise BadInput(
+            f"model {name!r}: expected {expected}, found vectors of numbers; pass a network for them, such as mlp_256x256 or linear"
+        )
     if reads_texts and vocabulary is None:
         raise BadInput(f"model {name!r}: expected texts, found images; pass a network of images, such as resnet20")
     if not reads_texts and vocabulary is not None:

@@ -54,7 +54,7 @@ def confidence(
         arms: the arms to draw, without the teacher.
         seed: the seed of the runs, for the title.
     """
-    figure = Figure(figsize=(4.2 * len(arms) + 0.4, 8.2), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(arms) + 0.4, 4.1 * len(logits)), layout="constrained")
     grid = figure.subplots(len(logits), len(arms), squeeze=False)
     for row, (split, of_split) in enumerate(logits.items()):
         points = [exaggeration.confidence_pair(*of_split[arm.name]) for arm in arms]
@@ -92,8 +92,14 @@ def confidence_panel(
         limits: the range of both axes [nats]; by default it holds all but the outermost thousandth on either side.
         ax: where to draw; pyplot's current axes by default.
     """
+    return confidence_points(*exaggeration.confidence_pair(teacher, student), limits, ax)
+
+
+def confidence_points(
+    x: np.ndarray, y: np.ndarray, limits: tuple[float, float] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the same as `confidence_panel` from the confidences of teacher and student, float [examples] each, in nats."""
     axes = axes_or_current(ax)
-    x, y = exaggeration.confidence_pair(teacher, student)
     if limits is None:
         low, high = np.quantile(np.concatenate((x, y)), (0.001, 0.999))
         limits = low - 0.05 * (high - low), high + 0.05 * (high - low)
@@ -115,12 +121,19 @@ def confidence_panel(
 
 def slopes(estimates: Sequence[Estimate], arms: Sequence[Arm]) -> Figure:
     """Return the figure of the exaggeration slopes; arguments as for `slopes_panel`."""
-    figure = Figure(figsize=(7.5, 1.2 + 0.62 * 2 * len(arms)), layout="constrained")
+    groups = _slope_groups(estimates, arms)
+    figure = Figure(figsize=(7.5, 1.2 + 0.62 * len(groups)), layout="constrained")
     slopes_panel(estimates, arms, figure.subplots())
     return figure
 
 
-def slopes_panel(estimates: Sequence[Estimate], arms: Iterable[Arm], ax: Axes | None = None) -> Axes:
+def _slope_groups(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> list[tuple[str, str]]:
+    """[(arm, split)] of the slopes that there are: a teacher that is a file of logits may have none for the test set."""
+    there = {(estimate.arm, estimate.split) for estimate in estimates if estimate.name == "exaggeration_slope"}
+    return [(arm.name, split) for split in ("test", "train") for arm in arms if (arm.name, split) in there]
+
+
+def slopes_panel(estimates: Sequence[Estimate], arms: Sequence[Arm], ax: Axes | None = None) -> Axes:
     """Draw the exaggeration slopes with their intervals, students beside their controls.
 
     Args:
@@ -130,7 +143,7 @@ def slopes_panel(estimates: Sequence[Estimate], arms: Iterable[Arm], ax: Axes | 
     """
     axes = axes_or_current(ax)
     table = index(estimates, "name", "arm", "split", "subset")
-    groups = [(arm, split) for split in ("test", "train") for arm in [arm.name for arm in arms]]
+    groups = _slope_groups(estimates, arms)
     offsets = dict(zip(SUBSET_COLOURS, (-0.2, 0.0, 0.2), strict=True))
     for position, (arm, split) in enumerate(groups):
         for subset, offset in offsets.items():

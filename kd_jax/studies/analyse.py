@@ -97,7 +97,8 @@ def _summary(prepared: Prepared, folder: Path, progress_of: Callable[..., Any]) 
 
         measured = [analysis.measure(trained, folder, advance) for analysis in analyses.ANALYSES]
     estimates = [estimate for of_analysis in measured for estimate in of_analysis]
-    unlearned = learning.unlearned(workdir, folder, prepared.study, prepared.record["steps_per_epoch"])
+    steps_per_epoch = prepared.record["steps_per_epoch"]
+    unlearned = learning.unlearned(workdir, folder, prepared.study, steps_per_epoch, plan.given)
     verdicts, warnings = [], [run.sentence() for run in unlearned]
     for analysis in analyses.ANALYSES:
         verdicts += analysis.conclude(trained, estimates, unlearned)

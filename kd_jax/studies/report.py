@@ -38,7 +38,7 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
         for name, figure in analysis.figures(analysed).items():
             images[name] = figures.save(figure, folder / "figures" / name)
     study = summary["study"]
-    said = [page.facts(study), *about.data(study)]
+    said = [page.facts(study), *about.teacher(study), *about.data(study)]
     numbers = page.folded("Every estimate", "All numbers of summary.json", tables.everything(analysed.estimates))
     verdicts, warnings = summary["verdicts"], summary["warnings"]
     text = page.render(study["study"], said, verdicts, warnings, listed, images, captions, [numbers])

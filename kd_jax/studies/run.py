@@ -18,6 +18,7 @@ from kd_jax.studies.progress import Quiet
 from kd_jax.train.engine import Engine
 from kd_jax.train.loop import Segment, Sink, StopRequest, train_run
 from kd_jax.train.state import TrainState
+from kd_jax.train.teachers import Constants as TeacherConstants
 from kd_jax.workdir import checkpoints, records
 
 RESUME_SECONDS = 30.0  # a crash loses about this much work at most
@@ -117,7 +118,7 @@ def train(
     workdir: str | Path,
     run: Run,
     engine: Engine,
-    teacher: Variables | None,
+    teacher: TeacherConstants | None,
     progress: Quiet,
     stop: StopRequest,
     sinks: Sequence[Sink] = (),
@@ -131,7 +132,7 @@ def train(
         workdir: the work folder of the study.
         run: the run to train.
         engine: the compiled functions of this kind of run.
-        teacher: the frozen teacher's variables; None for a run on one-hot labels.
+        teacher: what the teacher reads, such as its frozen variables; None for a run on one-hot labels.
         progress: counts the steps of all runs of the study; see `studies.progress`.
         stop: tells the run to save and stop.
         sinks: what the run reports to besides its folder and the progress.
