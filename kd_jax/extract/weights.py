@@ -13,7 +13,7 @@ from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
 from kd_jax.extract.logits import model_of, view_of
 from kd_jax.models import Variables, layers
-from kd_jax.plan import Arm, Plan
+from kd_jax.plan import TEACHER, Arm, Plan
 from kd_jax.workdir import checkpoints, records
 
 PATCH_BATCH = 100  # examples at a time; a convolution has a vector per pixel
@@ -61,6 +61,8 @@ def chosen_layers(plan: Plan, dataset: Dataset) -> list[tuple[Arm, str]]:
     """
     look = plan.study.look
     for arm in plan.arms:
+        if _is_given(plan, arm):
+            continue
         if len(steps := plan.length(arm.name).checkpoint_steps) < 3:
             kept = plan.study.training.checkpoints
             raise BadInput(
@@ -80,6 +82,20 @@ def chosen_layers(plan: Plan, dataset: Dataset) -> list[tuple[Arm, str]]:
         fan_in = model_of(arm.model, dataset, "float32").fan_in(dataset.example(), layer)
         _check_pairs(look.pairs, eigen.direction_count(fan_in), f"{layer} of {arm.model}")
     return chosen
+
+
+def followed(plan: Plan, model: str) -> list[Arm]:
+    """Return the arms of a network whose weights are followed: not a teacher from elsewhere whose trajectory is no curve."""
+    arms = [arm for arm in plan.arms if arm.model == model]
+    return [arm for arm in arms if not _is_given(plan, arm) or _is_curve(plan.length(arm.name).checkpoint_steps)]
+
+
+def _is_given(plan: Plan, arm: Arm) -> bool:
+    return arm.name == TEACHER and plan.given is not None
+
+
+def _is_curve(steps: Sequence[int]) -> bool:
+    return len(steps) > 2 and steps[0] == 0
 
 
 def _check_pairs(pairs, count, where):
@@ -120,7 +136,7 @@ def growths(
         for seed in study.seed_range():
             if not is_first:  # the first layer's inputs are the data, or fixed features of it, whatever the run
                 known.clear()
-            for arm in [arm for arm in plan.arms if arm.model == onehot.model]:
+            for arm in followed(plan, onehot.model):
                 run = plan.run(arm.name, seed)
                 folder, start = records.run_folder(workdir, run.name), 0 if is_first else arm.init
                 if start not in known:

@@ -199,16 +199,18 @@ def _found_runs(study: Study, dataset: Dataset, previous: Record | None) -> Foun
                     f"its weights changed since this work folder was begun (sha256 {of_run['sha256'][:12]}, expected"
                     f" {old['sha256'][:12]}); pass another --workdir",
                 )
-    data = source.record["data"]
-    standardised = {key: data[key] for key in ("mean", "std") if key in data}
+    data, switched = source.record["data"], bool(arm["teacher"] and theirs.distillation.switch)
+    trained_on = {key: data[key] for key in ("fingerprint", "mean", "std") if key in data} | {"data": data["name"]}
+    if arm["name"] == TEACHER and (origin := source.record.get("teacher_from")):
+        # It was not trained in that study either.
+        trained_on = {key: origin[key] for key in ("fingerprint", "mean", "std", "data") if key in origin}
+        switched = origin["switched"]
     record = {
         "folder": source.folder.resolve().name,
         "study": source.record["study"],
         "network": arm["model"],
-        "data": data["name"],
-        "fingerprint": data["fingerprint"],
-        "switched": bool(arm["teacher"] and theirs.distillation.switch),
-        **standardised,
+        **trained_on,
+        "switched": switched,
         "runs": runs,
     }
     return Found(_given({"teacher_from": record}), record, folders)
@@ -252,12 +254,14 @@ def _run_of(study: Study, source: _Source, theirs: Study, seed: int) -> str:
 def _described(study: Study, source: _Source, arm: Record, theirs: Study, name: str) -> dict[str, Any]:
     """What is kept on record of a run that teaches, after a check that it is finished and whole."""
     folder = records.run_folder(source.folder, name)
+    there = set(records.kept_steps(folder))
     length = Length(*(arm[key] for key in Length._fields))
-    if lacking := records.missing_steps(folder, length.checkpoint_steps):
-        steps = ", ".join(map(str, lacking))
+    if length.total_steps not in there:
         raise _bad(
-            study, f"expected finished runs, {name} is not (its trajectory lacks step {steps}); run that study again"
+            study, f"expected finished runs, {name} is not (it lacks step {length.total_steps}); run that study again"
         )
+    # Others may have been taken away: the steps at which it does not teach are for curves alone.
+    length = length._replace(checkpoint_steps=[step for step in length.checkpoint_steps if step in there])
     origin = (
         source.record.get("teacher_from", {}).get("runs", {}).get(name)
     )  # where that study has it from, in its turn

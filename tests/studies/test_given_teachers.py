@@ -158,6 +158,14 @@ def test_a_student_teaches_the_next_one_and_one_run_all_seeds(own, tmp_path):
     (tmp_path / "runs" / "teacher-seed1").unlink()
     assert train(study, tmp_path) == 0
     assert (tmp_path / "runs" / "teacher-seed1").is_symlink()
+    # Of a teacher with few checkpoints left nothing is followed along training; all else is as it was.
+    for step in records.kept_steps(tmp_path / "runs" / "teacher-seed0")[:-1]:
+        shutil.rmtree(tmp_path / "runs" / "teacher-seed0" / "trajectory" / str(step))
+    lone = study.replaced(teacher_from=str(tmp_path))
+    assert train(lone, tmp_path / "lone") == 4
+    assert records.kept_steps(tmp_path / "lone" / "runs" / "teacher-seed1") == [15]
+    without = [e for e in found["estimates"] if e["arm"] != "teacher" or not e["name"].startswith("eigen")]
+    assert analyse.analyze(tmp_path / "lone")["estimates"] == without
     # In its turn it can teach another study, which remembers where the network started.
     again = STUDY.replaced(teacher_from=str(tmp_path), teacher="", seeds=2)
     found = prepare.prepare("tested", again, tmp_path / "again", "unused", jax.devices()[:1])
@@ -231,7 +239,7 @@ def test_an_unfinished_teacher_a_damaged_one_and_one_for_other_data_are_refused(
     study = STUDY.replaced(teacher_from=str(source), teacher="")
     last = source / "runs" / "teacher-seed1" / "trajectory" / "15"
     last.rename(tmp_path / "away")
-    refused(study, tmp_path / "work", r"expected finished runs, teacher-seed1 is not \(its trajectory lacks step 15\)")
+    refused(study, tmp_path / "work", r"expected finished runs, teacher-seed1 is not \(it lacks step 15\)")
     (tmp_path / "away").rename(last)
     path = max((path for path in last.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     content = bytearray(path.read_bytes())

@@ -31,7 +31,7 @@ def _check(plan: Plan, dataset: Dataset) -> None:
 
 def _passes(trained: Trained) -> int:
     chosen = extract.chosen_layers(trained.plan, trained.dataset)
-    followed = sum(arm.model == onehot.model for onehot, _ in chosen for arm in trained.plan.arms)
+    followed = sum(len(extract.followed(trained.plan, onehot.model)) for onehot, _ in chosen)
     return followed * len(trained.seeds)
 
 
