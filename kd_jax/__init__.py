@@ -7,6 +7,7 @@ The public names are loaded when they are first used, so that `import kd_jax` it
 - `Study`: the configuration of a study (`kd_jax.config`)
 - `run`: train and analyse a study, and return its results (`kd_jax.studies.api`)
 - `analyze`: recompute every number and figure of a work folder
+- `audit`: judge any student by its answers and its teacher's, whoever trained them (`kd_jax.studies.audit`)
 - `open_study`: the configuration, plan and data of a work folder
 - `Results`: what came out of a study: estimates, verdicts, tables, figures (`kd_jax.studies.results`)
 - `BadInput`: what is raised for input that cannot be used
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from kd_jax.studies.api import analyze as analyze
     from kd_jax.studies.api import open_study as open_study
     from kd_jax.studies.api import run as run
+    from kd_jax.studies.audit import audit as audit
     from kd_jax.studies.results import Results as Results
 
 __version__ = "0.1.0"
@@ -33,10 +35,11 @@ _WHERE = {
     "Results": "studies.results",
     "Study": "config",
     "analyze": "studies.api",
+    "audit": "studies.audit",
     "open_study": "studies.api",
     "run": "studies.api",
 }
-__all__ = ["BadInput", "Results", "Study", "analyze", "open_study", "run"]
+__all__ = ["BadInput", "Results", "Study", "analyze", "audit", "open_study", "run"]
 
 
 def __getattr__(name: str) -> Any:

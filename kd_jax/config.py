@@ -43,9 +43,10 @@ class Data:
     """Which examples a study trains and tests on, with which labels, and how texts become tokens."""
 
     dataset: str = "cifar10"
-    """Data: `digits` (embedded, no download), `tiny_imagenet` (from --tiny_imagenet_dir), any TFDS set of classified images or
-    texts by name (cifar10, mnist, emnist/letters, glue/sst2, imdb_reviews, ...), or the folder of a prepared one. A set whose
-    images have many sizes (imagenet2012, food101, ...) is streamed from disk."""
+    """Data: `digits` or `breast_cancer` (embedded, no download), `tiny_imagenet` (from --tiny_imagenet_dir), the name of a set that
+    `kd-jax import` took, any TFDS set of classified images or texts by name (cifar10, mnist, emnist/letters, glue/sst2,
+    imdb_reviews, ...), or the folder of a prepared one. A set whose images have many sizes (imagenet2012, food101, ...) is
+    streamed from disk."""
     train_examples: int = 0
     """Size of the fixed random part of the training split that is used [examples; 0: all]."""
     test_examples: int = 0
@@ -81,15 +82,17 @@ class Networks:
     """Network of the teacher: linear, features (features_5000: linear on fixed random ones), mlp (mlp_256x256 sets the widths),
     balanced (balanced_512: an mlp_512 that starts at the zero function), cnn (cnn_32x64), resnet8, 20, 32, 44, 56, 110;
     resnet18, resnet50, mobilenetv2, and for small images resnet18_small, resnet50_small, mobilenetv2_small. For texts
-    roberta_base, roberta_medium, roberta_small, roberta_tiny, or roberta_2x128 (layers x width)."""
+    roberta_base, roberta_medium, roberta_small, roberta_tiny, or roberta_2x128 (layers x width). Or your own:
+    package.module:Net, of flax linen or NNX."""
     student: tuple[str, ...] = ("resnet56",)
     """Networks of the students, one or more; each is trained with the teacher and, as arm `onehot`, without."""
     nulls: tuple[Literal["order", "init", "slower", "faster"], ...] = ()
     """Further one-hot runs of the first student's network, with which its eigendirections are compared: in another data order, from
     another initialisation, at a quarter and at four times the learning rate."""
     init_from: tuple[str, ...] = ()
-    """Folders of pre-trained RoBERTa weights (config.json, model.safetensors, tokenizer.json). Each is for the networks of its
-    layers and width; others, and the new head of all, start at random [none: all do]."""
+    """Pre-trained weights: folders of RoBERTa (config.json, model.safetensors, tokenizer.json), each for the networks of its layers
+    and width; or files of resnet18, resnet50 or mobilenetv2 as torchvision and timm save them (.safetensors), each for the networks
+    whose tensors it has. Others, and heads of other classes, start at random [none: all do]."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     """Arithmetic of the networks. bfloat16 keeps parameters, losses and statistics in float32; float64 is for comparing
     topologies."""
@@ -106,7 +109,8 @@ class Training:
     """How a network is trained on its labels: views, optimiser, length. Students and teacher can have one each."""
 
     epochs: int = 450
-    """Length of each training run [epochs]. Warm-up and decay below are shares of it, so they scale with it."""
+    """Length of each training run [epochs]. Warm-up and decay below are shares of it, so they scale with it. 0 is for the teacher
+    alone: --teacher_with epochs=0 beside --init_from takes it as it is."""
     batch_size: int = 1024
     """Examples in a training step, over all devices."""
     augment: Literal["none", "crop", "crop_flip", "resized_crop_flip"] = "none"
@@ -154,13 +158,13 @@ class Training:
     """Paste a box of another image into each training image, and share the label by area, drawn from Beta(alpha, alpha) [alpha;
     0: off]."""
     dropout: float = 0.0
-    """Share of features that is dropped while training, in networks for texts [0 to below 1]."""
+    """Share of features that is dropped while training, in networks for texts, and your own that take it [0 to below 1]."""
     checkpoints: int = 50
     """Number of checkpoints kept per run, about; half spaced geometrically, half evenly, first and last step included."""
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size"):
-            _need(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
+        _need(self, "epochs", self.epochs >= 0, "a whole number of at least 1")
+        _need(self, "batch_size", self.batch_size >= 1, "a whole number of at least 1")
         _need(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
         _need(self, "warmup", 0 <= self.warmup <= 1, "a number from 0 to 1")
         _need(self, "decay_at", all(0 <= share <= 1 for share in self.decay_at), "shares of the run, each from 0 to 1")
@@ -176,8 +180,20 @@ class Training:
         _need(self, "checkpoints", self.checkpoints >= 2, "at least 2 (the first and the last step)")
 
 
-DistillationLoss = Literal["auto", "kd", "mse", "dkd"]  # all but `auto` are the keys of `losses.DISTILLATION`
-FEATURE_LOSSES: tuple[str, ...] = ()  # those of them that compare features, so need a teacher that is a network
+DistillationLoss = Literal[  # all but `auto` are the keys of `losses.DISTILLATION`
+    "auto", "kd", "mse", "dkd", "kd_standardised", "dkd_standardised", "dist", "fitnets", "at", "rkd", "crd"
+]
+# They compare features, so they need a teacher that is a network, and something else must train the student's last layer.
+FEATURE_LOSSES: tuple[str, ...] = ("fitnets", "at", "rkd", "crd")
+
+
+def loss_names(text: str) -> list[str]:
+    """Return the names of the distillation losses that `--distillation` adds.
+
+    >>> loss_names("kd+crd")
+    ['kd', 'crd']
+    """
+    return text.split("+")
 
 
 @dataclass(frozen=True)
@@ -187,17 +203,47 @@ class Distillation:
     A setting that one loss alone reads has a name that begins with that of the loss; see `settings_of`.
     """
 
-    distillation: DistillationLoss = "auto"
-    """Loss that draws a student to its teacher: `kd`, cross-entropy with the teacher's softened probabilities; `mse`, half the
-    squared distance from the teacher's logits; `dkd`, Decoupled Knowledge Distillation, which weighs the target class and the
-    others apart [auto: kd, or mse beside --loss=mse]."""
+    distillation: str = "auto"
+    """Loss that draws a student to its teacher. On logits: `kd`, cross-entropy with the teacher's softened probabilities; `mse`,
+    half the squared distance from the teacher's logits; `dkd`, Decoupled Knowledge Distillation, which weighs the target class and
+    the others apart; `kd_standardised` and `dkd_standardised`, those two on logits that are standardised per example; `dist`,
+    correlations of probabilities. On features: `fitnets`, hints through a trained projector; `at`, attention transfer; `rkd`,
+    distances and angles in a batch; `crd`, contrastive. Several joined by + are added, such as kd+crd [auto: kd, or mse beside
+    --loss=mse]."""
+    features: tuple[str, ...] = ()
+    """Features that fitnets, at, rkd and crd compare: names that both networks have, such as stage2, or STUDENT:TEACHER [none: the
+    middle stage for fitnets, all stages for at, the penultimate layer for rkd and crd]."""
     temperature: float = 4.0
-    """Softmax temperature of the distillation loss; `mse` has none [> 0]."""
+    """Softmax temperature of the distillation loss; `mse` and the losses on features have none [> 0]."""
     dkd_alpha: float = 1.0
     """Weight of the target class in `dkd`: how probable the teacher finds the label [at least 0]."""
     dkd_beta: float = 8.0
     """Weight of the other classes in `dkd`: how probable the teacher finds each of them. The authors take 8 on CIFAR-100, and 2
     where a ResNet-56 teaches a ResNet-20 [at least 0]."""
+    dist_beta: float = 2.0
+    """Weight in `dist` of the correlation over the classes of an example [at least 0]."""
+    dist_gamma: float = 2.0
+    """Weight in `dist` of the correlation over the examples of a batch [at least 0]."""
+    fitnets_weight: float = 100.0
+    """Factor of `fitnets`, RepDistiller's. Its factors are beside 1 on the labels, which --weight=0.5 is [at least 0]."""
+    at_weight: float = 1000.0
+    """Factor of `at`, RepDistiller's [at least 0]."""
+    at_power: float = 2.0
+    """Power of the features in the attention maps of `at` [at least 1]."""
+    rkd_distance: float = 25.0
+    """Weight of the distances in `rkd` [at least 0]."""
+    rkd_angle: float = 50.0
+    """Weight of the angles in `rkd` [at least 0]."""
+    crd_weight: float = 0.8
+    """Factor of `crd`, the authors' [at least 0]."""
+    crd_negatives: int = 0
+    """Negatives of an example in `crd` [0: the authors' 16384, or as many as there are training examples if those are fewer]."""
+    crd_width: int = 128
+    """Numbers in an embedding of `crd` [at least 2]."""
+    crd_momentum: float = 0.5
+    """Share of its old value that an example's memory keeps in `crd` [0 to below 1]."""
+    crd_temperature: float = 0.07
+    """Temperature of the contrast in `crd` [> 0]."""
     weight: float = 1.0
     """Weight of the distillation loss; the loss on the labels has the rest [0 to 1]."""
     switch: str = ""
@@ -219,8 +265,20 @@ class Distillation:
     def __post_init__(self):
         _need(self, "temperature", 0 < self.temperature < math.inf, "a number above 0")
         _need(self, "weight", 0 <= self.weight <= 1, "a number from 0 to 1")
-        for name in ("dkd_alpha", "dkd_beta"):
+        for name in (
+            *self._of("dkd_"),
+            *self._of("dist_"),
+            *self._of("rkd_"),
+            "fitnets_weight",
+            "at_weight",
+            "crd_weight",
+        ):
             _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
+        _need(self, "at_power", 1 <= self.at_power < math.inf, "a number of at least 1")
+        _need(self, "crd_negatives", self.crd_negatives >= 0, "a whole number, 0 for the authors'")
+        _need(self, "crd_width", self.crd_width >= 2, "a whole number of at least 2")
+        _need(self, "crd_momentum", 0 <= self.crd_momentum < 1, "a number from 0 to below 1")
+        _need(self, "crd_temperature", 0 < self.crd_temperature < math.inf, "a number above 0")
         _need(self, "teacher_step", self.teacher_step >= 0, "0 for the last step, or a step of the teacher's training")
         both = bool(self.teacher_from and self.teacher_logits)
         _need(self, "teacher_logits", not both, "none beside --teacher_from, for one teacher")
@@ -230,14 +288,39 @@ class Distillation:
         )
         both = bool(self.teacher_step and self.teacher_logits)
         _need(self, "teacher_step", not both, "0 beside --teacher_logits, which are of one network")
-        both = self.distillation in FEATURE_LOSSES and bool(self.teacher_logits)
+        both = bool(set(loss_names(self.distillation)) & set(FEATURE_LOSSES) and self.teacher_logits)
         _need(self, "distillation", not both, "a loss on logits beside --teacher_logits, which have no features")
         parse_switch(self.switch)
-        for loss in get_args(DistillationLoss):
+        self._check_losses()
+
+    def _check_losses(self):
+        chosen, known = loss_names(self.distillation), get_args(DistillationLoss)
+        listed = "one of " + ", ".join(known) + ", or several but auto joined by +, such as kd+crd"
+        _need(self, "distillation", set(chosen) <= set(known) and len(set(chosen)) == len(chosen), listed)
+        _need(self, "distillation", len(chosen) == 1 or "auto" not in chosen, listed)
+        read = {name for loss in chosen for name in self.settings_of(loss)}
+        for loss in known:
             for name in self.settings_of(loss):
                 default = type(self).__dataclass_fields__[name].default
-                meant = self.distillation == loss or getattr(self, name) == default
-                _need(self, name, meant, f"--distillation={loss} beside it, for no other loss reads it")
+                meant = name in read or getattr(self, name) == default
+                fix = f"--distillation={loss} beside it, for no other loss reads it"
+                _need(self, name, meant, fix)
+        by_features = [loss for loss in chosen if loss in FEATURE_LOSSES]
+        fix = f"one of --distillation={'|'.join(FEATURE_LOSSES)} beside it, for no other loss compares features"
+        _need(self, "features", not self.features or bool(by_features), fix)
+        whole = all(word.partition(":")[0] and not word.endswith(":") for word in self.features)
+        _need(
+            self,
+            "features",
+            whole and len(set(self.features)) == len(self.features),
+            "names, or STUDENT:TEACHER, each once",
+        )
+        trains_head = by_features != chosen or self.weight < 1 or bool(self.switch)
+        below = f"less than 1 beside --distillation={self.distillation}, which leaves the student's last layer as it is; pass 0.5"
+        _need(self, "weight", trains_head, below)
+
+    def _of(self, prefix):
+        return [each.name for each in fields(self) if each.name.startswith(prefix)]
 
     @property
     def is_teacher_given(self) -> bool:
@@ -245,8 +328,12 @@ class Distillation:
         return bool(self.teacher_from or self.teacher_logits)
 
     def settings_of(self, loss: str) -> dict[str, Any]:
-        """Return {name: value} of the settings that one distillation loss alone reads, in the order of the fields."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name.startswith(f"{loss}_")}
+        """Return {name: value} of the settings that one distillation loss alone reads, in the order of the fields.
+
+        A loss on standardised logits reads those of the loss itself; of several joined by `+`, all are returned.
+        """
+        prefixes = [name.removesuffix("_standardised") + "_" for name in loss_names(loss)]
+        return {name: getattr(self, name) for prefix in prefixes for name in self._of(prefix)}
 
 
 @dataclass(frozen=True)
@@ -292,6 +379,7 @@ class Study:
         _need(self, "seed", self.seed >= 0, "a whole number of at least 0")
         both = bool(self.distillation.teacher_with and self.look.kernel_examples)
         _need(self.distillation, "teacher_with", not both, "none beside --kernel_examples")
+        _need(self.training, "epochs", self.training.epochs >= 1, "a whole number of at least 1")
         both = bool(self.training.accumulate > 1 and self.look.kernel_examples)
         _need(self.training, "accumulate", not both, "1 beside --kernel_examples, whose theory updates at every step")
         both = bool(self.look.kernel_examples and self.distillation.is_teacher_given)
@@ -351,7 +439,7 @@ class Study:
 
     @property
     def distillation_loss(self) -> str:
-        """Name of the distillation loss, a key of `losses.DISTILLATION`, with `auto` resolved."""
+        """Name of the distillation loss, a key of `losses.DISTILLATION` or several joined by `+`, with `auto` resolved."""
         chosen = self.distillation.distillation
         return chosen if chosen != "auto" else "mse" if self.training.loss == "mse" else "kd"
 

@@ -56,7 +56,7 @@ def arms(study: Study) -> tuple[Arm, ...]:
     networks = study.networks
     listed = [] if study.distillation.teacher_logits else [Arm(TEACHER, networks.teacher, init=0, order=0)]
     for index, model in enumerate(networks.student):
-        suffix = f"_{model}" if index else ""
+        suffix = f"_{model.replace(':', '.')}" if index else ""  # a name of a folder, also where `:` is none
         onehot, student = f"onehot{suffix}", f"student{suffix}"
         listed += [Arm(onehot, model), Arm(student, model, teacher=TEACHER, baseline=onehot)]
     for null in networks.nulls:
@@ -235,7 +235,13 @@ class Variant(NamedTuple):
     values: dict[str, str]
 
 
-def make_plan(study: Study, train_examples: int, also: Iterable[int] = (), given: GivenTeacher | None = None) -> Plan:
+def make_plan(
+    study: Study,
+    train_examples: int,
+    also: Iterable[int] = (),
+    given: GivenTeacher | None = None,
+    sources: Mapping[str, str] | None = None,
+) -> Plan:
     """Return the `Plan` of a study.
 
     Args:
@@ -243,6 +249,7 @@ def make_plan(study: Study, train_examples: int, also: Iterable[int] = (), given
         train_examples: size of the training set, at least a batch of every training, which `data.check` sees to.
         also: steps at which teachers are kept besides; those beyond their end are left out.
         given: the teacher that exists already, where the study has one.
+        sources: {network of one's own: sha256 of its source}.
 
     Raises:
         BadInput: for a teacher that is stopped after its end, or gradients that are accumulated for longer than an epoch.
@@ -272,7 +279,7 @@ def make_plan(study: Study, train_examples: int, also: Iterable[int] = (), given
                 taught_by = LOGITS
             copied = source if arm.name == TEACHER else None
             length = copied.length if copied else lengths[arm.name]
-            key, at = run_key(study, arm, seed, given), source.step if source else step
+            key, at = run_key(study, arm, seed, given, sources), source.step if source else step
             runs.append(Run(arm, seed, trainings[arm.name], length, taught_by, at, key, copied))
     return Plan(study, listed, tuple(runs), given)
 
@@ -288,12 +295,18 @@ def training_of(study: Study, arm: Arm) -> Training:
     return replace(training, learning_rate=arm.rate * training.learning_rate)
 
 
-def run_key(study: Study, arm: Arm, seed: int, given: GivenTeacher | None = None) -> str:
+def run_key(
+    study: Study,
+    arm: Arm,
+    seed: int,
+    given: GivenTeacher | None = None,
+    sources: Mapping[str, str] | None = None,
+) -> str:
     """Return the sha256, as hex, over everything that decides the bits of a run: what `Run.key` is.
 
     Args:
         study, arm, seed: the run.
-        given: the teacher that exists already, where the study has one.
+        given, sources: as for `make_plan`.
     """
     if given is not None and arm.name == TEACHER:
         return hashlib.sha256(f"given {given.key(seed)}".encode()).hexdigest()
@@ -308,6 +321,8 @@ def run_key(study: Study, arm: Arm, seed: int, given: GivenTeacher | None = None
         "order": arm.order,
         "seed": seed,
     }
+    if sources and arm.model in sources:
+        read["source"] = sources[arm.model]
     if arm.teacher:
         taught = study.distillation
         loss = study.distillation_loss
@@ -317,8 +332,9 @@ def run_key(study: Study, arm: Arm, seed: int, given: GivenTeacher | None = None
             taught.weight,
             taught.switch,
             *taught.settings_of(loss).values(),
+            *taught.features,
         ]
-        own = given.key(seed) if given is not None else run_key(study, arms(study)[0], seed)
+        own = given.key(seed) if given is not None else run_key(study, arms(study)[0], seed, None, sources)
         read["teacher"] = [own, 0 if given is not None else taught.teacher_step]
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
 
@@ -353,6 +369,8 @@ def checkpoint_steps(total_steps: int, count: int, also: Iterable[int] = ()) -> 
     >>> checkpoint_steps(100, 6)
     [0, 1, 5, 22, 33, 67, 100]
     """
+    if not total_steps:
+        return [0]
     geometric = {round(total_steps ** (i / (count // 2))) for i in range(count // 2 + 1)}
     even_count = count - count // 2
     even = {round(total_steps * i / even_count) for i in range(even_count + 1)}

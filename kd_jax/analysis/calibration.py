@@ -3,6 +3,8 @@
 Logits are float [examples, classes], labels int [examples]; results are computed in float64.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -36,6 +38,38 @@ def ece(confidences: np.ndarray, hits: ArrayLike, bins: int = ECE_BINS) -> float
 
     Source: Guo et al., 2017, On calibration of modern neural networks, equation 5.
     """
-    index = np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)
+    index = _bin(confidences, bins)
     gap = np.bincount(index, weights=np.asarray(hits, np.float64) - confidences, minlength=bins)
     return float(np.abs(gap).sum() / len(confidences))
+
+
+class Reliability(NamedTuple):
+    """Accuracy against confidence, in bins of equal width; empty bins are left out.
+
+    Attributes:
+        confidence, accuracy: the mean of each in the bin, float64 [bins].
+        count: the examples in the bin, int [bins].
+    """
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    count: np.ndarray
+
+
+def reliability(confidences: np.ndarray, hits: ArrayLike, bins: int = ECE_BINS) -> Reliability:
+    """Return what a reliability diagram shows; arguments as for `ece`, which is the mean distance from its diagonal.
+
+    >>> reliability(np.array([0.9, 0.9, 0.3]), [True, False, True]).accuracy.tolist()
+    [1.0, 0.5]
+    """
+    index = _bin(confidences, bins)
+    count = np.bincount(index, minlength=bins)
+    used = count > 0
+    confidence, accuracy = (
+        np.bincount(index, weights=values, minlength=bins)[used] for values in (confidences, np.asarray(hits, float))
+    )
+    return Reliability(confidence / count[used], accuracy / count[used], count[used])
+
+
+def _bin(confidences, bins):
+    return np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)

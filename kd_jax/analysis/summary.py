@@ -68,7 +68,9 @@ def measure_pair(pair: OfPair) -> dict[tuple[str, str], Measured]:
 
     Lines are fitted to the examples in which both confidences are finite: a probability of exactly 1 has no finite one.
     """
-    measured = {("agreement", "all"): _proportion(pair.agree), ("kl", "all"): _mean(pair.kl)}
+    measured = {("agreement", "all"): _proportion(pair.agree)}
+    if np.isfinite(pair.kl).all():
+        measured["kl", "all"] = _mean(pair.kl)
     finite = np.isfinite(pair.x) & np.isfinite(pair.y)
     x, y = (pair.x, pair.y) if finite.all() else (pair.x[finite], pair.y[finite])
     if len(x) < 2:

@@ -12,7 +12,9 @@ from pathlib import Path
 import tyro
 
 from kd_jax.cli import config_file, theory
+from kd_jax.cli.audit_command import audit
 from kd_jax.cli.guard import OK, guarded, one_line_errors
+from kd_jax.cli.import_command import import_data
 from kd_jax.cli.study import Platform, run_study, value_of
 from kd_jax.config import versions
 from kd_jax.errors import BadInput
@@ -79,14 +81,14 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
         platform: Kind of device to ask for.
     """
     from kd_jax import data
-    from kd_jax.data import tfds, tiny_imagenet
+    from kd_jax.data import cache, publishers, tfds, tiny_imagenet
     from kd_jax.train import devices
 
     print(", ".join(f"{package} {version}" for package, version in versions().items()))
     chosen = devices.select(platform)
     print(f"platform {chosen[0].platform}: {len(chosen)} x {chosen[0].device_kind}, {os.cpu_count()} CPU cores")
     folder = data_dir or data.default_data_dir()
-    print("data: digits is embedded")
+    print(f"data: {' and '.join(data.EMBEDDED)} are embedded")
     tiny = data.folder_of(tiny_imagenet.NAME, data_dir, tiny_imagenet_dir)
     found = tiny_imagenet.find(tiny)
     print(
@@ -100,6 +102,15 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
         print(f"data: {name} in {path}{note}")
     if not found:
         print(f"data: no prepared sets in {folder}; name another --data_dir or set TFDS_DATA_DIR")
+    if absent := [name for name in publishers.SETS if tfds.find(name, folder) is None]:
+        print(textwrap.fill(f"data: downloaded when a study asks for them: {', '.join(absent)}", 100))
+    kept = cache.state()
+    print(
+        f"cache: {kept.copies} decoded copies in {kept.folder}, {cache.shown(kept.size)} of at most {cache.shown(kept.bound)};"
+        " set KD_JAX_CACHE or KD_JAX_CACHE_GB to change that"
+        if kept.folder
+        else "cache: no home folder for decoded copies, so sets are decoded anew each time; set KD_JAX_CACHE"
+    )
 
 
 def settings():
@@ -173,7 +184,15 @@ def _study_of(path: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the console script `kd-jax`, and return the exit status."""
-    commands = {"run": run, "analyze": analyze, "report": report, "settings": settings, "doctor": doctor}
+    commands = {
+        "run": run,
+        "import": import_data,
+        "analyze": analyze,
+        "report": report,
+        "audit": audit,
+        "settings": settings,
+        "doctor": doctor,
+    }
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["--version"]:
         print(f"kd_jax {version('kd_jax')}")

@@ -25,7 +25,7 @@ class Split(NamedTuple):
 
     Attributes:
         x: uint8 images [examples, height, width, channels], or what stands in for them (`encoded.Images`); of texts token ids
-            [examples, length].
+            [examples, length]; of numbers float32 [examples, ...].
         y: the labels that networks see, int32 [examples].
         true_y: the labels as published, int32 [examples]; they differ from `y` only under label noise.
         ids: positions in the published split, int64 [examples], rising.
@@ -109,6 +109,7 @@ class Dataset:
         fingerprint: sha256, as hex, over the examples and labels of all splits, label noise included; see `encoded.digest` for
             images that stay on disk.
         further: {name: split} of test sets beside the one, such as MNLI's mismatched one.
+        class_names: the names of the classes, one each; empty where they have none but their numbers.
         evaluation_size: about how many examples are evaluated at a time.
         is_resident: whether all examples lie on the devices during a run. A step is then given row numbers alone, so many steps
             can run as one loop on the device.
@@ -121,6 +122,7 @@ class Dataset:
     test_split: str
     fingerprint: str
     further: Mapping[str, Split] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
     evaluation_size: int = 500
     is_resident: ClassVar[bool] = True
 
@@ -163,10 +165,12 @@ class Dataset:
             seed: the first seed of the study; with the batch size it decides the batches in which padding is counted.
             batch_size: the batch size of the students.
         """
+        names = {"class_names": list(self.class_names)} if self.class_names else {}
         return {
             "name": self.name,
             "fingerprint": self.fingerprint,
             "classes": self.classes,
+            **names,
             "train_examples": len(self.train.y),
             "test_examples": len(self.test.y),
             "test_split": self.test_split,
@@ -223,11 +227,11 @@ class Dataset:
         clean = self.clean_view(dtype)
         return lambda key, step, ids, x: clean(x)
 
-    def on_shortest(self, run: Callable[[Any], Any], x: Any) -> Any:
+    def on_shortest(self, run: Callable[[Any], Any], x: Any, axis_name: str | None = None) -> Any:
         """Return `run(x)`, computed on no more of a batch of inputs than its examples need.
 
-        What `run` returns must not depend on the part in shape, and `run` must not talk to other devices, whose part of the batch
-        may need another length.
+        What `run` returns must not depend on the part in shape. It may talk to other devices only where their `pmap` axis is named;
+        all devices then take what the longest example of the whole batch needs.
         """
         return run(x)
 

@@ -217,6 +217,7 @@ def assemble(encoded: Encoded, data: Data, workers: int = 0) -> StreamedImages:
         test=test,
         classes=encoded.classes,
         test_split=encoded.test_split,
+        class_names=tuple(encoded.class_names.tolist()),
         fingerprint=digest(encoded.files, train, test),
         mean=MEAN,
         std=STD,

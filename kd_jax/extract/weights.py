@@ -61,9 +61,8 @@ def chosen_layers(plan: Plan, dataset: Dataset) -> list[tuple[Arm, str]]:
     """
     look = plan.study.look
     for arm in plan.arms:
-        if _is_given(plan, arm):
-            continue
-        if len(steps := plan.length(arm.name).checkpoint_steps) < 3:
+        steps = plan.length(arm.name).checkpoint_steps
+        if len(steps) < 3 and plan.length(arm.name).total_steps and not _is_given(plan, arm):
             kept = plan.study.training.checkpoints
             raise BadInput(
                 f"--checkpoints={kept}: expected at least three steps in a trajectory, {arm.name} has {shown(tuple(steps))};"
@@ -84,12 +83,6 @@ def chosen_layers(plan: Plan, dataset: Dataset) -> list[tuple[Arm, str]]:
     return chosen
 
 
-def followed(plan: Plan, model: str) -> list[Arm]:
-    """Return the arms of a network whose weights are followed: not a teacher from elsewhere whose trajectory is no curve."""
-    arms = [arm for arm in plan.arms if arm.model == model]
-    return [arm for arm in arms if not _is_given(plan, arm) or _is_curve(plan.length(arm.name).checkpoint_steps)]
-
-
 def _is_given(plan: Plan, arm: Arm) -> bool:
     return arm.name == TEACHER and plan.given is not None
 
@@ -102,6 +95,15 @@ def _check_pairs(pairs, count, where):
     for pair in pairs:
         if max(pair) >= count:
             raise BadInput(f"--pairs={shown(pair)}: expected directions from 0 to {count - 1} for {where}; pass others")
+
+
+def followed(plan: Plan, onehot: Arm) -> list[Arm]:
+    """Return the arms that are followed beside a one-hot arm: those of its network, but for a teacher without training.
+
+    And but for a teacher from elsewhere whose trajectory is no curve.
+    """
+    arms = [arm for arm in plan.arms if arm.model == onehot.model and plan.length(arm.name).total_steps]
+    return [arm for arm in arms if not _is_given(plan, arm) or _is_curve(plan.length(arm.name).checkpoint_steps)]
 
 
 def growths(
@@ -136,7 +138,7 @@ def growths(
         for seed in study.seed_range():
             if not is_first:  # the first layer's inputs are the data, or fixed features of it, whatever the run
                 known.clear()
-            for arm in followed(plan, onehot.model):
+            for arm in followed(plan, onehot):
                 run = plan.run(arm.name, seed)
                 folder, start = records.run_folder(workdir, run.name), 0 if is_first else arm.init
                 if start not in known:

@@ -92,8 +92,14 @@ def confidence_panel(
         limits: the range of both axes [nats]; by default it holds all but the outermost thousandth on either side.
         ax: where to draw; pyplot's current axes by default.
     """
+    return confidence_points(*exaggeration.confidence_pair(teacher, student), limits, ax)
+
+
+def confidence_points(
+    x: np.ndarray, y: np.ndarray, limits: tuple[float, float] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the same as `confidence_panel` from the confidences of teacher and student, float [examples] each, in nats."""
     axes = axes_or_current(ax)
-    x, y = exaggeration.confidence_pair(teacher, student)
     if limits is None:
         low, high = np.quantile(np.concatenate((x, y)), (0.001, 0.999))
         limits = low - 0.05 * (high - low), high + 0.05 * (high - low)
@@ -127,7 +133,7 @@ def _slope_groups(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> list[tu
     return [(arm.name, split) for split in ("test", "train") for arm in arms if (arm.name, split) in there]
 
 
-def slopes_panel(estimates: Sequence[Estimate], arms: Iterable[Arm], ax: Axes | None = None) -> Axes:
+def slopes_panel(estimates: Sequence[Estimate], arms: Sequence[Arm], ax: Axes | None = None) -> Axes:
     """Draw the exaggeration slopes with their intervals, students beside their controls.
 
     Args:
@@ -137,7 +143,7 @@ def slopes_panel(estimates: Sequence[Estimate], arms: Iterable[Arm], ax: Axes | 
     """
     axes = axes_or_current(ax)
     table = index(estimates, "name", "arm", "split", "subset")
-    groups = _slope_groups(estimates, list(arms))
+    groups = _slope_groups(estimates, arms)
     offsets = dict(zip(SUBSET_COLOURS, (-0.2, 0.0, 0.2), strict=True))
     for position, (arm, split) in enumerate(groups):
         for subset, offset in offsets.items():

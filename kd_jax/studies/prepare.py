@@ -13,9 +13,10 @@ from kd_jax.data import Dataset, Given
 from kd_jax.errors import BadInput
 from kd_jax.plan import TEACHER, GivenTeacher, Plan, make_plan
 from kd_jax.provenance import program
-from kd_jax.studies import analyses, pretrained, teachers
+from kd_jax.studies import analyses, networks, pretrained, teachers
 from kd_jax.studies.teachers import Found
 from kd_jax.train import devices as parallel
+from kd_jax.train import engine
 from kd_jax.train.optimizer import descent_times
 from kd_jax.workdir import records
 
@@ -76,21 +77,27 @@ def prepare(
         BadInput: for a study that cannot be done, or not here.
     """
     study = teachers.resolved(study, workdir)
-    for model in _networks(study):
+    previous = _check_workdir(workdir, name, study)
+    before = previous.get("networks", {}) if previous else {}
+    networks.remember(before)
+    for model in networks.of(study):
         models.check_name(model)
     for training in (study.training, study.teacher_training):
         parallel.check_batch(training.batch_size, devices)
-    previous = _check_workdir(workdir, name, study)
     given = given_of(workdir, previous) if previous else teachers.tokens(study)
     dataset = load(study.data, data_dir, given, workers)
-    data.check(dataset, study)
+    data.check(dataset, study, networks.has_dropout(study, dataset))
+    own = networks.describe(study, dataset)
+    networks.check_unchanged(before, own)
+    engine.check(study, dataset)
     teacher = teachers.find(study, dataset, workdir, previous)
     steps = {*also, *_teacher_steps(previous)}
-    plan = make_plan(study, len(dataset.train.y), steps, teacher.given if teacher else None)
+    plan = make_plan(study, len(dataset.train.y), steps, teacher.given if teacher else None, networks.sources(own))
     # What cannot be looked at is refused now, and not after training.
     analyses.check(plan, dataset)
     starts = pretrained.describe(_started_here(study), dataset)
-    record = _record(name, plan, dataset, data_dir, program(devices, command), starts)
+    _check_untrained(study, starts)
+    record = _record(name, plan, dataset, data_dir, program(devices, command), starts, own)
     if teacher is not None:
         record["teacher_from" if study.distillation.teacher_from else "teacher_logits"] = teacher.record
     if previous is not None:
@@ -134,7 +141,11 @@ def open_study(
             f"{dataset.name}: fingerprint {dataset.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"
             " the data of this study; name its --data_dir"
         )
-    plan = make_plan(study, len(dataset.train.y), _teacher_steps(record), GivenTeacher.of(record))
+    own = record.get("networks", {})
+    networks.remember(own)
+    plan = make_plan(
+        study, len(dataset.train.y), _teacher_steps(record), GivenTeacher.of(record), networks.sources(own)
+    )
     return Prepared(Path(workdir), study, plan, dataset, record)
 
 
@@ -166,6 +177,16 @@ def _check_workdir(workdir: Path | str, name: str, study: Study) -> Record | Non
     return record
 
 
+def _check_untrained(study: Study, starts: dict[str, Any]) -> None:
+    """Refuse a teacher that is not trained and starts at random; one of one's own may bring its weights along."""
+    teacher = study.networks.teacher
+    if not study.teacher_training.epochs and teacher not in starts and not models.is_foreign(teacher):
+        raise BadInput(
+            f"--teacher_with={config.shown(study.distillation.teacher_with)}: expected at least an epoch, for {teacher} starts at"
+            " random; pass its weights with --init_from"
+        )
+
+
 def _record(
     name: str,
     plan: Plan,
@@ -173,6 +194,7 @@ def _record(
     data_dir: Path | str,
     here: Record,
     starts: dict[str, Any],
+    own: dict[str, dict[str, str]],
 ) -> Record:
     study = plan.study
     students = plan.length("student")
@@ -195,6 +217,7 @@ def _record(
         },
         "parameters": {arm.model: _parameters(study, dataset, arm.model) for arm in plan.arms},
         "init_from": starts,
+        **({"networks": own} if own else {}),
         "teacher_hash": {},
         **{key: here[key] for key in ("platform", "versions")},
         "history": [here],

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from kd_jax.analysis import eigen
+from kd_jax.analysis import eigen, results
 from kd_jax.analysis.results import Estimate, Verdict
 from kd_jax.config import Study
 from kd_jax.errors import BadInput
+from kd_jax.plan import Arm
 from kd_jax.report import eigen_figures, figures, tables
+from kd_jax.report.audits import shortened
 from kd_jax.studies import analyses
 from kd_jax.studies.analyses import confidence
 from kd_jax.studies.analyses.base import read_runs
@@ -21,49 +24,28 @@ from kd_jax.studies.analyses.learning import read_metrics
 
 
 @dataclass(frozen=True)
-class Results:
-    """What came out of a study. In a notebook it shows its main table; printed, table, warnings and verdicts.
+class Findings:
+    """Estimates, each with its interval, and what is concluded from them.
 
     Attributes:
-        workdir: its work folder.
-        summary: the contents of `analysis/summary.json`.
+        summary: the contents of a `summary.json`.
     """
 
-    workdir: Path
     summary: dict[str, Any]
-
-    @classmethod
-    def of(cls, workdir: Path | str) -> "Results":
-        """Return the results that lie in a work folder; nothing is computed.
-
-        Raises:
-            BadInput: when there is no analysis in it.
-        """
-        path = Path(workdir) / "analysis" / "summary.json"
-        if not path.is_file():
-            raise BadInput(f"{workdir}: expected analysis/summary.json; run: kd-jax analyze {workdir}")
-        return cls(Path(workdir), json.loads(path.read_text(encoding="utf-8")))
-
-    # ---- numbers
-
-    @property
-    def study(self) -> Study:
-        """The configuration of the study."""
-        return self._analysed.study
 
     @property
     def estimates(self) -> list[Estimate]:
         """Every estimate, each with its interval and its value per seed."""
-        return self._analysed.estimates
+        return results.read(self.summary)
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """The verdicts on the claims that the study bears on."""
+        """The verdicts on the claims that the numbers bear on."""
         return [Verdict(**each) for each in self.summary["verdicts"]]
 
     @property
     def warnings(self) -> list[str]:
-        """What is wrong with the study, in sentences; empty where nothing is."""
+        """What is wrong with the numbers, in sentences; empty where nothing is."""
         return self.summary["warnings"]
 
     def estimate(self, name: str, arm: str = "student", **about: Any) -> Estimate:
@@ -110,20 +92,61 @@ class Results:
         used = [column for column in tables.CSV_COLUMNS if any(column in row for row in rows)]
         return pandas.DataFrame(rows, columns=used)
 
+    def table(self) -> tables.Table:
+        """Return what one looks at first: a quantity per row, an arm per column."""
+        estimates = self.estimates
+        header, rows = shortened(*tables.main_table(estimates, self._arms))
+        return tables.Table(header, rows, tables.what_intervals_are(estimates))
+
+    @property
+    def _arms(self) -> Sequence[Arm]:
+        return [Arm(name, "given") for name in dict.fromkeys(each.arm for each in self.estimates)]
+
     def __str__(self) -> str:
-        lines = [tables.text(*self._main_table), tables.what_intervals_are(self.estimates), ""]
+        table = self.table()
+        lines = [tables.text(table.header, table.rows), table.note, ""]
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"{verdict.verdict}: {verdict.claim}\n    {verdict.because}" for verdict in self.verdicts]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        header, rows = self._main_table
-        cells = ["".join(f"<th>{escape(cell)}</th>" for cell in header)]
-        cells += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
-        said = [f"<p>{escape(tables.what_intervals_are(self.estimates))}</p>"]
+        table = self.table()
+        cells = ["".join(f"<th>{escape(cell)}</th>" for cell in table.header)]
+        cells += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in table.rows]
+        said = [f"<p>{escape(table.note)}</p>"]
         said += [f"<p><b>warning</b> {escape(warning)}</p>" for warning in self.warnings]
         said += [f"<p><b>{escape(each.verdict)}</b> {escape(each.claim)}</p>" for each in self.verdicts]
         return "<table><tr>" + "</tr><tr>".join(cells) + "</tr></table>" + "".join(said)
+
+
+@dataclass(frozen=True)
+class Results(Findings):
+    """What came out of a study. In a notebook it shows its main table; printed, table, warnings and verdicts.
+
+    Attributes:
+        workdir: its work folder.
+    """
+
+    workdir: Path
+
+    @classmethod
+    def of(cls, workdir: Path | str) -> "Results":
+        """Return the results that lie in a work folder; nothing is computed.
+
+        Raises:
+            BadInput: when there is no analysis in it.
+        """
+        path = Path(workdir) / "analysis" / "summary.json"
+        if not path.is_file():
+            raise BadInput(f"{workdir}: expected analysis/summary.json; run: kd-jax analyze {workdir}")
+        return cls(json.loads(path.read_text(encoding="utf-8")), Path(workdir))
+
+    # ---- numbers
+
+    @property
+    def study(self) -> Study:
+        """The configuration of the study."""
+        return self._analysed.study
 
     # ---- figures
 
@@ -200,5 +223,5 @@ class Results:
         return [arm for arm in tables.compared(self._analysed.arms) if arm.name != "teacher"]
 
     @property
-    def _main_table(self):
-        return tables.main_table(self.estimates, self._analysed.arms)
+    def _arms(self) -> Sequence[Arm]:
+        return self._analysed.arms

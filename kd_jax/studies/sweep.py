@@ -25,6 +25,7 @@ from kd_jax.errors import BadInput
 from kd_jax.plan import GivenTeacher, Variant, run_key, run_name
 from kd_jax.plan import arms as arms_of
 from kd_jax.report.sweeps import write_report
+from kd_jax.studies import networks
 from kd_jax.studies.analyse import analyze as analyze_study
 from kd_jax.studies.analyse import analyze_prepared, is_analysed
 from kd_jax.studies.analyses import learning
@@ -169,11 +170,12 @@ def _share(workdir, folder, plan):
     for path in sorted(workdir.glob("*/study.json")):
         of_other = records.read_study(path.parent)
         other, given = from_json(of_other["config"]), GivenTeacher.of(of_other)
+        sources = networks.sources(of_other.get("networks", {}))
         for arm in arms_of(other):
             for seed in other.seed_range():
                 there = records.run_folder(path.parent, run_name(arm, seed))
                 if there.is_dir() and not there.is_symlink():
-                    elsewhere.setdefault(run_key(other, arm, seed, given), []).append(there)
+                    elsewhere.setdefault(run_key(other, arm, seed, given, sources), []).append(there)
     for run in plan.runs:
         own = records.run_folder(folder, run.name)
         if own.is_symlink() and not own.exists():

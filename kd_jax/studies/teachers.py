@@ -158,7 +158,8 @@ def tokens(study: Study) -> Given:
 def _check_data(study: Study, source: _Source, dataset: Dataset) -> None:
     """Refuse data whose examples or classes are not those of a teacher's network."""
     theirs, ours = source.record["data"], dataset.facts(study.seed, study.training.batch_size)
-    for key, what in (("classes", "classes"), ("image_shape", "images of height, width and channels")):
+    shapes = {"image_shape": "images of height, width and channels", "example_shape": "examples of numbers"}
+    for key, what in ({"classes": "classes"} | shapes).items():
         if theirs.get(key) != ours.get(key):
             raise _bad(study, f"expected a teacher for {ours.get(key)} {what}, found {theirs.get(key)}; name another")
     (their_tokens, our_tokens) = (facts.get("tokens", {}).get("tokenizer_hash") for facts in (theirs, ours))

@@ -18,6 +18,7 @@ from kd_jax.provenance import now
 from kd_jax.report import about
 from kd_jax.studies import pretrained, teachers
 from kd_jax.studies import run as run_stage
+from kd_jax.studies.analyses import directions
 from kd_jax.studies.prepare import Prepared, prepare
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.run import stop_requests
@@ -88,7 +89,7 @@ def train_prepared(
             records.write_tokenizer(workdir, dataset.tokenizer)
         if not todo:
             return 0
-        for line in [*about.data(record), *about.teacher(record)]:
+        for line in [*about.data(record), *about.teacher(record), *directions.left_out(plan, dataset)]:
             print(line, file=sys.stderr)
         done = plan.total_steps - sum(run.length.total_steps for run in todo)
         try:
@@ -136,7 +137,7 @@ class _Runner:
         study, dataset = self._prepared.study, self._prepared.dataset
         key = run.arm.model, bool(run.taught_by), run.training
         if key not in self._engines:
-            start = pretrained.make(self._prepared.record["init_from"], run.arm.model)
+            start = pretrained.make(self._prepared.record["init_from"], run.arm.model, dataset)
             taught = engine.Teacher.of(study, self._prepared.plan.given) if run.taught_by else None
             precision = study.networks.precision
             self._engines[key] = engine.build(

@@ -15,9 +15,10 @@
 `study.json` has these keys: `schema` (2; absent in folders written before there was one), `study` (its name), `config` (every
 setting under its flag's name), `arms` (each kind of run, with its steps), `steps_per_epoch`, `total_steps`, `checkpoint_steps` (of
 the students), `descent_times`, `teacher_time`, `data` (name, folder, fingerprint, sizes), `parameters` (of each network),
-`init_from`, `teacher_hash`, `platform` and `versions` (of the program that began the study), `history` (of every program that
-trained a part of it, in order: `platform`, `versions`, `command`, `started`, `ended`, and `revision` where it ran from a git
-checkout), and `peak_memory`.
+`init_from`, `networks` (of one's own, where there are any: {name: file, sha256, kind, target, folder}, see
+`studies.networks.describe`), `teacher_hash`, `platform` and `versions` (of the program that began the study), `history` (of every
+program that trained a part of it, in order: `platform`, `versions`, `command`, `started`, `ended`, and `revision` where it ran from
+a git checkout), and `peak_memory`.
 
 A study whose teacher existed already has one of two more. `teacher_from` has `folder`, `study`, `network`, `data` and
 `fingerprint` of the study that the teacher is from, `mean` and `std` with which its images were standardised, whether its loss was

@@ -318,6 +318,10 @@ def test_doctor_names_platform_versions_and_data(tmp_path, capsys, monkeypatch):
     assert "platform cpu: 4 x cpu" in text
     assert f"data: mnist in {folder} (tfrecord: convert it to array_record to use it)" in text
     assert re.search(r"jax \d+\.\d+", text)
+    (line,) = re.findall(r"^data: downloaded when a study asks for them: .*(?:\n(?!data).*)*", text, re.MULTILINE)
+    downloaded = line.split(": ")[-1].replace("\n", " ").split(", ")
+    assert {"cifar10", "cifar100", "fashion_mnist", "emnist/letters"} <= set(downloaded)
+    assert "mnist" not in downloaded
     (tiny / "train").mkdir(parents=True)
     (tiny / "val" / "images").mkdir(parents=True)
     for name in ("wnids.txt", "val/val_annotations.txt"):

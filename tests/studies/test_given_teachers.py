@@ -151,7 +151,7 @@ def test_a_student_teaches_the_next_one_and_one_run_all_seeds(own, tmp_path):
         np.testing.assert_array_equal(arrays["teacher_logits"], of_run(own[0], "student-seed1", theirs)["test"])
     said = " ".join(about.teacher(opened.record))
     assert "It was trained on other data or labels than these (digits, fingerprint" in said
-    assert "It sees the images standardised with the mean and deviation of its own training." in said
+    assert "It sees examples standardised with the mean and deviation of its own training." in said
     # Seed 1 starts where that student started; seed 0 does not.
     (warning,) = [line for line in found["warnings"] if "independent" in line]
     assert "the teacher of seed 1 started from the initialisation of the student of that seed" in warning

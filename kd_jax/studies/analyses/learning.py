@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from kd_jax.analysis import learning
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import Study, parse_switch
-from kd_jax.plan import TEACHER, GivenTeacher, run_name
+from kd_jax.plan import TEACHER, GivenTeacher, run_name, training_of
 from kd_jax.plan import arms as arms_of
 from kd_jax.report import figures, tables
 from kd_jax.studies.analyses.base import Analysed, Analysis
@@ -31,10 +31,11 @@ def unlearned(
     """
     arms, seeds = arms_of(study), study.seed_range()
     switch = parse_switch(study.distillation.switch)
-    losses = {}
+    losses: dict[tuple[str, int], list[float] | None] = {}
     if given is not None and given.logits:
         losses[TEACHER, seeds[0]] = None
     for arm in arms:
+        trained = training_of(study, arm).epochs > 0
         is_given = given is not None and arm.name == TEACHER
         for seed in seeds[:1] if is_given and given.is_one else seeds:
             if is_given and given.switched:
@@ -42,7 +43,7 @@ def unlearned(
                 continue
             lines = records.read_metrics(records.run_folder(workdir, run_name(arm, seed)))
             of_arm = switch if arm.teacher else None
-            losses[arm.name, seed] = learning.comparable_losses(lines, of_arm, steps_per_epoch)
+            losses[arm.name, seed] = learning.comparable_losses(lines, of_arm, steps_per_epoch) if trained else None
     fits = {}
     for pair in read_pairs(folder, [arm.name for arm in tables.beside_teacher(arms)], seeds, "train"):
         if pair.teacher is not None and (TEACHER, pair.seed) not in fits:
