@@ -78,7 +78,7 @@ def prepare(
     """
     study = teachers.resolved(study, workdir)
     previous = _check_workdir(workdir, name, study)
-    before = previous.get("networks", {}) if previous else {}
+    before = teachers.networks_of(study) | (previous.get("networks", {}) if previous else {})
     networks.remember(before)
     for model in networks.of(study):
         models.check_name(model)
@@ -103,11 +103,6 @@ def prepare(
     if previous is not None:
         record = _continued(record, previous)
     return Prepared(Path(workdir), study, plan, dataset, record, teacher)
-
-
-def _networks(study: Study) -> tuple[str, ...]:
-    """The names of the networks of a study; a file of logits is none."""
-    return (*(() if study.distillation.teacher_logits else (study.networks.teacher,)), *study.networks.student)
 
 
 def _started_here(study: Study) -> Networks:

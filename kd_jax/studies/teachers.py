@@ -122,6 +122,13 @@ def resolved(study: Study, workdir: Path | str) -> Study:
     return study.replaced(teacher=network)
 
 
+def networks_of(study: Study) -> dict[str, dict[str, str]]:
+    """Return what is on record of the teacher's network where it is one of somebody's own; see `studies.networks`."""
+    source = _source(study) if study.distillation.teacher_from else None
+    described = source.record.get("networks", {}) if source else {}
+    return {name: where for name, where in described.items() if name == study.networks.teacher}
+
+
 def _previous(workdir: Path | str) -> dict[str, Any] | None:
     if not (Path(workdir) / "study.json").is_file():
         return None
