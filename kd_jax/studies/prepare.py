@@ -234,7 +234,7 @@ def _continued(record: Record, previous: Record) -> Record:
         folders = config.shown(tuple(record["config"]["init_from"]))
         raise BadInput(f"--init_from={folders}: its weights changed since; pass another --workdir")
     begun = {key: previous[key] for key in ("platform", "versions")}
-    kept = {key: previous[key] for key in ("teacher_hash", "peak_memory") if key in previous}
+    kept = {key: previous[key] for key in ("teacher_hash", "peak_memory", "pruned") if key in previous}
     return record | begun | kept | {"history": [*previous.get("history", [begun]), *record["history"]]}
 
 

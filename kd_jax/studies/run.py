@@ -30,16 +30,18 @@ class ProgressLine(Sink):
     Args:
         progress: counts the steps of all runs of the study.
         counts: whether its steps count; those of a repair are taken for the second time.
+        compiles: whether the first steps wait for the compiler.
     """
 
-    def __init__(self, progress: Quiet, counts: bool = True):
-        self._progress, self._counts = progress, counts
+    def __init__(self, progress: Quiet, counts: bool = True, compiles: bool = False):
+        self._progress, self._counts, self._compiles = progress, counts, compiles
 
     def start(self, run: Run, step: int) -> None:
         """Count the steps that were taken earlier."""
         self._run = run
         self._progress.skip(step if self._counts else 0)
-        self._progress.advance(0, run.name, f"epoch {step // run.length.steps_per_epoch}/{run.training.epochs}")
+        if not self._compiles:  # else what is shown now stays true until the first steps are taken
+            self._progress.advance(0, run.name, f"epoch {step // run.length.steps_per_epoch}/{run.training.epochs}")
 
     def segment(self, segment: Segment) -> None:
         """Count a segment's steps, and show the loss and accuracy of its epoch."""
@@ -122,6 +124,7 @@ def train(
     progress: Quiet,
     stop: StopRequest,
     sinks: Sequence[Sink] = (),
+    compiles: bool = False,
 ) -> None:
     """Train a run until its trajectory has every step that was asked for.
 
@@ -136,6 +139,7 @@ def train(
         progress: counts the steps of all runs of the study; see `studies.progress`.
         stop: tells the run to save and stop.
         sinks: what the run reports to besides its folder and the progress.
+        compiles: whether the engine has not been used yet, so that its first steps wait for the compiler.
 
     Raises:
         Stopped: the run was told to stop, and has saved its state.
@@ -149,7 +153,8 @@ def train(
         behind = [step for step in records.missing_steps(folder, wanted) if step < reached]
         if behind:
             _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, behind)
-        own = [MetricsFile(folder), ProgressLine(progress), TrajectoryStore(trajectory), ResumeStore(resume)]
+        line = ProgressLine(progress, compiles=compiles)
+        own = [MetricsFile(folder), line, TrajectoryStore(trajectory), ResumeStore(resume)]
         train_run(engine, run, teacher, [*own, *sinks], stop, resume.load_newest_like)
 
 

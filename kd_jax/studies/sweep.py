@@ -25,7 +25,7 @@ from kd_jax.errors import BadInput
 from kd_jax.plan import GivenTeacher, Variant, run_key, run_name
 from kd_jax.plan import arms as arms_of
 from kd_jax.report.sweeps import write_report
-from kd_jax.studies import networks
+from kd_jax.studies import networks, trackers
 from kd_jax.studies.analyse import analyze as analyze_study
 from kd_jax.studies.analyse import analyze_prepared, is_analysed
 from kd_jax.studies.analyses import learning
@@ -46,6 +46,7 @@ def run(
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
     command: str = "",
+    log: Sequence[str] = (),
 ) -> tuple[int, dict[str, Any] | None]:
     """Train and analyse every variant that is not finished, then what the variants say together.
 
@@ -57,6 +58,7 @@ def run(
         devices: the devices that `train.devices.select` returned.
         workers: number of processes that decode a streamed set; 0 for this one.
         load, progress, command: as for `studies.train.train`.
+        log: the trackers to report to, keys of `trackers.TRACKERS`.
 
     Returns:
         The number of runs trained, and the contents of `summary.json`, or None where everything was done before.
@@ -89,7 +91,7 @@ def run(
             _say(f"variant {number} of {len(studies)}: {variant.folder}")
             ready = prepared(variant, study)
             _share(workdir, folder, ready.plan)
-            trained += train_prepared(ready, devices, progress)
+            trained += train_prepared(ready, devices, progress, trackers.sinks(log, ready))
             if not is_analysed(folder, study):
                 analyze_prepared(ready, progress)
                 analysed += 1

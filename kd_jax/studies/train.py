@@ -1,7 +1,7 @@
 """Train every run of a study that is not finished. A run is finished when its trajectory has every step that was asked for."""
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from kd_jax.report import about
 from kd_jax.studies import pretrained, teachers
 from kd_jax.studies import run as run_stage
 from kd_jax.studies.analyses import directions
+from kd_jax.studies.footprint import check_space, of_runs
 from kd_jax.studies.prepare import Prepared, prepare
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.run import stop_requests
@@ -77,10 +78,13 @@ def train_prepared(
 ) -> int:
     """Train what `prepare` has checked; see `train`."""
     workdir, plan, dataset, record = prepared.workdir, prepared.plan, prepared.dataset, prepared.record
+    lacking = [(run, len(steps)) for run in plan.runs if (steps := missing(workdir, run, record))]
+    footprint = of_runs(prepared, lacking)
+    check_space(workdir, footprint)
     with records.locked(workdir), stop_requests() as stop:
         if prepared.teacher is not None:
             teachers.bring(workdir, plan, dataset, prepared.teacher)
-        todo = [run for run in plan.runs if run.source is None and missing(workdir, run)]
+        todo = [run for run in plan.runs if run.source is None and missing(workdir, run, record)]
         here = record["history"][-1]
         if not todo:
             record["history"].pop()  # this program trains nothing
@@ -89,7 +93,7 @@ def train_prepared(
             records.write_tokenizer(workdir, dataset.tokenizer)
         if not todo:
             return 0
-        for line in [*about.data(record), *about.teacher(record), *directions.left_out(plan, dataset)]:
+        for line in [*about.data(record), *about.teacher(record), *directions.left_out(plan, dataset), footprint]:
             print(line, file=sys.stderr)
         done = plan.total_steps - sum(run.length.total_steps for run in todo)
         try:
@@ -104,9 +108,16 @@ def train_prepared(
     return len(todo)
 
 
-def missing(workdir: Path | str, run: Run) -> list[int]:
-    """Return the steps that were asked of a run and that its trajectory lacks, rising."""
-    return records.missing_steps(records.run_folder(workdir, run.name), run.length.checkpoint_steps)
+def missing(workdir: Path | str, run: Run, record: Mapping[str, Any]) -> list[int]:
+    """Return the steps that were asked of a run and that its trajectory lacks, rising; steps that were pruned are not missed.
+
+    Args:
+        workdir: the work folder.
+        run: the run.
+        record: contents of `study.json`.
+    """
+    wanted = set(run.length.checkpoint_steps) - records.pruned_steps(record, run.name)
+    return records.missing_steps(records.run_folder(workdir, run.name), wanted)
 
 
 class _Runner:
@@ -129,13 +140,19 @@ class _Runner:
         """Train a run to its end, with its frozen teacher, whose hash must be the same before and after."""
         teacher = self._teacher(run) if run.taught_by else None
         workdir, sinks = self._prepared.workdir, self._sinks(run)
-        run_stage.train(workdir, run, self._engine(run), teacher, self._progress, self._stop, sinks)
+        compiles = self._kind(run) not in self._engines
+        if compiles:
+            self._progress.note(f"compiling {run.arm.name}")
+        run_stage.train(workdir, run, self._engine(run), teacher, self._progress, self._stop, sinks, compiles)
         if run.taught_by:
             self._check_hash(teacher, run.taught_by)
 
+    def _kind(self, run: Run) -> tuple[Any, ...]:
+        return run.arm.model, bool(run.taught_by), run.training
+
     def _engine(self, run: Run) -> engine.Engine:
         study, dataset = self._prepared.study, self._prepared.dataset
-        key = run.arm.model, bool(run.taught_by), run.training
+        key = self._kind(run)
         if key not in self._engines:
             start = pretrained.make(self._prepared.record["init_from"], run.arm.model, dataset)
             taught = engine.Teacher.of(study, self._prepared.plan.given) if run.taught_by else None

@@ -116,6 +116,16 @@ def missing_steps(folder: Path | str, wanted: Iterable[int]) -> list[int]:
     return sorted(set(wanted) - set(kept_steps(folder)))
 
 
+def pruned_steps(record: Mapping[str, Any], name: str) -> set[int]:
+    """Return the steps that `kd-jax prune` took from the trajectory of a run; they count as kept, and are not trained again.
+
+    Args:
+        record: contents of `study.json`.
+        name: the name of the run.
+    """
+    return set(record.get("pruned", {}).get("steps", {}).get(name, ()))
+
+
 def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
     """Return the lines of `metrics.jsonl`, oldest first; a line that a crash cut short is left out."""
     path = Path(folder) / "metrics.jsonl"

@@ -1,5 +1,7 @@
 """The questions that are asked of every trained study. A further one is a module with an `Analysis`, and its entry here."""
 
+from collections.abc import Sequence
+
 from kd_jax.data import Dataset
 from kd_jax.plan import Plan
 from kd_jax.studies.analyses import averages, confidence, directions, functions, learning
@@ -17,11 +19,11 @@ ANALYSES: tuple[Analysis, ...] = (
 )
 
 
-def check(plan: Plan, dataset: Dataset) -> None:
-    """Check before training that every question can be asked of a study.
+def check(plan: Plan, dataset: Dataset, asked: Sequence[Analysis] = ANALYSES) -> None:
+    """Check before training that every question can be asked of a study, or before an analysis those that are asked.
 
     Raises:
         BadInput: for one that cannot.
     """
-    for analysis in ANALYSES:
+    for analysis in asked:
         analysis.check(plan, dataset)

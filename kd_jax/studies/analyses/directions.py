@@ -113,6 +113,7 @@ def linear_theory(
 
 ANALYSIS = Analysis(
     name="directions",
+    needs_curves=True,
     check=_check,
     passes=_passes,
     measure=_measure,
