@@ -43,9 +43,10 @@ class Data:
     """Which examples a study trains and tests on, with which labels, and how texts become tokens."""
 
     dataset: str = "cifar10"
-    """Data: `digits` (embedded, no download), `tiny_imagenet` (from --tiny_imagenet_dir), any TFDS set of classified images or
-    texts by name (cifar10, mnist, emnist/letters, glue/sst2, imdb_reviews, ...), or the folder of a prepared one. A set whose
-    images have many sizes (imagenet2012, food101, ...) is streamed from disk."""
+    """Data: `digits` or `breast_cancer` (embedded, no download), `tiny_imagenet` (from --tiny_imagenet_dir), the name of a set that
+    `kd-jax import` took, any TFDS set of classified images or texts by name (cifar10, mnist, emnist/letters, glue/sst2,
+    imdb_reviews, ...), or the folder of a prepared one. A set whose images have many sizes (imagenet2012, food101, ...) is
+    streamed from disk."""
     train_examples: int = 0
     """Size of the fixed random part of the training split that is used [examples; 0: all]."""
     test_examples: int = 0
@@ -81,15 +82,17 @@ class Networks:
     """Network of the teacher: linear, features (features_5000: linear on fixed random ones), mlp (mlp_256x256 sets the widths),
     balanced (balanced_512: an mlp_512 that starts at the zero function), cnn (cnn_32x64), resnet8, 20, 32, 44, 56, 110;
     resnet18, resnet50, mobilenetv2, and for small images resnet18_small, resnet50_small, mobilenetv2_small. For texts
-    roberta_base, roberta_medium, roberta_small, roberta_tiny, or roberta_2x128 (layers x width)."""
+    roberta_base, roberta_medium, roberta_small, roberta_tiny, or roberta_2x128 (layers x width). Or your own:
+    package.module:Net, of flax linen or NNX."""
     student: tuple[str, ...] = ("resnet56",)
     """Networks of the students, one or more; each is trained with the teacher and, as arm `onehot`, without."""
     nulls: tuple[Literal["order", "init", "slower", "faster"], ...] = ()
     """Further one-hot runs of the first student's network, with which its eigendirections are compared: in another data order, from
     another initialisation, at a quarter and at four times the learning rate."""
     init_from: tuple[str, ...] = ()
-    """Folders of pre-trained RoBERTa weights (config.json, model.safetensors, tokenizer.json). Each is for the networks of its
-    layers and width; others, and the new head of all, start at random [none: all do]."""
+    """Pre-trained weights: folders of RoBERTa (config.json, model.safetensors, tokenizer.json), each for the networks of its layers
+    and width; or files of resnet18, resnet50 or mobilenetv2 as torchvision and timm save them (.safetensors), each for the networks
+    whose tensors it has. Others, and heads of other classes, start at random [none: all do]."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     """Arithmetic of the networks. bfloat16 keeps parameters, losses and statistics in float32; float64 is for comparing
     topologies."""
@@ -106,7 +109,8 @@ class Training:
     """How a network is trained on its labels: views, optimiser, length. Students and teacher can have one each."""
 
     epochs: int = 450
-    """Length of each training run [epochs]. Warm-up and decay below are shares of it, so they scale with it."""
+    """Length of each training run [epochs]. Warm-up and decay below are shares of it, so they scale with it. 0 is for the teacher
+    alone: --teacher_with epochs=0 beside --init_from takes it as it is."""
     batch_size: int = 1024
     """Examples in a training step, over all devices."""
     augment: Literal["none", "crop", "crop_flip", "resized_crop_flip"] = "none"
@@ -116,8 +120,9 @@ class Training:
     """Peak learning rate."""
     warmup: float = 0.0
     """Linear warm-up from 0 to the peak [share of all steps]."""
-    decay: Literal["step", "linear"] = "step"
-    """How the learning rate falls after warm-up: at the points of `decay_at`, or linearly to 0 at the last step."""
+    decay: Literal["step", "linear", "cosine"] = "step"
+    """How the learning rate falls after warm-up: at the points of `decay_at`, linearly to 0 at the last step, or along half a
+    cosine to 0 at the last step."""
     decay_at: tuple[float, ...] = ()
     """When the learning rate is multiplied by `decay_by` [shares of all steps]."""
     decay_by: float = 0.1
@@ -134,6 +139,13 @@ class Training:
     """Which parameters decay: `kernels` leaves out biases and normalisation."""
     gradient_clip: float = 0.0
     """Largest norm of the whole gradient; a larger one is scaled down to it [0: no limit]."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged before the weights are updated once. A step is still a batch: epochs, checkpoints and
+    schedules count batches, and the running statistics of normalisation layers move with each [batches; 1: every batch]."""
+    ema: float = 0.0
+    """Keep an exponential moving average of the weights beside them, which starts as a copy of the first ones: after every update
+    average = ema * average + (1 - ema) * weights. It changes no training; its accuracy is reported beside that of the last weights
+    [0: none; else below 1, such as 0.999]."""
     loss: Literal["cross_entropy", "mse"] = "cross_entropy"
     """Loss on the labels: cross-entropy, or half the squared distance of the logits from the one-hot label, which is what the
     paper's theorem is about. There the effect needs an early-stopped teacher."""
@@ -146,21 +158,22 @@ class Training:
     """Paste a box of another image into each training image, and share the label by area, drawn from Beta(alpha, alpha) [alpha;
     0: off]."""
     dropout: float = 0.0
-    """Share of features that is dropped while training, in networks for texts [0 to below 1]."""
+    """Share of features that is dropped while training, in networks for texts, and your own that take it [0 to below 1]."""
     checkpoints: int = 50
     """Number of checkpoints kept per run, about; half spaced geometrically, half evenly, first and last step included."""
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size"):
-            _need(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
+        _need(self, "epochs", self.epochs >= 0, "a whole number of at least 1")
+        _need(self, "batch_size", self.batch_size >= 1, "a whole number of at least 1")
         _need(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
         _need(self, "warmup", 0 <= self.warmup <= 1, "a number from 0 to 1")
         _need(self, "decay_at", all(0 <= share <= 1 for share in self.decay_at), "shares of the run, each from 0 to 1")
         _need(self, "decay_at", list(self.decay_at) == sorted(set(self.decay_at)), "shares in rising order")
-        _need(self, "decay_at", not (self.decay_at and self.decay == "linear"), "none beside --decay=linear")
+        _need(self, "decay_at", not self.decay_at or self.decay == "step", f"none beside --decay={self.decay}")
+        _need(self, "accumulate", self.accumulate >= 1, "a whole number of batches of at least 1")
         for name in ("decay_by", "weight_decay", "gradient_clip", "mixup", "cutmix"):
             _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
-        for name in ("momentum", "label_smoothing", "dropout"):
+        for name in ("momentum", "label_smoothing", "dropout", "ema"):
             _need(self, name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
         both = bool(self.mixup and self.cutmix)
         _need(self, "cutmix", not both, f"0 beside --mixup={self.mixup}, for one of the two mixes")
@@ -168,6 +181,7 @@ class Training:
 
 
 DistillationLoss = Literal["auto", "kd", "mse", "dkd"]  # all but `auto` are the keys of `losses.DISTILLATION`
+FEATURE_LOSSES: tuple[str, ...] = ()  # those of them that compare features, so need a teacher that is a network
 
 
 @dataclass(frozen=True)
@@ -198,6 +212,13 @@ class Distillation:
     "training" [none]."""
     teacher_step: int = 0
     """Step of the teacher's training at which it teaches, to stop it early [0: its last]."""
+    teacher_from: str = ""
+    """Work folder of a finished study whose teachers teach here too, seed by seed, or one for all seeds where it has one; or a run
+    in it, such as runs/old/runs/student-seed0, which teaches all seeds. It is copied here, and not trained [empty: none]."""
+    teacher_logits: str = ""
+    """A .npz with what a teacher, from any framework, answers to the training examples: logits or log_probabilities [examples,
+    classes], or for the top k indices and log_probabilities or probabilities [examples, k]; with ids [examples], or for all of the
+    training split in its order; and the same for test_logits, test_ids, ... It needs views that are not random [empty: none]."""
 
     def __post_init__(self):
         _need(self, "temperature", 0 < self.temperature < math.inf, "a number above 0")
@@ -205,12 +226,27 @@ class Distillation:
         for name in ("dkd_alpha", "dkd_beta"):
             _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
         _need(self, "teacher_step", self.teacher_step >= 0, "0 for the last step, or a step of the teacher's training")
+        both = bool(self.teacher_from and self.teacher_logits)
+        _need(self, "teacher_logits", not both, "none beside --teacher_from, for one teacher")
+        given = "teacher_from" if self.teacher_from else "teacher_logits" if self.teacher_logits else ""
+        _need(
+            self, "teacher_with", not (self.teacher_with and given), f"none beside --{given}, which is not trained here"
+        )
+        both = bool(self.teacher_step and self.teacher_logits)
+        _need(self, "teacher_step", not both, "0 beside --teacher_logits, which are of one network")
+        both = self.distillation in FEATURE_LOSSES and bool(self.teacher_logits)
+        _need(self, "distillation", not both, "a loss on logits beside --teacher_logits, which have no features")
         parse_switch(self.switch)
         for loss in get_args(DistillationLoss):
             for name in self.settings_of(loss):
                 default = type(self).__dataclass_fields__[name].default
                 meant = self.distillation == loss or getattr(self, name) == default
                 _need(self, name, meant, f"--distillation={loss} beside it, for no other loss reads it")
+
+    @property
+    def is_teacher_given(self) -> bool:
+        """Whether the teacher exists already, so that none is trained."""
+        return bool(self.teacher_from or self.teacher_logits)
 
     def settings_of(self, loss: str) -> dict[str, Any]:
         """Return {name: value} of the settings that one distillation loss alone reads, in the order of the fields."""
@@ -260,6 +296,18 @@ class Study:
         _need(self, "seed", self.seed >= 0, "a whole number of at least 0")
         both = bool(self.distillation.teacher_with and self.look.kernel_examples)
         _need(self.distillation, "teacher_with", not both, "none beside --kernel_examples")
+        _need(self.training, "epochs", self.training.epochs >= 1, "a whole number of at least 1")
+        both = bool(self.training.accumulate > 1 and self.look.kernel_examples)
+        _need(self.training, "accumulate", not both, "1 beside --kernel_examples, whose theory updates at every step")
+        both = bool(self.look.kernel_examples and self.distillation.is_teacher_given)
+        _need(
+            self.look, "kernel_examples", not both, "0 beside a teacher that was not trained here as the students are"
+        )
+        if self.distillation.teacher_logits:
+            why = "beside --teacher_logits, which have one answer for each example as it is"
+            _need(self.training, "augment", self.training.augment == "none", f"none {why}")
+            for name in ("mixup", "cutmix"):
+                _need(self.training, name, not getattr(self.training, name), f"0 {why}")
         _ = self.teacher_training
         switch, epochs = parse_switch(self.distillation.switch), self.training.epochs
         within = switch is None or switch.epoch <= epochs
@@ -317,8 +365,13 @@ class Study:
         return range(self.seed, self.seed + self.seeds)
 
     def identity(self) -> dict[str, Any]:
-        """What must agree for two studies to share a work folder: all but which seeds, and what only analysis looks at."""
+        """What must agree for two studies to share a work folder: all but which seeds, and what only analysis looks at.
+
+        Of a teacher that exists already it is whether there is one; `studies.teachers` sees to it that it is the same, wherever
+        it lies now.
+        """
         own = {name: value for name, value in to_json(self).items() if SECTION_OF.get(name) != "look"}
+        own |= {name: bool(own[name]) for name in ("teacher_from", "teacher_logits")}
         return {name: value for name, value in own.items() if name not in ("seeds", "seed")}
 
 

@@ -1,10 +1,14 @@
 """Files that are replaced in one step: a reader, or a crash, sees the old contents or the new ones, never a part."""
 
 import contextlib
+import errno
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from kd_jax.errors import BadInput
 
 
 @contextmanager
@@ -23,6 +27,55 @@ def replacing(path: Path | str) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def holding(path: Path | str, create: bool = False, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a folder or a file while the block runs: other programs that ask to hold it wait until then.
+
+    The hold ends with the process, however that ends. On file systems that cannot lock, nothing is held.
+
+    Args:
+        path: the folder or the file. If it is replaced while this program waits, what has replaced it is held.
+        create: whether to make an empty file where there is none.
+        waiting: called once if another program holds it.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDONLY | (os.O_CREAT if create else 0), 0o666)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                    if waiting:
+                        waiting()
+                        waiting = None
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                current = os.path.samestat(os.fstat(descriptor), os.stat(path))
+            except FileNotFoundError:
+                current = False
+            if current:
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def disk_errors(path: Path | str, fix: str) -> Iterator[None]:
+    """Raise `BadInput`, in one line, for an error of the file system, such as that of a full disk.
+
+    Args:
+        path: the file or folder that is written.
+        fix: what the user can do, as the last clause of the line.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(
+            f"{path}: expected a place that can be written, with enough free space ({error.strerror}); {fix}"
+        ) from None
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -1,4 +1,5 @@
-"""Four CPU devices and one cache of compiled programs for every test, set before anything imports JAX; and small data sets."""
+"""Four CPU devices, one cache of compiled programs and one of decoded data for every test, set before anything imports JAX; and
+small data sets."""
 
 import atexit
 import io
@@ -20,6 +21,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    # Not in the cache folder of whoever runs the tests.
+    decoded = tempfile.mkdtemp(prefix="kd_jax-decoded-")
+    atexit.register(shutil.rmtree, decoded, ignore_errors=True)
+    os.environ["KD_JAX_CACHE"] = decoded
 
 import jax
 import numpy as np

@@ -34,7 +34,8 @@ def study(workdir: Path, summary: Mapping[str, Any]) -> None:
         for table in analysis.tables(analysed):
             _print(table)
     cost(workdir)
-    for line in [*about.data(summary["study"]), about.memory(summary["study"])]:
+    record = summary["study"]
+    for line in [*about.teacher(record), *about.data(record), about.memory(record)]:
         if line:
             print(line)
     _conclusions(workdir, summary)

@@ -1,16 +1,52 @@
-"""Real data: embedded digits, Tiny-ImageNet, any TFDS set of classified images or texts; resident on the devices or streamed.
+"""Real data: embedded digits, Tiny-ImageNet, any TFDS set of classified images, texts or numbers, or arrays of one's own.
 
 `load` returns a `Dataset`, the one interface that training and extraction use; see `dataset`.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from kd_jax.config import Data, Study, shown
-from kd_jax.data import digits, encoded, images, loader, streamed, text, tfds, tiny_imagenet, tokenised
+from kd_jax.data import (
+    breast_cancer,
+    digits,
+    encoded,
+    images,
+    loader,
+    numbers,
+    streamed,
+    text,
+    tfds,
+    tiny_imagenet,
+    tokenised,
+)
+from kd_jax.data.arrays import Source
 from kd_jax.data.dataset import Dataset, Given, Split
+from kd_jax.data.own import from_arrays
 from kd_jax.errors import BadInput
 
-__all__ = ["Dataset", "Given", "Loader", "Split", "check", "default_data_dir", "folder_of", "load"]
+__all__ = [
+    "Dataset",
+    "Given",
+    "Loader",
+    "Published",
+    "Source",
+    "Split",
+    "check",
+    "default_data_dir",
+    "folder_of",
+    "from_arrays",
+    "in_memory_name",
+    "load",
+    "loading",
+]
+
+Published = Source | encoded.Encoded | text.Texts
+"""A set as its maker published it, before a study takes its part of it."""
+IN_MEMORY = "memory:"  # how the name of a set begins that was given as arrays, and is nowhere on disk
+
+EMBEDDED = {"digits": digits.load, "breast_cancer": breast_cancer.load}  # sets that come with scikit-learn
 
 default_data_dir = tfds.default_data_dir
 
@@ -34,8 +70,8 @@ def load(data: Data, data_dir: str | Path, given: Given | None = None, workers: 
 
     Args:
         data: says which examples, which labels and which tokens.
-        data_dir: the folder of prepared TFDS sets; for `tiny_imagenet` its own folder, or the one around it; for `digits` it is not
-            looked at.
+        data_dir: the folder of prepared TFDS sets; for `tiny_imagenet` its own folder, or the one around it; for those of
+            `EMBEDDED` it is not looked at.
         given: what is fixed about the tokens of texts; None for a new study without pre-trained weights.
         workers: the number of processes that decode a streamed set; 0 for threads of this process.
 
@@ -47,17 +83,48 @@ def load(data: Data, data_dir: str | Path, given: Given | None = None, workers: 
     return _assembled(_source(data.dataset, data_dir), data, given or Given(), workers)
 
 
-def check(dataset: Dataset, study: Study) -> None:
+def check(dataset: Dataset, study: Study, has_dropout: tuple[bool, bool] = (False, False)) -> None:
     """Refuse what a study asks for and its data has no use for, in the students' training and in the teacher's.
+
+    Args:
+        dataset: the data.
+        study: the configuration.
+        has_dropout: whether networks of one's own have dropout, whatever the data: those of the students, that of the teacher.
 
     Raises:
         BadInput: in one line, naming the option.
     """
-    dataset.check(study.data, study.training)
+    students, teacher = (
+        replace(training, dropout=0.0) if has else training
+        for training, has in zip((study.training, study.teacher_training), has_dropout, strict=True)
+    )
+    dataset.check(study.data, students)
     try:
-        dataset.check(study.data, study.teacher_training)
+        dataset.check(study.data, teacher)
     except BadInput as error:
         raise BadInput(f"--teacher_with={shown(study.distillation.teacher_with)}: {error}") from None
+
+
+def in_memory_name(published: Published) -> str:
+    """Return the name under which a study records a set that was given in Python."""
+    return f"{IN_MEMORY}{published.name}"
+
+
+def loading(published: Published) -> Callable[..., Dataset]:
+    """Return a function like `load` that takes a set that is at hand, whatever the name of the data.
+
+    It serves studies on data that were given in Python; where a study names another set, `BadInput` is raised.
+    """
+
+    def load(data: Data, data_dir: str | Path, given: Given | None = None, workers: int = 0) -> Dataset:
+        loader.check_workers(workers)
+        if data.dataset != (name := in_memory_name(published)):
+            raise BadInput(
+                f"data: expected the study's {data.dataset}, found {name}; leave it out or pass the right one"
+            )
+        return _assembled(published, data, given or Given(), workers)
+
+    return load
 
 
 class Loader:
@@ -104,10 +171,17 @@ def _assembled(source, data, given, workers):
         return tokenised.assemble(source, data, given)
     if isinstance(source, encoded.Encoded):
         return streamed.assemble(source, data, workers)
+    if numbers.are(source.train_x):
+        return numbers.assemble(source, data)
     return images.assemble(source, data)
 
 
 def _source(name, data_dir):
-    if name == "digits":
-        return digits.load()
+    if name.startswith(IN_MEMORY):
+        raise BadInput(
+            f"--dataset={name}: expected a set on disk, this one was given in Python; pass it again: kd_jax.analyze(workdir,"
+            " data=...), or use kd-jax import once to give it a name"
+        )
+    if name in EMBEDDED:
+        return EMBEDDED[name]()
     return tiny_imagenet.load(data_dir) if name == tiny_imagenet.NAME else tfds.load(name, data_dir)

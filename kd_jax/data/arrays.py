@@ -11,17 +11,22 @@ from kd_jax.data.noise import symmetric
 from kd_jax.errors import BadInput
 
 SUBSET_SEED = 0  # decides the part that `--train_examples` takes; fixed, so that every study means the same examples
+HELD_OUT = "held-out"  # what a test split is called that was split off by `held_out`
+HELD_OUT_SEED = 0  # decides which examples that takes
+HELD_OUT_SHARE = 0.2
 
 
 class Source(NamedTuple):
-    """A set of images of one size as its maker published it.
+    """A set of images of one size, or of arrays of floats, as its maker published it.
 
     Attributes:
         name: the name in reports.
-        train_x, test_x: uint8 [examples, height, width, channels].
+        train_x, test_x: images, uint8 [examples, height, width, channels]; or numbers, float32 [examples, features] or
+            [examples, height, width, channels].
         train_y, test_y: int32 [examples].
         classes: the number of classes.
         test_split: the name of the published split that serves as the test set.
+        class_names: the names of the classes, str [classes]; empty where they have none but their numbers.
     """
 
     name: str
@@ -31,6 +36,28 @@ class Source(NamedTuple):
     test_y: np.ndarray
     classes: int
     test_split: str
+    class_names: np.ndarray = np.array([], np.str_)
+
+
+def held_out(y: np.ndarray, share: float = HELD_OUT_SHARE) -> np.ndarray:
+    """Return which examples a set without a test part gives to one, bool [examples].
+
+    Of every class it takes a share, rounded to whole examples: at least one, and never the last. Which they are is drawn from a
+    fixed seed and depends on the class's own number and count alone, so every program splits a set alike.
+
+    >>> held_out(np.array([0, 0, 0, 0, 0, 1, 1, 2])).tolist()
+    [False, False, True, False, False, True, False, False]
+
+    Args:
+        y: labels, int [examples].
+        share: of the examples of each class, above 0 and below 1.
+    """
+    taken = np.zeros(len(y), bool)
+    for label in np.unique(y).tolist():
+        rows = np.flatnonzero(y == label)
+        count = min(max(round(share * len(rows)), 1), len(rows) - 1)
+        taken[np.random.default_rng([HELD_OUT_SEED, label]).permutation(rows)[:count]] = True
+    return taken
 
 
 def noisy(train: Split, data: Data, classes: int) -> Split:
@@ -70,11 +97,11 @@ def part(x: np.ndarray, y: np.ndarray, count: int, flag: str) -> Split:
     Raises:
         BadInput: when a part is asked for that is larger than the whole.
     """
-    ids = positions(len(y), count, flag)
+    published, ids = len(y), positions(len(y), count, flag)
     if count:
         x, y = x[ids], y[ids]
     y = y.astype(np.int32)
-    return Split(np.ascontiguousarray(x), y, y, ids)
+    return Split(np.ascontiguousarray(x), y, y, ids, published)
 
 
 def digest(*splits: Split) -> str:

@@ -25,16 +25,18 @@ class Split(NamedTuple):
 
     Attributes:
         x: uint8 images [examples, height, width, channels], or what stands in for them (`encoded.Images`); of texts token ids
-            [examples, length].
+            [examples, length]; of numbers float32 [examples, ...].
         y: the labels that networks see, int32 [examples].
         true_y: the labels as published, int32 [examples]; they differ from `y` only under label noise.
         ids: positions in the published split, int64 [examples], rising.
+        published: the size of the published split; 0 where it is not known.
     """
 
     x: Any
     y: np.ndarray
     true_y: np.ndarray
     ids: np.ndarray
+    published: int = 0
 
 
 class Given(NamedTuple):
@@ -107,6 +109,7 @@ class Dataset:
         fingerprint: sha256, as hex, over the examples and labels of all splits, label noise included; see `encoded.digest` for
             images that stay on disk.
         further: {name: split} of test sets beside the one, such as MNLI's mismatched one.
+        class_names: the names of the classes, one each; empty where they have none but their numbers.
         evaluation_size: about how many examples are evaluated at a time.
         is_resident: whether all examples lie on the devices during a run. A step is then given row numbers alone, so many steps
             can run as one loop on the device.
@@ -119,6 +122,7 @@ class Dataset:
     test_split: str
     fingerprint: str
     further: Mapping[str, Split] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
     evaluation_size: int = 500
     is_resident: ClassVar[bool] = True
 
@@ -161,10 +165,12 @@ class Dataset:
             seed: the first seed of the study; with the batch size it decides the batches in which padding is counted.
             batch_size: the batch size of the students.
         """
+        names = {"class_names": list(self.class_names)} if self.class_names else {}
         return {
             "name": self.name,
             "fingerprint": self.fingerprint,
             "classes": self.classes,
+            **names,
             "train_examples": len(self.train.y),
             "test_examples": len(self.test.y),
             "test_split": self.test_split,

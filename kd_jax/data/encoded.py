@@ -29,6 +29,7 @@ class Encoded(NamedTuple):
         image_key: the name of the image among the features.
         files: JSON of {name: bytes} of its files.
         folder: the folder that holds them.
+        class_names: the names of the classes, str [classes]; empty where they have none but their numbers.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Encoded(NamedTuple):
     image_key: str
     files: str
     folder: str
+    class_names: np.ndarray = np.array([], np.str_)
 
 
 class Records:

@@ -97,6 +97,7 @@ def assemble(source: Source, data: Data) -> ImagesInMemory:
         test=test,
         classes=source.classes,
         test_split=source.test_split,
+        class_names=tuple(source.class_names.tolist()),
         fingerprint=digest(train, test),
         mean=mean,
         std=np.where(std > 0, std, 1.0),

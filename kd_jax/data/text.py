@@ -34,6 +34,7 @@ class Texts(NamedTuple):
         y: labels, int32 [examples].
         classes: the number of classes.
         note: a sentence about the choice of the test split, or empty.
+        class_names: the names of the classes, str [classes]; empty where they have none but their numbers.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Texts(NamedTuple):
     y: np.ndarray
     classes: int
     note: str
+    class_names: np.ndarray = np.array([], np.str_)
 
     def of(self, split: str) -> tuple[list[tuple[str, ...]], np.ndarray]:
         """Return (texts, labels int32) of a split: for each example one string, or two, without white space around them."""
@@ -115,6 +117,7 @@ def read(builder: Any, label: str) -> Texts:
         np.concatenate([y for _, (_, y) in parts.values()]),
         builder.info.features[label_key].num_classes,
         note,
+        class_names(builder.info.features[label_key]),
     )
 
 
@@ -128,6 +131,12 @@ def _keys(features, label):
             f"{label}: expected one text or two and a class label, found {', '.join(sorted(kinds))}; pass another set"
         )
     return texts, labels[0]
+
+
+def class_names(feature: Any) -> np.ndarray:
+    """Return the names of the classes of TFDS's class label, str [classes]; empty where they are mere numbers."""
+    names = list(feature.names or [])
+    return np.array([] if names == [str(number) for number in range(len(names))] else names, np.str_)
 
 
 def _read(builder, split, keys, label_key):

@@ -9,27 +9,29 @@ import difflib
 import json
 import os
 import re
-import socket
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from kd_jax.data import cache, encoded, text
+from kd_jax.data import cache, download, encoded, publishers, text
 from kd_jax.data.arrays import Source
 from kd_jax.data.encoded import Encoded
 from kd_jax.errors import BadInput
 
-DOWNLOAD_HOST = ("storage.googleapis.com", 443)  # where TFDS keeps its checksums and most of its sets
+DOWNLOAD_ADDRESS = "https://storage.googleapis.com"  # where TFDS keeps its checksums and most of its sets
 BLOCK = 1000  # examples in one read; reading them one by one is several times slower
 VERSION = re.compile(r"\d+\.\d+\.\d+")
-DEFAULT_CONFIG = {"imdb_reviews": "plain_text"}  # the configuration of sets that are asked for by their bare name
+DEFAULT_CONFIG = {name: known.partition("/")[2] for name, known in publishers.DEFAULT.items()}
 
 
 def default_data_dir() -> Path:
-    """Return `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    """Return `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`, or that of this folder where a user has no home."""
+    try:
+        return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    except RuntimeError:  # neither HOME nor an entry for this user, as in a container
+        return Path("tensorflow_datasets")
 
 
 def load(name: str, data_dir: str | Path) -> Source | Encoded | text.Texts:
@@ -86,13 +88,31 @@ def available(data_dir: str | Path) -> list[tuple[str, Path, str]]:
 def prepare(name: str, data_dir: str | Path) -> Path:
     """Download and prepare a set, and return its folder.
 
+    The sets in `publishers` are made from their publishers' archives; TFDS prepares all others, with TensorFlow.
+
     Raises:
-        BadInput: when TFDS has no such set, there is no network, or TensorFlow, which TFDS needs to prepare, is absent.
+        BadInput: when nobody knows such a set, there is no network, the download fails, or TFDS has to prepare it and TensorFlow is
+            absent.
     """
+    searched = f"--dataset={name}: expected a prepared set in {data_dir} (--data_dir)"
+    there = {path.parent.parent.name for path in Path(data_dir).expanduser().glob(f"{name}/*/*/dataset_info.json")}
+    if there:
+        configs = sorted(there)
+        raise BadInput(f"{searched}; found its configurations {', '.join(configs)}: pass --dataset={name}/{configs[0]}")
+    if published := publishers.find(name):
+        try:
+            return publishers.prepare(published, data_dir)
+        except BadInput as error:
+            raise BadInput(f"{searched}, and {error}") from None
+    if configs := publishers.configurations(name):
+        raise BadInput(f"{searched}; expected one of its configurations: pass --dataset={' or '.join(configs)}")
+    return _prepare_with_tensorflow(name, data_dir, searched)
+
+
+def _prepare_with_tensorflow(name, data_dir, searched):
     import tensorflow_datasets as tfds
     import tensorflow_datasets.text  # without this, sets of texts such as GLUE are not known
 
-    searched = f"--dataset={name}: expected a prepared set in {data_dir} (--data_dir)"
     known = tfds.list_builders(with_community_datasets=False)
     base_name = name.split("/")[0].split(":")[0]
     if base_name not in known:
@@ -106,15 +126,8 @@ def prepare(name: str, data_dir: str | Path) -> Path:
             f"{searched}; put the files that its makers give out (https://www.tensorflow.org/datasets/catalog/{base_name}) into"
             f" {data_dir}/downloads/manual, then {command}"
         )
-    configs = sorted(
-        {path.parent.parent.name for path in Path(data_dir).expanduser().glob(f"{name}/*/*/dataset_info.json")}
-    )
-    if configs:
-        raise BadInput(f"{searched}; found its configurations {', '.join(configs)}: pass --dataset={name}/{configs[0]}")
-    try:
-        socket.create_connection(DOWNLOAD_HOST, timeout=3).close()
-    except OSError:
-        raise BadInput(f"{searched}, and there is no network to download it; where there is: {command}") from None
+    if download.reachable(DOWNLOAD_ADDRESS):
+        raise BadInput(f"{searched}, and there is no network to download it; where there is: {command}")
     try:
         import tensorflow  # noqa: F401
     except ImportError:
@@ -144,39 +157,49 @@ def _decode(folder):
 
     builder, label = _opened(folder)
     info: Any = builder.info
-    image_key, label_key = _keys(tfds, info, label)
+    key, label_key = _keys(tfds, info, label)
     test_split = _test_split(info.splits, label)
     splits = ("train", test_split)
-    streams = None in info.features[image_key].shape
+    streams = None in info.features[key].shape
     if streams:
         labels = [_read_labels(builder, split, label_key) for split in splits]
     else:
-        images, labels = zip(*(_read(builder, split, image_key, label_key) for split in splits), strict=True)
+        examples, labels = zip(*(_read(builder, split, key, label_key) for split in splits), strict=True)
     for split, y in zip(splits, labels, strict=True):
         if (y < 0).any():
             raise BadInput(f"{label}: expected labels in split {split}, found hidden ones (-1)")
     name = info.name if not info.config_name else f"{info.name}/{info.config_name}"
     classes = info.features[label_key].num_classes
+    names = text.class_names(info.features[label_key])
     if not streams:
-        return Source(name, images[0], labels[0], images[1], labels[1], classes, test_split)
+        return Source(name, examples[0], labels[0], examples[1], labels[1], classes, test_split, names)
     files = {file: (folder / file).stat().st_size for split in splits for file in info.splits[split].filenames}
-    return Encoded(name, labels[0], labels[1], classes, test_split, image_key, json.dumps(files), str(folder))
+    return Encoded(name, labels[0], labels[1], classes, test_split, key, json.dumps(files), str(folder), names)
 
 
 def _keys(tfds, info, label):
-    """Return the names of the image and of the label among the features."""
+    """Return the names of the image, or else of the array of floats, and of the label among the features."""
     features = info.features
     supervised = info.supervised_keys or ()
 
-    def first(kind, usual):
+    def first(is_one, usual):
         """The supervised one, else the one of the usual name. TFDS lists features in another order in every process."""
-        keys = [key for key in features if isinstance(features[key], kind)]
+        keys = [key for key in features if is_one(features[key])]
         return min(keys, key=lambda key: (key not in supervised, key != usual, key), default=None)
 
-    image_key, label_key = first(tfds.features.Image, "image"), first(tfds.features.ClassLabel, "label")
+    def is_floats(feature):
+        kept = type(feature) is tfds.features.Tensor and len(feature.shape) in (1, 2, 3) and None not in feature.shape
+        return kept and np.issubdtype(feature.np_dtype, np.floating)
+
+    image_key = first(lambda feature: isinstance(feature, tfds.features.Image), "image")
+    label_key = first(lambda feature: isinstance(feature, tfds.features.ClassLabel), "label")
+    floats_key = first(is_floats, "features")
+    if image_key is None and floats_key is not None and label_key is not None:
+        return floats_key, label_key
     if image_key is None or label_key is None:
         raise BadInput(
-            f"{label}: expected an image and a class label, found {', '.join(sorted(features))}; pass another set"
+            f"{label}: expected an image, a text or floats, and a class label, found {', '.join(sorted(features))}; pass"
+            " another set"
         )
     if features[image_key].np_dtype != np.uint8:
         raise BadInput(
@@ -192,14 +215,15 @@ def _test_split(splits, label):
     raise BadInput(f"{label}: expected a train and a test or validation split, found {', '.join(splits)}")
 
 
-def _read(builder: Any, split, image_key, label_key):
-    """Return (images, labels) of a split."""
-    shape = builder.info.features[image_key].shape
+def _read(builder: Any, split, key, label_key):
+    """Return (images or numbers, labels) of a split."""
+    feature = builder.info.features[key]
     source = builder.as_data_source(split)
-    x, y = np.empty((len(source), *shape), np.uint8), np.empty(len(source), np.int32)
+    dtype = np.uint8 if feature.np_dtype == np.uint8 else np.float32
+    x, y = np.empty((len(source), *feature.shape), dtype), np.empty(len(source), np.int32)
     for i, example in _each(source, f"decoding {builder.info.name} {split}"):
-        x[i], y[i] = example[image_key], example[label_key]
-    return x, y
+        x[i], y[i] = example[key], example[label_key]
+    return (x[..., None] if x.ndim == 3 else x), y
 
 
 def _read_labels(builder, split, label_key):
@@ -212,7 +236,7 @@ def _read_labels(builder, split, label_key):
 
 def _each(source, description):
     """Yield (position, example) of all examples."""
-    with tqdm(total=len(source), desc=description, unit="image", disable=None) as bar:
+    with tqdm(total=len(source), desc=description, unit="example", disable=None) as bar:
         for start in range(0, len(source), BLOCK):
             stop = min(start + BLOCK, len(source))
             yield from enumerate(source.__getitems__(list(range(start, stop))), start)

@@ -89,7 +89,14 @@ def _decode(folder):
         name += f"[{len(classes)} classes, {counts[0]} + {counts[1]} images]"
     elif len(classes) != WHOLE:
         name += f"[{len(classes)} classes]"
-    return Source(name, *_read(train, "train"), *_read(validation, "validation"), len(classes), "validation")
+    return Source(
+        name,
+        *_read(train, "train"),
+        *_read(validation, "validation"),
+        len(classes),
+        "validation",
+        np.array(list(classes)),
+    )
 
 
 def _training(folder):

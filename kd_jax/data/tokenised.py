@@ -215,6 +215,7 @@ def assemble(texts: Texts, data: Data, given: Given) -> TokenisedTexts:
         further=dict(zip(list(splits)[2:], more, strict=True)),
         classes=texts.classes,
         test_split=facts["published"]["test"],
+        class_names=tuple(texts.class_names.tolist()),
         fingerprint=digest(*splits.values()),
         vocabulary=vocabulary,
         buckets=cut_to,

@@ -54,6 +54,20 @@ _DIGITS = Study.from_flags(
     seeds=5,
 )
 
+_TABLE = Study.from_flags(
+    dataset="breast_cancer",
+    label_noise=0.1,
+    teacher="mlp_64x64",
+    student=("mlp_16", "linear"),
+    epochs=100,
+    batch_size=32,
+    learning_rate=0.05,
+    optimizer="sgd",
+    nulls=("order", "init"),
+    checkpoints=40,
+    seeds=5,
+)
+
 _MLP = Study.from_flags(
     dataset="mnist",
     teacher="mlp_1000x1000",
@@ -176,6 +190,10 @@ STUDIES = {
             for name in ("tiny_imagenet", "imagenet")
         },
         flag="recipe",
+    ),
+    "tabular_kd": Shipped(
+        "Distil on tables of numbers: embedded biopsies, or by --dataset a table that kd-jax import took.",
+        Preset(_TABLE, _TABLE.replaced(epochs=30, student=("mlp_16",), checkpoints=20, seeds=2)),
     ),
     "text_kd": Shipped(
         "Distil on texts, with RoBERTa encoders: SST-2, or by --dataset any TFDS set of classified texts.",

@@ -1,19 +1,30 @@
-"""What a study says about its data and its weights, in sentences: for the terminal and the page."""
+"""What a study says about its data, its weights and its networks, in sentences: for the terminal and the page."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def data(record: Mapping[str, Any]) -> list[str]:
-    """Return sentences about the texts of a study and how they are read; none for a study of images.
+    """Return sentences about the texts of a study and how they are read, about pre-trained weights, and networks of one's own.
 
     Args:
         record: contents of `study.json`.
     """
-    tokens = record["data"].get("tokens")
-    if not tokens:
-        return []
-    said = [f"{record['data']['name']}: {tokens['note']}."] if tokens["note"] else []
+    said, tokens, starts = [], record["data"].get("tokens"), record.get("init_from", {})
+    if tokens:
+        said += _tokens(record["data"]["name"], tokens)
+    for network, of in starts.items():
+        said.append(f"{network} starts from the weights in {of['folder']}: {of['report']}.")
+    random = [name for name in record["parameters"] if name not in starts]
+    if random and (tokens or starts):
+        said.append(f"No pre-trained weights: {', '.join(random)} starts at random.")
+    for network, of in record.get("networks", {}).items():
+        said.append(f"{network} is a {of['kind']} network in {of['file'] or 'a program of its own'}.")
+    return said
+
+
+def _tokens(name: str, tokens: Mapping[str, Any]) -> list[str]:
+    said = [f"{name}: {tokens['note']}."] if tokens["note"] else []
     said.append(
         f"Tokenizer {tokens['tokenizer']}: {tokens['vocabulary']:,} ids; a training text has"
         f" {tokens['mean_length']['train']:.1f} tokens on average, the longest of any split {tokens['longest']}."
@@ -25,17 +36,57 @@ def data(record: Mapping[str, Any]) -> list[str]:
     said.append(f"Texts cut to {tokens['max_length']} tokens: {_counts(tokens['cut'])}.")
     if any(tokens["empty"].values()):
         said.append(f"Empty texts, which are kept: {_counts(tokens['empty'])}.")
-    starts = record.get("init_from", {})
-    for network, of in starts.items():
-        said.append(f"{network} starts from the weights in {of['folder']}: {of['report']}.")
-    random = [name for name in record["parameters"] if name not in starts]
-    if random:
-        said.append(f"No pre-trained weights: {', '.join(random)} starts at random.")
     return said
 
 
 def _counts(by_split: Mapping[str, int]) -> str:
     return ", ".join(f"{count} ({split})" for split, count in by_split.items())
+
+
+def teacher(record: Mapping[str, Any]) -> list[str]:
+    """Return sentences about a teacher that existed before the study; none where teachers are trained.
+
+    Args:
+        record: contents of `study.json`.
+    """
+    if logits := record.get("teacher_logits"):
+        return _logits(record, logits)
+    given = record.get("teacher_from")
+    if not given:
+        return []
+    sources = {(of_run["run"], of_run["step"], of_run["sha256"][:12]) for of_run in given["runs"].values()}
+    listed = ", ".join(f"{run} at step {step} (sha256 {sha256})" for run, step, sha256 in sorted(sources))
+    said = [
+        f"Not trained here: the teacher, {given['network']}, {listed} of the study {given['study']} in {given['folder']}."
+    ]
+    if len(sources) == 1 and len(given["runs"]) > 1:
+        said.append("It teaches all seeds, so intervals over seeds say nothing about other teachers.")
+    if given["fingerprint"] != record["data"]["fingerprint"]:
+        theirs, ours = given["fingerprint"][:12], record["data"]["fingerprint"][:12]
+        said.append(
+            f"It was trained on other data or labels than these ({given['data']}, fingerprint {theirs}; here {ours})."
+        )
+    if any(key in given and given[key] != record["data"].get(key) for key in ("mean", "std")):
+        said.append("It sees the images standardised with the mean and deviation of its own training.")
+    return said
+
+
+def _logits(record: Mapping[str, Any], logits: Mapping[str, Any]) -> list[str]:
+    kind = logits["kind"].replace("_", "-")
+    what = f"{kind} of the {logits['top_k']} most probable classes" if logits["top_k"] else kind
+    said = [
+        f"The teacher is a file, {logits['file']}: {what} ({logits['dtype']}, sha256 {logits['sha256'][:12]}) for the"
+        f" {' and '.join(logits['splits'])} examples. It teaches all seeds, so intervals over seeds say nothing about other"
+        " teachers."
+    ]
+    if logits["top_k"]:
+        said.append("The rest of each example's mass is spread evenly over the other classes.")
+    further = [name.removesuffix("_examples") for name in record["data"] if name.endswith("_examples")]
+    if lacking := [name for name in further if name not in logits["splits"]]:
+        said.append(
+            f"It has no answers for the {' and '.join(lacking)} examples: what compares with a teacher on them is left out."
+        )
+    return said
 
 
 def memory(record: Mapping[str, Any]) -> str:

@@ -48,8 +48,9 @@ def _origin(card: Mapping[str, Any]) -> str:
     teacher = card["teacher"]
     if teacher is None:
         return "A network trained on labels."
+    which = f" ({teacher['run']} at step {teacher['step']})" if teacher["step"] else ""
     return (
-        f"A student of {teacher['architecture']} ({teacher['run']} at step {teacher['step']}), distilled by the loss"
+        f"A student of {teacher['architecture']}{which}, distilled by the loss"
         f" `{teacher['loss']}` of weight {card['study']['weight']:g} at temperature {card['study']['temperature']:g}."
     )
 
@@ -65,23 +66,24 @@ def advice(found: Mapping[str, Any] | None, where: str) -> str:
     """Return what to do about a network's temperature, in sentences.
 
     Args:
-        found: `Advice.to_json`, or None.
+        found: the fields of `analysis.rescaling.Calibration` as JSON, and whether it `helps`; or None.
         where: what it was measured on.
     """
     if found is None:
-        return "No advice: the test split has too few examples for two halves."
-    change = shown(Interval(**found["change"]), 4)
+        return f"No advice: {where} has too few examples."
+    said = {name: Interval(**values) for name, values in found.items() if name != "helps"}
     halves = (
-        f"The temperature that fits one random half of {where} best ({found['fitted_on']} examples) is"
-        f" {found['temperature']:.3f}. On the other half ({found['judged_on']} examples) it changes the negative log-likelihood"
-        f" from {found['nll']:.4f} to {found['nll_after']:.4f} (by {change}) and the calibration error from {found['ece']:.4f} to"
-        f" {found['ece_after']:.4f}."
+        f"The temperature that fits {where} best is {shown(said['temperature'])}. Fitted on either random half of its"
+        f" {said['nll_gain'].count} examples and tried on the other half, it changes the negative log-likelihood from"
+        f" {said['nll_before'].estimate:.4f} to {said['nll_after'].estimate:.4f} (less by {shown(said['nll_gain'], 4)}) and the"
+        f" calibration error from {said['ece_before'].estimate:.4f} to {said['ece_after'].estimate:.4f}."
     )
     if not found["helps"]:
         return f"Leave the logits as they are. {halves}"
+    best = said["temperature"].estimate
     return (
-        f"Divide the logits by {found['temperature']:.3f} before taking probabilities; predictions stay the same. {halves}"
-        " On data of another kind, fit it anew."
+        f"Divide the logits by {best:.3f} before taking probabilities; predictions stay the same. {halves} On data of another kind,"
+        " fit it anew."
     )
 
 

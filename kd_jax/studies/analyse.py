@@ -10,7 +10,7 @@ from typing import Any
 from kd_jax import config, data
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
-from kd_jax.studies import analyses
+from kd_jax.studies import analyses, networks
 from kd_jax.studies import prune as pruning
 from kd_jax.studies.analyses import learning
 from kd_jax.studies.prepare import Prepared, open_study
@@ -68,8 +68,10 @@ def analyze_prepared(
             stays as it is.
 
     Raises:
-        BadInput: when a run is not finished, a question cannot be asked, or another program works in the folder.
+        BadInput: when a run is not finished, a question cannot be asked, a network of one's own is not found as it was, or another
+            program works in the folder.
     """
+    networks.find_again(prepared.workdir, prepared.record.get("networks", {}))
     with records.locked(prepared.workdir):
         for run in prepared.plan.runs:
             if lacking := missing(prepared.workdir, run, prepared.record):
@@ -113,7 +115,8 @@ def _summary(
 
         measured = [analysis.measure(trained, folder, advance) for analysis in asked]
     estimates = [estimate for of_analysis in measured for estimate in of_analysis]
-    unlearned = learning.unlearned(workdir, folder, prepared.study, prepared.record["steps_per_epoch"])
+    steps_per_epoch = prepared.record["steps_per_epoch"]
+    unlearned = learning.unlearned(workdir, folder, prepared.study, steps_per_epoch, plan.given)
     verdicts, warnings = [], [run.sentence() for run in unlearned]
     warnings += pruning.sentences(prepared.record)
     for analysis in asked:

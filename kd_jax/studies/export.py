@@ -11,19 +11,20 @@ from typing import Any
 import numpy as np
 
 from kd_jax import data, models
-from kd_jax.analysis import calibration, intervals, temperature
+from kd_jax.analysis import examples, rescaling, summary
 from kd_jax.config import to_json, versions
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
 from kd_jax.export import program, roberta, weights
 from kd_jax.extract.logits import analysis_precision, make_logits, model_of, view_of
 from kd_jax.models import Variables
-from kd_jax.plan import Run
+from kd_jax.plan import LOGITS, Run
 from kd_jax.report import card as cards
 from kd_jax.studies.prepare import Prepared, open_study
 from kd_jax.workdir import checkpoints, records
 
 FORMATS = ("safetensors", "hf", "stablehlo")
+FEWEST = 20  # test examples, below which their halves say nothing about a temperature
 
 
 def export(
@@ -105,53 +106,46 @@ def _card(prepared: Prepared, run: Run, step: int, variables: Variables) -> dict
     """What every form says of a network: contents of `card.json` but for what the form itself adds."""
     dataset, record, study = prepared.dataset, prepared.record, prepared.study
     logits = make_logits(run.arm.model, dataset, study.networks.precision)(variables, dataset.test.x)
-    advice = temperature.advise(logits, dataset.test.y)
+    measured = summary.measure_model(examples.of_model(logits, dataset.test.y))
     teacher = None
     if run.taught_by:
+        given, is_file = prepared.plan.given, run.taught_by == LOGITS
         teacher = {
             "run": run.taught_by,
-            "architecture": study.networks.teacher,
+            "architecture": "a file of logits" if is_file else study.networks.teacher,
             "step": run.teacher_step,
-            "hash": record["teacher_hash"].get(run.taught_by, "unknown"),
+            "hash": given.key(run.seed) if given else record["teacher_hash"].get(run.taught_by, "unknown"),
             "loss": study.distillation_loss,
         }
-    names = getattr(dataset, "class_names", None)
     return {
         "run": run.name,
         "step": step,
         "architecture": run.arm.model,
         "classes": dataset.classes,
-        "labels": [str(name) for name in names or range(dataset.classes)],
+        "labels": [str(name) for name in dataset.class_names or range(dataset.classes)],
         "parameters": models.parameter_count(variables.params),
         "hash": checkpoints.tree_digest(variables),
-        "measured": _measured(logits, dataset.test.y),
-        "temperature": None if advice is None else advice.to_json(),
+        "measured": {name: vars(of.interval()) for name, of in measured.items()},
+        "temperature": _temperature(logits, dataset.test.y),
         "teacher": teacher,
         "data": record["data"],
         "study_name": record["study"],
         "study": to_json(study),
         "platform": record["platform"],
         "versions": record["versions"],
-        "revision": record.get("revision"),
+        "revision": record["history"][-1].get("revision"),
         "exported_by": versions(),
     }
 
 
-def _measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, Any]]:
-    hits, confidences = calibration.correct(logits, labels), calibration.top_confidence(logits)
-
-    def ece(index):
-        return np.array(calibration.ece(confidences[index], hits[index]))
-
-    error = float(intervals.bootstrap_errors(ece, len(labels), np.random.default_rng(0)))
-    everything = np.arange(len(labels))
-    found = {
-        "accuracy": intervals.of_proportion(hits),
-        "nll": intervals.of_mean(calibration.nll(logits, labels)),
-        "ece": intervals.of_error(float(ece(everything)), error, len(labels)),
-        "brier": intervals.of_mean(calibration.brier(logits, labels)),
-    }
-    return {name: vars(interval) for name, interval in found.items()}
+def _temperature(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any] | None:
+    """What dividing the logits by a temperature does; None where there are too few examples to try it."""
+    if len(labels) < FEWEST:
+        return None
+    found = rescaling.calibrated(logits, labels, np.random.default_rng(0))
+    inside = rescaling.COLDEST < found.temperature.estimate < rescaling.HOTTEST
+    helps = bool(inside and found.nll_gain.low > 0)
+    return {name: vars(interval) for name, interval in found._asdict().items()} | {"helps": helps}
 
 
 # ---- the forms

@@ -1,18 +1,20 @@
 """Before a study is trained or analysed: check everything that can be checked, load its data, and make its record."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from kd_jax import config, data, models
-from kd_jax.config import SCHEMA, Study, versions
+from kd_jax.config import SCHEMA, Networks, Study
 from kd_jax.data import Dataset, Given
 from kd_jax.errors import BadInput
-from kd_jax.plan import Plan, make_plan
-from kd_jax.studies import analyses, pretrained
+from kd_jax.plan import TEACHER, GivenTeacher, Plan, make_plan
+from kd_jax.provenance import program
+from kd_jax.studies import analyses, networks, pretrained, teachers
+from kd_jax.studies.teachers import Found
 from kd_jax.train import devices as parallel
 from kd_jax.train.optimizer import descent_times
 from kd_jax.workdir import records
@@ -30,6 +32,7 @@ class Prepared:
         plan: its runs.
         dataset: what it is trained on.
         record: contents of its `study.json`.
+        teacher: a teacher that exists already, as it was found; None where teachers are trained, and in a study that was opened.
     """
 
     workdir: Path
@@ -37,6 +40,7 @@ class Prepared:
     plan: Plan
     dataset: Dataset
     record: Record
+    teacher: Found | None = None
 
 
 def set_precision(study: Study) -> None:
@@ -53,6 +57,7 @@ def prepare(
     also: Iterable[int] = (),
     workers: int = 0,
     load: Callable[..., Dataset] = data.load,
+    command: str = "",
 ) -> Prepared:
     """Check everything that can be checked before training, and return what training needs. Writes nothing.
 
@@ -60,31 +65,53 @@ def prepare(
         name: the name of the study, for `study.json`.
         study: the configuration.
         workdir: the work folder; it may be absent, or hold the same study.
-        data_dir: where the data lies, as `data.load` takes it.
+        data_dir: where the data lies, as `data.load` takes it; empty for data that is nowhere on disk.
         devices: the devices that `train.devices.select` returned.
         also: steps at which the teachers are to be kept, besides those that the study asks for.
         workers: number of processes that decode a streamed set; 0 for this one.
         load: `data.load`, or a function like it that remembers what it has loaded.
+        command: the command line of this program, for `study.json`.
 
     Raises:
         BadInput: for a study that cannot be done, or not here.
     """
-    for model in (study.networks.teacher, *study.networks.student):
+    study = teachers.resolved(study, workdir)
+    previous = _check_workdir(workdir, name, study)
+    before = previous.get("networks", {}) if previous else {}
+    networks.remember(before)
+    for model in networks.of(study):
         models.check_name(model)
     for training in (study.training, study.teacher_training):
         parallel.check_batch(training.batch_size, devices)
-    previous = _check_workdir(workdir, name, study)
-    given = given_of(workdir, previous) if previous else pretrained.given(study.networks, study.data)
+    given = given_of(workdir, previous) if previous else teachers.tokens(study)
     dataset = load(study.data, data_dir, given, workers)
-    data.check(dataset, study)
-    plan = make_plan(study, len(dataset.train.y), {*also, *_teacher_steps(previous)})
+    data.check(dataset, study, networks.has_dropout(study, dataset))
+    own = networks.describe(study, dataset)
+    networks.check_unchanged(before, own)
+    teacher = teachers.find(study, dataset, workdir, previous)
+    steps = {*also, *_teacher_steps(previous)}
+    plan = make_plan(study, len(dataset.train.y), steps, teacher.given if teacher else None, networks.sources(own))
     # What cannot be looked at is refused now, and not after training.
     analyses.check(plan, dataset)
-    starts = pretrained.describe(study.networks, dataset)
-    record = _record(name, plan, dataset, data_dir, devices, starts)
+    starts = pretrained.describe(_started_here(study), dataset)
+    _check_untrained(study, starts)
+    record = _record(name, plan, dataset, data_dir, program(devices, command), starts, own)
+    if teacher is not None:
+        record["teacher_from" if study.distillation.teacher_from else "teacher_logits"] = teacher.record
     if previous is not None:
         record = _continued(record, previous)
-    return Prepared(Path(workdir), study, plan, dataset, record)
+    return Prepared(Path(workdir), study, plan, dataset, record, teacher)
+
+
+def _networks(study: Study) -> tuple[str, ...]:
+    """The names of the networks of a study; a file of logits is none."""
+    return (*(() if study.distillation.teacher_logits else (study.networks.teacher,)), *study.networks.student)
+
+
+def _started_here(study: Study) -> Networks:
+    """The networks of a study without a teacher that exists already, which starts from no weights here."""
+    networks = study.networks
+    return replace(networks, teacher=networks.student[0]) if study.distillation.is_teacher_given else networks
 
 
 def open_study(
@@ -112,7 +139,11 @@ def open_study(
             f"{dataset.name}: fingerprint {dataset.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"
             " the data of this study; name its --data_dir"
         )
-    plan = make_plan(study, len(dataset.train.y), _teacher_steps(record))
+    own = record.get("networks", {})
+    networks.remember(own)
+    plan = make_plan(
+        study, len(dataset.train.y), _teacher_steps(record), GivenTeacher.of(record), networks.sources(own)
+    )
     return Prepared(Path(workdir), study, plan, dataset, record)
 
 
@@ -127,7 +158,8 @@ def given_of(workdir: Path | str, record: Record) -> Given:
 
 def _teacher_steps(record: Record | None) -> list[int]:
     """The steps at which the teachers of a study on record are kept; a sweep may have asked for more than the study does."""
-    return record["arms"][0]["checkpoint_steps"] if record else []
+    of_teacher = (arm["checkpoint_steps"] for arm in record["arms"] if arm["name"] == TEACHER) if record else ()
+    return next(iter(of_teacher), [])
 
 
 def _check_workdir(workdir: Path | str, name: str, study: Study) -> Record | None:
@@ -143,20 +175,30 @@ def _check_workdir(workdir: Path | str, name: str, study: Study) -> Record | Non
     return record
 
 
+def _check_untrained(study: Study, starts: dict[str, Any]) -> None:
+    """Refuse a teacher that is not trained and starts at random; one of one's own may bring its weights along."""
+    teacher = study.networks.teacher
+    if not study.teacher_training.epochs and teacher not in starts and not models.is_foreign(teacher):
+        raise BadInput(
+            f"--teacher_with={config.shown(study.distillation.teacher_with)}: expected at least an epoch, for {teacher} starts at"
+            " random; pass its weights with --init_from"
+        )
+
+
 def _record(
     name: str,
     plan: Plan,
     dataset: Dataset,
     data_dir: Path | str,
-    devices: Sequence[Any],
+    here: Record,
     starts: dict[str, Any],
+    own: dict[str, dict[str, str]],
 ) -> Record:
     study = plan.study
     students = plan.length("student")
     times = descent_times(study.training, students.total_steps, students.checkpoint_steps)
-    alike = study.teacher_training == study.training
+    alike = study.teacher_training == study.training and plan.given is None
     taught = descent_times(study.training, students.total_steps, [plan.teacher_step]) if alike else None
-    here = program(devices)
     return {
         "schema": SCHEMA,
         "study": name,
@@ -168,21 +210,16 @@ def _record(
         "descent_times": times,
         "teacher_time": taught[0] if taught else None,
         "data": {
-            "data_dir": str(Path(data_dir).expanduser().absolute()),
+            "data_dir": str(Path(data_dir).expanduser().absolute()) if data_dir else "",
             **dataset.facts(study.seed, study.training.batch_size),
         },
         "parameters": {arm.model: _parameters(study, dataset, arm.model) for arm in plan.arms},
         "init_from": starts,
+        **({"networks": own} if own else {}),
         "teacher_hash": {},
-        **here,
+        **{key: here[key] for key in ("platform", "versions")},
         "history": [here],
     }
-
-
-def program(devices: Sequence[Any]) -> Record:
-    """Return what a record keeps of the program that trains: its devices, and the versions of its packages."""
-    kind = {"platform": devices[0].platform, "device": devices[0].device_kind, "devices": len(devices)}
-    return {"platform": kind, "versions": versions()}
 
 
 def _continued(record: Record, previous: Record) -> Record:
@@ -201,7 +238,7 @@ def _continued(record: Record, previous: Record) -> Record:
         raise BadInput(f"--init_from={folders}: its weights changed since; pass another --workdir")
     begun = {key: previous[key] for key in ("platform", "versions")}
     kept = {key: previous[key] for key in ("teacher_hash", "peak_memory", "pruned") if key in previous}
-    return record | begun | kept | {"history": previous.get("history", [begun])}
+    return record | begun | kept | {"history": [*previous.get("history", [begun]), *record["history"]]}
 
 
 def _parameters(study, dataset, model_name):

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from kd_jax.studies.progress import Quiet
 from kd_jax.train.engine import Engine
 from kd_jax.train.loop import Segment, Sink, StopRequest, train_run
 from kd_jax.train.state import TrainState
+from kd_jax.train.teachers import Constants as TeacherConstants
 from kd_jax.workdir import checkpoints, records
 
 RESUME_SECONDS = 30.0  # a crash loses about this much work at most
@@ -118,7 +120,7 @@ def train(
     workdir: str | Path,
     run: Run,
     engine: Engine,
-    teacher: Variables | None,
+    teacher: TeacherConstants | None,
     progress: Quiet,
     stop: StopRequest,
     sinks: Sequence[Sink] = (),
@@ -133,7 +135,7 @@ def train(
         workdir: the work folder of the study.
         run: the run to train.
         engine: the compiled functions of this kind of run.
-        teacher: the frozen teacher's variables; None for a run on one-hot labels.
+        teacher: what the teacher reads, such as its frozen variables; None for a run on one-hot labels.
         progress: counts the steps of all runs of the study; see `studies.progress`.
         stop: tells the run to save and stop.
         sinks: what the run reports to besides its folder and the progress.
@@ -181,8 +183,14 @@ class _Stop:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn the first SIGTERM or SIGINT into a request to save and stop; a second SIGINT interrupts at once."""
+    """Turn the first SIGTERM or SIGINT into a request to save and stop; a second SIGINT interrupts at once.
+
+    Outside the main thread, where Python lets nobody handle signals, no request comes.
+    """
     stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
 
     def request(number, frame):
         stop.requested = True

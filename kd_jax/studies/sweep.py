@@ -22,10 +22,10 @@ from kd_jax.analysis.results import Unlearned
 from kd_jax.config import SCHEMA, Study, from_json, to_json, versions
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
-from kd_jax.plan import Variant, run_key, run_name
+from kd_jax.plan import GivenTeacher, Variant, run_key, run_name
 from kd_jax.plan import arms as arms_of
 from kd_jax.report.sweeps import write_report
-from kd_jax.studies import trackers
+from kd_jax.studies import networks, trackers
 from kd_jax.studies.analyse import analyze as analyze_study
 from kd_jax.studies.analyse import analyze_prepared, is_analysed
 from kd_jax.studies.analyses import learning
@@ -45,6 +45,7 @@ def run(
     workers: int = 0,
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
+    command: str = "",
     log: Sequence[str] = (),
 ) -> tuple[int, dict[str, Any] | None]:
     """Train and analyse every variant that is not finished, then what the variants say together.
@@ -56,7 +57,7 @@ def run(
         find: `find(dataset)` returns the folder in which a data set is looked for.
         devices: the devices that `train.devices.select` returned.
         workers: number of processes that decode a streamed set; 0 for this one.
-        load, progress: as for `studies.train.train`.
+        load, progress, command: as for `studies.train.train`.
         log: the trackers to report to, keys of `trackers.TRACKERS`.
 
     Returns:
@@ -68,20 +69,20 @@ def run(
     """
     workdir = Path(workdir)
     _check(workdir, name)
+    also = sorted({study.distillation.teacher_step for _, study in studies} - {0})
+
+    def prepared(variant, study):
+        data_dir = find(study.data.dataset)
+        return prepare(name, study, workdir / variant.folder, data_dir, devices, also, workers, load, command)
+
+    # What cannot be done is said now, not hours later; and a teacher that exists already has given its network.
+    studies = [(variant, prepared(variant, study).study) for variant, study in studies]
     record = {
         "schema": SCHEMA,
         "study": name,
         "variants": [_described(variant, study) for variant, study in studies],
         "versions": versions(),
     }
-    also = sorted({study.distillation.teacher_step for _, study in studies} - {0})
-
-    def prepared(variant, study):
-        data_dir = find(study.data.dataset)
-        return prepare(name, study, workdir / variant.folder, data_dir, devices, also, workers, load)
-
-    for variant, study in studies:  # what cannot be done is said now, not hours later
-        prepared(variant, study)
     trained = analysed = 0
     with records.locked(workdir):
         records.write_json(workdir / "sweep.json", record)
@@ -169,12 +170,14 @@ def _share(workdir, folder, plan):
     """
     elsewhere: dict[str, list[Path]] = {}
     for path in sorted(workdir.glob("*/study.json")):
-        other = from_json(records.read_study(path.parent)["config"])
+        of_other = records.read_study(path.parent)
+        other, given = from_json(of_other["config"]), GivenTeacher.of(of_other)
+        sources = networks.sources(of_other.get("networks", {}))
         for arm in arms_of(other):
             for seed in other.seed_range():
                 there = records.run_folder(path.parent, run_name(arm, seed))
                 if there.is_dir() and not there.is_symlink():
-                    elsewhere.setdefault(run_key(other, arm, seed), []).append(there)
+                    elsewhere.setdefault(run_key(other, arm, seed, given, sources), []).append(there)
     for run in plan.runs:
         own = records.run_folder(folder, run.name)
         if own.is_symlink() and not own.exists():
@@ -242,7 +245,8 @@ def _unlearned(workdir: Path, summary: Mapping[str, Any]) -> list[Unlearned]:
     if "unlearned" in summary:
         return [Unlearned.from_json(run) for run in summary["unlearned"]]
     study = from_json(summary["study"]["config"])
-    return learning.unlearned(workdir, workdir / "analysis", study, summary["study"]["steps_per_epoch"])
+    given = GivenTeacher.of(summary["study"])
+    return learning.unlearned(workdir, workdir / "analysis", study, summary["study"]["steps_per_epoch"], given)
 
 
 def _measured(
@@ -266,12 +270,12 @@ def _measured(
                 continue
             learned = not failed & {"teacher", arm["baseline"], arm["name"]}
             values = {field: configs[name][field] for field in differing}
-            fit = np.array(table["accuracy", "teacher", "train", "all"].values)
-            gain, over = (
-                np.array(table[of, arm["name"], "test", "all"].values)
-                for of in ("accuracy_gain", "accuracy_over_teacher")
-            )
-            listed.append(across.StudentResult(name, arm["name"], values, fit, gain - over, gain, learned))
+            gain = np.array(table["accuracy_gain", arm["name"], "test", "all"].values)
+            # One teacher of all seeds has one value.
+            fit = np.broadcast_to(table["accuracy", "teacher", "train", "all"].values, gain.shape)
+            over = table.get(("accuracy_over_teacher", arm["name"], "test", "all"))
+            lead = gain - over.values if over else np.full(gain.shape, np.nan)
+            listed.append(across.StudentResult(name, arm["name"], values, fit, lead, gain, learned))
     return listed
 
 

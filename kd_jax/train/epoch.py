@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax.losses import correct, one_hot
-from kd_jax.models import Variables
 from kd_jax.train.step import whole
+from kd_jax.train.teachers import Constants as TeacherConstants
+from kd_jax.train.teachers import Teach
 
 DROPOUT = (
     2**32 - 2
@@ -22,22 +23,21 @@ class Constants(NamedTuple):
     Attributes:
         resident: the training examples that lie there, `Dataset.resident`.
         key: the run's typed key.
-        teacher: the frozen teacher's variables; None for a run on one-hot labels.
+        teacher: what the teacher reads, such as its frozen variables; see `teachers`. None for a run on one-hot labels.
     """
 
     resident: Any
     key: jax.Array
-    teacher: Variables | None
+    teacher: TeacherConstants | None
 
 
 def make_train_on(
     step: Callable,
     batch_of: Callable,
     view: Callable,
-    teacher_apply: Callable | None = None,
+    teach: Teach | None = None,
     mix: Callable | None = None,
-    on_shortest: Callable = whole,
-    dropout: float = 0.0,
+    draws: float | bool = False,
 ) -> Callable:
     """Return `train_on(state, totals, constants, item) -> (state, totals)`, one step on what the data hands out for it.
 
@@ -45,11 +45,9 @@ def make_train_on(
         step: a step that `make_step` returned.
         batch_of: `batch_of(resident, item) -> (ids, x, y)`, `Dataset.batch`.
         view: `view(key, step, ids, x)`, `Dataset.random_view`; the student and its teacher see the same views.
-        teacher_apply: `apply` of the teacher's `Model`, for runs that have a teacher; the `Outputs` that it returns are
-            `batch["teacher"]`. It runs with `train=False`, so the teacher's statistics stay as they are.
+        teach: a function of `teachers`, for runs that have a teacher; the `Outputs` that it returns are `batch["teacher"]`.
         mix: a function that `mixing.make_mix` returned, which mixes the views and labels that both see; None to leave them.
-        on_shortest: `on_shortest(run, x)` calls `run` with the part of the views that the teacher needs; see `data.Dataset`.
-        dropout: the share of features that the network drops; with 0 no keys are drawn.
+        draws: whether the network draws random numbers, as for dropout; without, no keys are made.
     """
 
     def train_on(state, totals, constants, item):
@@ -57,10 +55,10 @@ def make_train_on(
         batch = {"x": view(constants.key, state.step, ids, x), "y": y}
         if mix is not None:
             batch |= mix(constants, state.step, ids, batch["x"], y)
-        if dropout:
+        if draws:
             batch["keys"] = dropout_keys(constants.key, state.step, ids)
-        if teacher_apply is not None:
-            batch["teacher"] = on_shortest(partial(teacher_apply, constants.teacher, train=False), batch["x"])
+        if teach is not None:
+            batch["teacher"] = teach(constants.teacher, ids, batch["x"])
         state, more = step(state, batch)
         return state, jax.tree.map(lambda total, new: (total + new).astype(total.dtype), totals, more)
 
@@ -91,7 +89,8 @@ def make_evaluate_on(
 
     Args:
         apply: the `apply` of a `Model`.
-        batch_of, on_shortest: as for `make_train_on`.
+        batch_of: as for `make_train_on`.
+        on_shortest: `on_shortest(run, x)` calls `run` with the part of the examples that the network needs; see `data.Dataset`.
         clean_view: `clean_view(x)`, `Dataset.clean_view`.
         label_loss: one of `losses.LABEL_LOSSES`.
     """

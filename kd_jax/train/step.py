@@ -5,11 +5,12 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from kd_jax.losses import correct
 from kd_jax.models import Variables
-from kd_jax.train.state import TrainState
+from kd_jax.train.state import TrainState, averaged
 
 
 def whole(run: Callable[[Any], Any], x: Any) -> Any:
@@ -23,6 +24,8 @@ def make_step(
     optimizer: optax.GradientTransformation,
     axis_name: str | None = None,
     on_shortest: Callable[[Callable, Any], Any] = whole,
+    ema: float = 0.0,
+    accumulate: int = 1,
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
     """Return `step(state, batch) -> (state, totals)`, a pure function for jit, vmap, scan and pmap.
 
@@ -37,6 +40,8 @@ def make_step(
         axis_name: the `pmap` axis over which a batch is split, if any. The shards must be of one size: then the mean of their mean
             gradients is the gradient of the whole batch.
         on_shortest: `on_shortest(run, x)` calls `run` with the part of the inputs that gradients need; see `data.Dataset`.
+        ema: the decay of the moving average of the weights, for states that have one.
+        accumulate: the optimiser updates the weights at every so many-th step; the average moves when they do.
     """
 
     def step(state, batch):
@@ -52,10 +57,19 @@ def make_step(
         grads, (loss, logits, model_state) = on_shortest(gradient, batch["x"])
         totals = {"loss": loss.sum(), "correct": correct(logits, batch["y"]).sum(), "count": loss.size}
         if axis_name is not None:
-            grads, model_state = jax.lax.pmean((grads, model_state), axis_name)
+            # What is counted rather than averaged stays a whole number.
+            means = jax.tree.map(lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.inexact) else None, model_state)
+            grads, means = jax.lax.pmean((grads, means), axis_name)
+            model_state = jax.tree.map(
+                lambda leaf, mean: jax.lax.pmax(leaf, axis_name) if mean is None else mean, model_state, means
+            )
             totals = jax.lax.psum(totals, axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, model_state, opt_state), totals
+        params: Any = optax.apply_updates(state.params, updates)
+        average = state.average
+        if average is not None:
+            decay = ema if accumulate == 1 else jnp.where((state.step + 1) % accumulate == 0, ema, 1.0)
+            average = averaged(average, Variables(params, model_state), decay)
+        return TrainState(state.step + 1, params, model_state, opt_state, average), totals
 
     return step

@@ -255,6 +255,20 @@ def load_variables(folder: Path | str, step: int) -> dict[str, Any]:
     return variables
 
 
+def load_average(folder: Path | str, step: int) -> dict[str, Any]:
+    """Return the moving average of the weights of a run at a step, as `load_variables` returns the weights.
+
+    Raises:
+        BadInput: when the step is not there, or damaged, or the run keeps no average.
+    """
+    ((_, tree),) = _trees(folder, [step])
+    if "average" not in tree:
+        raise BadInput(
+            f"{folder}: expected an average of the weights at step {step}; the run was trained without --ema"
+        )
+    return _variables(tree["average"])
+
+
 def stream_variables(folder: Path | str, steps: Iterable[int] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (step, variables as `load_variables` returns them) one at a time.
 
@@ -265,6 +279,16 @@ def stream_variables(folder: Path | str, steps: Iterable[int] | None = None) -> 
     Raises:
         BadInput: when a step is not there, or damaged.
     """
+    for step, tree in _trees(folder, steps):
+        yield step, _variables(tree)
+
+
+def _variables(tree: dict[str, Any]) -> dict[str, Any]:
+    return {"params": tree["params"], "model_state": tree.get("model_state", {})}
+
+
+def _trees(folder: Path | str, steps: Iterable[int] | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (step, everything that is kept of a run at that step, as nested dicts)."""
     kept = kept_steps(folder)
     chosen = kept if steps is None else [int(step) for step in steps]
     for step in chosen:
@@ -279,4 +303,4 @@ def stream_variables(folder: Path | str, steps: Iterable[int] | None = None) -> 
             except Damaged as error:
                 fix = "move that step's folder away and run the study's command again, which trains it anew"
                 raise BadInput(f"{error}; expected a whole checkpoint; {fix}") from None
-            yield step, {"params": tree["params"], "model_state": tree.get("model_state", {})}
+            yield step, tree

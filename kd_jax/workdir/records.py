@@ -95,6 +95,11 @@ def read_tokenizer(workdir: Path | str) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
+def teacher_logits_file(workdir: Path | str) -> Path:
+    """Return the file of the logits that teach a study, where its teacher is a file of them."""
+    return Path(workdir) / "teacher_logits.npz"
+
+
 def run_folder(workdir: Path | str, name: str) -> Path:
     """Return the folder of a run as an absolute path, which orbax requires."""
     return (Path(workdir) / "runs" / name).absolute()

@@ -21,7 +21,7 @@ PAIRS = {
 
 @pytest.fixture(autouse=True)
 def _cache_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("KD_JAX_CACHE", str(tmp_path / "cache"))
 
 
 def test_single_texts_and_labels_read_as_written_but_for_outer_space_and_again_from_their_copy(tmp_path, write_texts):
@@ -33,7 +33,8 @@ def test_single_texts_and_labels_read_as_written_but_for_outer_space_and_again_f
         assert texts.of("test")[0] == [("bad\nplot",), ("“quoted”",)]
         np.testing.assert_array_equal(texts.of("test")[1], [1, 0])
         assert (texts.name, texts.classes, texts.note) == ("texts", 2, "")
-    assert list(folder.glob("kd_jax-*.npz"))
+    assert list((tmp_path / "cache").glob("kd_jax-*.npz"))
+    assert not list(folder.glob("kd_jax-*"))
 
 
 def test_hidden_labels_are_never_used_the_validation_split_serves_instead_and_it_is_said(tmp_path, write_texts):
@@ -102,13 +103,21 @@ def test_imdb_is_found_by_its_bare_name(tmp_path, write_texts):
     assert tfds.load("imdb_reviews", tmp_path).name == "imdb_reviews/plain_text"
 
 
-@pytest.mark.parametrize("name", ["glue/mnli", "imdb_reviews", "ag_news_subset"])
-def test_an_absent_set_is_known_and_how_to_prepare_it_is_said(tmp_path, monkeypatch, name):
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("glue/stsb", "; where there is: .*tfds build glue/stsb"),
+        ("glue/mnli", ".*; where there is, save https://dl.fbaipublicfiles.com/.*/MNLI.zip as "),
+        ("imdb_reviews", ".*; where there is, save http://ai.stanford.edu/.*/aclImdb_v1.tar.gz as "),
+        ("ag_news_subset", ".*; where there is, save https://drive.google.com/.* as .*/ag_news_csv.tar.gz"),
+    ],
+)
+def test_an_absent_set_is_known_and_how_to_prepare_it_is_said(tmp_path, monkeypatch, name, fix):
     def refuse(*_, **__):
         raise OSError("no network in this test")
 
     monkeypatch.setattr(socket, "create_connection", refuse)
-    with pytest.raises(BadInput, match=f"no network to download it; where there is: .*tfds build {name}"):
+    with pytest.raises(BadInput, match=f"no network to download it{fix}"):
         tfds.load(name, tmp_path)
 
 

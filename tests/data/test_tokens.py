@@ -26,7 +26,7 @@ TEXTS = [
 
 @pytest.fixture(autouse=True)
 def _cache_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("KD_JAX_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from kd_jax.errors import BadInput
 from kd_jax.export import program
 from kd_jax.extract.logits import make_logits
 from kd_jax.models import Variables
+from kd_jax.report import card as cards
 from kd_jax.studies import export, prepare
 from kd_jax.studies import train as train_stage
 from kd_jax.workdir import checkpoints, records
@@ -146,7 +147,12 @@ def test_the_card_says_how_good_the_network_is_and_where_it_is_from(workdir, our
     assert card["teacher"]["hash"] == record["teacher_hash"]["teacher-seed0"]
     assert card["data"]["fingerprint"] == record["data"]["fingerprint"]
     text = (out / "README.md").read_text(encoding="utf-8")
-    for part in (f"{accuracy['estimate']:.4f} [", card["hash"], "one random half of the test split of digits", "mlp_8"):
+    for part in (
+        f"{accuracy['estimate']:.4f} [",
+        card["hash"],
+        "Fitted on either random half of its 500 examples",
+        "mlp_8",
+    ):
         assert part in text
     assert export.export(workdir, "onehot-seed0", "safetensors", out=tmp_path / "onehot")
     assert json.loads((tmp_path / "onehot" / "card.json").read_text())["teacher"] is None
@@ -220,3 +226,16 @@ def test_a_package_that_is_not_installed_is_named_with_the_extra(workdir, tmp_pa
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(BadInput, match=rf"expected the package {package}; pip install 'kd_jax\[export\]'"):
         export.export(workdir, RUN, form, out=tmp_path / "out")
+
+
+def test_the_advice_is_to_divide_where_that_helps_and_to_leave_it_where_it_does_not():
+    """Labels are drawn from the softmax of a third of the logits, so 3 is the temperature; then from that of the logits."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(0, 2, (4000, 5))
+    p = np.exp(true) / np.exp(true).sum(1, keepdims=True)
+    labels = (p.cumsum(1) > rng.random((4000, 1))).argmax(1)
+    said = cards.advice(export._temperature(3 * true, labels), "the test split")
+    assert re.match(r"Divide the logits by (2\.9|3\.[01])\d+ before", said)
+    assert cards.advice(export._temperature(true, labels), "the test split").startswith("Leave the logits as they are")
+    assert export._temperature(true[:19], labels[:19]) is None
+    assert "too few" in cards.advice(None, "the test split")

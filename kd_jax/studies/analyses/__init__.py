@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from kd_jax.data import Dataset
 from kd_jax.plan import Plan
-from kd_jax.studies.analyses import confidence, directions, functions, learning
+from kd_jax.studies.analyses import averages, confidence, directions, functions, learning
 from kd_jax.studies.analyses.base import Analysed as Analysed
 from kd_jax.studies.analyses.base import Analysis as Analysis
 from kd_jax.studies.analyses.base import Trained as Trained
@@ -12,6 +12,7 @@ from kd_jax.studies.analyses.base import Trained as Trained
 # In the order of their estimates, verdicts, tables and figures.
 ANALYSES: tuple[Analysis, ...] = (
     confidence.ANALYSIS,
+    averages.ANALYSIS,
     learning.ANALYSIS,
     directions.ANALYSIS,
     functions.ANALYSIS,

@@ -1,0 +1,179 @@
+"""Tables as contents of a set: a column of texts, or two, and one of labels; or numbers in every column but the labels'."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd_jax.data.importing import tables
+from kd_jax.data.importing.contents import Contents, Options, classified, listed
+from kd_jax.data.importing.tables import Table
+from kd_jax.data.prepared import Tensor, Text
+from kd_jax.errors import BadInput
+
+PAIR = ("first", "second")  # what the texts of a pair are called, in the order in which they are read
+
+
+def read(source: Path, options: Options) -> Contents:
+    """Return the rows of a table as texts, or as numbers where no column of texts is named.
+
+    Raises:
+        BadInput: when a column is absent, a label is missing, or a feature is no finite number, naming the row.
+    """
+    options.only("a table", "text_column", "pair_column", "label_column", "ignore_columns", "columns")
+    found = {part: tables.read(paths, options.columns) for part, paths in tables.parts_of(source).items()}
+    return contents(found, options, str(source))
+
+
+def contents(found: dict[str, Table], options: Options, where: str) -> Contents:
+    """Return tables as the contents of a set; see `Contents`.
+
+    Args:
+        found: {part: its rows}.
+        options: which columns are what.
+        where: what the tables are called in messages.
+
+    Raises:
+        BadInput: as `read` does.
+    """
+    names = list(found["train"].columns)
+    texts = [name for name in (options.text_column, options.pair_column) if name]
+    if not options.label_column:
+        guess = next((name for name in names if name.lower() in ("label", "class", "target", "y")), "COLUMN")
+        raise BadInput(
+            f"{where}: expected --label_column, the column of the classes, one of {listed(names, 20)}; pass --label_column={guess}"
+        )
+    if options.pair_column and not options.text_column:
+        raise BadInput(
+            f"--pair_column={options.pair_column}: expected --text_column beside it, the first text of the pair; add it"
+        )
+    for part, table in found.items():
+        for flag in ("label_column", "text_column", "pair_column"):
+            _check_column(flag, getattr(options, flag), table, f"the {part} part of {where}")
+        for name in options.ignore_columns:
+            _check_column("ignore_columns", name, table, f"the {part} part of {where}")
+    if texts:
+        return _texts(found, texts, options, where)
+    return _numbers(found, options, where)
+
+
+def _check_column(flag, name, table, where):
+    if name and name not in table.columns:
+        raise BadInput(
+            f"--{flag}={name}: expected a column of {where}, which are {listed(list(table.columns), 20)}; pass one of them"
+        )
+
+
+def _labels(found: dict[str, Table], column, where):
+    values: dict[str, list[Any]] = {}
+    for part, table in found.items():
+        values[part] = table.columns[column]
+        for value, place in zip(values[part], table.places, strict=True):
+            if value is None or value != value or (isinstance(value, str) and not value.strip()):
+                raise BadInput(
+                    f"{where}: {place}: expected a label in {column}, found none; fill it in, or leave out the row"
+                )
+    return classified(values, f"{where}: column {column}")
+
+
+def _texts(found, columns, options, where):
+    if options.ignore_columns:
+        said = " ".join(options.ignore_columns)
+        raise BadInput(
+            f"--ignore_columns={said}: expected none beside --text_column, which is read alone; leave it out"
+        )
+    notes, kept = [], {}
+    for part, table in found.items():
+        rows = list(zip(*([_string(value) for value in table.columns[name]] for name in columns), strict=True))
+        full = [row for row, texts in enumerate(rows) if any(text.strip() for text in texts)]
+        if len(full) < len(rows):
+            notes.append(
+                f"left out {len(rows) - len(full):,} rows of the {part} part without text in {' and '.join(columns)}"
+            )
+        if not full:
+            raise BadInput(
+                f"{where}: expected texts in {columns[0]}, found none in the {part} part; name another column"
+            )
+        kept[part] = [rows[row] for row in full], table.places
+        found[part] = Table(
+            {options.label_column: [table.columns[options.label_column][row] for row in full]},
+            [table.places[row] for row in full],
+        )
+    labels, names, more = _labels(found, options.label_column, where)
+    keys = ("text",) if len(columns) == 1 else PAIR
+
+    def rows_of(texts) -> Any:
+        return lambda rows: ((row, dict(zip(keys, texts[row], strict=True))) for row in rows.tolist())
+
+    return Contents(
+        features={key: Text() for key in keys},
+        parts={part: rows_of(texts) for part, (texts, _) in kept.items()},
+        labels=labels,
+        class_names=names,
+        kind="texts",
+        about="texts" if len(columns) == 1 else f"pairs of texts, {columns[0]} first",
+        notes=[*notes, *more],
+        description=f"Columns: {', '.join([*columns, options.label_column])}.",
+    )
+
+
+def _string(value):
+    return "" if value is None else str(value)
+
+
+def _numbers(found, options, where):
+    left = {options.label_column, *options.ignore_columns}
+    columns = [name for name in found["train"].columns if name not in left]
+    if not columns:
+        raise BadInput(
+            f"{where}: expected columns of numbers beside {options.label_column}, found none; pass --text_column for texts"
+        )
+    labels, names, notes = _labels(found, options.label_column, where)
+    arrays = {part: _matrix(table, columns, where) for part, table in found.items()}
+
+    def rows_of(x) -> Any:
+        return lambda rows: ((row, {"features": x[row]}) for row in rows.tolist())
+
+    return Contents(
+        features={"features": Tensor((len(columns),))},
+        parts={part: rows_of(x) for part, x in arrays.items()},
+        labels=labels,
+        class_names=names,
+        kind="numbers",
+        about=f"{len(columns)} numbers: {listed(columns)}",
+        notes=notes,
+        description=f"Features: {', '.join(columns)}.",
+    )
+
+
+def _matrix(table: Table, columns, where) -> np.ndarray:
+    """The values of some columns, float32 [rows, columns]."""
+    x = np.empty((len(table.places), len(columns)), np.float32)
+    for i, name in enumerate(columns):
+        if name not in table.columns:
+            raise BadInput(
+                f"{where}: expected a column {name} in every part, found {listed(list(table.columns), 20)}; add it"
+            )
+        for row, value in enumerate(table.columns[name]):
+            with np.errstate(over="ignore"):
+                x[row, i] = _number(value)
+            if not np.isfinite(x[row, i]):
+                shown = "nothing" if value is None or value == "" else repr(value)
+                raise BadInput(
+                    f"{where}: {table.places[row]}, column {name}: expected a finite number, found {shown}; fill it in, leave"
+                    f" out the row, or the column with --ignore_columns {name}{_hint(value)}"
+                )
+    return x
+
+
+def _number(value):
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _hint(value):
+    """What else a column with this value may be."""
+    is_word = isinstance(value, str) and any(character.isalpha() for character in value.lower().replace("nan", ""))
+    return "; or pass --text_column if it is a text" if is_word else ""
