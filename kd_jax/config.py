@@ -180,8 +180,20 @@ class Training:
         _need(self, "checkpoints", self.checkpoints >= 2, "at least 2 (the first and the last step)")
 
 
-DistillationLoss = Literal["auto", "kd", "mse", "dkd"]  # all but `auto` are the keys of `losses.DISTILLATION`
-FEATURE_LOSSES: tuple[str, ...] = ()  # those of them that compare features, so need a teacher that is a network
+DistillationLoss = Literal[  # all but `auto` are the keys of `losses.DISTILLATION`
+    "auto", "kd", "mse", "dkd", "kd_standardised", "dkd_standardised", "dist", "fitnets", "at", "rkd", "crd"
+]
+# They compare features, so they need a teacher that is a network, and something else must train the student's last layer.
+FEATURE_LOSSES: tuple[str, ...] = ("fitnets", "at", "rkd", "crd")
+
+
+def loss_names(text: str) -> list[str]:
+    """Return the names of the distillation losses that `--distillation` adds.
+
+    >>> loss_names("kd+crd")
+    ['kd', 'crd']
+    """
+    return text.split("+")
 
 
 @dataclass(frozen=True)
@@ -191,17 +203,47 @@ class Distillation:
     A setting that one loss alone reads has a name that begins with that of the loss; see `settings_of`.
     """
 
-    distillation: DistillationLoss = "auto"
-    """Loss that draws a student to its teacher: `kd`, cross-entropy with the teacher's softened probabilities; `mse`, half the
-    squared distance from the teacher's logits; `dkd`, Decoupled Knowledge Distillation, which weighs the target class and the
-    others apart [auto: kd, or mse beside --loss=mse]."""
+    distillation: str = "auto"
+    """Loss that draws a student to its teacher. On logits: `kd`, cross-entropy with the teacher's softened probabilities; `mse`,
+    half the squared distance from the teacher's logits; `dkd`, Decoupled Knowledge Distillation, which weighs the target class and
+    the others apart; `kd_standardised` and `dkd_standardised`, those two on logits that are standardised per example; `dist`,
+    correlations of probabilities. On features: `fitnets`, hints through a trained projector; `at`, attention transfer; `rkd`,
+    distances and angles in a batch; `crd`, contrastive. Several joined by + are added, such as kd+crd [auto: kd, or mse beside
+    --loss=mse]."""
+    features: tuple[str, ...] = ()
+    """Features that fitnets, at, rkd and crd compare: names that both networks have, such as stage2, or STUDENT:TEACHER [none: the
+    middle stage for fitnets, all stages for at, the penultimate layer for rkd and crd]."""
     temperature: float = 4.0
-    """Softmax temperature of the distillation loss; `mse` has none [> 0]."""
+    """Softmax temperature of the distillation loss; `mse` and the losses on features have none [> 0]."""
     dkd_alpha: float = 1.0
     """Weight of the target class in `dkd`: how probable the teacher finds the label [at least 0]."""
     dkd_beta: float = 8.0
     """Weight of the other classes in `dkd`: how probable the teacher finds each of them. The authors take 8 on CIFAR-100, and 2
     where a ResNet-56 teaches a ResNet-20 [at least 0]."""
+    dist_beta: float = 2.0
+    """Weight in `dist` of the correlation over the classes of an example [at least 0]."""
+    dist_gamma: float = 2.0
+    """Weight in `dist` of the correlation over the examples of a batch [at least 0]."""
+    fitnets_weight: float = 100.0
+    """Factor of `fitnets`, RepDistiller's. Its factors are beside 1 on the labels, which --weight=0.5 is [at least 0]."""
+    at_weight: float = 1000.0
+    """Factor of `at`, RepDistiller's [at least 0]."""
+    at_power: float = 2.0
+    """Power of the features in the attention maps of `at` [at least 1]."""
+    rkd_distance: float = 25.0
+    """Weight of the distances in `rkd` [at least 0]."""
+    rkd_angle: float = 50.0
+    """Weight of the angles in `rkd` [at least 0]."""
+    crd_weight: float = 0.8
+    """Factor of `crd`, the authors' [at least 0]."""
+    crd_negatives: int = 0
+    """Negatives of an example in `crd` [0: the authors' 16384, or as many as there are training examples if those are fewer]."""
+    crd_width: int = 128
+    """Numbers in an embedding of `crd` [at least 2]."""
+    crd_momentum: float = 0.5
+    """Share of its old value that an example's memory keeps in `crd` [0 to below 1]."""
+    crd_temperature: float = 0.07
+    """Temperature of the contrast in `crd` [> 0]."""
     weight: float = 1.0
     """Weight of the distillation loss; the loss on the labels has the rest [0 to 1]."""
     switch: str = ""
@@ -223,8 +265,20 @@ class Distillation:
     def __post_init__(self):
         _need(self, "temperature", 0 < self.temperature < math.inf, "a number above 0")
         _need(self, "weight", 0 <= self.weight <= 1, "a number from 0 to 1")
-        for name in ("dkd_alpha", "dkd_beta"):
+        for name in (
+            *self._of("dkd_"),
+            *self._of("dist_"),
+            *self._of("rkd_"),
+            "fitnets_weight",
+            "at_weight",
+            "crd_weight",
+        ):
             _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
+        _need(self, "at_power", 1 <= self.at_power < math.inf, "a number of at least 1")
+        _need(self, "crd_negatives", self.crd_negatives >= 0, "a whole number, 0 for the authors'")
+        _need(self, "crd_width", self.crd_width >= 2, "a whole number of at least 2")
+        _need(self, "crd_momentum", 0 <= self.crd_momentum < 1, "a number from 0 to below 1")
+        _need(self, "crd_temperature", 0 < self.crd_temperature < math.inf, "a number above 0")
         _need(self, "teacher_step", self.teacher_step >= 0, "0 for the last step, or a step of the teacher's training")
         both = bool(self.teacher_from and self.teacher_logits)
         _need(self, "teacher_logits", not both, "none beside --teacher_from, for one teacher")
@@ -234,14 +288,39 @@ class Distillation:
         )
         both = bool(self.teacher_step and self.teacher_logits)
         _need(self, "teacher_step", not both, "0 beside --teacher_logits, which are of one network")
-        both = self.distillation in FEATURE_LOSSES and bool(self.teacher_logits)
+        both = bool(set(loss_names(self.distillation)) & set(FEATURE_LOSSES) and self.teacher_logits)
         _need(self, "distillation", not both, "a loss on logits beside --teacher_logits, which have no features")
         parse_switch(self.switch)
-        for loss in get_args(DistillationLoss):
+        self._check_losses()
+
+    def _check_losses(self):
+        chosen, known = loss_names(self.distillation), get_args(DistillationLoss)
+        listed = "one of " + ", ".join(known) + ", or several but auto joined by +, such as kd+crd"
+        _need(self, "distillation", set(chosen) <= set(known) and len(set(chosen)) == len(chosen), listed)
+        _need(self, "distillation", len(chosen) == 1 or "auto" not in chosen, listed)
+        read = {name for loss in chosen for name in self.settings_of(loss)}
+        for loss in known:
             for name in self.settings_of(loss):
                 default = type(self).__dataclass_fields__[name].default
-                meant = self.distillation == loss or getattr(self, name) == default
-                _need(self, name, meant, f"--distillation={loss} beside it, for no other loss reads it")
+                meant = name in read or getattr(self, name) == default
+                fix = f"--distillation={loss} beside it, for no other loss reads it"
+                _need(self, name, meant, fix)
+        by_features = [loss for loss in chosen if loss in FEATURE_LOSSES]
+        fix = f"one of --distillation={'|'.join(FEATURE_LOSSES)} beside it, for no other loss compares features"
+        _need(self, "features", not self.features or bool(by_features), fix)
+        whole = all(word.partition(":")[0] and not word.endswith(":") for word in self.features)
+        _need(
+            self,
+            "features",
+            whole and len(set(self.features)) == len(self.features),
+            "names, or STUDENT:TEACHER, each once",
+        )
+        trains_head = by_features != chosen or self.weight < 1 or bool(self.switch)
+        below = f"less than 1 beside --distillation={self.distillation}, which leaves the student's last layer as it is; pass 0.5"
+        _need(self, "weight", trains_head, below)
+
+    def _of(self, prefix):
+        return [each.name for each in fields(self) if each.name.startswith(prefix)]
 
     @property
     def is_teacher_given(self) -> bool:
@@ -249,8 +328,12 @@ class Distillation:
         return bool(self.teacher_from or self.teacher_logits)
 
     def settings_of(self, loss: str) -> dict[str, Any]:
-        """Return {name: value} of the settings that one distillation loss alone reads, in the order of the fields."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name.startswith(f"{loss}_")}
+        """Return {name: value} of the settings that one distillation loss alone reads, in the order of the fields.
+
+        A loss on standardised logits reads those of the loss itself; of several joined by `+`, all are returned.
+        """
+        prefixes = [name.removesuffix("_standardised") + "_" for name in loss_names(loss)]
+        return {name: getattr(self, name) for prefix in prefixes for name in self._of(prefix)}
 
 
 @dataclass(frozen=True)
@@ -356,7 +439,7 @@ class Study:
 
     @property
     def distillation_loss(self) -> str:
-        """Name of the distillation loss, a key of `losses.DISTILLATION`, with `auto` resolved."""
+        """Name of the distillation loss, a key of `losses.DISTILLATION` or several joined by `+`, with `auto` resolved."""
         chosen = self.distillation.distillation
         return chosen if chosen != "auto" else "mse" if self.training.loss == "mse" else "kd"
 

@@ -332,6 +332,7 @@ def run_key(
             taught.weight,
             taught.switch,
             *taught.settings_of(loss).values(),
+            *taught.features,
         ]
         own = given.key(seed) if given is not None else run_key(study, arms(study)[0], seed, None, sources)
         read["teacher"] = [own, 0 if given is not None else taught.teacher_step]

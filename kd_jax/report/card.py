@@ -66,24 +66,23 @@ def advice(found: Mapping[str, Any] | None, where: str) -> str:
     """Return what to do about a network's temperature, in sentences.
 
     Args:
-        found: the fields of `analysis.rescaling.Calibration` as JSON, and whether it `helps`; or None.
+        found: `analysis.rescaling.Calibration.to_json`, or None.
         where: what it was measured on.
     """
     if found is None:
-        return f"No advice: {where} has too few examples."
-    said = {name: Interval(**values) for name, values in found.items() if name != "helps"}
-    halves = (
-        f"The temperature that fits {where} best is {shown(said['temperature'])}. Fitted on either random half of its"
-        f" {said['nll_gain'].count} examples and tried on the other half, it changes the negative log-likelihood from"
-        f" {said['nll_before'].estimate:.4f} to {said['nll_after'].estimate:.4f} (less by {shown(said['nll_gain'], 4)}) and the"
-        f" calibration error from {said['ece_before'].estimate:.4f} to {said['ece_after'].estimate:.4f}."
+        return "No advice: the test split has too few examples for two halves."
+    best, gain = (shown(Interval(**found[name]), 4) for name in ("temperature", "nll_gain"))
+    tried = (
+        f"The temperature that fits {where} best is {best}. Fitted on one random half and tried on the other, and the other way"
+        f" round, it takes the negative log-likelihood from {found['nll_before']['estimate']:.4f} to"
+        f" {found['nll_after']['estimate']:.4f} (lower by {gain}) and the calibration error from"
+        f" {found['ece_before']['estimate']:.4f} to {found['ece_after']['estimate']:.4f}."
     )
     if not found["helps"]:
-        return f"Leave the logits as they are. {halves}"
-    best = said["temperature"].estimate
+        return f"Leave the logits as they are. {tried}"
     return (
-        f"Divide the logits by {best:.3f} before taking probabilities; predictions stay the same. {halves} On data of another kind,"
-        " fit it anew."
+        f"Divide the logits by {found['temperature']['estimate']:.3f} before taking probabilities; predictions stay the same."
+        f" {tried} On data of another kind, fit it anew."
     )
 
 

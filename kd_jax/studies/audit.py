@@ -288,7 +288,7 @@ def _looked_at(given: Given, first: Beside, estimates: Sequence[Estimate]) -> di
     return {
         "fitted_on": most,
         "rescaled": _plain(rescaled) | {"removed": rescaled.removed},
-        "calibration": {name: _plain(each) for name, each in calibrations.items()},
+        "calibration": {name: each.to_json() for name, each in calibrations.items()},
         "entropy": {
             "teacher": float(first.teacher.entropy.mean()),
             "student": float(first.student.entropy.mean()),

@@ -24,7 +24,6 @@ from kd_jax.studies.prepare import Prepared, open_study
 from kd_jax.workdir import checkpoints, records
 
 FORMATS = ("safetensors", "hf", "stablehlo")
-FEWEST = 20  # test examples, below which their halves say nothing about a temperature
 
 
 def export(
@@ -106,7 +105,8 @@ def _card(prepared: Prepared, run: Run, step: int, variables: Variables) -> dict
     """What every form says of a network: contents of `card.json` but for what the form itself adds."""
     dataset, record, study = prepared.dataset, prepared.record, prepared.study
     logits = make_logits(run.arm.model, dataset, study.networks.precision)(variables, dataset.test.x)
-    measured = summary.measure_model(examples.of_model(logits, dataset.test.y))
+    labels, enough = dataset.test.y, len(dataset.test.y) >= rescaling.FEWEST
+    calibrated = rescaling.calibrated(logits, labels, np.random.default_rng(0)).to_json() if enough else None
     teacher = None
     if run.taught_by:
         given, is_file = prepared.plan.given, run.taught_by == LOGITS
@@ -125,8 +125,8 @@ def _card(prepared: Prepared, run: Run, step: int, variables: Variables) -> dict
         "labels": [str(name) for name in dataset.class_names or range(dataset.classes)],
         "parameters": models.parameter_count(variables.params),
         "hash": checkpoints.tree_digest(variables),
-        "measured": {name: vars(of.interval()) for name, of in measured.items()},
-        "temperature": _temperature(logits, dataset.test.y),
+        "measured": _measured(logits, labels),
+        "temperature": calibrated,
         "teacher": teacher,
         "data": record["data"],
         "study_name": record["study"],
@@ -138,14 +138,9 @@ def _card(prepared: Prepared, run: Run, step: int, variables: Variables) -> dict
     }
 
 
-def _temperature(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any] | None:
-    """What dividing the logits by a temperature does; None where there are too few examples to try it."""
-    if len(labels) < FEWEST:
-        return None
-    found = rescaling.calibrated(logits, labels, np.random.default_rng(0))
-    inside = rescaling.COLDEST < found.temperature.estimate < rescaling.HOTTEST
-    helps = bool(inside and found.nll_gain.low > 0)
-    return {name: vars(interval) for name, interval in found._asdict().items()} | {"helps": helps}
+def _measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, Any]]:
+    measured = summary.measure_model(examples.of_model(logits, labels))
+    return {name: vars(value.interval()) for name, value in measured.items()}
 
 
 # ---- the forms

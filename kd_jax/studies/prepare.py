@@ -16,6 +16,7 @@ from kd_jax.provenance import program
 from kd_jax.studies import analyses, networks, pretrained, teachers
 from kd_jax.studies.teachers import Found
 from kd_jax.train import devices as parallel
+from kd_jax.train import engine
 from kd_jax.train.optimizer import descent_times
 from kd_jax.workdir import records
 
@@ -88,6 +89,7 @@ def prepare(
     data.check(dataset, study, networks.has_dropout(study, dataset))
     own = networks.describe(study, dataset)
     networks.check_unchanged(before, own)
+    engine.check(study, dataset)
     teacher = teachers.find(study, dataset, workdir, previous)
     steps = {*also, *_teacher_steps(previous)}
     plan = make_plan(study, len(dataset.train.y), steps, teacher.given if teacher else None, networks.sources(own))

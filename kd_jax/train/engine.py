@@ -117,22 +117,37 @@ def build(
     total_steps = training.epochs * steps_per_epoch
     schedule = optimizer.learning_rate_schedule(training, total_steps)
     descent = optimizer.make_optimizer(training, total_steps)
+    example = dataset.example(dtype)
     objective, teach, weight = losses.label_objective(training.loss, training.label_smoothing), None, None
+    learn, loss_draws, on_shortest = None, False, dataset.on_shortest
     if teacher is not None:
         taught = teacher.distillation
         weight = losses.kd_weight(taught.weight, parse_switch(taught.switch), steps_per_epoch)
-        objective = losses.distillation_objective(weight, teacher.loss, taught, training.loss, training.label_smoothing)
+        objective = losses.distillation_objective(
+            weight, teacher.loss, taught, training.loss, training.label_smoothing, parallel.AXIS
+        )
         teach = teacher.function(build_model, dataset, dtype)
+        learn, loss_draws = _learn(teacher, build_model, model_name, dataset, example), losses.draws(teacher.loss)
+        if losses.relates(teacher.loss):
+            on_shortest = partial(dataset.on_shortest, axis_name=parallel.AXIS)
     view = dataset.random_view(training.augment, dtype)
     train_on = epoch.make_train_on(
         make_step(
-            model.apply, objective, descent, parallel.AXIS, dataset.on_shortest, training.ema, training.accumulate
+            model.apply,
+            objective,
+            descent,
+            parallel.AXIS,
+            on_shortest,
+            learn is not None,
+            training.ema,
+            training.accumulate,
         ),
         dataset.batch,
         view,
         teach,
         make_mix(training, dataset.batch, view, dataset.classes, len(dataset.train.y)),
-        model.draws(dataset.example(dtype)),
+        model.draws(example),
+        loss_draws,
     )
     evaluate_on = epoch.make_evaluate_on(
         model.apply,
@@ -143,8 +158,7 @@ def build(
     )
     replicate = partial(parallel.replicate, devices=devices)
     put = partial(parallel.split_batch, devices=devices)
-    example = dataset.example(dtype)
-    begin = jax.jit(partial(state.create, model, descent, with_average=training.ema > 0))
+    begin = jax.jit(partial(state.create, model, descent, learn=learn, with_average=training.ema > 0))
     params = jax.eval_shape(begin, jax.random.key(0), example).params
     on_device_loop = dataset.is_resident and parallel.loops_on_device(devices, params)
     evaluate_items = parallel.make_evaluate(evaluate_on, devices)
@@ -179,3 +193,41 @@ def build(
         learning_rate=lambda at: float(np.asarray(schedule(at))),
         kd_weight=None if weight is None else lambda at: float(np.asarray(weight(at))),
     )
+
+
+def check(study: Study, dataset: Dataset) -> None:
+    """Refuse a distillation loss that the networks of a study do not allow; nothing is computed.
+
+    Raises:
+        BadInput: in one line, naming the option.
+    """
+    teacher = Teacher.of(study)
+    if not losses.compares_features(teacher.loss):
+        return
+    dtype = models.PARAMETER_DTYPES[study.networks.precision]
+    build_model = partial(
+        models.build, classes=dataset.classes, precision=study.networks.precision, **dataset.network_settings
+    )
+    example = dataset.example(dtype)
+    theirs = _outputs(build_model(teacher.model), example)
+    for name in study.networks.student:
+        ours = _outputs(build_model(name), example)
+        losses.check(teacher.loss, teacher.distillation, ours, theirs, dataset.train.y)
+
+
+def _outputs(model, example):
+    """The shapes of what a network returns for a batch of one example."""
+
+    def run(key, x):
+        return model.apply(model.init(key, x), x)
+
+    return jax.eval_shape(run, jax.random.key(0), example)
+
+
+def _learn(teacher, build_model, model_name, dataset, example):
+    """The `learn` of `state.create`; None for a loss that does not learn."""
+    init = losses.initialiser(teacher.loss, teacher.distillation)
+    if init is None:
+        return None
+    ours, theirs = (_outputs(build_model(name), example) for name in (model_name, teacher.model))
+    return lambda key: init(key, ours, theirs, dataset.train.y)

@@ -15,6 +15,7 @@ from kd_jax.train.teachers import Teach
 DROPOUT = (
     2**32 - 2
 )  # stands in for a step, whose number never gets there: these draws are independent of views and mixes
+LOSS = 2**32 - 3  # the same, for losses that draw
 
 
 class Constants(NamedTuple):
@@ -38,6 +39,7 @@ def make_train_on(
     teach: Teach | None = None,
     mix: Callable | None = None,
     draws: float | bool = False,
+    loss_draws: bool = False,
 ) -> Callable:
     """Return `train_on(state, totals, constants, item) -> (state, totals)`, one step on what the data hands out for it.
 
@@ -48,6 +50,7 @@ def make_train_on(
         teach: a function of `teachers`, for runs that have a teacher; the `Outputs` that it returns are `batch["teacher"]`.
         mix: a function that `mixing.make_mix` returned, which mixes the views and labels that both see; None to leave them.
         draws: whether the network draws random numbers, as for dropout; without, no keys are made.
+        loss_draws: whether the loss does; the batch then has `ids`, and `draws`, a typed key per example.
     """
 
     def train_on(state, totals, constants, item):
@@ -57,6 +60,8 @@ def make_train_on(
             batch |= mix(constants, state.step, ids, batch["x"], y)
         if draws:
             batch["keys"] = dropout_keys(constants.key, state.step, ids)
+        if loss_draws:
+            batch |= {"ids": ids, "draws": example_keys(constants.key, LOSS, state.step, ids)}
         if teach is not None:
             batch["teacher"] = teach(constants.teacher, ids, batch["x"])
         state, more = step(state, batch)
@@ -67,7 +72,12 @@ def make_train_on(
 
 def dropout_keys(key: jax.Array, step: Any, ids: Any) -> jax.Array:
     """Return a typed key per example [batch], which depends on (key, step, example) alone."""
-    key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step)
+    return example_keys(key, DROPOUT, step, ids)
+
+
+def example_keys(key: jax.Array, stream: int, step: Any, ids: Any) -> jax.Array:
+    """Return a typed key per example [batch], which depends on (key, stream, step, example) alone."""
+    key = jax.random.fold_in(jax.random.fold_in(key, stream), step)
     return jax.vmap(partial(jax.random.fold_in, key))(ids)
 
 

@@ -15,6 +15,7 @@ import pytest
 from safetensors import safe_open
 
 from kd_jax import cli, models
+from kd_jax.analysis import rescaling
 from kd_jax.config import Study, to_json
 from kd_jax.errors import BadInput
 from kd_jax.export import program
@@ -147,12 +148,7 @@ def test_the_card_says_how_good_the_network_is_and_where_it_is_from(workdir, our
     assert card["teacher"]["hash"] == record["teacher_hash"]["teacher-seed0"]
     assert card["data"]["fingerprint"] == record["data"]["fingerprint"]
     text = (out / "README.md").read_text(encoding="utf-8")
-    for part in (
-        f"{accuracy['estimate']:.4f} [",
-        card["hash"],
-        "Fitted on either random half of its 500 examples",
-        "mlp_8",
-    ):
+    for part in (f"{accuracy['estimate']:.4f} [", card["hash"], "fits the test split of digits best", "mlp_8"):
         assert part in text
     assert export.export(workdir, "onehot-seed0", "safetensors", out=tmp_path / "onehot")
     assert json.loads((tmp_path / "onehot" / "card.json").read_text())["teacher"] is None
@@ -234,8 +230,9 @@ def test_the_advice_is_to_divide_where_that_helps_and_to_leave_it_where_it_does_
     true = rng.normal(0, 2, (4000, 5))
     p = np.exp(true) / np.exp(true).sum(1, keepdims=True)
     labels = (p.cumsum(1) > rng.random((4000, 1))).argmax(1)
-    said = cards.advice(export._temperature(3 * true, labels), "the test split")
+    said = cards.advice(rescaling.calibrated(3 * true, labels, rng).to_json(), "the test split")
     assert re.match(r"Divide the logits by (2\.9|3\.[01])\d+ before", said)
-    assert cards.advice(export._temperature(true, labels), "the test split").startswith("Leave the logits as they are")
-    assert export._temperature(true[:19], labels[:19]) is None
+    assert cards.advice(rescaling.calibrated(true, labels, rng).to_json(), "the test split").startswith(
+        "Leave the logits as they are"
+    )
     assert "too few" in cards.advice(None, "the test split")
