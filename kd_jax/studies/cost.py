@@ -19,6 +19,7 @@ from kd_jax.errors import BadInput
 from kd_jax.extract.logits import analysis_precision, model_of, view_of
 from kd_jax.models import Variables
 from kd_jax.plan import TEACHER, Run
+from kd_jax.studies import networks
 from kd_jax.studies.prepare import Prepared, open_study
 from kd_jax.studies.report import write_report
 from kd_jax.workdir import checkpoints, records
@@ -51,6 +52,7 @@ def cost(
     if not path.is_file():
         raise BadInput(f"{workdir}: expected analysis/summary.json; run: kd-jax analyze {workdir}")
     prepared = open_study(workdir, data_dir, workers, load)
+    networks.find_again(workdir, prepared.record.get("networks", {}))
     with records.locked(workdir):
         found = measure(prepared, device, json.loads(path.read_text(encoding="utf-8")))
         records.write_json(path.with_name(FILE), found)

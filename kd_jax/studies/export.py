@@ -20,6 +20,7 @@ from kd_jax.extract.logits import analysis_precision, make_logits, model_of, vie
 from kd_jax.models import Variables
 from kd_jax.plan import LOGITS, Run
 from kd_jax.report import card as cards
+from kd_jax.studies import networks
 from kd_jax.studies.prepare import Prepared, open_study
 from kd_jax.workdir import checkpoints, records
 
@@ -61,6 +62,7 @@ def export(
         raise BadInput(f"--out={out}: expected a folder that is not there yet; move it away or pass another --out")
     (program if form == "stablehlo" else weights).check()
     prepared = open_study(workdir, data_dir, workers, load)
+    networks.find_again(workdir, prepared.record.get("networks", {}))
     found = next(each for each in prepared.plan.runs if each.name == run)
     if form == "hf" and not found.arm.model.startswith("roberta"):
         raise BadInput(f"--format=hf: expected a RoBERTa, {run} is {found.arm.model}; pass --format=safetensors")
