@@ -159,11 +159,13 @@ def _prune(studies: Mapping[Path, dict[str, Any]], keep: str, every: int, dry_ru
 def _runs(record: Mapping[str, Any]) -> Iterable[tuple[str, list[int], set[int]]]:
     """(name, steps asked for, steps to keep in any case) of every run of a study."""
     study = from_json(record["config"])
+    given = record.get("teacher_from", {}).get("runs", {})
     for arm in record["arms"]:
         teaches = study.distillation.teacher_step or arm["total_steps"]
         also = {teaches} if arm["name"] == "teacher" else set()
         for seed in study.seed_range():
-            yield f"{arm['name']}-seed{seed}", arm["checkpoint_steps"], also
+            name = f"{arm['name']}-seed{seed}"
+            yield name, arm["checkpoint_steps"], {given[name]["step"]} if name in given else also
 
 
 def _measured(folder: Path) -> tuple[int, int]:
