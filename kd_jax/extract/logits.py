@@ -98,7 +98,7 @@ def logit_pairs(
         of_file = _given_logits(workdir, dataset, precision)
         of_teachers = dict.fromkeys(plan.study.seed_range(), of_file)
     else:
-        name, seen = plan.study.networks.teacher, _seen_by_teacher(plan, dataset)
+        name, seen = plan.study.networks.teacher, seen_by_teacher(plan, dataset)
         as_teacher = answer.get(name) if seen is dataset else None
         as_teacher, of_teachers = as_teacher or make_logits(name, seen, precision), {}
     for seed in plan.study.seed_range():
@@ -120,8 +120,8 @@ def _given_logits(workdir, dataset, precision):
     return {name: table.logits(dataset.examined[name].ids, dataset.classes, dtype) for name, table in tables.items()}
 
 
-def _seen_by_teacher(plan: Plan, dataset: Dataset) -> Dataset:
-    """The data, standardised as it was for a teacher that was trained elsewhere."""
+def seen_by_teacher(plan: Plan, dataset: Dataset) -> Dataset:
+    """Return the data as the teacher of a study sees it: standardised as it was for one that was trained elsewhere."""
     standardised = plan.given.standardised if plan.given else None
     if standardised is None or not isinstance(dataset, Images | Numbers):
         return dataset

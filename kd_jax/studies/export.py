@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from kd_jax.config import to_json, versions
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
 from kd_jax.export import program, roberta, weights
-from kd_jax.extract.logits import analysis_precision, make_logits, model_of, view_of
+from kd_jax.extract.logits import analysis_precision, make_logits, model_of, seen_by_teacher, view_of
 from kd_jax.models import Variables
 from kd_jax.plan import LOGITS, Run
 from kd_jax.report import card as cards
@@ -66,6 +67,8 @@ def export(
     found = next(each for each in prepared.plan.runs if each.name == run)
     if form == "hf" and not found.arm.model.startswith("roberta"):
         raise BadInput(f"--format=hf: expected a RoBERTa, {run} is {found.arm.model}; pass --format=safetensors")
+    if found.source is not None:
+        prepared = replace(prepared, dataset=seen_by_teacher(prepared.plan, prepared.dataset))
     variables = Variables(**checkpoints.load_variables(folder, chosen))
     made = _card(prepared, found, chosen, variables)
     temporary = out.with_name(f".{out.name}.{os.getpid()}")

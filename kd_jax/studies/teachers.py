@@ -352,8 +352,13 @@ def find(study: Study, dataset: Dataset, workdir: Path | str, previous: Record |
     return None
 
 
-def bring(workdir: Path | str, plan: Plan, dataset: Dataset, found: Found) -> None:
+def bring(workdir: Path | str, plan: Plan, dataset: Dataset, found: Found, record: Record) -> None:
     """Copy a teacher that exists into the work folder, where it is not there yet. A run that teaches several seeds is copied once.
+
+    Args:
+        workdir, plan, dataset: the study.
+        found: its teacher.
+        record: contents of its `study.json`.
 
     Raises:
         BadInput: when a copy lacks something and the original is no longer there.
@@ -367,15 +372,16 @@ def bring(workdir: Path | str, plan: Plan, dataset: Dataset, found: Found) -> No
     copied: dict[str, Path] = {}
     for run in plan.runs:
         if run.source is not None:
-            _bring_run(records.run_folder(workdir, run.name), run, found.folders.get(run.name), copied)
+            own, pruned = records.run_folder(workdir, run.name), records.pruned_steps(record, run.name)
+            _bring_run(own, run, found.folders.get(run.name), copied, pruned)
 
 
-def _bring_run(own: Path, run: Run, folder: Path | None, copied: dict[str, Path]) -> None:
+def _bring_run(own: Path, run: Run, folder: Path | None, copied: dict[str, Path], pruned: set[int]) -> None:
     assert run.source is not None
     if own.is_symlink() and not own.exists():
         own.unlink()  # what had it is gone
     there = copied.setdefault(run.source.sha256, own)
-    if not records.missing_steps(own, run.length.checkpoint_steps):
+    if not set(records.missing_steps(own, run.length.checkpoint_steps)) - pruned:
         return
     if there != own:
         shutil.rmtree(own, ignore_errors=True)

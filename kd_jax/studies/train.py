@@ -84,7 +84,7 @@ def train_prepared(
     check_space(workdir, footprint)
     with records.locked(workdir), stop_requests() as stop:
         if prepared.teacher is not None:
-            teachers.bring(workdir, plan, dataset, prepared.teacher)
+            teachers.bring(workdir, plan, dataset, prepared.teacher, record)
         todo = [run for run in here_trained if missing(workdir, run, record)]
         here = record["history"][-1]
         if not todo:
