@@ -97,7 +97,11 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
     )
     found = tfds.available(folder)
     for name, path, file_format in found:
-        note = "" if file_format == "array_record" else f" ({file_format}: convert it to array_record to use it)"
+        note = (
+            ""
+            if file_format == "array_record"
+            else f" ({file_format}{': kd-jax import converts it' if file_format == 'tfrecord' else ''})"
+        )
         print(f"data: {name} in {path}{note}")
     if not found:
         print(f"data: no prepared sets in {folder}; name another --data_dir or set TFDS_DATA_DIR")

@@ -10,9 +10,9 @@ from PIL import Image
 
 from kd_jax import data
 from kd_jax.config import Data
-from kd_jax.data import importing, tfds
+from kd_jax.data import importing, pixels, tfds
 from kd_jax.data.arrays import held_out
-from kd_jax.data.importing import Options, import_set, pictures, pixels
+from kd_jax.data.importing import Options, import_set, pictures
 from kd_jax.errors import BadInput
 
 RNG = np.random.default_rng(0)
