@@ -4,29 +4,51 @@ Train a teacher, distil students, keep every trajectory as orbax checkpoints, an
 
 The public names are loaded when they are first used, so that `import kd_jax` itself stays light:
 
-    Study        the configuration of a study (kd_jax.config)
-    analyze      recompute every number and figure of a work folder (kd_jax.studies.analyse)
-    open_study   the configuration, plan and data of a work folder (kd_jax.studies.prepare)
-    BadInput     what is raised for input that cannot be used (kd_jax.errors)
+- `Study`: the configuration of a study (`kd_jax.config`)
+- `run`: train and analyse a study, and return its results (`kd_jax.studies.api`)
+- `analyze`: recompute every number and figure of a work folder
+- `audit`: judge any student by its answers and its teacher's, whoever trained them (`kd_jax.studies.audit`)
+- `open_study`: the configuration, plan and data of a work folder
+- `Results`: what came out of a study: estimates, verdicts, tables, figures (`kd_jax.studies.results`)
+- `BadInput`: what is raised for input that cannot be used
+
+Data sets are in `kd_jax.data`, networks in `kd_jax.models`, losses in `kd_jax.losses`, training in `kd_jax.train`, files of a work
+folder in `kd_jax.workdir`, the mathematics in `kd_jax.analysis`, and what joins them in `kd_jax.studies`.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kd_jax.config import Study as Study
+    from kd_jax.errors import BadInput as BadInput
+    from kd_jax.studies.api import analyze as analyze
+    from kd_jax.studies.api import open_study as open_study
+    from kd_jax.studies.api import run as run
+    from kd_jax.studies.audit import audit as audit
+    from kd_jax.studies.results import Results as Results
 
 __version__ = "0.1.0"
 
 _WHERE = {
     "BadInput": "errors",
+    "Results": "studies.results",
     "Study": "config",
-    "analyze": "studies.analyse",
-    "open_study": "studies.prepare",
+    "analyze": "studies.api",
+    "audit": "studies.audit",
+    "open_study": "studies.api",
+    "run": "studies.api",
 }
-__all__ = ["BadInput", "Study", "analyze", "open_study"]
+__all__ = ["BadInput", "Results", "Study", "analyze", "audit", "open_study", "run"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
-        return getattr(import_module(f"kd_jax.{_WHERE[name]}"), name)
+        value = getattr(import_module(f"kd_jax.{_WHERE[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in ("data", "models"):  # as `import kd_jax.data` would
+        return import_module(f"kd_jax.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

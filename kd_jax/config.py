@@ -82,15 +82,17 @@ class Networks:
     """Network of the teacher: linear, features (features_5000: linear on fixed random ones), mlp (mlp_256x256 sets the widths),
     balanced (balanced_512: an mlp_512 that starts at the zero function), cnn (cnn_32x64), resnet8, 20, 32, 44, 56, 110;
     resnet18, resnet50, mobilenetv2, and for small images resnet18_small, resnet50_small, mobilenetv2_small. For texts
-    roberta_base, roberta_medium, roberta_small, roberta_tiny, or roberta_2x128 (layers x width)."""
+    roberta_base, roberta_medium, roberta_small, roberta_tiny, or roberta_2x128 (layers x width). Or your own:
+    package.module:Net, of flax linen or NNX."""
     student: tuple[str, ...] = ("resnet56",)
     """Networks of the students, one or more; each is trained with the teacher and, as arm `onehot`, without."""
     nulls: tuple[Literal["order", "init", "slower", "faster"], ...] = ()
     """Further one-hot runs of the first student's network, with which its eigendirections are compared: in another data order, from
     another initialisation, at a quarter and at four times the learning rate."""
     init_from: tuple[str, ...] = ()
-    """Folders of pre-trained RoBERTa weights (config.json, model.safetensors, tokenizer.json). Each is for the networks of its
-    layers and width; others, and the new head of all, start at random [none: all do]."""
+    """Pre-trained weights: folders of RoBERTa (config.json, model.safetensors, tokenizer.json), each for the networks of its layers
+    and width; or files of resnet18, resnet50 or mobilenetv2 as torchvision and timm save them (.safetensors), each for the networks
+    whose tensors it has. Others, and heads of other classes, start at random [none: all do]."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     """Arithmetic of the networks. bfloat16 keeps parameters, losses and statistics in float32; float64 is for comparing
     topologies."""
@@ -107,7 +109,8 @@ class Training:
     """How a network is trained on its labels: views, optimiser, length. Students and teacher can have one each."""
 
     epochs: int = 450
-    """Length of each training run [epochs]. Warm-up and decay below are shares of it, so they scale with it."""
+    """Length of each training run [epochs]. Warm-up and decay below are shares of it, so they scale with it. 0 is for the teacher
+    alone: --teacher_with epochs=0 beside --init_from takes it as it is."""
     batch_size: int = 1024
     """Examples in a training step, over all devices."""
     augment: Literal["none", "crop", "crop_flip", "resized_crop_flip"] = "none"
@@ -147,13 +150,13 @@ class Training:
     """Paste a box of another image into each training image, and share the label by area, drawn from Beta(alpha, alpha) [alpha;
     0: off]."""
     dropout: float = 0.0
-    """Share of features that is dropped while training, in networks for texts [0 to below 1]."""
+    """Share of features that is dropped while training, in networks for texts, and your own that take it [0 to below 1]."""
     checkpoints: int = 50
     """Number of checkpoints kept per run, about; half spaced geometrically, half evenly, first and last step included."""
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size"):
-            _need(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
+        _need(self, "epochs", self.epochs >= 0, "a whole number of at least 1")
+        _need(self, "batch_size", self.batch_size >= 1, "a whole number of at least 1")
         _need(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number above 0")
         _need(self, "warmup", 0 <= self.warmup <= 1, "a number from 0 to 1")
         _need(self, "decay_at", all(0 <= share <= 1 for share in self.decay_at), "shares of the run, each from 0 to 1")
@@ -261,6 +264,7 @@ class Study:
         _need(self, "seed", self.seed >= 0, "a whole number of at least 0")
         both = bool(self.distillation.teacher_with and self.look.kernel_examples)
         _need(self.distillation, "teacher_with", not both, "none beside --kernel_examples")
+        _need(self.training, "epochs", self.training.epochs >= 1, "a whole number of at least 1")
         _ = self.teacher_training
         switch, epochs = parse_switch(self.distillation.switch), self.training.epochs
         within = switch is None or switch.epoch <= epochs

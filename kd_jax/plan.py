@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -52,7 +52,7 @@ def arms(study: Study) -> tuple[Arm, ...]:
     networks = study.networks
     listed = [Arm("teacher", networks.teacher, init=0, order=0)]
     for index, model in enumerate(networks.student):
-        suffix = f"_{model}" if index else ""
+        suffix = f"_{model.replace(':', '.')}" if index else ""  # a name of a folder, also where `:` is none
         onehot, student = f"onehot{suffix}", f"student{suffix}"
         listed += [Arm(onehot, model), Arm(student, model, teacher="teacher", baseline=onehot)]
     for null in networks.nulls:
@@ -152,13 +152,16 @@ class Variant(NamedTuple):
     values: dict[str, str]
 
 
-def make_plan(study: Study, train_examples: int, also: Iterable[int] = ()) -> Plan:
+def make_plan(
+    study: Study, train_examples: int, also: Iterable[int] = (), sources: Mapping[str, str] | None = None
+) -> Plan:
     """Return the `Plan` of a study.
 
     Args:
         study: the configuration.
         train_examples: size of the training set, at least a batch of every training, which `data.check` sees to.
         also: steps at which teachers are kept besides; those beyond their end are left out.
+        sources: {network of one's own: sha256 of its source}.
 
     Raises:
         BadInput: for a teacher that is stopped after its end.
@@ -175,7 +178,7 @@ def make_plan(study: Study, train_examples: int, also: Iterable[int] = ()) -> Pl
     for seed in study.seed_range():
         for arm in listed:
             taught_by = f"{arm.teacher}-seed{seed}" if arm.teacher else None
-            key = run_key(study, arm, seed)
+            key = run_key(study, arm, seed, sources)
             runs.append(Run(arm, seed, trainings[arm.name], lengths[arm.name], taught_by, step or total, key))
     return Plan(study, listed, tuple(runs))
 
@@ -191,8 +194,13 @@ def training_of(study: Study, arm: Arm) -> Training:
     return replace(training, learning_rate=arm.rate * training.learning_rate)
 
 
-def run_key(study: Study, arm: Arm, seed: int) -> str:
-    """Return the sha256, as hex, over everything that decides the bits of a run: what `Run.key` is."""
+def run_key(study: Study, arm: Arm, seed: int, sources: Mapping[str, str] | None = None) -> str:
+    """Return the sha256, as hex, over everything that decides the bits of a run: what `Run.key` is.
+
+    Args:
+        study, arm, seed: the run.
+        sources: as for `make_plan`.
+    """
     networks = study.networks
     read: dict[str, Any] = {
         "data": asdict(study.data),
@@ -204,6 +212,8 @@ def run_key(study: Study, arm: Arm, seed: int) -> str:
         "order": arm.order,
         "seed": seed,
     }
+    if sources and arm.model in sources:
+        read["source"] = sources[arm.model]
     if arm.teacher:
         taught = study.distillation
         loss = study.distillation_loss
@@ -214,7 +224,7 @@ def run_key(study: Study, arm: Arm, seed: int) -> str:
             taught.switch,
             *taught.settings_of(loss).values(),
         ]
-        read["teacher"] = [run_key(study, arms(study)[0], seed), taught.teacher_step]
+        read["teacher"] = [run_key(study, arms(study)[0], seed, sources), taught.teacher_step]
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
 
 
@@ -243,6 +253,8 @@ def checkpoint_steps(total_steps: int, count: int, also: Iterable[int] = ()) -> 
     >>> checkpoint_steps(100, 6)
     [0, 1, 5, 22, 33, 67, 100]
     """
+    if not total_steps:
+        return [0]
     geometric = {round(total_steps ** (i / (count // 2))) for i in range(count // 2 + 1)}
     even_count = count - count // 2
     even = {round(total_steps * i / even_count) for i in range(even_count + 1)}

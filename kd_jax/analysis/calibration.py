@@ -3,9 +3,10 @@
 Logits are float [examples, classes], labels int [examples]; results are computed in float64.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import log_softmax, softmax
 
 ECE_BINS = 15
 
@@ -15,29 +16,6 @@ def correct(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
     return np.asarray(logits).argmax(axis=1) == np.asarray(labels)
 
 
-def nll(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Return the negative log-likelihood of the labels, in nats, float64 [examples].
-
-    >>> nll([[0.0, 0.0]], [1]).round(3).tolist()
-    [0.693]
-    """
-    logits = np.asarray(logits, np.float64)
-    return -log_softmax(logits, axis=1)[np.arange(len(logits)), np.asarray(labels)]
-
-
-def brier(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Return the squared distance of the probabilities from the one-hot label, float64 [examples], from 0 to 2.
-
-    >>> brier([[0.0, 0.0]], [1]).tolist()
-    [0.5]
-
-    Source: Brier, 1950, Verification of forecasts expressed in terms of probability.
-    """
-    probabilities = softmax(np.asarray(logits, np.float64), axis=1)
-    probabilities[np.arange(len(probabilities)), np.asarray(labels)] -= 1
-    return np.square(probabilities).sum(axis=1)
-
-
 def share_left(logits: ArrayLike, labels: ArrayLike) -> float:
     """Return what a fit by squared loss leaves of the variance of the one-hot labels, as a share of it: 1 - R^2.
 
@@ -45,11 +23,6 @@ def share_left(logits: ArrayLike, labels: ArrayLike) -> float:
     """
     one_hot = np.eye(np.shape(logits)[1])[np.asarray(labels)]
     return float(np.square(np.asarray(logits) - one_hot).sum() / np.square(one_hot - one_hot.mean(axis=0)).sum())
-
-
-def top_confidence(logits: ArrayLike) -> np.ndarray:
-    """Return the largest probability of each example, float64 [examples]."""
-    return softmax(np.asarray(logits, np.float64), axis=1).max(axis=1)
 
 
 def ece(confidences: np.ndarray, hits: ArrayLike, bins: int = ECE_BINS) -> float:
@@ -65,6 +38,38 @@ def ece(confidences: np.ndarray, hits: ArrayLike, bins: int = ECE_BINS) -> float
 
     Source: Guo et al., 2017, On calibration of modern neural networks, equation 5.
     """
-    index = np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)
+    index = _bin(confidences, bins)
     gap = np.bincount(index, weights=np.asarray(hits, np.float64) - confidences, minlength=bins)
     return float(np.abs(gap).sum() / len(confidences))
+
+
+class Reliability(NamedTuple):
+    """Accuracy against confidence, in bins of equal width; empty bins are left out.
+
+    Attributes:
+        confidence, accuracy: the mean of each in the bin, float64 [bins].
+        count: the examples in the bin, int [bins].
+    """
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    count: np.ndarray
+
+
+def reliability(confidences: np.ndarray, hits: ArrayLike, bins: int = ECE_BINS) -> Reliability:
+    """Return what a reliability diagram shows; arguments as for `ece`, which is the mean distance from its diagonal.
+
+    >>> reliability(np.array([0.9, 0.9, 0.3]), [True, False, True]).accuracy.tolist()
+    [1.0, 0.5]
+    """
+    index = _bin(confidences, bins)
+    count = np.bincount(index, minlength=bins)
+    used = count > 0
+    confidence, accuracy = (
+        np.bincount(index, weights=values, minlength=bins)[used] for values in (confidences, np.asarray(hits, float))
+    )
+    return Reliability(confidence / count[used], accuracy / count[used], count[used])
+
+
+def _bin(confidences, bins):
+    return np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)

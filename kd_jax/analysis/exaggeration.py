@@ -36,7 +36,7 @@ def confidence(logits: ArrayLike, classes: ArrayLike) -> np.ndarray:
         classes: the class k of each example, int [examples].
 
     Returns:
-        float64 [examples], in nats.
+        float64 [examples], in nats; infinite where a probability is exactly 1 or 0, as it is where logits are infinite.
     """
     logits, classes = np.asarray(logits), np.asarray(classes)
     result = np.empty(len(logits))
@@ -47,7 +47,9 @@ def confidence(logits: ArrayLike, classes: ArrayLike) -> np.ndarray:
         chosen = block[index]
         block[index] = -np.inf
         largest = block.max(axis=1, keepdims=True)
-        others = largest[:, 0] + np.log(np.exp(block - largest).sum(axis=1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            others = largest[:, 0] + np.log(np.exp(block - largest).sum(axis=1))
+        others[np.isneginf(largest[:, 0])] = -np.inf  # no other class is possible
         result[start : start + rows] = chosen - others
     return result
 

@@ -131,7 +131,7 @@ def comparable_losses(lines: Sequence[Mapping[str, Any]], switch: Switch | None,
 
 
 def unlearned(
-    losses: Mapping[tuple[str, int], Sequence[float]],
+    losses: Mapping[tuple[str, int], Sequence[float] | None],
     fits: Mapping[tuple[str, int], Outputs],
     baselines: Mapping[str, str],
 ) -> list[Unlearned]:
@@ -141,14 +141,15 @@ def unlearned(
     1
 
     Args:
-        losses: {(arm, seed): mean training loss of each epoch}, of every run.
+        losses: {(arm, seed): mean training loss of each epoch}, of every run; None for one that was not trained, such as a teacher
+            that is taken as it is, which is judged by its outputs alone.
         fits: {(arm, seed): its final `Outputs`}, of the runs that have logits.
         baselines: {arm of a student: its one-hot arm}.
     """
     listed = []
     for (arm, seed), of_run in losses.items():
         fit = fits.get((arm, seed))
-        reason, numbers = _by_loss(of_run)
+        reason, numbers = ("", {}) if of_run is None else _by_loss(of_run)
         if not reason and fit is not None:
             others = [fits.get((other, seed)) for other in ("teacher", baselines.get(arm, ""))]
             reason, numbers = _by_outputs(fit, *others)

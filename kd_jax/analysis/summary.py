@@ -1,12 +1,13 @@
-"""From the logits of all runs to the estimates of `summary.json`."""
+"""From what all runs say of each example to the estimates of `summary.json`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from kd_jax.analysis import calibration, exaggeration, fidelity, intervals
+from kd_jax.analysis import calibration, exaggeration, intervals
+from kd_jax.analysis.examples import Beside, OfModel, OfPair, beside, chosen
 from kd_jax.analysis.results import Estimate, Interval
 
 
@@ -46,34 +47,31 @@ class Measured(NamedTuple):
     interval: Callable[[], Interval]
 
 
-def measure_model(logits: np.ndarray, y: np.ndarray) -> dict[str, Measured]:
-    """Return {name: `Measured`} of one model: `accuracy`, `nll`, `ece`, `brier`.
-
-    Args:
-        logits: float [examples, classes].
-        y: labels as trained on, int [examples].
-    """
-    hits = calibration.correct(logits, y)
-    confidences = calibration.top_confidence(logits)
+def measure_model(model: OfModel) -> dict[str, Measured]:
+    """Return {name: `Measured`} of one model with labels: `accuracy`, `nll`, `ece`, `brier`; without labels nothing."""
+    hits, confidences = model.hit, model.confidence
+    if hits is None or model.nll is None or model.brier is None:
+        return {}
     return {
         "accuracy": _proportion(hits),
-        "nll": _mean(calibration.nll(logits, y)),
-        "ece": _statistic(lambda index: np.array([calibration.ece(confidences[index], hits[index])]), len(y)),
-        "brier": _mean(calibration.brier(logits, y)),
+        "nll": _mean(model.nll),
+        "ece": _statistic(lambda index: np.array([calibration.ece(confidences[index], hits[index])]), len(hits)),
+        "brier": _mean(model.brier),
     }
 
 
-def measure_pair(teacher: np.ndarray, student: np.ndarray) -> dict[tuple[str, str], Measured]:
+def measure_pair(pair: OfPair) -> dict[tuple[str, str], Measured]:
     """Return {(name, subset of `exaggeration.SUBSETS`): `Measured`} of a student beside its teacher.
 
-    Args:
-        teacher, student: logits, float [examples, classes].
+    Lines are fitted to the examples in which both confidences are finite: a probability of exactly 1 has no finite one.
     """
-    measured = {
-        ("agreement", "all"): _proportion(fidelity.agreement(teacher, student)),
-        ("kl", "all"): _mean(fidelity.kl(teacher, student)),
-    }
-    x, y = exaggeration.confidence_pair(teacher, student)
+    measured = {("agreement", "all"): _proportion(pair.agree)}
+    if np.isfinite(pair.kl).all():
+        measured["kl", "all"] = _mean(pair.kl)
+    finite = np.isfinite(pair.x) & np.isfinite(pair.y)
+    x, y = (pair.x, pair.y) if finite.all() else (pair.x[finite], pair.y[finite])
+    if len(x) < 2:
+        return measured
     lines = exaggeration.lines(x, y)
     counts = {subset: int(mask.sum()) for subset, mask in exaggeration.masks(x).items()}
 
@@ -97,11 +95,36 @@ def measure_pair(teacher: np.ndarray, student: np.ndarray) -> dict[tuple[str, st
     return measured
 
 
-def estimates(pairs: Iterable[Pair], baselines: Mapping[str, str]) -> list[Estimate]:
+class Compared(NamedTuple):
+    """A run beside its teacher on one split, example by example.
+
+    Attributes:
+        arm, seed: the run.
+        split: name of the split that the examples are from.
+        beside: what teacher and run say of each example.
+        y: labels as trained on, int [examples]; None without labels.
+        true_y: labels as published, int [examples]; None without labels.
+    """
+
+    arm: str
+    seed: int
+    split: str
+    beside: Beside
+    y: np.ndarray | None
+    true_y: np.ndarray | None
+
+
+def compared(pair: Pair) -> Compared:
+    """Return what a pair's logits say of each example."""
+    return Compared(pair.arm, pair.seed, pair.split, beside(pair.teacher, pair.student, pair.y), pair.y, pair.true_y)
+
+
+def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str]) -> list[Estimate]:
     """Return the estimates of a study that logits give.
 
     `accuracy` is on the labels that were trained on; `accuracy_true`, on the points with wrong ones, on the published labels.
     `accuracy_gain` is a student's accuracy less that of its arm without a teacher, `accuracy_over_teacher` less its teacher's.
+    Without labels there are none of these.
 
     Args:
         pairs: every run beside its teacher, on every split; read once, one at a time.
@@ -110,27 +133,34 @@ def estimates(pairs: Iterable[Pair], baselines: Mapping[str, str]) -> list[Estim
     measured, hits = {}, {}
     for pair in pairs:
         for subset, mask in _label_subsets(pair):
-            teacher, student, y = pair.teacher[mask], pair.student[mask], pair.y[mask]
-            for arm, logits in (("teacher", teacher), (pair.arm, student)):
-                for name, value in measure_model(logits, y).items():
+            teacher, student = (chosen(model, mask) for model in pair.beside[:2])
+            for arm, model in (("teacher", teacher), (pair.arm, student)):
+                for name, value in measure_model(model).items():
                     measured.setdefault((name, arm, pair.split, subset), {})[pair.seed] = value
-                hits[arm, pair.seed, pair.split, subset] = calibration.correct(logits, y)
-                if subset == "noisy":
+                if model.hit is None:
+                    continue
+                hits[arm, pair.seed, pair.split, subset] = model.hit
+                if subset == "noisy" and pair.true_y is not None:
                     key = "accuracy_true", arm, pair.split, subset
-                    measured.setdefault(key, {})[pair.seed] = _proportion(
-                        calibration.correct(logits, pair.true_y[mask])
-                    )
-            for (name, quarter), value in measure_pair(teacher, student).items():
+                    measured.setdefault(key, {})[pair.seed] = _proportion(model.prediction == pair.true_y[mask])
+            for (name, quarter), value in measure_pair(chosen(pair.beside.pair, mask)).items():
                 # "all", "lowest_25", "clean", "clean_lowest_25", ...; quarters are of the subset.
                 where = "_".join(part for part in (subset, quarter) if part != "all") or "all"
                 measured.setdefault((name, pair.arm, pair.split, where), {})[pair.seed] = value
     for (arm, seed, split, subset), right in hits.items():
         if arm in baselines:
-            gain = right.astype(np.float64) - hits[baselines[arm], seed, split, subset]
-            measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain)
+            if (baselines[arm], seed, split, subset) in hits:
+                gain = right.astype(np.float64) - hits[baselines[arm], seed, split, subset]
+                measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain)
             over = right.astype(np.float64) - hits["teacher", seed, split, subset]
             measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over)
     listed = [_estimate(key, by_seed) for key, by_seed in measured.items()]
+    return [estimate for estimate in listed if _defined(estimate.interval)]
+
+
+def of_model(arm: str, split: str, model: OfModel) -> list[Estimate]:
+    """Return the estimates of one model by itself, with intervals over examples; none without labels."""
+    listed = [_estimate((name, arm, split, "all"), {0: value}) for name, value in measure_model(model).items()]
     return [estimate for estimate in listed if _defined(estimate.interval)]
 
 
@@ -139,10 +169,12 @@ def _defined(interval: Interval) -> bool:
     return bool(np.isfinite((interval.estimate, interval.low, interval.high)).all())
 
 
-def _label_subsets(pair: Pair) -> Iterator[tuple[str, np.ndarray]]:
+def _label_subsets(pair: Compared) -> Iterator[tuple[str, Any]]:
     """Yield (subset, mask): all examples, and where some labels are not as published, those and the others."""
+    yield "all", slice(None)
+    if pair.y is None or pair.true_y is None:
+        return
     noisy = pair.y != pair.true_y
-    yield "all", np.ones(len(noisy), bool)
     if noisy.any():
         for subset, mask in (("clean", ~noisy), ("noisy", noisy)):
             if mask.sum() > 1:  # a single point has no interval

@@ -34,7 +34,10 @@ def withheld(verdict: Verdict, arms: Iterable[str], unlearned: Iterable[Unlearne
 
 
 def exaggeration_verdicts(
-    estimates: Iterable[Estimate], baselines: Mapping[str, str], unlearned: Sequence[Unlearned] = ()
+    estimates: Iterable[Estimate],
+    baselines: Mapping[str, str],
+    unlearned: Sequence[Unlearned] = (),
+    against: str = "the same network on one-hot labels",
 ) -> list[Verdict]:
     """Return the verdicts on every student's exaggeration of its teacher's low confidence, and on its gain in accuracy.
 
@@ -42,12 +45,13 @@ def exaggeration_verdicts(
         estimates: the estimates of the study.
         baselines: {arm of a student: its one-hot arm}, which is also its control.
         unlearned: the runs that did not learn; nothing is concluded from their arms.
+        against: what the other arm is called.
     """
     table = index(estimates, "name", "arm", "split", "subset")
     drawn = []
     for student, onehot in baselines.items():
         about = [v for split in ("test", "train") for v in _exaggeration(table, student, onehot, split)]
-        about += _gain(table, student)
+        about += _gain(table, student, against)
         drawn += [withheld(verdict, ("teacher", onehot, student), unlearned) for verdict in about]
     return drawn
 
@@ -194,13 +198,13 @@ def _exaggeration(table: Mapping[tuple, Estimate], student: str, onehot: str, sp
     return [Verdict(claim, "supported" if supported else "inconclusive", because)]
 
 
-def _gain(table: Mapping[tuple, Estimate], student: str) -> list[Verdict]:
+def _gain(table: Mapping[tuple, Estimate], student: str, against: str) -> list[Verdict]:
     gain = table.get(("accuracy_gain", student, "test", "all"))
     if gain is None:
         return []
     interval = gain.interval
     verdict = "supported" if interval.low > 0 else "contradicted" if interval.high < 0 else "inconclusive"
-    because = f"accuracy gain over the same network on one-hot labels {_shown(interval)}"
+    because = f"accuracy gain over {against} {_shown(interval)}"
     if len(gain.values) > 1 and interval.low == interval.high:
         verdict, because = (
             "inconclusive",

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import tyro
 
-from kd_jax.cli import theory
+from kd_jax.cli import config_file, theory
+from kd_jax.cli.audit_command import audit
 from kd_jax.cli.guard import OK, guarded, one_line_errors
 from kd_jax.cli.import_command import import_data
-from kd_jax.cli.study import Platform, run_study
+from kd_jax.cli.study import Platform, run_study, value_of
 from kd_jax.config import versions
 from kd_jax.errors import BadInput
 from kd_jax.recipes.studies import STUDIES
@@ -80,7 +81,7 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
         platform: Kind of device to ask for.
     """
     from kd_jax import data
-    from kd_jax.data import cache, tfds, tiny_imagenet
+    from kd_jax.data import cache, publishers, tfds, tiny_imagenet
     from kd_jax.train import devices
 
     print(", ".join(f"{package} {version}" for package, version in versions().items()))
@@ -105,6 +106,8 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
         print(f"data: {name} in {path}{note}")
     if not found:
         print(f"data: no prepared sets in {folder}; name another --data_dir or set TFDS_DATA_DIR")
+    if absent := [name for name in publishers.SETS if tfds.find(name, folder) is None]:
+        print(textwrap.fill(f"data: downloaded when a study asks for them: {', '.join(absent)}", 100))
     kept = cache.state()
     print(
         f"cache: {kept.copies} decoded copies in {kept.folder}, {cache.shown(kept.size)} of at most {cache.shown(kept.bound)};"
@@ -154,7 +157,8 @@ def _print_command(words):
 
 
 def run(study: tyro.conf.Positional[str] = ""):
-    """Run a study: kd-jax run STUDY [flags]; alone it lists the studies, and kd-jax run STUDY --help a study's flags.
+    """Run a study: kd-jax run STUDY [flags], or kd-jax run --config study.json; alone it lists the studies, and
+    kd-jax run STUDY --help a study's flags.
 
     Args:
         study: Name of the study.
@@ -171,6 +175,17 @@ def run(study: tyro.conf.Positional[str] = ""):
     print("\nkd-jax run STUDY --help explains a study's flags; --small is a reduced run.")
 
 
+def _study_of(path: str) -> str:
+    """The study of which a file of settings says that it is, as a `study.json` does."""
+    _, name = config_file.read(Path(path), also=("recipe", "setting"))
+    if name not in STUDIES:
+        known = ", ".join(STUDIES)
+        raise BadInput(
+            f"--config={path}: expected the study.json of one of {known}; name the study: kd-jax run STUDY --config={path}"
+        )
+    return name
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the console script `kd-jax`, and return the exit status."""
     commands = {
@@ -178,6 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "import": import_data,
         "analyze": analyze,
         "report": report,
+        "audit": audit,
         "settings": settings,
         "doctor": doctor,
     }
@@ -185,12 +201,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[:1] == ["--version"]:
         print(f"kd_jax {version('kd_jax')}")
         return OK
+    if argv[:1] == ["run"] and value_of("config", argv) and argv[1].startswith("-"):
+        path, studies = value_of("config", argv) or "", []
+        status = guarded(lambda: studies.append(_study_of(path)))
+        return status or run_study(studies[0], argv[1:], prog=f"kd-jax run {studies[0]}")
     if argv[:1] == ["run"] and argv[1:2] and not argv[1].startswith("-"):
         # A study's flags are its own.
+        prog = f"kd-jax run {argv[1]}"
         if argv[1] in STUDIES:
-            return run_study(argv[1], argv[2:])
+            return run_study(argv[1], argv[2:], prog=prog)
         if argv[1] == theory.NAME:
-            return theory.theory_main(argv[2:])
+            return theory.theory_main(argv[2:], prog=prog)
         argv = argv[:2]  # the flags of a study that there is not
 
     def call_command():

@@ -1,5 +1,6 @@
 """The command line of a study: its flags in groups, its presets, and running it to its report."""
 
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from kd_jax.cli import sweep_words
+from kd_jax.cli import config_file, sweep_words
 from kd_jax.cli.guard import guarded, one_line_errors
 from kd_jax.config import FLAGS, SECTIONS, Study
 from kd_jax.errors import BadInput
@@ -37,6 +38,9 @@ class Session:
 class TrainingSession(Session):
     """Where a study runs, and in which variants; none of it changes the numbers of one variant."""
 
+    config: Path | None = None
+    """Settings to start from: a file of flag names and values, JSON or YAML, or the study.json of a work folder. Flags given beside
+    it still count."""
     tiny_imagenet_dir: Path | None = None
     """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
     workers: int = 0
@@ -61,7 +65,7 @@ class Runs:
 
 # Flags that a kind of data has no use for. Help leaves them out; typed all the same, they are refused where the data is read.
 UNUSED = {
-    "images": ("max_length", "vocabulary", "tokenizer", "init_from", "dropout"),
+    "images": ("max_length", "vocabulary", "tokenizer", "dropout"),
     "texts": ("image_size", "augment", "mixup", "cutmix"),
 }
 
@@ -75,6 +79,7 @@ def study_main(
     preset: Preset | Mapping[str, Preset],
     argv: Sequence[str] | None = None,
     flag: str | None = None,
+    prog: str | None = None,
 ) -> int:
     """Run a study's command line to its report, and return the exit status.
 
@@ -85,52 +90,68 @@ def study_main(
         argv: arguments; `sys.argv[1:]` by default.
         flag: name of the flag that chooses among presets, such as `setting`; or `dataset`, whose other values, or folders, take
             the preset whose name they contain, else the first.
+        prog: how the program is called, for `--help`; its own name by default.
     """
     argv = sys.argv[1:] if argv is None else argv
+    command = command_line(argv, prog)
 
     def run():
-        session, study = _parsed(argv, description, preset, flag)
+        session, study = _parsed(argv, description, preset, flag, prog)
         if not session.sweep:
-            return _train_and_report(name, session, study)
+            return _train_and_report(name, session, study, command)
         studies: list[tuple[Variant, Study]] = []
         for variant in sweep_words.parse(session.sweep, session.combine, flag):
-            _, changed = _parsed(sweep_words.words_of(argv, variant.values), description, preset, flag)
+            _, changed = _parsed(sweep_words.words_of(argv, variant.values), description, preset, flag, prog)
             if changed not in [other for _, other in studies]:  # one by one, a value may be that of the base
                 studies.append((variant, changed))
-        return _sweep_and_report(name, session, studies)
+        return _sweep_and_report(name, session, studies, command)
 
     return guarded(run)
 
 
-def run_study(name: str, argv: Sequence[str] | None = None, description: str | None = None) -> int:
+def command_line(argv: Sequence[str], prog: str | None) -> str:
+    """Return the command line as it was typed, for the record; `prog` is None for a script."""
+    return f"{prog or f'python {sys.argv[0]}'} {shlex.join(argv)}".strip()
+
+
+def run_study(
+    name: str, argv: Sequence[str] | None = None, description: str | None = None, prog: str | None = None
+) -> int:
     """Run the command line of a study of `recipes.studies.STUDIES`, and return the exit status.
 
     Args:
         name: the name of the study.
         argv: the arguments; `sys.argv[1:]` by default.
         description: shown by `--help`; the study's question by default.
+        prog: how the program is called, for `--help`; its own name by default.
     """
     shipped = STUDIES[name]
-    return study_main(name, description or shipped.question, shipped.presets, argv, shipped.flag or None)
+    return study_main(name, description or shipped.question, shipped.presets, argv, shipped.flag or None, prog)
 
 
-def _parsed(words, description, preset, flag) -> tuple[TrainingSession, Study]:
+def _parsed(words, description, preset, flag, prog) -> tuple[TrainingSession, Study]:
     """(session, study) of a command line."""
     chosen, extra = preset, {}
+    # Before all others are parsed, for what these two say decides the defaults of the others.
+    path = value_of("config", words)
+    given = config_file.read(Path(path), also=[flag] if flag else [])[0] if path else {}
+    value = None
     if flag:
-        # Before all others are parsed, for what it says decides their defaults.
-        value = _value_of(flag, words) or next(iter(preset))
+        value = value_of(flag, words) or given.get(flag) or next(iter(preset))
         # A wrong value is refused by the parser.
         chosen = preset.get(value) or next((of for name, of in preset.items() if name in value), None)
         chosen = chosen or next(iter(preset.values()))
-        extra = {} if flag in FLAGS else {flag: tuple(preset)}
+        if flag not in FLAGS:
+            extra = {flag: tuple(dict.fromkeys((value if value in preset else next(iter(preset)), *preset)))}
+        given = {name: value for name, value in given.items() if name in FLAGS}
     small = "--small" in words
     session = TrainingSession(sweep=chosen.small_sweep if small else chosen.sweep, combine=chosen.combine)
     study = chosen.small if small else chosen.full
-    if chosen.pretrained and not small and _value_of("init_from", words):
+    if chosen.pretrained and not small and (value_of("init_from", words) or given.get("init_from")):
         study = chosen.pretrained
+    study = study.replaced(**given)
     kind, default = _command(session, study, hidden=_unused(study, words), extra=extra)
-    command = parse(kind, words, description, default)
+    command = parse(kind, words, description, default, prog)
     sections = {
         name: section(**_values(getattr(command, GROUPS.get(name, name)))) for name, section in SECTIONS.items()
     }
@@ -140,7 +161,7 @@ def _parsed(words, description, preset, flag) -> tuple[TrainingSession, Study]:
 def _unused(study: Study, words: Sequence[str]) -> tuple[str, ...]:
     """The flags to leave out of the help for a study's kind of data, but those that are typed."""
     kind = "texts" if study.networks.teacher.startswith("roberta") else "images"
-    return tuple(name for name in UNUSED[kind] if _value_of(name, words) is None)
+    return tuple(name for name in UNUSED[kind] if value_of(name, words) is None)
 
 
 def _command(session: TrainingSession, study: Study, hidden: Sequence[str], extra: Mapping[str, tuple[str, ...]]):
@@ -172,7 +193,7 @@ def _values(section: Any) -> dict[str, Any]:
     return {each.name: getattr(section, each.name) for each in fields(section)}
 
 
-def _value_of(flag: str, argv: Sequence[str]) -> str | None:
+def value_of(flag: str, argv: Sequence[str]) -> str | None:
     """What `--flag=value` or `--flag value` says, or None."""
     for position, word in enumerate(argv):
         name, equals, value = word.partition("=")
@@ -181,8 +202,8 @@ def _value_of(flag: str, argv: Sequence[str]) -> str | None:
     return None
 
 
-def parse(kind: Any, argv: Sequence[str], description: str | None, default: Any) -> Any:
-    """Return what the flags make of a default; `kind` is its (annotated) dataclass.
+def parse(kind: Any, argv: Sequence[str], description: str | None, default: Any, prog: str | None = None) -> Any:
+    """Return what the flags make of a default; `kind` is its (annotated) dataclass, `prog` how the program is called.
 
     Raises:
         BadInput: for a flag or value that does not fit, in one line.
@@ -190,6 +211,7 @@ def parse(kind: Any, argv: Sequence[str], description: str | None, default: Any)
     with one_line_errors():
         return tyro.cli(
             kind,
+            prog=prog,
             args=argv,
             description=description,
             default=default,
@@ -198,7 +220,7 @@ def parse(kind: Any, argv: Sequence[str], description: str | None, default: Any)
         )
 
 
-def _train_and_report(name: str, session: TrainingSession, study: Study) -> None:
+def _train_and_report(name: str, session: TrainingSession, study: Study, command: str) -> None:
     from kd_jax import data
     from kd_jax.cli import terminal
     from kd_jax.cli.progress import Progress
@@ -212,7 +234,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study) -> None
     set_precision(study)
     chosen = devices.select(session.platform)
     data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
-    prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers)
+    prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers, command=command)
     trained = train_prepared(prepared, chosen, Progress)
     if not trained and is_analysed(workdir, study):
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
@@ -221,7 +243,9 @@ def _train_and_report(name: str, session: TrainingSession, study: Study) -> None
     print(f"{time.monotonic() - began:.0f} s in all")
 
 
-def _sweep_and_report(name: str, session: TrainingSession, studies: Sequence[tuple[Variant, Study]]) -> None:
+def _sweep_and_report(
+    name: str, session: TrainingSession, studies: Sequence[tuple[Variant, Study]], command: str
+) -> None:
     from kd_jax import data
     from kd_jax.cli import terminal
     from kd_jax.cli.progress import Progress
@@ -239,7 +263,7 @@ def _sweep_and_report(name: str, session: TrainingSession, studies: Sequence[tup
     def find(dataset):
         return data.folder_of(dataset, session.data_dir, session.tiny_imagenet_dir)
 
-    _, summary = sweep.run(name, studies, workdir, find, chosen, session.workers, data.Loader().load, Progress)
+    _, summary = sweep.run(name, studies, workdir, find, chosen, session.workers, data.Loader().load, Progress, command)
     if summary is None:
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from kd_jax.cli.guard import guarded
-from kd_jax.cli.study import Session, parse
+from kd_jax.cli.study import Session, command_line, parse
 from kd_jax.theory import study as linear_study
 from kd_jax.theory.study import Theory
 
@@ -25,24 +25,25 @@ class _Command:
     study: Theory
 
 
-def theory_main(argv: Sequence[str] | None = None, description: str | None = None) -> int:
+def theory_main(argv: Sequence[str] | None = None, description: str | None = None, prog: str | None = None) -> int:
     """Parse a command line, run the study of the theorem, print what matters, and return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    command = command_line(argv, prog)
 
     def run():
         default = _Command(Session(), SMALL if "--small" in argv else FULL)
-        command = parse(tyro.conf.OmitArgPrefixes[_Command], argv, description or QUESTION, default)
-        _run_and_print(command.session, command.study)
+        parsed = parse(tyro.conf.OmitArgPrefixes[_Command], argv, description or QUESTION, default, prog)
+        _run_and_print(parsed.session, parsed.study, command)
 
     return guarded(run)
 
 
-def _run_and_print(session, study):
+def _run_and_print(session, study, command):
     from kd_jax.train import devices
 
     workdir = session.workdir or Path("runs") / NAME
     chosen = devices.select(session.platform)
-    print_findings(linear_study.run(NAME, study, workdir, chosen, warn=partial(print, flush=True)))
+    print_findings(linear_study.run(NAME, study, workdir, chosen, partial(print, flush=True), command))
     print(f"\nreport: {workdir / 'analysis' / 'report.html'}")
 
 

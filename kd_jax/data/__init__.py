@@ -3,6 +3,8 @@
 `load` returns a `Dataset`, the one interface that training and extraction use; see `dataset`.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from kd_jax.config import Data, Study, shown
@@ -19,11 +21,30 @@ from kd_jax.data import (
     tiny_imagenet,
     tokenised,
 )
+from kd_jax.data.arrays import Source
 from kd_jax.data.dataset import Dataset, Given, Split
 from kd_jax.data.own import from_arrays
 from kd_jax.errors import BadInput
 
-__all__ = ["Dataset", "Given", "Loader", "Split", "check", "default_data_dir", "folder_of", "from_arrays", "load"]
+__all__ = [
+    "Dataset",
+    "Given",
+    "Loader",
+    "Published",
+    "Source",
+    "Split",
+    "check",
+    "default_data_dir",
+    "folder_of",
+    "from_arrays",
+    "in_memory_name",
+    "load",
+    "loading",
+]
+
+Published = Source | encoded.Encoded | text.Texts
+"""A set as its maker published it, before a study takes its part of it."""
+IN_MEMORY = "memory:"  # how the name of a set begins that was given as arrays, and is nowhere on disk
 
 EMBEDDED = {"digits": digits.load, "breast_cancer": breast_cancer.load}  # sets that come with scikit-learn
 
@@ -62,17 +83,48 @@ def load(data: Data, data_dir: str | Path, given: Given | None = None, workers: 
     return _assembled(_source(data.dataset, data_dir), data, given or Given(), workers)
 
 
-def check(dataset: Dataset, study: Study) -> None:
+def check(dataset: Dataset, study: Study, has_dropout: tuple[bool, bool] = (False, False)) -> None:
     """Refuse what a study asks for and its data has no use for, in the students' training and in the teacher's.
+
+    Args:
+        dataset: the data.
+        study: the configuration.
+        has_dropout: whether networks of one's own have dropout, whatever the data: those of the students, that of the teacher.
 
     Raises:
         BadInput: in one line, naming the option.
     """
-    dataset.check(study.data, study.training)
+    students, teacher = (
+        replace(training, dropout=0.0) if has else training
+        for training, has in zip((study.training, study.teacher_training), has_dropout, strict=True)
+    )
+    dataset.check(study.data, students)
     try:
-        dataset.check(study.data, study.teacher_training)
+        dataset.check(study.data, teacher)
     except BadInput as error:
         raise BadInput(f"--teacher_with={shown(study.distillation.teacher_with)}: {error}") from None
+
+
+def in_memory_name(published: Published) -> str:
+    """Return the name under which a study records a set that was given in Python."""
+    return f"{IN_MEMORY}{published.name}"
+
+
+def loading(published: Published) -> Callable[..., Dataset]:
+    """Return a function like `load` that takes a set that is at hand, whatever the name of the data.
+
+    It serves studies on data that were given in Python; where a study names another set, `BadInput` is raised.
+    """
+
+    def load(data: Data, data_dir: str | Path, given: Given | None = None, workers: int = 0) -> Dataset:
+        loader.check_workers(workers)
+        if data.dataset != (name := in_memory_name(published)):
+            raise BadInput(
+                f"data: expected the study's {data.dataset}, found {name}; leave it out or pass the right one"
+            )
+        return _assembled(published, data, given or Given(), workers)
+
+    return load
 
 
 class Loader:
@@ -125,6 +177,11 @@ def _assembled(source, data, given, workers):
 
 
 def _source(name, data_dir):
+    if name.startswith(IN_MEMORY):
+        raise BadInput(
+            f"--dataset={name}: expected a set on disk, this one was given in Python; pass it again: kd_jax.analyze(workdir,"
+            " data=...), or use kd-jax import once to give it a name"
+        )
     if name in EMBEDDED:
         return EMBEDDED[name]()
     return tiny_imagenet.load(data_dir) if name == tiny_imagenet.NAME else tfds.load(name, data_dir)

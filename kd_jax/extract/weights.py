@@ -61,7 +61,8 @@ def chosen_layers(plan: Plan, dataset: Dataset) -> list[tuple[Arm, str]]:
     """
     look = plan.study.look
     for arm in plan.arms:
-        if len(steps := plan.length(arm.name).checkpoint_steps) < 3:
+        steps = plan.length(arm.name).checkpoint_steps
+        if len(steps) < 3 and plan.length(arm.name).total_steps:
             kept = plan.study.training.checkpoints
             raise BadInput(
                 f"--checkpoints={kept}: expected at least three steps in a trajectory, {arm.name} has {shown(tuple(steps))};"
@@ -86,6 +87,11 @@ def _check_pairs(pairs, count, where):
     for pair in pairs:
         if max(pair) >= count:
             raise BadInput(f"--pairs={shown(pair)}: expected directions from 0 to {count - 1} for {where}; pass others")
+
+
+def followed(plan: Plan, onehot: Arm) -> list[Arm]:
+    """Return the arms that are followed beside a one-hot arm: those of its network, but for a teacher without training."""
+    return [arm for arm in plan.arms if arm.model == onehot.model and plan.length(arm.name).total_steps]
 
 
 def growths(
@@ -120,7 +126,7 @@ def growths(
         for seed in study.seed_range():
             if not is_first:  # the first layer's inputs are the data, or fixed features of it, whatever the run
                 known.clear()
-            for arm in [arm for arm in plan.arms if arm.model == onehot.model]:
+            for arm in followed(plan, onehot):
                 run = plan.run(arm.name, seed)
                 folder, start = records.run_folder(workdir, run.name), 0 if is_first else arm.init
                 if start not in known:

@@ -3,6 +3,7 @@
 A layer is known by its name in the tree of parameters, such as `Dense_0` or `stage1_block1_conv1`.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -66,19 +67,48 @@ def inputs(module: nn.Module, variables: Variables, x: Any, layer: str) -> jax.A
     Raises:
         BadInput: for a convolution in groups; see `with_kernel`.
     """
-    caught = []
-
-    def catch(call, args, kwargs, context):
-        if context.method_name == "__call__" and "/".join(context.module.path) == layer:
-            caught.append((context.module, args[0]))
-        return call(*args, **kwargs)
-
     collections = {"params": variables.params}
     if variables.model_state:
         collections["batch_stats"] = variables.model_state
+    return caught(lambda: module.apply(collections, x, train=False), layer)
+
+
+def caught(run: Callable[[], Any], layer: str) -> jax.Array:
+    """Return what `inputs` does for a network that `run()` runs, whatever its arguments.
+
+    Args:
+        run: runs a network of linen modules.
+        layer: the name of the layer.
+    """
+    calls = []
+
+    def catch(call, args, kwargs, context):
+        if context.method_name == "__call__" and "/".join(context.module.path) == layer:
+            calls.append((context.module, args[0]))
+        return call(*args, **kwargs)
+
     with nn.intercept_methods(catch):
-        module.apply(collections, x, train=False)
-    return jnp.concatenate([_vectors(*call) for call in caught])
+        run()
+    return jnp.concatenate([_vectors(*call) for call in calls])
+
+
+def understood(context: Any) -> bool:
+    """Return whether flax is calling a layer of which `inputs` knows what goes into its kernel, in a network of any kind."""
+    module = context.module
+    known = context.method_name == "__call__" and isinstance(module, KINDS)
+    return known and (not isinstance(module, nn.Conv) or is_plain(module))
+
+
+def is_plain(conv: Any) -> bool:
+    """Return whether a convolution, of linen or NNX, is one over rows and columns without groups or dilation."""
+    sizes = conv.kernel_size if isinstance(conv.kernel_size, Sequence) else (conv.kernel_size,)
+    dilations = (*_pair(conv.input_dilation or 1), *_pair(conv.kernel_dilation or 1))
+    return (
+        len(sizes) == 2
+        and conv.feature_group_count == 1
+        and set(dilations) == {1}
+        and (not isinstance(conv.padding, str) or conv.padding in ("SAME", "VALID"))
+    )
 
 
 def _vectors(caller, value):
@@ -87,26 +117,31 @@ def _vectors(caller, value):
         if caller.feature_group_count > 1:
             name = "/".join(caller.path)
             raise BadInput(f"layer {name!r}: expected one kernel for all channels, it has one per group of them")
-        value = _patches(caller, value)
+        value = patches(caller, value)
     elif isinstance(caller, nn.Embed):
         value = jax.nn.one_hot(value, caller.num_embeddings)
     elif isinstance(caller, nn.DenseGeneral):
-        axes: Any = caller.axis if isinstance(caller.axis, tuple) else (caller.axis,)
-        value = jnp.moveaxis(value, axes, tuple(range(-len(axes), 0)))
-        value = value.reshape(-1, int(np.prod(value.shape[-len(axes) :])))
+        value = contracted(caller.axis, value)
     return value.reshape(-1, value.shape[-1])
 
 
-def _patches(conv, x):
+def contracted(axis: Any, value: jax.Array) -> jax.Array:
+    """Return [vectors, fan-in], given the axis or axes along which a layer sums."""
+    axes: Any = tuple(axis) if isinstance(axis, Sequence) else (axis,)
+    value = jnp.moveaxis(value, axes, tuple(range(-len(axes), 0)))
+    return value.reshape(-1, int(np.prod(value.shape[-len(axes) :])))
+
+
+def patches(conv: Any, x: jax.Array) -> jax.Array:
     """Return the patches [batch, rows, columns, fan-in] of a two-dimensional convolution without groups or dilation."""
-    padding = conv.padding if isinstance(conv.padding, str) else [(p, p) for p in _pair(conv.padding)]
-    patches = jax.lax.conv_general_dilated_patches(
+    padding: Any = conv.padding if isinstance(conv.padding, str) else [_pair(sides) for sides in _pair(conv.padding)]
+    found = jax.lax.conv_general_dilated_patches(
         x, conv.kernel_size, _pair(conv.strides or 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     # JAX puts channels first within a patch, kernels have them last.
     rows, columns = conv.kernel_size
-    shape = (*patches.shape[:3], x.shape[-1], rows * columns)
-    return jnp.moveaxis(patches.reshape(shape), 3, 4).reshape(*patches.shape[:3], -1)
+    shape = (*found.shape[:3], x.shape[-1], rows * columns)
+    return jnp.moveaxis(found.reshape(shape), 3, 4).reshape(*found.shape[:3], -1)
 
 
 def _pair(value):

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from kd_jax.config import BadInput
+from kd_jax.models import foreign
 from kd_jax.models.cnn import CNN
 from kd_jax.models.linear import Linear, RandomFeatures
 from kd_jax.models.mlp import MLP
@@ -20,7 +21,7 @@ from kd_jax.models.roberta import HEAD_WIDTH, RoBERTa
 CONVOLUTIONAL = (CNN, CifarResNet, ResNet, MobileNetV2)  # the modules that need examples with rows and columns
 
 # Each entry makes a module of the keyword arguments `classes`, `dtype`, `param_dtype` and `axis_name`; a flax module with these
-# attributes is one by itself. To add a network, enter it here, or `NETWORKS["mine"] = Mine` in a program of your own.
+# attributes is one by itself. To add a network to the program, enter it here; for one of a program of your own see `foreign`.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "linear": Linear,
     **{f"resnet{depth}": partial(CifarResNet, depth=depth) for depth in (8, 20, 32, 44, 56, 110)},
@@ -103,7 +104,10 @@ def module(name: str, **settings) -> nn.Module:
         return NETWORKS[name](**settings)
     family, underscore, sizes = name.partition("_")
     if family not in SIZED or (underscore and not sizes):
-        raise BadInput(f"model {name!r}: expected one of {', '.join(NETWORKS)}, or with sizes {', '.join(EXAMPLES)}")
+        raise BadInput(
+            f"model {name!r}: expected one of {', '.join(NETWORKS)}, or with sizes {', '.join(EXAMPLES)}, or your own as"
+            " package.module:Net"
+        )
     return SIZED[family](name, sizes, **settings)
 
 
@@ -116,5 +120,8 @@ def check_name(name: str) -> str:
     Raises:
         BadInput: for a name that stands for no network.
     """
+    if foreign.is_foreign(name):
+        foreign.find(name)
+        return name
     module(name, classes=2, dtype=jnp.float32, param_dtype=jnp.float32, axis_name=None)
     return name

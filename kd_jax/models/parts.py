@@ -1,7 +1,10 @@
 """What several networks share: named features, convolutions without biases, and normalisation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,14 +15,39 @@ FEATURES = "features"  # the flax collection that named features are stored in
 PENULTIMATE = "penultimate"  # what the last layer of any network here is multiplied with
 
 
-def feature(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
+_COLLECTED: ContextVar[dict[str, jax.Array] | None] = ContextVar("collected", default=None)
+
+
+def feature(module: Any, name: str, value: jax.Array) -> jax.Array:
     """Return `value`, and store it as the feature `name` of a network, where `Outputs.features` has it.
 
-    Call it in the `__call__` of a network, on an array [batch, ...]. The value stays as it is, and so do gradients. Where features
-    are not asked for, as in `module.apply` without `mutable`, nothing is stored.
+    Call it in the `__call__` of a network, or of a part of it, on an array [batch, ...]. The value stays as it is, and so do
+    gradients. Where features are not asked for, as in `module.apply` without `mutable`, nothing is stored. In a part of a linen
+    network, the name of the feature begins with that part's, such as `block1/attention`.
+
+    Args:
+        module: the linen or NNX module, which is `self` there.
+        name: the name of the feature.
+        value: the feature.
     """
+    if not isinstance(module, nn.Module):
+        collected = _COLLECTED.get()
+        if collected is not None:
+            collected[name] = value
+        return value
     module.sow(FEATURES, name, value, init_fn=lambda: value, reduce_fn=lambda before, new: new)
     return value
+
+
+@contextmanager
+def collected() -> Iterator[dict[str, jax.Array]]:
+    """Collect the features of an NNX network that runs inside, {name: [batch, ...]}."""
+    found: dict[str, jax.Array] = {}
+    token = _COLLECTED.set(found)
+    try:
+        yield found
+    finally:
+        _COLLECTED.reset(token)
 
 
 def convolution(module: nn.Module) -> Callable[..., nn.Conv]:

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -52,7 +52,7 @@ class Report(NamedTuple):
 
     Attributes:
         used: tensors that were read from the file.
-        missing: tensors of the classification head that the file lacks; they keep their initial values.
+        missing: tensors of the classification head that the file lacks, or has for other classes; they keep their initial values.
         unused: tensors in the file that are no part of this network, such as another head or the pooler.
     """
 
@@ -112,7 +112,7 @@ def load(directory: str | Path, name: str, variables: Variables) -> tuple[Variab
     """
     _check_config(directory, name, variables.params)
     used, missing = [], []
-    with _opened(directory) as file:
+    with opened(_existing(directory, "model.safetensors"), directory, "text") as file:
         stored = {key.removeprefix(PREFIX): key for key in file.keys()}  # noqa: SIM118 (it is no dict)
 
         def read(path, leaf):
@@ -165,20 +165,28 @@ def _tensor(directory, file, key, leaf, transposed):
     return np.array(value.T if transposed else value, leaf.dtype, order="C")
 
 
-def _opened(directory):
-    """Return the opened file of weights, for use in a `with`; a tensor is read when it is asked for."""
+def opened(path: Path, typed: str | Path, extra: str) -> Any:
+    """Return an opened file of safetensors, for use in a `with`; a tensor is read when it is asked for.
+
+    Args:
+        path: the file.
+        typed: what `--init_from` says, for messages.
+        extra: the extra of this package that brings the reader along, for messages.
+
+    Raises:
+        BadInput: where the file is damaged, or the reader is not installed.
+    """
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
         raise BadInput(
-            f"--init_from={directory}: expected the package safetensors; pip install 'kd_jax[text]'"
+            f"--init_from={typed}: expected the package safetensors; pip install 'kd_jax[{extra}]'"
         ) from None
-    path = _existing(directory, "model.safetensors")
     try:
         return safe_open(path, framework="numpy")
     except SafetensorError as error:
         raise BadInput(
-            f"--init_from={directory}: expected a whole model.safetensors, found {path.stat().st_size} bytes that are not"
+            f"--init_from={typed}: expected a whole {path.name}, found {path.stat().st_size} bytes that are not"
             f" ({error}); download it anew"
         ) from None
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from kd_jax.analysis import eigen
 from kd_jax.analysis.eigen import Growth
-from kd_jax.report.figures import ARM_COLOURS
+from kd_jax.report.figures import ARM_COLOURS, axes_or_current
 
 OF = {"components": "weights", "moved": "movement"}
 LEVELS = 60  # points of a curve's mean and band
@@ -43,22 +43,41 @@ def curves(growths: Sequence[Growth], references: Mapping[str, str], pairs: Sequ
     """
     living = min(eigen.alive(growth.values) for growth in growths)
     pairs = list(dict.fromkeys([*eigen.ruled_pairs(living), *pairs]))
-    styles = _styles(growths, references)
     figure = Figure(figsize=(4.4 * len(pairs) + 0.4, 7.6), layout="constrained")
     grid = figure.subplots(2, len(pairs), squeeze=False)
-    for row, (of, what) in zip(grid, OF.items(), strict=True):
+    for row, of in zip(grid, OF, strict=True):
         for axes, pair in zip(row, pairs, strict=True):
-            for arm, (colour, style) in styles.items():
-                runs = [getattr(growth, of)[:, pair].T for growth in growths if growth.arm == arm]
-                _curve(axes, runs, arm, colour, style)
-            axes.set_xlabel(f"{what} along direction {pair[0]}")
-            axes.set_ylabel(f"{what} along direction {pair[1]}")
-            axes.grid(alpha=0.3)
+            growth_panel(growths, references, pair, of, axes)
     grid[1][0].legend(fontsize=8)
     figure.suptitle(
         f"{growths[0].model}, {growths[0].layer}: growth along the eigendirections of its inputs", fontsize=11
     )
     return figure
+
+
+def growth_panel(
+    growths: Sequence[Growth],
+    references: Mapping[str, str],
+    pair: tuple[int, int],
+    of: str = "components",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw (c_k1, c_k2) along training for one pair of eigendirections.
+
+    Args:
+        growths, references: as `curves`.
+        pair: the two directions, 0 the top.
+        of: `components`, of the weights, or `moved`, of their movement since step 0.
+        ax: where to draw; pyplot's current axes by default.
+    """
+    axes = axes_or_current(ax)
+    for arm, (colour, style) in _styles(growths, references).items():
+        runs = [getattr(growth, of)[:, pair].T for growth in growths if growth.arm == arm]
+        _curve(axes, runs, arm, colour, style)
+    axes.set_xlabel(f"{OF[of]} along direction {pair[0]}")
+    axes.set_ylabel(f"{OF[of]} along direction {pair[1]}")
+    axes.grid(alpha=0.3)
+    return axes
 
 
 def _curve(axes: Axes, runs: Sequence[np.ndarray], arm: str, colour: str, style: str) -> None:

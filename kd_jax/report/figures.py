@@ -1,8 +1,12 @@
-"""Figures for people and for papers: each function returns a matplotlib `Figure`, `save` writes it as PNG and PDF."""
+"""Figures for people and for papers.
+
+Functions whose names end in `_panel` draw on the axes that they are given, or on pyplot's current ones, and return them. The others
+return a whole matplotlib `Figure` made of panels, which `save` writes as PNG and PDF.
+"""
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +62,7 @@ def confidence(
         margin = 0.05 * (high - low)
         for column, arm in enumerate(arms):
             axes = grid[row][column]
-            _confidence_panel(axes, *points[column], low - margin, high + margin)
+            confidence_panel(*of_split[arm.name], limits=(low - margin, high + margin), ax=axes)
             kind = "distilled" if arm.teacher else "control: one-hot labels, another seed"
             axes.set_title(f"{arm.name} ({arm.model}), {split}\n{kind}", fontsize=10)
             if row == len(logits) - 1:
@@ -69,7 +73,37 @@ def confidence(
     return figure
 
 
-def _confidence_panel(axes: Axes, x: np.ndarray, y: np.ndarray, low: float, high: float) -> None:
+def axes_or_current(ax: Axes | None) -> Axes:
+    """Return `ax`, or pyplot's current axes for None."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt  # only here: it chooses a window system
+
+    return plt.gca()
+
+
+def confidence_panel(
+    teacher: np.ndarray, student: np.ndarray, limits: tuple[float, float] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw a student's confidence against its teacher's in the teacher's top class, with the lines fitted to it.
+
+    Args:
+        teacher, student: logits of the two on the same examples, float [examples, classes].
+        limits: the range of both axes [nats]; by default it holds all but the outermost thousandth on either side.
+        ax: where to draw; pyplot's current axes by default.
+    """
+    return confidence_points(*exaggeration.confidence_pair(teacher, student), limits, ax)
+
+
+def confidence_points(
+    x: np.ndarray, y: np.ndarray, limits: tuple[float, float] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the same as `confidence_panel` from the confidences of teacher and student, float [examples] each, in nats."""
+    axes = axes_or_current(ax)
+    if limits is None:
+        low, high = np.quantile(np.concatenate((x, y)), (0.001, 0.999))
+        limits = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    low, high = limits
     if len(x) > MANY:
         axes.hexbin(x, y, gridsize=60, bins="log", cmap="Greys", extent=(low, high, low, high), linewidths=0, mincnt=1)
     else:
@@ -82,19 +116,30 @@ def _confidence_panel(axes: Axes, x: np.ndarray, y: np.ndarray, low: float, high
         axes.plot(ends, line.intercept + line.slope * ends, color=SUBSET_COLOURS[subset], linewidth=2, label=label)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.legend(fontsize=8, loc="upper left", framealpha=0.85)
+    return axes
 
 
-def slopes(estimates: Sequence[Estimate], arms: Iterable[Arm]) -> Figure:
-    """Return the figure of the exaggeration slopes with their intervals, students beside their controls.
+def slopes(estimates: Sequence[Estimate], arms: Sequence[Arm]) -> Figure:
+    """Return the figure of the exaggeration slopes; arguments as for `slopes_panel`."""
+    figure = Figure(figsize=(7.5, 1.2 + 0.62 * 2 * len(arms)), layout="constrained")
+    slopes_panel(estimates, arms, figure.subplots())
+    return figure
+
+
+def slopes_panel(estimates: Sequence[Estimate], arms: Sequence[Arm], ax: Axes | None = None) -> Axes:
+    """Draw the exaggeration slopes with their intervals, students beside their controls.
 
     Args:
         estimates: the estimates of the study.
         arms: the arms to draw, without the teacher.
+        ax: where to draw; pyplot's current axes by default.
     """
+    axes = axes_or_current(ax)
     table = index(estimates, "name", "arm", "split", "subset")
-    groups = [(arm, split) for split in ("test", "train") for arm in [arm.name for arm in arms]]
-    figure = Figure(figsize=(7.5, 1.2 + 0.62 * len(groups)), layout="constrained")
-    axes = figure.subplots()
+    groups = [(arm.name, split) for split in ("test", "train") for arm in arms]
+    groups = [
+        where for where in groups if any(("exaggeration_slope", *where, subset) in table for subset in SUBSET_COLOURS)
+    ]
     offsets = dict(zip(SUBSET_COLOURS, (-0.2, 0.0, 0.2), strict=True))
     for position, (arm, split) in enumerate(groups):
         for subset, offset in offsets.items():
@@ -121,42 +166,54 @@ def slopes(estimates: Sequence[Estimate], arms: Iterable[Arm]) -> Figure:
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_title(tables.what_intervals_are(estimates), fontsize=10)
+    return axes
+
+
+CURVES = {
+    "train_accuracy": "accuracy on training labels, training views",
+    "test_accuracy": "test accuracy",
+    "test_loss": "test NLL [nats]",
+}
+Metrics = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
+
+
+def learning_curves(metrics: Metrics) -> Figure:
+    """Return the figure of accuracy and loss along training; `metrics` as for `learning_panel`."""
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(CURVES))
+    for axes, key in zip(panels, CURVES, strict=True):
+        learning_panel(metrics, key, axes)
+    if any(map(any, metrics.values())):
+        panels[0].legend(fontsize=8)
     return figure
 
 
-def learning_curves(metrics: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> Figure:
-    """Return the figure of accuracy and loss along training: the mean over seeds, and their range as a band.
+def learning_panel(metrics: Metrics, key: str = "test_accuracy", ax: Axes | None = None) -> Axes:
+    """Draw a quantity of `metrics.jsonl` along training: the mean over seeds, and their range as a band.
 
     Each epoch is drawn over the seeds that have it; a run without metrics has none.
 
     Args:
         metrics: {arm: lines of `metrics.jsonl` of each seed}.
+        key: the quantity, such as those of `CURVES`.
+        ax: where to draw; pyplot's current axes by default.
     """
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    panels = figure.subplots(1, 3)
-    titles = {
-        "train_accuracy": "accuracy on training labels, training views",
-        "test_accuracy": "test accuracy",
-        "test_loss": "test NLL [nats]",
-    }
-    for axes, (key, title) in zip(panels, titles.items(), strict=True):
-        for number, (arm, by_seed) in enumerate(metrics.items()):
-            by_epoch: dict[int, list[float]] = {}
-            for lines in by_seed:
-                for line in lines:
-                    by_epoch.setdefault(line["epoch"], []).append(line[key])
-            if not by_epoch:
-                continue
-            epochs = sorted(by_epoch)
-            values = [by_epoch[epoch] for epoch in epochs]
-            colour = ARM_COLOURS[number % len(ARM_COLOURS)]
-            axes.plot(epochs, list(map(np.mean, values)), color=colour, linewidth=1.5, label=arm)
-            if len(by_seed) > 1:
-                low, high = list(map(min, values)), list(map(max, values))
-                axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-    if any(map(any, metrics.values())):
-        panels[0].legend(fontsize=8)
-    return figure
+    axes = axes_or_current(ax)
+    for number, (arm, by_seed) in enumerate(metrics.items()):
+        by_epoch: dict[int, list[float]] = {}
+        for lines in by_seed:
+            for line in lines:
+                by_epoch.setdefault(line["epoch"], []).append(line[key])
+        if not by_epoch:
+            continue
+        epochs = sorted(by_epoch)
+        values = [by_epoch[epoch] for epoch in epochs]
+        colour = ARM_COLOURS[number % len(ARM_COLOURS)]
+        axes.plot(epochs, list(map(np.mean, values)), color=colour, linewidth=1.5, label=arm)
+        if len(by_seed) > 1:
+            low, high = list(map(min, values)), list(map(max, values))
+            axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set_title(CURVES.get(key, key), fontsize=10)
+    axes.set_xlabel("epoch")
+    axes.grid(alpha=0.3)
+    return axes

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from kd_jax.config import from_json
 from kd_jax.report.tables import Table
 
+LONG = 60  # characters of a cell, beyond which it may take several lines
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; } .quiet { color: #666; }
@@ -17,6 +18,9 @@ td { font-variant-numeric: tabular-nums; }
 img { max-width: 100%; } figure { margin: 1rem 0; } figcaption { color: #555; font-size: 0.9rem; }
 .verdict { border-left: 0.4rem solid; padding: 0.2rem 0 0.2rem 0.8rem; margin: 0.7rem 0; }
 .supported { border-color: #009E73; } .contradicted { border-color: #D55E00; } .inconclusive { border-color: #bbb; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: 1rem; }
+.card { margin: 0; } .card img { width: 6rem; image-rendering: pixelated; } .card blockquote { margin: 0 0 0.3rem; }
+td { vertical-align: top; } td.long { white-space: normal; min-width: 16rem; }
 .verdict b { text-transform: uppercase; font-size: 0.75rem; letter-spacing: 0.06em; }
 """
 
@@ -69,10 +73,33 @@ def paragraph(text: str) -> str:
 def table(of: Table) -> str:
     """Return a table with its title and notes, as HTML."""
     lines = ["<div class='wide'><table><tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in of.header) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in of.rows]
+    lines += ["<tr>" + "".join(map(_cell, row)) + "</tr>" for row in of.rows]
     title = f"<h2>{escape(of.title)}</h2>" if of.title else ""
     notes = " ".join(note for note in (of.note, of.details) if note)
     return title + "".join(lines) + "</table></div>" + (paragraph(notes) if notes else "")
+
+
+def _cell(text: str) -> str:
+    long = " class='long'" if len(text) > LONG else ""
+    return f"<td{long}>{escape(text)}</td>"
+
+
+def gallery(title: str, examples: Iterable[tuple[tuple[str, str] | None, str]]) -> str:
+    """Return a section of single examples, as HTML.
+
+    Args:
+        title: its heading.
+        examples: (what is shown: ("image", PNG in base64), ("text", text) or None; what is said of it) of each.
+    """
+    cards = []
+    for view, said in examples:
+        kind, content = view or ("", "")
+        shown = {
+            "image": f"<img src='data:image/png;base64,{content}' alt=''>" if kind == "image" else "",
+            "text": f"<blockquote>{escape(content)}</blockquote>",
+        }.get(kind, "")
+        cards.append(f"<figure class='card'>{shown}<figcaption>{escape(said)}</figcaption></figure>")
+    return f"<h2>{escape(title)}</h2><div class='gallery'>{''.join(cards)}</div>"
 
 
 def folded(title: str, summary: str, of: Table) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from kd_jax import config, data
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
-from kd_jax.studies import analyses
+from kd_jax.studies import analyses, networks
 from kd_jax.studies.analyses import learning
 from kd_jax.studies.prepare import Prepared, open_study
 from kd_jax.studies.progress import Quiet
@@ -61,8 +61,10 @@ def analyze_prepared(prepared: Prepared, progress: Callable[..., Any] = Quiet) -
         progress: as for `studies.train.train`.
 
     Raises:
-        BadInput: when a run is not finished, a question cannot be asked, or another program works in the folder.
+        BadInput: when a run is not finished, a question cannot be asked, a network of one's own is not found as it was, or another
+            program works in the folder.
     """
+    networks.find_again(prepared.workdir, prepared.record.get("networks", {}))
     with records.locked(prepared.workdir):
         for run in prepared.plan.runs:
             if lacking := missing(prepared.workdir, run):

@@ -8,11 +8,12 @@ from typing import Any
 import jax
 
 from kd_jax import config, data, models
-from kd_jax.config import SCHEMA, Study, versions
+from kd_jax.config import SCHEMA, Study
 from kd_jax.data import Dataset, Given
 from kd_jax.errors import BadInput
 from kd_jax.plan import Plan, make_plan
-from kd_jax.studies import analyses, pretrained
+from kd_jax.provenance import program
+from kd_jax.studies import analyses, networks, pretrained
 from kd_jax.train import devices as parallel
 from kd_jax.train.optimizer import descent_times
 from kd_jax.workdir import records
@@ -53,6 +54,7 @@ def prepare(
     also: Iterable[int] = (),
     workers: int = 0,
     load: Callable[..., Dataset] = data.load,
+    command: str = "",
 ) -> Prepared:
     """Check everything that can be checked before training, and return what training needs. Writes nothing.
 
@@ -60,28 +62,35 @@ def prepare(
         name: the name of the study, for `study.json`.
         study: the configuration.
         workdir: the work folder; it may be absent, or hold the same study.
-        data_dir: where the data lies, as `data.load` takes it.
+        data_dir: where the data lies, as `data.load` takes it; empty for data that is nowhere on disk.
         devices: the devices that `train.devices.select` returned.
         also: steps at which the teachers are to be kept, besides those that the study asks for.
         workers: number of processes that decode a streamed set; 0 for this one.
         load: `data.load`, or a function like it that remembers what it has loaded.
+        command: the command line of this program, for `study.json`.
 
     Raises:
         BadInput: for a study that cannot be done, or not here.
     """
-    for model in (study.networks.teacher, *study.networks.student):
+    previous = _check_workdir(workdir, name, study)
+    before = previous.get("networks", {}) if previous else {}
+    networks.remember(before)
+    for model in networks.of(study):
         models.check_name(model)
     for training in (study.training, study.teacher_training):
         parallel.check_batch(training.batch_size, devices)
-    previous = _check_workdir(workdir, name, study)
     given = given_of(workdir, previous) if previous else pretrained.given(study.networks, study.data)
     dataset = load(study.data, data_dir, given, workers)
-    data.check(dataset, study)
-    plan = make_plan(study, len(dataset.train.y), {*also, *_teacher_steps(previous)})
+    data.check(dataset, study, networks.has_dropout(study, dataset))
+    own = networks.describe(study, dataset)
+    networks.check_unchanged(before, own)
+    also = {*also, *_teacher_steps(previous)}
+    plan = make_plan(study, len(dataset.train.y), also, networks.sources(own))
     # What cannot be looked at is refused now, and not after training.
     analyses.check(plan, dataset)
     starts = pretrained.describe(study.networks, dataset)
-    record = _record(name, plan, dataset, data_dir, devices, starts)
+    _check_untrained(study, starts)
+    record = _record(name, plan, dataset, data_dir, program(devices, command), starts, own)
     if previous is not None:
         record = _continued(record, previous)
     return Prepared(Path(workdir), study, plan, dataset, record)
@@ -112,7 +121,9 @@ def open_study(
             f"{dataset.name}: fingerprint {dataset.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"
             " the data of this study; name its --data_dir"
         )
-    plan = make_plan(study, len(dataset.train.y), _teacher_steps(record))
+    own = record.get("networks", {})
+    networks.remember(own)
+    plan = make_plan(study, len(dataset.train.y), _teacher_steps(record), networks.sources(own))
     return Prepared(Path(workdir), study, plan, dataset, record)
 
 
@@ -143,20 +154,30 @@ def _check_workdir(workdir: Path | str, name: str, study: Study) -> Record | Non
     return record
 
 
+def _check_untrained(study: Study, starts: dict[str, Any]) -> None:
+    """Refuse a teacher that is not trained and starts at random; one of one's own may bring its weights along."""
+    teacher = study.networks.teacher
+    if not study.teacher_training.epochs and teacher not in starts and not models.is_foreign(teacher):
+        raise BadInput(
+            f"--teacher_with={config.shown(study.distillation.teacher_with)}: expected at least an epoch, for {teacher} starts at"
+            " random; pass its weights with --init_from"
+        )
+
+
 def _record(
     name: str,
     plan: Plan,
     dataset: Dataset,
     data_dir: Path | str,
-    devices: Sequence[Any],
+    here: Record,
     starts: dict[str, Any],
+    own: dict[str, dict[str, str]],
 ) -> Record:
     study = plan.study
     students = plan.length("student")
     times = descent_times(study.training, students.total_steps, students.checkpoint_steps)
     alike = study.teacher_training == study.training
     taught = descent_times(study.training, students.total_steps, [plan.teacher_step]) if alike else None
-    here = program(devices)
     return {
         "schema": SCHEMA,
         "study": name,
@@ -168,21 +189,16 @@ def _record(
         "descent_times": times,
         "teacher_time": taught[0] if taught else None,
         "data": {
-            "data_dir": str(Path(data_dir).expanduser().absolute()),
+            "data_dir": str(Path(data_dir).expanduser().absolute()) if data_dir else "",
             **dataset.facts(study.seed, study.training.batch_size),
         },
         "parameters": {arm.model: _parameters(study, dataset, arm.model) for arm in plan.arms},
         "init_from": starts,
+        **({"networks": own} if own else {}),
         "teacher_hash": {},
-        **here,
+        **{key: here[key] for key in ("platform", "versions")},
         "history": [here],
     }
-
-
-def program(devices: Sequence[Any]) -> Record:
-    """Return what a record keeps of the program that trains: its devices, and the versions of its packages."""
-    kind = {"platform": devices[0].platform, "device": devices[0].device_kind, "devices": len(devices)}
-    return {"platform": kind, "versions": versions()}
 
 
 def _continued(record: Record, previous: Record) -> Record:
@@ -201,7 +217,7 @@ def _continued(record: Record, previous: Record) -> Record:
         raise BadInput(f"--init_from={folders}: its weights changed since; pass another --workdir")
     begun = {key: previous[key] for key in ("platform", "versions")}
     kept = {key: previous[key] for key in ("teacher_hash", "peak_memory") if key in previous}
-    return record | begun | kept | {"history": previous.get("history", [begun])}
+    return record | begun | kept | {"history": [*previous.get("history", [begun]), *record["history"]]}
 
 
 def _parameters(study, dataset, model_name):

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -176,8 +177,14 @@ class _Stop:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn the first SIGTERM or SIGINT into a request to save and stop; a second SIGINT interrupts at once."""
+    """Turn the first SIGTERM or SIGINT into a request to save and stop; a second SIGINT interrupts at once.
+
+    Outside the main thread, where Python lets nobody handle signals, no request comes.
+    """
     stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
 
     def request(number, frame):
         stop.requested = True

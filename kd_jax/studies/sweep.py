@@ -25,6 +25,7 @@ from kd_jax.errors import BadInput
 from kd_jax.plan import Variant, run_key, run_name
 from kd_jax.plan import arms as arms_of
 from kd_jax.report.sweeps import write_report
+from kd_jax.studies import networks
 from kd_jax.studies.analyse import analyze as analyze_study
 from kd_jax.studies.analyse import analyze_prepared, is_analysed
 from kd_jax.studies.analyses import learning
@@ -44,6 +45,7 @@ def run(
     workers: int = 0,
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
+    command: str = "",
 ) -> tuple[int, dict[str, Any] | None]:
     """Train and analyse every variant that is not finished, then what the variants say together.
 
@@ -54,7 +56,7 @@ def run(
         find: `find(dataset)` returns the folder in which a data set is looked for.
         devices: the devices that `train.devices.select` returned.
         workers: number of processes that decode a streamed set; 0 for this one.
-        load, progress: as for `studies.train.train`.
+        load, progress, command: as for `studies.train.train`.
 
     Returns:
         The number of runs trained, and the contents of `summary.json`, or None where everything was done before.
@@ -75,7 +77,7 @@ def run(
 
     def prepared(variant, study):
         data_dir = find(study.data.dataset)
-        return prepare(name, study, workdir / variant.folder, data_dir, devices, also, workers, load)
+        return prepare(name, study, workdir / variant.folder, data_dir, devices, also, workers, load, command)
 
     for variant, study in studies:  # what cannot be done is said now, not hours later
         prepared(variant, study)
@@ -166,12 +168,13 @@ def _share(workdir, folder, plan):
     """
     elsewhere: dict[str, list[Path]] = {}
     for path in sorted(workdir.glob("*/study.json")):
-        other = from_json(records.read_study(path.parent)["config"])
+        record = records.read_study(path.parent)
+        other, sources = from_json(record["config"]), networks.sources(record.get("networks", {}))
         for arm in arms_of(other):
             for seed in other.seed_range():
                 there = records.run_folder(path.parent, run_name(arm, seed))
                 if there.is_dir() and not there.is_symlink():
-                    elsewhere.setdefault(run_key(other, arm, seed), []).append(there)
+                    elsewhere.setdefault(run_key(other, arm, seed, sources), []).append(there)
     for run in plan.runs:
         own = records.run_folder(folder, run.name)
         if own.is_symlink() and not own.exists():

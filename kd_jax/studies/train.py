@@ -12,10 +12,12 @@ from kd_jax.errors import Damaged
 from kd_jax.errors import Diverged as Diverged
 from kd_jax.errors import Stopped as Stopped
 from kd_jax.plan import Run
+from kd_jax.provenance import now
 from kd_jax.report import about
 from kd_jax.studies import pretrained
 from kd_jax.studies import run as run_stage
-from kd_jax.studies.prepare import Prepared, prepare, program
+from kd_jax.studies.analyses import directions
+from kd_jax.studies.prepare import Prepared, prepare
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.run import stop_requests
 from kd_jax.train import devices as parallel
@@ -35,6 +37,7 @@ def train(
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
+    command: str = "",
 ) -> int:
     """Train every run of a study that is not finished yet.
 
@@ -49,6 +52,7 @@ def train(
         load: `data.load`, or a function like it that remembers what it has loaded.
         progress: `progress(total, done)` gives a context manager that counts steps; see `studies.progress`.
         sinks: `sinks(run)` gives what a run reports to besides its folder and the progress, such as a tracker of experiments.
+        command: the command line of this program, for `study.json`.
 
     Returns:
         How many runs were trained or finished; 0 when all were finished already.
@@ -58,7 +62,7 @@ def train(
         Stopped: told to stop, and saved.
         Diverged: a loss is not finite.
     """
-    prepared = prepare(name, study, workdir, data_dir, devices, also, workers, load)
+    prepared = prepare(name, study, workdir, data_dir, devices, also, workers, load, command)
     return train_prepared(prepared, devices, progress, sinks)
 
 
@@ -72,22 +76,26 @@ def train_prepared(
     workdir, plan, dataset, record = prepared.workdir, prepared.plan, prepared.dataset, prepared.record
     with records.locked(workdir), stop_requests() as stop:
         todo = [run for run in plan.runs if missing(workdir, run)]
-        if todo and record["history"][-1] != (here := program(devices)):
-            record["history"].append(here)
+        here = record["history"][-1]
+        if not todo:
+            record["history"].pop()  # this program trains nothing
         records.write_study(workdir, record)
         if dataset.tokenizer is not None:
             records.write_tokenizer(workdir, dataset.tokenizer)
         if not todo:
             return 0
-        for line in about.data(record):
+        for line in [*about.data(record), *directions.left_out(plan, dataset)]:
             print(line, file=sys.stderr)
         done = plan.total_steps - sum(run.length.total_steps for run in todo)
-        with progress(plan.total_steps, done) as bar:
-            runner = _Runner(prepared, devices, bar, stop, sinks)
-            for run in todo:
-                runner.train(run)
-        record["peak_memory"] = parallel.peak_memory(devices)
-        records.write_study(workdir, record)
+        try:
+            with progress(plan.total_steps, done) as bar:
+                runner = _Runner(prepared, devices, bar, stop, sinks)
+                for run in todo:
+                    runner.train(run)
+            record["peak_memory"] = parallel.peak_memory(devices)
+        finally:
+            here["ended"] = now()
+            records.write_study(workdir, record)
     return len(todo)
 
 
@@ -123,7 +131,7 @@ class _Runner:
         study, dataset = self._prepared.study, self._prepared.dataset
         key = run.arm.model, bool(run.taught_by), run.training
         if key not in self._engines:
-            start = pretrained.make(self._prepared.record["init_from"], run.arm.model)
+            start = pretrained.make(self._prepared.record["init_from"], run.arm.model, dataset)
             taught = engine.Teacher.of(study) if run.taught_by else None
             precision = study.networks.precision
             self._engines[key] = engine.build(

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kd_jax.config import BadInput, versions
+from kd_jax.config import BadInput
+from kd_jax.provenance import now, program
 
 MOST_STEPS = 1_000_000
 
@@ -82,7 +83,12 @@ class Theory:
 
 
 def run(
-    name: str, study: Theory, workdir: str | Path, devices: Sequence[Any], warn: Callable[[str], None]
+    name: str,
+    study: Theory,
+    workdir: str | Path,
+    devices: Sequence[Any],
+    warn: Callable[[str], None],
+    command: str = "",
 ) -> dict[str, Any]:
     """Compute everything, write the work folder, its report included, and return `summary.json`'s contents.
 
@@ -92,6 +98,7 @@ def run(
         workdir: the work folder; made if absent. If it holds the same study, that is computed again: it takes seconds.
         devices: JAX devices, the first of which is used.
         warn: called with a line of text, before the work begins, when there will be no effect to see.
+        command: the command line of this program, for `study.json`.
 
     Raises:
         BadInput: before anything is written.
@@ -103,6 +110,7 @@ def run(
     from kd_jax.workdir import records
 
     records.check_workdir(workdir, name, study.identity())
+    here = program(devices[:1], command)
     pixels = linear.digit_pixels(study.directions)
     seeds = range(study.seed, study.seed + study.seeds)
     problems = [*(linear.generated(study.spectrum, study.examples, seed) for seed in seeds), pixels]
@@ -120,8 +128,8 @@ def run(
             "study": name,
             "config": {**study.identity(), "seeds": study.seeds, "seed": study.seed},
             "data": {"name": "digits", "train_examples": len(pixels.y), "fingerprint": linear.fingerprint(pixels)},
-            "platform": {"platform": devices[0].platform, "device": devices[0].device_kind, "devices": 1},
-            "versions": versions(),
+            **{key: here[key] for key in ("platform", "versions")},
+            "history": [here | {"ended": now()}],
         }
         theory = linear.summary(simulations, hilbert, study.teacher_time, study.student_time)
         summary = {

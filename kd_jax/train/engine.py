@@ -110,7 +110,7 @@ def build(
         teacher_apply,
         make_mix(training, dataset.batch, view, dataset.classes, len(dataset.train.y)),
         dataset.on_shortest,
-        training.dropout,
+        model.draws(dataset.example(dtype)),
     )
     evaluate_on = epoch.make_evaluate_on(
         model.apply,
@@ -130,7 +130,10 @@ def build(
     def start(key):
         fresh = begin(key, example)
         # The optimiser starts from zeros, whatever the weights.
-        return replicate(fresh if initialise is None else fresh._replace(params=initialise(fresh.variables).params))
+        if initialise is None:
+            return replicate(fresh)
+        start = initialise(fresh.variables)
+        return replicate(fresh._replace(params=start.params, model_state=start.model_state))
 
     def feed(rows_of, key):
         words = tuple(int(word) for word in np.ravel(jax.random.key_data(key)))

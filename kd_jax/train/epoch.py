@@ -37,7 +37,7 @@ def make_train_on(
     teacher_apply: Callable | None = None,
     mix: Callable | None = None,
     on_shortest: Callable = whole,
-    dropout: float = 0.0,
+    draws: float | bool = False,
 ) -> Callable:
     """Return `train_on(state, totals, constants, item) -> (state, totals)`, one step on what the data hands out for it.
 
@@ -49,7 +49,7 @@ def make_train_on(
             `batch["teacher"]`. It runs with `train=False`, so the teacher's statistics stay as they are.
         mix: a function that `mixing.make_mix` returned, which mixes the views and labels that both see; None to leave them.
         on_shortest: `on_shortest(run, x)` calls `run` with the part of the views that the teacher needs; see `data.Dataset`.
-        dropout: the share of features that the network drops; with 0 no keys are drawn.
+        draws: whether the network draws random numbers, as for dropout; without, no keys are made.
     """
 
     def train_on(state, totals, constants, item):
@@ -57,7 +57,7 @@ def make_train_on(
         batch = {"x": view(constants.key, state.step, ids, x), "y": y}
         if mix is not None:
             batch |= mix(constants, state.step, ids, batch["x"], y)
-        if dropout:
+        if draws:
             batch["keys"] = dropout_keys(constants.key, state.step, ids)
         if teacher_apply is not None:
             batch["teacher"] = on_shortest(partial(teacher_apply, constants.teacher, train=False), batch["x"])

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from kd_jax.losses import correct
@@ -52,7 +53,12 @@ def make_step(
         grads, (loss, logits, model_state) = on_shortest(gradient, batch["x"])
         totals = {"loss": loss.sum(), "correct": correct(logits, batch["y"]).sum(), "count": loss.size}
         if axis_name is not None:
-            grads, model_state = jax.lax.pmean((grads, model_state), axis_name)
+            # What is counted rather than averaged stays a whole number.
+            means = jax.tree.map(lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.inexact) else None, model_state)
+            grads, means = jax.lax.pmean((grads, means), axis_name)
+            model_state = jax.tree.map(
+                lambda leaf, mean: jax.lax.pmax(leaf, axis_name) if mean is None else mean, model_state, means
+            )
             totals = jax.lax.psum(totals, axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

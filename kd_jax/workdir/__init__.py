@@ -13,8 +13,10 @@
 `study.json` has these keys: `schema` (2; absent in folders written before there was one), `study` (its name), `config` (every
 setting under its flag's name), `arms` (each kind of run, with its steps), `steps_per_epoch`, `total_steps`, `checkpoint_steps` (of
 the students), `descent_times`, `teacher_time`, `data` (name, folder, fingerprint, sizes), `parameters` (of each network),
-`init_from`, `teacher_hash`, `platform` and `versions` (of the program that began the study), `history` (platform and versions
-of every program that trained a part of it, in order), and `peak_memory`.
+`init_from`, `networks` (of one's own, where there are any: {name: file, sha256, kind, target, folder}, see
+`studies.networks.describe`), `teacher_hash`, `platform` and `versions` (of the program that began the study), `history` (of every
+program that trained a part of it, in order: `platform`, `versions`, `command`, `started`, `ended`, and `revision` where it ran from
+a git checkout), and `peak_memory`.
 
 A checkpoint is a dict of one-dimensional arrays, one per dtype ("float32": [n]), because orbax's cost is per leaf and not per byte.
 Its custom metadata holds `leaves`, a list of [path, shape, dtype] in the order in which they lie in those arrays, and `digest`, a

@@ -5,12 +5,24 @@ import pytest
 from scipy.special import softmax
 from sklearn import metrics
 
-from kd_jax.analysis import calibration
+from kd_jax.analysis import calibration, examples
 
 
-def some(examples=500, classes=7, scale=2.0, seed=0):
+def some(count=500, classes=7, scale=2.0, seed=0):
     rng = np.random.default_rng(seed)
-    return scale * rng.normal(size=(examples, classes)), rng.integers(0, classes, examples)
+    return scale * rng.normal(size=(count, classes)), rng.integers(0, classes, count)
+
+
+def nll(logits, labels):
+    return examples.of_model(logits, labels).nll
+
+
+def brier(logits, labels):
+    return examples.of_model(logits, labels).brier
+
+
+def top_confidence(logits):
+    return examples.of_model(logits).confidence
 
 
 def ece_by_loop(confidences, hits, bins):
@@ -59,7 +71,7 @@ def test_a_confidence_on_an_edge_belongs_to_the_bin_below(bins):
 def test_a_confidence_of_exactly_one_counts():
     assert calibration.ece(np.ones(4), np.array([True, True, True, False])) == 0.25
     logits = np.array([[1000.0, 0, 0]] * 4)
-    confidences = calibration.top_confidence(logits)
+    confidences = top_confidence(logits)
     assert (confidences == 1).all()
     assert calibration.ece(confidences, calibration.correct(logits, np.array([0, 0, 1, 1]))) == 0.5
 
@@ -78,7 +90,7 @@ def test_over_and_underconfidence_in_different_bins_do_not_cancel():
 
 def test_nll_is_the_log_loss():
     logits, labels = some()
-    found = calibration.nll(logits, labels)
+    found = nll(logits, labels)
     assert found.shape == (500,)
     p = softmax(logits, axis=1)
     np.testing.assert_allclose(found, -np.log(p[np.arange(500), labels]), rtol=1e-12)
@@ -88,19 +100,17 @@ def test_nll_is_the_log_loss():
 def test_nll_of_two_classes_is_softplus_of_the_margin():
     margins = np.linspace(-700, 700, 57)
     logits = np.stack([margins, np.zeros_like(margins)], axis=1)
-    np.testing.assert_allclose(
-        calibration.nll(logits, np.zeros(57, int)), np.logaddexp(0, -margins), rtol=1e-13, atol=1e-15
-    )
+    np.testing.assert_allclose(nll(logits, np.zeros(57, int)), np.logaddexp(0, -margins), rtol=1e-13, atol=1e-15)
 
 
 def test_nll_of_a_hopeless_prediction_is_its_margin_and_finite():
     logits = np.array([[1e4, 0.0], [0.0, 1e4]], np.float32)
-    np.testing.assert_array_equal(calibration.nll(logits, np.array([1, 0])), [1e4, 1e4])
+    np.testing.assert_array_equal(nll(logits, np.array([1, 0])), [1e4, 1e4])
 
 
 def test_brier_is_the_squared_distance_from_the_one_hot_label():
     logits, labels = some()
-    found = calibration.brier(logits, labels)
+    found = brier(logits, labels)
     assert found.shape == (500,)
     p, onehot = softmax(logits, axis=1), np.eye(7)[labels]
     expected = [sum((p[i, k] - onehot[i, k]) ** 2 for k in range(7)) for i in range(500)]
@@ -111,7 +121,7 @@ def test_brier_is_the_squared_distance_from_the_one_hot_label():
 def test_brier_of_two_classes_is_twice_the_one_sided_score():
     logits, labels = some(classes=2)
     one_sided = metrics.brier_score_loss(labels, softmax(logits, axis=1)[:, 1])
-    np.testing.assert_allclose(calibration.brier(logits, labels).mean(), 2 * one_sided, rtol=1e-12)
+    np.testing.assert_allclose(brier(logits, labels).mean(), 2 * one_sided, rtol=1e-12)
 
 
 def test_accuracy_is_that_of_the_largest_logit():
@@ -124,41 +134,41 @@ def test_accuracy_is_that_of_the_largest_logit():
 def test_perfect_predictions_score_perfectly():
     labels = np.arange(30) % 5
     logits = 1000.0 * np.eye(5)[labels]
-    hits, confidences = calibration.correct(logits, labels), calibration.top_confidence(logits)
+    hits, confidences = calibration.correct(logits, labels), top_confidence(logits)
     assert hits.all()
-    assert (calibration.nll(logits, labels) == 0).all()
-    assert (calibration.brier(logits, labels) == 0).all()
+    assert (nll(logits, labels) == 0).all()
+    assert (brier(logits, labels) == 0).all()
     assert calibration.ece(confidences, hits) == 0
 
 
 def test_surely_wrong_predictions_score_worst():
     labels = np.arange(30) % 5
     logits = 1000.0 * np.eye(5)[(labels + 1) % 5]
-    hits, confidences = calibration.correct(logits, labels), calibration.top_confidence(logits)
+    hits, confidences = calibration.correct(logits, labels), top_confidence(logits)
     assert not hits.any()
-    assert (calibration.brier(logits, labels) == 2).all()
+    assert (brier(logits, labels) == 2).all()
     assert calibration.ece(confidences, hits) == 1
 
 
 @pytest.mark.parametrize("classes", [2, 10, 1000])
 def test_equal_logits_are_the_uniform_distribution(classes):
     logits, labels = np.full((3, classes), -7.0), np.array([0, 1, classes - 1])
-    np.testing.assert_allclose(calibration.nll(logits, labels), np.log(classes), rtol=1e-12)
-    np.testing.assert_allclose(calibration.brier(logits, labels), 1 - 1 / classes, rtol=1e-12)
-    np.testing.assert_allclose(calibration.top_confidence(logits), 1 / classes, rtol=1e-12)
+    np.testing.assert_allclose(nll(logits, labels), np.log(classes), rtol=1e-12)
+    np.testing.assert_allclose(brier(logits, labels), 1 - 1 / classes, rtol=1e-12)
+    np.testing.assert_allclose(top_confidence(logits), 1 / classes, rtol=1e-12)
 
 
 def test_scores_are_computed_in_float64_and_leave_the_logits_alone():
     logits, labels = some(scale=20.0)
     narrow = logits.astype(np.float32)
     before = narrow.copy()
-    for score in (calibration.nll, calibration.brier):
+    for score in (nll, brier):
         assert score(narrow, labels).dtype == np.float64
         np.testing.assert_array_equal(score(narrow, labels), score(narrow.astype(np.float64), labels))
-    assert calibration.top_confidence(narrow).dtype == np.float64
+    assert top_confidence(narrow).dtype == np.float64
     np.testing.assert_array_equal(narrow, before)
     wide = logits.copy()
-    calibration.brier(wide, labels)
+    brier(wide, labels)
     np.testing.assert_array_equal(wide, logits)
 
 

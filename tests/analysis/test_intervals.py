@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kd_jax.analysis import intervals, summary
+from kd_jax.analysis import examples, intervals, summary
 
 
 def covers_as_claimed(hits, level=0.95):
@@ -128,7 +128,7 @@ def test_the_interval_of_the_lowest_quarters_slope_covers_the_population_slope_a
         teacher = rng.gamma(3, size=300)
         student = mean(teacher) + spread(teacher) * rng.normal(size=300)
         logits = [np.stack([margin, np.zeros(300)], axis=1) for margin in (teacher, student)]
-        found = summary.measure_pair(*logits)["exaggeration_slope", "lowest_25"].interval()
+        found = summary.measure_pair(examples.beside(*logits).pair)["exaggeration_slope", "lowest_25"].interval()
         assert (found.resampled, found.count) == ("examples", 75)
         hits.append(found.low <= population <= found.high)
     assert covers_as_claimed(hits)

@@ -55,7 +55,7 @@ def pair(arm, seed, slope, split="test", wrong=0.2, noisy=0.0, examples=200):
 
 def study(*pairs, baselines=BASELINES):
     """{(name, arm, split, subset): Estimate}, of which there is one each."""
-    found = summary.estimates(iter(pairs), baselines)
+    found = summary.estimates(map(summary.compared, pairs), baselines)
     table = {(e.name, e.arm, e.split, e.subset): e for e in found}
     assert len(table) == len(found)
     return table

@@ -183,7 +183,7 @@ def test_run_alone_lists_the_studies_and_a_name_that_is_none_is_told_the_nearest
 def test_flags_beside_small_count_and_dashes_are_underscores():
     preset = STUDIES["digits_kd"].presets
     words = ["--small", "--batch-size=7", "--weight_decay=0.5"]
-    session, study = study_line._parsed(words, "", preset, None)
+    session, study = study_line._parsed(words, "", preset, None, None)
     assert study == preset.small.replaced(batch_size=7, weight_decay=0.5)
     assert session.small
 
@@ -318,6 +318,10 @@ def test_doctor_names_platform_versions_and_data(tmp_path, capsys, monkeypatch):
     assert "platform cpu: 4 x cpu" in text
     assert f"data: mnist in {folder} (tfrecord: convert it to array_record to use it)" in text
     assert re.search(r"jax \d+\.\d+", text)
+    (line,) = re.findall(r"^data: downloaded when a study asks for them: .*(?:\n(?!data).*)*", text, re.MULTILINE)
+    downloaded = line.split(": ")[-1].replace("\n", " ").split(", ")
+    assert {"cifar10", "cifar100", "fashion_mnist", "emnist/letters"} <= set(downloaded)
+    assert "mnist" not in downloaded
     (tiny / "train").mkdir(parents=True)
     (tiny / "val" / "images").mkdir(parents=True)
     for name in ("wnids.txt", "val/val_annotations.txt"):
@@ -339,7 +343,7 @@ def test_an_unknown_command_is_one_line(capsys):
 
 def test_the_setting_decides_the_defaults_that_other_flags_change(monkeypatch):
     seen = []
-    monkeypatch.setattr(study_line, "_train_and_report", lambda name, session, study: seen.append(study))
+    monkeypatch.setattr(study_line, "_train_and_report", lambda name, session, study, command: seen.append(study))
     assert (
         run("eigenspace")
         == run("eigenspace", "--setting=cnn")
@@ -356,7 +360,7 @@ def test_the_setting_decides_the_defaults_that_other_flags_change(monkeypatch):
 @pytest.mark.parametrize(("name", "small", "count"), [("loss_switching", 3, 14), ("generalization", 4, 14)])
 def test_a_study_that_is_a_sweep_has_variants_that_flags_change(name, small, count, monkeypatch):
     seen = []
-    monkeypatch.setattr(study_line, "_sweep_and_report", lambda name, session, studies: seen.append(studies))
+    monkeypatch.setattr(study_line, "_sweep_and_report", lambda name, session, studies, command: seen.append(studies))
     assert run(name) == run(name, "--small") == run(name, "--seeds=2", "--sweep", "temperature=1,2") == 0
     assert [len(studies) for studies in seen] == [count, small, 2 if name == "loss_switching" else 3]
     for studies in seen[:2]:
@@ -367,7 +371,7 @@ def test_a_study_that_is_a_sweep_has_variants_that_flags_change(name, small, cou
 
 def test_a_sweep_may_be_over_recipes_and_other_flags_hold_for_each(monkeypatch):
     seen = []
-    monkeypatch.setattr(study_line, "_sweep_and_report", lambda name, session, studies: seen.extend(studies))
+    monkeypatch.setattr(study_line, "_sweep_and_report", lambda name, session, studies, command: seen.extend(studies))
     assert (
         run("cifar_kd", "--recipe=cifar_v1", "--dataset=cifar100", "--sweep", "recipe=crd,cifar100_v2", "weight=0.5,1")
         == 0

@@ -106,7 +106,8 @@ def test_imdb_is_found_by_its_bare_name(tmp_path, write_texts):
 @pytest.mark.parametrize(
     ("name", "fix"),
     [
-        ("glue/mnli", "; where there is: .*tfds build glue/mnli"),
+        ("glue/stsb", "; where there is: .*tfds build glue/stsb"),
+        ("glue/mnli", ".*; where there is, save https://dl.fbaipublicfiles.com/.*/MNLI.zip as "),
         ("imdb_reviews", ".*; where there is, save http://ai.stanford.edu/.*/aclImdb_v1.tar.gz as "),
         ("ag_news_subset", ".*; where there is, save https://drive.google.com/.* as .*/ag_news_csv.tar.gz"),
     ],

@@ -222,8 +222,8 @@ def test_a_network_that_fits_starts_from_the_weights_and_another_at_random(weigh
     dataset = data.load(study.data, data_dir, initial.given(study.networks, study.data))
     described = initial.describe(study.networks, dataset)
     assert list(described) == ["roberta_1x16"]
-    assert initial.make(described, "roberta_1x8") is None
-    start = initial.make(described, "roberta_1x16")
+    assert initial.make(described, "roberta_1x8", dataset) is None
+    start = initial.make(described, "roberta_1x16", dataset)
     state = engine.build("float32", study.training, dataset, "roberta_1x16", jax.devices()[:1], initialise=start).start(
         jax.random.key(0)
     )

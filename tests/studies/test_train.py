@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jax
@@ -418,9 +419,14 @@ def test_a_tracker_of_experiments_hears_what_is_written(tmp_path):
 def test_every_program_that_trained_a_part_is_on_record_in_order(tmp_path):
     """One that finds nothing to train is not."""
     study = STUDY.replaced(student=("mlp_8",), epochs=1, seeds=1)
-    train(study, tmp_path)
+    before = datetime.now(UTC).replace(microsecond=0)
+    train_stage.train("tested", study, tmp_path, "unused", jax.devices()[:1], command="kd-jax run tested")
     first = records.read_study(tmp_path)
-    assert first["history"] == [{"platform": first["platform"], "versions": first["versions"]}]
+    (entry,) = first["history"]
+    assert (entry["platform"], entry["versions"]) == (first["platform"], first["versions"])
+    assert entry["command"] == "kd-jax run tested"
+    times = [datetime.fromisoformat(entry[key]) for key in ("started", "ended")]
+    assert before <= times[0] <= times[1] <= datetime.now(UTC)
     train(study, tmp_path, devices=4)
     assert records.read_study(tmp_path)["history"] == first["history"]
     train(study.replaced(seeds=2), tmp_path, devices=4)
@@ -438,7 +444,10 @@ def test_a_study_of_a_program_without_a_history_goes_on_with_one(tmp_path):
     records.write_study(tmp_path, old)
     train(study.replaced(seeds=2), tmp_path)
     again = records.read_study(tmp_path)
-    assert again["history"] == [begun, {"platform": record["platform"], "versions": record["versions"]}]
+    assert [{key: entry[key] for key in begun} for entry in again["history"]] == [
+        begun,
+        {"platform": record["platform"], "versions": record["versions"]},
+    ]
     assert (again["schema"], again["versions"]["jax"]) == (2, "0.0.1")
 
 

@@ -64,7 +64,7 @@ def made(examples=43, tests=23, seed=0, longest=30):
 
 
 def network(dropout=0.0):
-    return models.build("roberta_1x16", 3, "float64", vocabulary=40, positions=30, dropout=dropout)
+    return models.build("roberta_1x16", 3, "float64", vocabulary=40, positions=30, draws=dropout)
 
 
 def trained(study, dataset, devices, teacher, uncut=False):
@@ -169,7 +169,7 @@ def test_keys_are_drawn_for_each_example_of_a_batch_where_there_is_dropout(dropo
 
     dataset = made()
     view = dataset.random_view("none", np.float32)
-    train_on = epoch.make_train_on(step, dataset.batch, view, dropout=dropout)
+    train_on = epoch.make_train_on(step, dataset.batch, view, draws=dropout)
     key, rows = jax.random.key(3), np.array([4, 0, 11])
     state = type("State", (), {"step": 6})()
     train_on(state, {}, epoch.Constants(dataset.resident(dataset.train), key, None), rows)

@@ -13,13 +13,13 @@ import zlib
 from pathlib import Path
 
 from kd_jax.data import download, prepared
-from kd_jax.data.publishers import cifar, mnist, svhn, texts
+from kd_jax.data.publishers import cifar, glue, mnist, svhn, texts
 from kd_jax.data.publishers.published import Published
 from kd_jax.errors import BadInput
 
 SETS = {
     (f"{published.info.name}/{published.info.config}" if published.info.config else published.info.name): published
-    for published in (*cifar.SETS, *mnist.SETS, *svhn.SETS, *texts.SETS)
+    for published in (*cifar.SETS, *mnist.SETS, *svhn.SETS, *texts.SETS, *glue.SETS)
 }
 UNREADABLE = (ValueError, KeyError, OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, csv.Error)
 DEFAULT = {"imdb_reviews": "imdb_reviews/plain_text"}  # the configuration of sets that are asked for by their bare name

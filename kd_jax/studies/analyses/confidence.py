@@ -59,7 +59,7 @@ def _passes(trained: Trained) -> int:
 
 def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]:
     pairs = extract.logit_pairs(trained.workdir, trained.plan, trained.dataset, advance)
-    return summary.estimates(_kept(pairs, folder), trained.plan.baselines)
+    return summary.estimates(map(summary.compared, _kept(pairs, folder)), trained.plan.baselines)
 
 
 def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:

@@ -31,7 +31,7 @@ def _check(plan: Plan, dataset: Dataset) -> None:
 
 def _passes(trained: Trained) -> int:
     chosen = extract.chosen_layers(trained.plan, trained.dataset)
-    followed = sum(arm.model == onehot.model for onehot, _ in chosen for arm in trained.plan.arms)
+    followed = sum(len(extract.followed(trained.plan, onehot)) for onehot, _ in chosen)
     return followed * len(trained.seeds)
 
 
@@ -51,6 +51,20 @@ def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequen
     return verdicts.eigen_verdicts(estimates, trained.plan.baselines, references, unlearned)
 
 
+def left_out(plan: Plan, dataset: Dataset) -> list[str]:
+    """Return a sentence for each student's network of which no layer can be followed: only networks of one's own lack one."""
+    names = dict.fromkeys(arm.model for arm in plan.arms if arm.baseline)
+    return [
+        f"{name}: no dense layer, and no plain convolution over rows and columns, so its eigendirections are left out"
+        for name in names
+        if not extract.layer_names(dataset, name)
+    ]
+
+
+def _warn(trained: Trained, folder: Path) -> list[str]:
+    return left_out(trained.plan, trained.dataset)
+
+
 def _tables(analysed: Analysed) -> list[Table]:
     made = tables.arm_per_column(analysed.estimates, "ratio to onehot", _cell)
     return [] if made is None else [Table(*made, NOTE, " ".join(DETAILS.split()))]
@@ -68,7 +82,7 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
     references = eigen.references(analysed.arms)
     drawn = {}
     for (model, layer), of_layer in eigen.by_layer(read_runs(analysed.folder / "eigen", eigen.Growth)).items():
-        suffix = f"-{model}-{layer.replace('/', '.')}"
+        suffix = f"-{model}-{layer}".replace("/", ".").replace(":", ".")
         theory = linear_theory(analysed.study, analysed.summary["study"], model)
         drawn[f"eigen_curves{suffix}"] = eigen_figures.curves(of_layer, references, analysed.study.look.pairs)
         drawn[f"eigen_ratios{suffix}"] = eigen_figures.ratios_by_rank(of_layer, references, theory)
@@ -102,6 +116,7 @@ ANALYSIS = Analysis(
     passes=_passes,
     measure=_measure,
     conclude=_conclude,
+    warn=_warn,
     tables=_tables,
     figures=_figures,
     captions={

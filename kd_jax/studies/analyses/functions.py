@@ -92,7 +92,7 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
     drawn = {}
     for arm in students(analysed.arms) if followed else []:
         measured, expected = ([run for run in of if run.model == arm.model] for of in (followed, predicted))
-        drawn[f"function_progress-{arm.model}"] = function_figures.progress(
+        drawn[f"function_progress-{arm.model.replace(':', '.')}"] = function_figures.progress(
             measured, expected, arm.baseline or "", arm.name
         )
     return drawn

@@ -1,6 +1,7 @@
 """How the runs learned, epoch by epoch, and which of them did not: `kd_jax.analysis.learning` says what counts as that."""
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -8,7 +9,7 @@ from kd_jax.analysis import learning
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import Study, parse_switch
 from kd_jax.plan import arms as arms_of
-from kd_jax.plan import run_name
+from kd_jax.plan import run_name, training_of
 from kd_jax.report import figures, tables
 from kd_jax.studies.analyses.base import Analysed, Analysis
 from kd_jax.studies.analyses.confidence import read_pairs
@@ -26,12 +27,13 @@ def unlearned(workdir: Path, folder: Path, study: Study, steps_per_epoch: int) -
     """
     arms, seeds = arms_of(study), study.seed_range()
     switch = parse_switch(study.distillation.switch)
-    losses = {}
+    losses: dict[tuple[str, int], list[float] | None] = {}
     for arm in arms:
+        trained = training_of(study, arm).epochs > 0
         for seed in seeds:
             lines = records.read_metrics(records.run_folder(workdir, run_name(arm, seed)))
             of_arm = switch if arm.teacher else None
-            losses[arm.name, seed] = learning.comparable_losses(lines, of_arm, steps_per_epoch)
+            losses[arm.name, seed] = learning.comparable_losses(lines, of_arm, steps_per_epoch) if trained else None
     fits = {}
     _, *others = tables.compared(arms)
     for pair in read_pairs(folder, [arm.name for arm in others], seeds, "train"):
@@ -41,15 +43,19 @@ def unlearned(workdir: Path, folder: Path, study: Study, steps_per_epoch: int) -
     return learning.unlearned(losses, fits, {arm.name: arm.baseline for arm in arms if arm.baseline})
 
 
-def _figures(analysed: Analysed) -> dict[str, Figure]:
-    metrics = {
+def read_metrics(analysed: Analysed) -> dict[str, list[list[dict[str, Any]]]]:
+    """Return {arm: lines of `metrics.jsonl` of each seed}, of the arms that are compared by their logits."""
+    return {
         arm.name: [
             records.read_metrics(records.run_folder(analysed.workdir, run_name(arm, seed)))
             for seed in analysed.study.seed_range()
         ]
         for arm in tables.compared(analysed.arms)
     }
-    return {"learning_curves": figures.learning_curves(metrics)}
+
+
+def _figures(analysed: Analysed) -> dict[str, Figure]:
+    return {"learning_curves": figures.learning_curves(read_metrics(analysed))}
 
 
 ANALYSIS = Analysis(

@@ -1,0 +1,149 @@
+"""The one number by which all of a model's logits are divided, a temperature, that brings it closest to labels or to its teacher.
+
+It changes no prediction, so what it mends is confidence alone. Guo et al., 2017, On calibration of modern neural networks, 4.2.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize, stats
+from scipy.special import log_softmax, softmax
+
+from kd_jax.analysis import calibration, intervals
+from kd_jax.analysis.intervals import LEVEL
+from kd_jax.analysis.results import Interval
+
+COLDEST, HOTTEST = 1e-2, 1e2  # the range in which a temperature is looked for
+LOWEST = -700.0  # logits below their largest by more are lifted to this: their probability is 0 in float64 anyway
+
+
+class Calibration(NamedTuple):
+    """What dividing the logits by a temperature does for a model's confidence.
+
+    It is fitted on one half of the examples and tried on the other, and the other way round, so that no example judges a
+    temperature that was fitted to it.
+
+    Attributes:
+        temperature: fitted on all examples; above 1, the model is too sure.
+        ece_before, ece_after: the expected calibration error, as it is and on the halves.
+        nll_before, nll_after: the mean negative log-likelihood of the labels, in nats.
+        nll_gain: before less after, example by example.
+    """
+
+    temperature: Interval
+    ece_before: Interval
+    ece_after: Interval
+    nll_before: Interval
+    nll_after: Interval
+    nll_gain: Interval
+
+
+class Rescaled(NamedTuple):
+    """How much of what separates a student from its teacher is a matter of scale.
+
+    Attributes:
+        temperature: of the student's logits, at which KL(p_teacher || p_student) is smallest on average; above 1, the student is
+            surer than its teacher.
+        kl_before, kl_after: the mean of that divergence, in nats, without and with it.
+    """
+
+    temperature: Interval
+    kl_before: Interval
+    kl_after: Interval
+
+    @property
+    def removed(self) -> float:
+        """The share of the divergence that one temperature removes."""
+        return 1 - self.kl_after.estimate / self.kl_before.estimate if self.kl_before.estimate > 0 else 0.0
+
+
+def temperature(logits: ArrayLike, targets: ArrayLike, level: float = LEVEL) -> Interval:
+    """Return the temperature at which the mean cross-entropy of softmax(logits / temperature) with the targets is smallest.
+
+    The loss is convex in b = 1 / temperature. Of each example the derivative is E_p[z] - E_t[z] and the second one is Var_p[z],
+    with p the softmax of b z. The interval is that of an M-estimator, normal in b over examples, with the standard error
+    sqrt(mean of squared derivatives / examples) / mean second derivative.
+
+    >>> z = np.array([[2.0, 0.0]] * 4)
+    >>> found = temperature(z, [0, 0, 0, 1])  # three in four are right: the log odds should be log 3
+    >>> abs(found.estimate - 2 / np.log(3)) < 1e-6
+    True
+
+    Args:
+        logits: float [examples, classes].
+        targets: labels, int [examples], or probabilities, float [examples, classes].
+        level: confidence level.
+
+    Returns:
+        The temperature, between `COLDEST` and `HOTTEST`; at the end of that range where the loss still falls there.
+    """
+    z, t = _lifted(logits), np.asarray(targets)
+    aim = z[np.arange(len(z)), t] if t.ndim == 1 else (t * z).sum(axis=1)
+
+    def slope(scale):
+        return ((softmax(scale * z, axis=1) * z).sum(axis=1) - aim).mean()
+
+    ends = 1 / HOTTEST, 1 / COLDEST
+    if slope(ends[0]) >= 0:
+        scale = ends[0]
+    elif slope(ends[1]) <= 0:
+        scale = ends[1]
+    else:
+        scale = float(optimize.brentq(slope, *ends, xtol=1e-10, rtol=1e-10))  # type: ignore[arg-type]
+    p = softmax(scale * z, axis=1)
+    mean = (p * z).sum(axis=1)
+    curvature = ((p * z**2).sum(axis=1) - mean**2).mean()
+    error = np.sqrt(np.square(mean - aim).mean() / len(z)) / curvature if curvature > 0 else np.inf
+    half = stats.norm.ppf((1 + level) / 2) * error
+    low, high = 1 / min(scale + half, ends[1]), 1 / max(scale - half, ends[0])
+    return Interval(float(1 / scale), float(low), float(high), level, "examples", len(z))
+
+
+def calibrated(logits: ArrayLike, labels: ArrayLike, rng: np.random.Generator) -> Calibration:
+    """Return what a temperature does for a model's calibration.
+
+    Args:
+        logits: float [examples, classes].
+        labels: int [examples].
+        rng: decides the halves and the bootstrap of the calibration error.
+    """
+    z, y = _lifted(logits), np.asarray(labels)
+    half = rng.permutation(len(z)) % 2 == 0
+    scale = np.empty(len(z))
+    for part in (half, ~half):
+        scale[~part] = 1 / temperature(z[part], y[part]).estimate
+    each = np.arange(len(z))
+    hits = calibration.correct(z, y)
+    nll, ece = [], []
+    for log_p in (log_softmax(z, axis=1), log_softmax(scale[:, None] * z, axis=1)):
+        nll.append(-log_p[each, y])
+        ece.append(_ece(np.exp(log_p.max(axis=1)), hits, rng))
+    means = (intervals.of_mean(values) for values in (*nll, nll[0] - nll[1]))
+    return Calibration(temperature(z, y), *ece, *means)
+
+
+def rescaled(teacher: ArrayLike, student: ArrayLike) -> Rescaled:
+    """Return how much of KL(p_teacher || p_student) one temperature of the student removes.
+
+    Args:
+        teacher, student: logits, float [examples, classes].
+    """
+    log_t, z = log_softmax(_lifted(teacher), axis=1), _lifted(student)
+    p = np.exp(log_t)
+    best = temperature(z, p)
+    kl = [(p * (log_t - log_softmax(z / each, axis=1))).sum(axis=1) for each in (1.0, best.estimate)]
+    return Rescaled(best, *map(intervals.of_mean, kl))
+
+
+def _lifted(logits: ArrayLike) -> np.ndarray:
+    z = np.asarray(logits, np.float64)
+    return np.maximum(z - z.max(axis=1, keepdims=True), LOWEST)
+
+
+def _ece(confidences: np.ndarray, hits: np.ndarray, rng: np.random.Generator) -> Interval:
+    count = len(hits)
+    errors = intervals.bootstrap_errors(
+        lambda index: np.array([calibration.ece(confidences[index], hits[index])]), count, rng
+    )
+    return intervals.of_error(calibration.ece(confidences, hits), errors[0], count)

@@ -1,0 +1,73 @@
+"""`kd-jax audit`: judge any student by its answers and its teacher's."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Literal
+
+from kd_jax.errors import BadInput
+
+
+def audit(
+    teacher: tuple[str, ...],
+    student: tuple[str, ...],
+    labels: str = "",
+    control: tuple[str, ...] = (),
+    names: str = "",
+    examples: str = "",
+    out: Path = Path("audit"),
+    split: Literal["test", "train"] = "test",
+    probabilities: bool = False,
+    log_probabilities: bool = False,
+    classes: int = 0,
+    tokens: bool = False,
+):
+    """Say what a student does differently from its teacher, from the logits of both: models of any framework.
+
+    Args:
+        teacher: Logits [examples, classes] of the teacher: .npy, .npz, .csv or .parquet; one file, or one for each seed.
+        student: Logits of the student on the same examples in the same order; one file for each seed.
+        labels: Labels [examples]: .npy, .npz, or one per line; without them nothing is said of accuracy and calibration.
+        control: Logits of a network that never met the teacher, best one trained as the teacher was, from another seed: what no
+            exaggeration looks like.
+        names: Text file with the name of a class per line.
+        examples: What to show of the examples: .npy of uint8 images, a text file with one per line, or a folder of images.
+        out: Folder for the report; made if absent.
+        split: Whether the models were trained on these examples, which decides what is advised.
+        probabilities: The files hold probabilities.
+        log_probabilities: The files hold log-probabilities.
+        classes: Number of classes, where a .npz holds the most probable alone (keys indices and probabilities or
+            log_probabilities) [0: one more than the largest index].
+        tokens: The rows are next-token distributions of language models.
+    """
+    from kd_jax.cli.progress import Progress
+    from kd_jax.report import tables
+    from kd_jax.studies.audit import audit as run
+
+    if probabilities and log_probabilities:
+        raise BadInput("--probabilities --log_probabilities: expected one of the two")
+    kind = "probabilities" if probabilities else "log_probabilities" if log_probabilities else None
+    found = run(
+        list(teacher),
+        list(student),
+        labels or None,
+        control=list(control),
+        kind=kind,
+        classes=classes or None,
+        names=names or None,
+        examples=examples or None,
+        split=split,
+        tokens=tokens,
+        out=out,
+        progress=Progress,
+        command=f"kd-jax {shlex.join(sys.argv[1:])}",
+    )
+    table = found.table()
+    print(f"\n{tables.text(table.header, table.rows)}\n{table.note}\n")
+    for warning in found.warnings:
+        print(f"warning: {warning}")
+    for verdict in found.verdicts:
+        print(f"{verdict.verdict}: {verdict.claim}\n    {verdict.because}")
+    for each in found.advice:
+        print(f"advice: {each.advice}\n    {each.because} ({each.source})")
+    print(f"\nreport: {out / 'report.html'}")

@@ -1,0 +1,243 @@
+"""What somebody's models say, from files: logits or probabilities [examples, classes] of any framework, labels, names of classes.
+
+Arrays stay on disk where the format allows it (`.npy`): what is returned is indexed like an array and reads the rows asked for.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from kd_jax.errors import BadInput
+
+Kind = Literal["logits", "log_probabilities", "probabilities"]
+KINDS = ("logits", "log_probabilities", "probabilities")
+TABLES = (".csv", ".tsv", ".parquet")
+LEAST_REST = (
+    1e-8  # probability that all classes outside the top k have together, at least, so that its logarithm is finite
+)
+TOLERANCE = 1e-2  # how far a row of probabilities may be from adding up to 1; float16 is rounded so far
+
+
+class Model(NamedTuple):
+    """A model's answers to a number of examples. Indexing it with a slice or rows gives logits, or log-probabilities, as float64.
+
+    Attributes:
+        name: what messages call it.
+        values: float [examples, classes], or of the most probable classes [examples, k].
+        kind: what the values are.
+        indices: those classes, int [examples, k]; None where `values` has all.
+        classes: the number of classes.
+    """
+
+    name: str
+    values: Any
+    kind: Kind
+    indices: Any
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(examples, classes)."""
+        return len(self.values), self.classes
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:  # type: ignore[override]
+        values = np.asarray(self.values[rows], np.float64)
+        if self.kind == "probabilities":
+            self._check(rows, values, values.sum(axis=1))
+            with np.errstate(divide="ignore"):
+                values = np.log(values)
+        elif self.kind == "log_probabilities":
+            self._check(rows, np.exp(values), np.exp(values).sum(axis=1))
+        if self.indices is None:
+            return values
+        rest = np.maximum(1 - np.exp(values).sum(axis=1), LEAST_REST)
+        others = max(self.classes - values.shape[1], 1)
+        dense = np.repeat(np.log(rest / others)[:, None], self.classes, axis=1)
+        np.put_along_axis(dense, np.asarray(self.indices[rows]), values, axis=1)
+        return dense
+
+    def _check(self, rows, p, total):
+        wrong = (p < 0).any(axis=1) | (total > 1 + TOLERANCE)
+        if self.indices is None:
+            wrong |= total < 1 - TOLERANCE
+        if wrong.any() and np.isfinite(p).all():
+            first = int(np.arange(len(self.values))[rows][wrong.argmax()])
+            raise BadInput(
+                f"{self.name}: row {first}: expected {self.kind} that add up to 1, found a sum of {total[wrong.argmax()]:.4g};"
+                " pass logits as they are, or say what they are (--probabilities, --log_probabilities)"
+            )
+
+
+def model(source: Any, name: str, kind: Kind | None = None, classes: int | None = None) -> Model:
+    """Return a model's answers.
+
+    Args:
+        source: an array [examples, classes]; or a file: `.npy`; `.npz` with one of the keys `logits`, `log_probabilities` and
+            `probabilities`, or any single array, and for the most probable classes alone also `indices` [examples, k] of integers;
+            `.csv`, `.tsv` (pandas) or `.parquet` (pyarrow) with a column per class.
+        name: what messages call it, such as `--teacher=t.npy`.
+        kind: what the numbers are; by default what the key of a `.npz` says, else logits.
+        classes: the number of classes, where `indices` are given; by default one more than the largest.
+
+    Raises:
+        BadInput: in one line, when it cannot be read or is no such array.
+    """
+    indices = None
+    if isinstance(source, (str, Path)):
+        found = _read(Path(source).expanduser(), name)
+        if isinstance(found, dict):
+            indices = found.pop("indices", None)
+            of_kind = [key for key in KINDS if key in found]
+            keys = of_kind or list(found)
+            if len(keys) != 1:
+                raise BadInput(
+                    f"{name}: expected one of the keys {', '.join(KINDS)}, found {', '.join(found) or 'none'}"
+                )
+            kind = kind or (keys[0] if of_kind else None)  # type: ignore[assignment]
+            found = found[keys[0]]
+        values = found
+    else:
+        values = np.asanyarray(source)
+    kind = kind or "logits"
+    if getattr(values, "ndim", 0) != 2 or not np.issubdtype(values.dtype, np.floating):
+        raise BadInput(f"{name}: expected floats [examples, classes], found {values.dtype} {list(values.shape)}")
+    if indices is not None:
+        classes = _top_k(name, values, indices, kind, classes)
+    return Model(name, values, kind, indices, classes or values.shape[1])
+
+
+def _top_k(name, values, indices, kind, classes) -> int:
+    """The number of classes, after a check of the indices."""
+    if indices.shape != values.shape or not np.issubdtype(indices.dtype, np.integer):
+        raise BadInput(
+            f"{name}: indices: expected integers {list(values.shape)}, found {indices.dtype} {list(indices.shape)}"
+        )
+    if kind == "logits":
+        raise BadInput(
+            f"{name}: expected probabilities or log_probabilities beside indices: of logits the rest is not known"
+        )
+    classes = classes or int(indices.max()) + 1
+    low, high = int(indices.min()), int(indices.max())
+    if low < 0 or high >= classes:
+        raise BadInput(f"{name}: indices: expected classes from 0 to {classes - 1}, found {low if low < 0 else high}")
+    ordered = np.sort(indices, axis=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+    if twice.any():
+        raise BadInput(f"{name}: indices: expected each class once in a row, row {int(twice.argmax())} has one twice")
+    return classes
+
+
+def labels(source: Any, name: str, count: int, classes: int) -> np.ndarray:
+    """Return labels, int64 [examples].
+
+    Args:
+        source: an array, or a file: `.npy`, `.npz` (key `labels`, `y` or any single array), `.csv` or `.txt` with one per line.
+        name: what messages call it.
+        count, classes: the numbers of examples and of classes that they must fit.
+
+    Raises:
+        BadInput: in one line, when they do not.
+    """
+    found: Any = source
+    if isinstance(source, (str, Path)):
+        path = Path(source).expanduser()
+        found = _lines_of_numbers(path, name) if path.suffix in (".txt", ".csv", ".tsv") else _read(path, name)
+        if isinstance(found, dict):
+            key = next((key for key in ("labels", "y") if key in found), None) or next(iter(found), "")
+            found = found.get(key)
+    found = np.asarray(found)
+    if found.ndim != 1 or not np.issubdtype(found.dtype, np.integer):
+        raise BadInput(f"{name}: expected integers [examples], found {found.dtype} {list(found.shape)}")
+    if len(found) != count:
+        raise BadInput(f"{name}: expected {count} labels, one per row of the teacher, found {len(found)}")
+    wrong = (found < 0) | (found >= classes)
+    if wrong.any():
+        row = int(wrong.argmax())
+        from_one = "; they seem to begin at 1: subtract 1" if found.min() == 1 and found.max() == classes else ""
+        raise BadInput(f"{name}: row {row}: expected a class from 0 to {classes - 1}, found {found[row]}{from_one}")
+    return found.astype(np.int64)
+
+
+def class_names(path: Path | str, flag: str, classes: int) -> list[str]:
+    """Return the names of classes, from a text file with one per line.
+
+    Raises:
+        BadInput: when it cannot be read, or has not as many lines as there are classes.
+    """
+    names = text_lines(Path(path).expanduser(), flag)
+    if len(names) != classes:
+        raise BadInput(f"{flag}: expected {classes} lines, one per class, found {len(names)}")
+    return names
+
+
+def text_lines(path: Path, name: str) -> list[str]:
+    """Return the lines of a UTF-8 file, without an empty one at the end."""
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{name}: expected UTF-8, found {error}") from None
+    except OSError as error:
+        raise BadInput(f"{name}: expected a file that can be read: {error.strerror}; check the path") from None
+
+
+def _lines_of_numbers(path, name):
+    lines = text_lines(path, name)
+    numbers = []
+    for number, line in enumerate(lines, 1):
+        try:
+            numbers.append(int(line.strip().strip('"')))
+        except ValueError:
+            if number > 1:  # a heading
+                raise BadInput(f"{name}: line {number}: expected a whole number, found {line[:40]!r}") from None
+    return np.array(numbers, np.int64)
+
+
+def _read(path: Path, name: str) -> Any:
+    """An array, or of a `.npz` {key: array}."""
+    if path.suffix in TABLES:
+        return _read_table(path, name)
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            return {key: found[key] for key in found.files}
+    except FileNotFoundError:
+        raise BadInput(f"{name}: expected a file, there is none; check the path") from None
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        said = " ".join(str(error).split())
+        raise BadInput(
+            f"{name}: expected a .npy or .npz of plain arrays, or {', '.join(TABLES)}: {said}; write it with numpy.save"
+        ) from None
+
+
+def _read_table(path: Path, name: str) -> np.ndarray:
+    package, extra = ("pyarrow", "parquet") if path.suffix == ".parquet" else ("pandas", "pandas")
+    try:
+        if path.suffix == ".parquet":
+            import pyarrow.parquet
+
+            table = pyarrow.parquet.read_table(path)
+            columns: Sequence[Any] = [table[column].to_numpy() for column in table.column_names]
+        else:
+            import pandas
+
+            frame = pandas.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
+            columns = [frame[column].to_numpy() for column in frame.columns]
+        return np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
+    except ImportError:
+        raise BadInput(
+            f"{name}: {extra} files are read with {package}; pip install {package}, or pass a .npy"
+        ) from None
+    except FileNotFoundError:
+        raise BadInput(f"{name}: expected a file, there is none; check the path") from None
+    except Exception as error:  # whatever a parser finds wrong with the file
+        said = " ".join(str(error).split())[:200]
+        raise BadInput(f"{name}: expected a column of numbers per class: {said}") from None

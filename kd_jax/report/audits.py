@@ -1,0 +1,253 @@
+"""The page, the table and the figures of an audit."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kd_jax.analysis import calibration, results
+from kd_jax.analysis.examples import Beside
+from kd_jax.analysis.results import Interval
+from kd_jax.plan import Arm
+from kd_jax.report import figures, page, tables
+from kd_jax.report.tables import Table
+
+CAPTIONS = {
+    "confidence": """How sure the teacher is of its top class, and how sure the student is of that same class; of many
+        rows their density. On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's
+        confidence. The control, where there is one, never met this teacher.""",
+    "slopes": "The slopes of those lines, with intervals.",
+    "reliability": """How often a model is right, against how sure it is, in 15 bins; the area of a point is its share of
+        the examples. Below the diagonal a model is too sure.""",
+}
+
+
+def write(
+    folder: Path,
+    contents: Mapping[str, Any],
+    first: Beside,
+    controlled: Beside | None,
+    names: Sequence[str] | None,
+    show: Callable[[int], tuple[str, str]] | None,
+) -> None:
+    """Write `table.md`, `figures/` and `report.html` of an audit.
+
+    Args:
+        folder: where to write.
+        contents: those of its `summary.json`.
+        first: what the first student and its teacher say of each example.
+        controlled: the same of the control; None without.
+        names: of the classes; None without.
+        show: `show(row)` gives what is shown of an example; None to show nothing.
+    """
+    found, estimates = contents["audit"], results.read(contents)
+    arms = [
+        Arm(name, _files(found["given"][name])) for name in ("teacher", "student", "control") if found["given"][name]
+    ]
+    main = shortened(*tables.main_table(estimates, arms))
+    (folder / "table.md").write_text(tables.markdown(*main), encoding="utf-8")
+    images = {}
+    for name, figure in _figures(found, first, controlled, estimates, arms[1:]).items():
+        images[name] = figures.save(figure, folder / "figures" / name)
+    listed = [
+        Table(*main, tables.what_intervals_are(estimates)),
+        _advice(found),
+        *_confidences(found),
+        _classes(found, names),
+        _confusions(found, names),
+    ]
+    rest = [
+        page.gallery(title, [_example(each, names, show) for each in found[key]])
+        for key, title in (
+            ("less_sure", "Where the student is far less sure than its teacher"),
+            ("surer", "Where the student is far surer than its teacher"),
+        )
+        if found[key]
+    ]
+    rest.append(page.folded("Every estimate", "All numbers of summary.json", tables.everything(estimates)))
+    text = page.render(
+        "Audit", said(contents), contents["verdicts"], contents["warnings"], listed, images, CAPTIONS, rest
+    )
+    (folder / "report.html").write_text(text, encoding="utf-8")
+
+
+def arms_of(contents: Mapping[str, Any]) -> list[Arm]:
+    """Return teacher, student and control, as far as they were given, with the names of their files."""
+    given = contents["audit"]["given"]
+    return [Arm(name, _files(given[name])) for name in ("teacher", "student", "control") if given[name]]
+
+
+def said(contents: Mapping[str, Any]) -> list[str]:
+    """Return what was audited, in sentences."""
+    given = contents["audit"]["given"]
+    lines = [
+        f"{given['examples']:,} {given['unit']} of {given['classes']:,} {'tokens' if given['unit'] == 'tokens' else 'classes'},"
+        f" {given['split']} split. Teacher {_files(given['teacher'])}, student {_files(given['student'])}"
+        + (f", control {_files(given['control'])}." if given["control"] else "; no control was given.")
+    ]
+    if not given["labels"]:
+        lines.append("Without labels nothing can be said about accuracy and calibration.")
+    cut = {each["top_k"] for name in ("teacher", "student", "control") for each in given[name]} - {None}
+    if cut:
+        lines.append(
+            f"Only the {', '.join(map(str, sorted(cut)))} most probable were given; the rest of the probability is spread evenly"
+            " over all others."
+        )
+    if (fitted := contents["audit"]["fitted_on"]) < given["examples"]:
+        lines.append(f"Temperatures are fitted on {fitted:,} of the {given['unit']}, drawn at random.")
+    if given["command"]:
+        lines.append(f"{given['command']} ({given['written'][:10]}, kd_jax {given['versions']['kd_jax']})")
+    return lines
+
+
+def shortened(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Return a table without the rows in which there is nothing."""
+    return header, [row for row in rows if any(cell != "-" for cell in row[1:])]
+
+
+def reliability_panel(
+    confidences: np.ndarray, hits: np.ndarray, label: str = "", colour: str = "#222222", ax: Axes | None = None
+) -> Axes:
+    """Draw a model's accuracy against its confidence, and return the axes.
+
+    Args:
+        confidences: largest probabilities, float [examples].
+        hits: whether the prediction is right, bool [examples].
+        label: of the points.
+        colour: of the points.
+        ax: where to draw; pyplot's current axes by default.
+    """
+    axes = figures.axes_or_current(ax)
+    found = calibration.reliability(confidences, hits)
+    sizes = 12 + 400 * found.count / found.count.sum()
+    axes.plot((0, 1), (0, 1), color="#009E73", linewidth=1, linestyle="--")
+    axes.plot(found.confidence, found.accuracy, color=colour, linewidth=1)
+    axes.scatter(found.confidence, found.accuracy, s=sizes, color=colour, alpha=0.7, linewidths=0, label=label)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="share that is right")
+    return axes
+
+
+def _figures(found, first, controlled, estimates, arms) -> dict[str, Figure]:
+    shown = {"student": first} | ({"control": controlled} if controlled else {})
+    figure = Figure(figsize=(4.6 * len(shown) + 0.4, 4.8), layout="constrained")
+    for axes, (arm, beside) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+        finite = np.isfinite(beside.pair.x) & np.isfinite(beside.pair.y)
+        if finite.sum() < 2:
+            return {}
+        figures.confidence_points(beside.pair.x[finite], beside.pair.y[finite], ax=axes)
+        axes.set(title=arm, xlabel="teacher: log p/(1-p) of its top class [nats]", ylabel="same class [nats]")
+    drawn = {"confidence": figure}
+    if any(each.name == "exaggeration_slope" for each in estimates):
+        drawn["slopes"] = figures.slopes(estimates, arms)
+    if first.teacher.hit is not None:
+        drawn["reliability"] = figure = Figure(figsize=(9.4, 4.8), layout="constrained")
+        for axes, (name, model) in zip(
+            figure.subplots(1, 2), (("teacher", first.teacher), ("student", first.student)), strict=True
+        ):
+            ece = found["calibration"][name]["ece_before"]["estimate"]
+            reliability_panel(model.confidence, model.hit, ax=axes)
+            axes.set_title(f"{name}: ECE {ece:.3f}")
+    return drawn
+
+
+def _files(given: Sequence[Mapping[str, Any]]) -> str:
+    names = [each["name"] for each in given]
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _interval(values: Mapping[str, Any], digits: int = 3) -> str:
+    return tables.shown(Interval(**values), digits)
+
+
+def _advice(found: Mapping[str, Any]) -> Table:
+    rows = [(each["advice"], each["because"], each["source"]) for each in found["advice"]]
+    return Table(("what to do", "because", "source"), rows, title="What the numbers advise")
+
+
+def _confidences(found: Mapping[str, Any]) -> list[Table]:
+    rescaled = found["rescaled"]
+    scale = Table(
+        ("", "estimate"),
+        [
+            ("mean KL(teacher || student) [nats]", _interval(rescaled["kl_before"], 4)),
+            ("the same, student's logits divided by the best temperature", _interval(rescaled["kl_after"], 4)),
+            ("that temperature (above 1: the student is surer)", _interval(rescaled["temperature"])),
+            ("share of the KL that it removes", f"{rescaled['removed']:.1%}"),
+            ("mean entropy, teacher [nats]", f"{found['entropy']['teacher']:.4f}"),
+            ("mean entropy, student [nats]", f"{found['entropy']['student']:.4f}"),
+        ],
+        "One temperature changes no prediction. What it cannot remove is a difference in what the two know, not in how sure they"
+        " are.",
+        title="Scale, or something else?",
+    )
+    if not found["calibration"]:
+        return [scale]
+    names = ("temperature", "ece_before", "ece_after", "nll_before", "nll_after", "nll_gain")
+    labels = (
+        "best temperature (above 1: too sure)",
+        "ECE as it is",
+        "ECE with it",
+        "NLL as it is [nats]",
+        "NLL with it",
+        "NLL, as it is less with it",
+    )
+    models = list(found["calibration"])
+    rows = [
+        (label, *(_interval(found["calibration"][model][name]) for model in models))
+        for name, label in zip(names, labels, strict=True)
+    ]
+    note = "A temperature is fitted on one half of the examples and tried on the other, and the other way round."
+    return [scale, Table(("", *models), rows, note, title="Calibration")]
+
+
+def _named(index: int, names: Sequence[str] | None) -> str:
+    return names[index] if names and index >= 0 else str(index) if index >= 0 else ""
+
+
+def _known(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _classes(found: Mapping[str, Any], names: Sequence[str] | None, most: int = 20) -> Table:
+    rows = [
+        (
+            _named(each["index"], names),
+            f"{each['count']:,}",
+            f"{each['agreement']:.3f}",
+            _known(each["deviation"], "+.3f"),
+            _known(each["teacher_accuracy"], ".3f"),
+            _known(each["student_accuracy"], ".3f"),
+        )
+        for each in found["classes"][:most]
+    ]
+    header = (
+        "teacher's class",
+        "examples",
+        "agreement",
+        "student less teacher [nats]",
+        "teacher right",
+        "student right",
+    )
+    note = f"The {len(rows)} of {len(found['classes'])} classes with the largest mean deviation; classes.csv has all."
+    return Table(header, rows, note, title="Classes")
+
+
+def _confusions(found: Mapping[str, Any], names: Sequence[str] | None) -> Table:
+    rows = [
+        (_named(each["teacher"], names), _named(each["student"], names), f"{each['count']:,}")
+        for each in found["confusions"]
+    ]
+    return Table(("teacher says", "student says", "examples"), rows, title="Where they name different classes")
+
+
+def _example(each: Mapping[str, Any], names: Sequence[str] | None, show: Any) -> tuple[tuple[str, str] | None, str]:
+    """(view of an example or None, what is said of it)."""
+    label = f", label {_named(each['label'], names)}" if each["label"] >= 0 else ""
+    text = (
+        f"row {each['row']}{label}: teacher {_named(each['teacher'], names)} ({each['teacher_confidence']:.3f}), student"
+        f" {_named(each['student'], names)} ({each['student_confidence']:.3f}); {each['deviation']:+.2f} nats"
+    )
+    return (show(each["row"]) if show else None), text

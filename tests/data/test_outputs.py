@@ -1,0 +1,160 @@
+"""Answers of somebody's models from files: what comes in is what was meant, and what is wrong is named."""
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+
+from kd_jax.data import outputs
+from kd_jax.data.views import views
+from kd_jax.errors import BadInput
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(20, 4)).astype(np.float32)
+P = softmax(LOGITS.astype(np.float64), axis=1)
+
+
+def saved(tmp_path, name, **arrays):
+    path = tmp_path / name
+    np.savez(path, **arrays)
+    return path
+
+
+def test_an_npy_stays_on_disk_and_gives_its_rows(tmp_path):
+    np.save(tmp_path / "t.npy", LOGITS)
+    model = outputs.model(tmp_path / "t.npy", "--teacher")
+    assert isinstance(model.values, np.memmap)
+    assert model.shape == (20, 4)
+    np.testing.assert_array_equal(model[3:7], LOGITS[3:7])
+    np.testing.assert_array_equal(model[np.array([5, 1])], LOGITS[[5, 1]])
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "log_probabilities"])
+def test_probabilities_become_logits_of_the_same_distribution(tmp_path, kind):
+    values = P if kind == "probabilities" else np.log(P)
+    by_key = outputs.model(saved(tmp_path, "a.npz", **{kind: values}), "--teacher")
+    by_flag = outputs.model(values, "teacher", kind)
+    for model in (by_key, by_flag):
+        np.testing.assert_allclose(softmax(model[:], axis=1), P, rtol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_of_the_top_classes_the_rest_is_spread_evenly(tmp_path, k):
+    indices = np.argsort(-P, axis=1)[:, :k]
+    top = np.take_along_axis(P, indices, axis=1)
+    model = outputs.model(saved(tmp_path, "a.npz", probabilities=top, indices=indices), "--teacher")
+    expected = np.repeat(((1 - top.sum(axis=1)) / max(4 - k, 1))[:, None], 4, axis=1)
+    np.put_along_axis(expected, indices, top, axis=1)
+    np.testing.assert_allclose(np.exp(model[:]), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+def test_tables_have_a_column_per_class(tmp_path, ending):
+    pandas = pytest.importorskip("pandas")
+    frame, path = pandas.DataFrame(LOGITS, columns=list("abcd")), tmp_path / f"t.{ending}"
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if ending == "tsv" else ",")
+    np.testing.assert_allclose(outputs.model(path, "--teacher")[:], LOGITS, rtol=1e-6)
+
+
+def test_labels_come_as_arrays_and_as_lines(tmp_path):
+    y = np.arange(20) % 4
+    np.save(tmp_path / "y.npy", y)
+    (tmp_path / "y.txt").write_text("\n".join(map(str, y)) + "\n")
+    (tmp_path / "y.csv").write_text("label\n" + "\n".join(map(str, y)) + "\n")
+    sources = [y, tmp_path / "y.npy", saved(tmp_path, "y.npz", labels=y), tmp_path / "y.txt", tmp_path / "y.csv"]
+    for source in sources:
+        np.testing.assert_array_equal(outputs.labels(source, "--labels", 20, 4), y)
+
+
+def bad_model(tmp_path, what):
+    if what == "absent":
+        return tmp_path / "absent.npy"
+    if what == "text":
+        (tmp_path / "t.npy").write_text("no array")
+        return tmp_path / "t.npy"
+    if what == "pickle":
+        np.save(tmp_path / "t.npy", np.array([{}, []], dtype=object), allow_pickle=True)
+        return tmp_path / "t.npy"
+    if what == "keys":
+        return saved(tmp_path, "t.npz", a=LOGITS, b=LOGITS)
+    if what == "integers":
+        return np.zeros((20, 4), int)
+    if what == "flat":
+        return LOGITS.ravel()
+    if what == "of logits":
+        return saved(tmp_path, "t.npz", logits=LOGITS[:, :2], indices=np.tile([0, 1], (20, 1)))
+    indices = np.tile([0, 1], (20, 1))
+    if what == "twice":
+        indices[7] = 3
+    if what == "negative":
+        indices[3, 0] = -1
+    if what == "shape":
+        indices = indices[:5]
+    return saved(tmp_path, "t.npz", probabilities=P[:, :2], indices=indices)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("absent", "there is none"),
+        ("text", "plain arrays"),
+        ("pickle", "plain arrays"),
+        ("keys", "expected one of the keys logits, log_probabilities, probabilities, found a, b"),
+        ("integers", "expected floats"),
+        ("flat", r"\[80\]"),
+        ("of logits", "of logits the rest is not known"),
+        ("twice", "row 7 has one twice"),
+        ("negative", "expected classes from 0 to 1, found -1"),
+        ("shape", r"expected integers \[20, 2\]"),
+    ],
+)
+def test_what_is_no_model_is_one_line(tmp_path, what, said):
+    with pytest.raises(BadInput, match=said) as caught:
+        outputs.model(bad_model(tmp_path, what), "--teacher")
+    assert "--teacher" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"), [("probabilities", 1.1 * P), ("log_probabilities", LOGITS), ("probabilities", LOGITS)]
+)
+def test_probabilities_that_do_not_add_up_are_named_by_row(kind, values):
+    model = outputs.model(values, "--student", kind)
+    with pytest.raises(BadInput, match=r"--student: row \d+: expected .*add up to 1"):
+        model[2:9]
+
+
+def test_log_softmax_of_float16_adds_up_well_enough():
+    values = log_softmax(LOGITS.astype(np.float64), axis=1).astype(np.float16)
+    np.testing.assert_allclose(outputs.model(values, "t", "log_probabilities")[:], values)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.arange(20) % 4 + 1, "row 3: expected a class from 0 to 3, found 4; they seem to begin at 1"),
+        (np.arange(19) % 4, "expected 20 labels"),
+        (np.zeros(20), "expected integers"),
+        (np.full(20, -1), "row 0: expected a class from 0 to 3, found -1"),
+    ],
+)
+def test_labels_that_do_not_fit_are_one_line(labels, said):
+    with pytest.raises(BadInput, match=said):
+        outputs.labels(labels, "--labels", 20, 4)
+
+
+def test_examples_are_shown_as_pictures_or_texts(tmp_path):
+    (tmp_path / "lines.txt").write_text("ein Bär\nzwei", encoding="utf-8")
+    show = views(tmp_path / "lines.txt", "--examples", 2)
+    assert show(0) == ("text", "ein Bär")
+    images = RNG.integers(0, 256, (3, 8, 8, 1)).astype(np.uint8)
+    kind, content = views(images, "examples", 3)(1)
+    assert kind == "image"
+    assert len(content) > 50
+    with pytest.raises(BadInput, match="expected 4 examples"):
+        views(images, "examples", 4)
+    with pytest.raises(BadInput, match="expected uint8"):
+        views(images / 2, "examples", 3)
