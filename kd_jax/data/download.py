@@ -195,7 +195,6 @@ def _receive(remote, part):
                         for start, block in _blocks(url, have, remote.size):
                             stream.seek(start)
                             stream.write(block)
-                            stream.truncate()
                             bar.n = start + len(block)
                             bar.update(0)
                 except CutOff as error:

@@ -75,6 +75,9 @@ def test_every_kind_of_feature_reads_as_it_was_written_under_the_names_of_its_cl
         for key in ("grey", "row", "count"):
             np.testing.assert_array_equal(one[key], example[key])
         np.testing.assert_array_equal(one["picture"], as_read)
+    (record, *_) = ArrayRecordReader(str(next(folder.glob("*record*")))).read([0])
+    places = [record.index(b"\n" + bytes([len(key)]) + key.encode()) for key in sorted(features)]
+    assert places == sorted(places)  # names in order: equal examples are equal bytes
     assert [bytes(one["text"]).decode() for one in found] == ["größer", "two\nlines", ""]
     assert [int(one["label"]) for one in found] == [2, 0, -1]
     built = tensorflow_datasets.builder_from_directory(str(folder)).info
@@ -175,6 +178,12 @@ def test_there_are_as_many_files_as_tfds_would_write_and_no_record_is_lost(tmp_p
     assert not list(folder.glob("*piece*"))
     for one, example in zip(read(folder, "train"), examples, strict=True):
         np.testing.assert_array_equal(one["x"], example["x"])
+
+
+def test_pieces_end_when_they_have_reached_their_size():
+    pieces = prepared._pieces(iter([b"12", b"3", b"4567", b"8", b"9"]), limit=4, overhead=1)
+    assert [list(piece) for piece in pieces] == [[b"12", b"3"], [b"4567"], [b"8", b"9"]]
+    assert not list(prepared._pieces(iter([]), limit=4, overhead=1))
 
 
 def test_examples_are_asked_for_one_by_one_and_never_held(tmp_path):

@@ -242,7 +242,7 @@ def test_imdb(offer, tmp_path):
 def test_pairs_of_glue(offer, tmp_path):
     """Columns in another order, quotes that mean nothing, hidden test labels, and rows that lack something."""
     tables = {
-        "train": 'id\tquestion1\tquestion2\tis_duplicate\n1\twhy "so\tbecause\t1\n2\tshort\n3\ta\tb\t\n4\tgrün\tblau\t0\n',
+        "train": 'id\tquestion1\tquestion2\tis_duplicate\n1\t"why so\tbecause\t1\n2\tshort\n3\ta\tb\t\n4\tgrün\tblau\t0\n',
         "dev": "id\tquestion2\tquestion1\tis_duplicate\n1\tsecond\tfirst\t0\n",
         "test": "id\tquestion1\tquestion2\n0\tone\ttwo\n",
     }
@@ -253,7 +253,7 @@ def test_pairs_of_glue(offer, tmp_path):
         (bytes(one["question1"]), bytes(one["question2"]), int(one["label"]), int(one["idx"]))
         for one in read(folder, "train")
     ]
-    expected = [(b'why "so', b"because", 1, 0), ("grün".encode(), b"blau", 0, 3)]
+    expected = [(b'"why so', b"because", 1, 0), ("grün".encode(), b"blau", 0, 3)]
     assert rows == sorted(expected, key=lambda row: hashing.Hasher("train").hash_key(row[3]))
     assert texts.of("test") == ([("first", "second")], [0])
     assert [int(one["label"]) for one in read(folder, "test")] == [-1]
