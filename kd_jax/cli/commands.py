@@ -98,10 +98,8 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
     )
     found = tfds.available(folder)
     for name, path, file_format in found:
-        note = (
-            ""
-            if file_format == "array_record"
-            else f" ({file_format}{': kd-jax import converts it' if file_format == 'tfrecord' else ''})"
+        note = {"array_record": "", "tfrecord": " (tfrecord: kd-jax import converts it)"}.get(
+            file_format, f" ({file_format})"
         )
         print(f"data: {name} in {path}{note}")
     if not found:
