@@ -31,7 +31,7 @@ def refused(tmp_path, source, options, said):
     with pytest.raises(BadInput, match=said) as caught:
         import_set(source, "mine", tmp_path / "sets", options)
     assert "\n" not in str(caught.value)
-    assert not list((tmp_path / "sets").rglob("*.*"))
+    assert not list((tmp_path / "sets").rglob("*"))
 
 
 def read(tmp_path, split="train", name="mine"):

@@ -141,7 +141,7 @@ def test_a_damaged_file_is_named_with_its_record_and_nothing_is_left_behind(tmp_
         import_set(path.parent, "new", tmp_path / "sets")
     assert "\n" not in str(caught.value)
     assert path.name in str(caught.value)
-    assert not list((tmp_path / "sets").rglob("*.*"))
+    assert not list((tmp_path / "sets").rglob("*"))
 
 
 def test_a_set_that_needs_no_conversion_says_how_to_use_it(tmp_path):

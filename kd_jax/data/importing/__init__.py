@@ -4,6 +4,7 @@ A reader per kind of source looks it through and returns `Contents`; the writer 
 a source need not fit in memory, but for tables and `.npz` files.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,14 @@ def import_set(
     _check_name(name, data_dir, source, own=is_tfds)
     if is_tfds:
         options.only("a prepared TFDS set")
-        return _converted(path, name, data_dir)
-    return _write(_read(str(source), path, options), name, data_dir, options, source)
+    try:
+        if is_tfds:
+            return _converted(path, name, data_dir)
+        return _write(_read(str(source), path, options), name, data_dir, options, source)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            (data_dir / name).rmdir()  # if it is empty
+        raise
 
 
 def _read(source: str, path: Path, options: Options) -> Contents:
