@@ -235,7 +235,8 @@ def test_odd_images_become_the_colours_they_show(name):
     file, expected, plain, grey = odd_images()[name]
     head = pixels.head(io.BytesIO(file))
     assert (head.plain, head.grey) == (plain, grey)
-    assert abs(pixels.pixels(io.BytesIO(file), 3).astype(float) - expected).max() <= 1
+    most = 0.5 if name.startswith("16") else 1.0  # rounded once, or by Pillow in between
+    assert abs(pixels.pixels(io.BytesIO(file), 3).astype(float) - expected).max() <= most
     if grey:
         assert abs(pixels.pixels(io.BytesIO(file), 1)[..., 0].astype(float) - expected[..., 0]).max() <= 1
 
