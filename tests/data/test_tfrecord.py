@@ -102,7 +102,7 @@ def test_a_converted_set_has_the_same_examples_features_version_and_shards(tmp_p
 
 def test_a_set_of_tfds_keeps_its_name(tmp_path):
     folder = write(tmp_path, "mnist")
-    import_set(folder, "mnist", tmp_path / "sets")
+    import_set(folder.parent, "mnist", tmp_path / "sets")  # the folder around its version will do
     np.testing.assert_array_equal(tfds.load("mnist", tmp_path / "sets").train_x, X)
 
 
