@@ -178,7 +178,8 @@ def check_trained(labels: np.ndarray, names: Sequence[str], where: str) -> None:
 def _check_count(count, where):
     if count > MOST_CLASSES:
         raise BadInput(
-            f"{where}: expected at most {MOST_CLASSES:,} classes, found {count:,}; name the column, array or folder that holds classes"
+            f"{where}: expected at most {MOST_CLASSES:,} classes, found {count:,}; name the column, array or folder"
+            " that holds classes"
         )
 
 
