@@ -120,8 +120,9 @@ class Training:
     """Peak learning rate."""
     warmup: float = 0.0
     """Linear warm-up from 0 to the peak [share of all steps]."""
-    decay: Literal["step", "linear"] = "step"
-    """How the learning rate falls after warm-up: at the points of `decay_at`, or linearly to 0 at the last step."""
+    decay: Literal["step", "linear", "cosine"] = "step"
+    """How the learning rate falls after warm-up: at the points of `decay_at`, linearly to 0 at the last step, or along half a
+    cosine to 0 at the last step."""
     decay_at: tuple[float, ...] = ()
     """When the learning rate is multiplied by `decay_by` [shares of all steps]."""
     decay_by: float = 0.1
@@ -138,6 +139,13 @@ class Training:
     """Which parameters decay: `kernels` leaves out biases and normalisation."""
     gradient_clip: float = 0.0
     """Largest norm of the whole gradient; a larger one is scaled down to it [0: no limit]."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged before the weights are updated once. A step is still a batch: epochs, checkpoints and
+    schedules count batches, and the running statistics of normalisation layers move with each [batches; 1: every batch]."""
+    ema: float = 0.0
+    """Keep an exponential moving average of the weights beside them, which starts as a copy of the first ones: after every update
+    average = ema * average + (1 - ema) * weights. It changes no training; its accuracy is reported beside that of the last weights
+    [0: none; else below 1, such as 0.999]."""
     loss: Literal["cross_entropy", "mse"] = "cross_entropy"
     """Loss on the labels: cross-entropy, or half the squared distance of the logits from the one-hot label, which is what the
     paper's theorem is about. There the effect needs an early-stopped teacher."""
@@ -161,17 +169,31 @@ class Training:
         _need(self, "warmup", 0 <= self.warmup <= 1, "a number from 0 to 1")
         _need(self, "decay_at", all(0 <= share <= 1 for share in self.decay_at), "shares of the run, each from 0 to 1")
         _need(self, "decay_at", list(self.decay_at) == sorted(set(self.decay_at)), "shares in rising order")
-        _need(self, "decay_at", not (self.decay_at and self.decay == "linear"), "none beside --decay=linear")
+        _need(self, "decay_at", not self.decay_at or self.decay == "step", f"none beside --decay={self.decay}")
+        _need(self, "accumulate", self.accumulate >= 1, "a whole number of batches of at least 1")
         for name in ("decay_by", "weight_decay", "gradient_clip", "mixup", "cutmix"):
             _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
-        for name in ("momentum", "label_smoothing", "dropout"):
+        for name in ("momentum", "label_smoothing", "dropout", "ema"):
             _need(self, name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
         both = bool(self.mixup and self.cutmix)
         _need(self, "cutmix", not both, f"0 beside --mixup={self.mixup}, for one of the two mixes")
         _need(self, "checkpoints", self.checkpoints >= 2, "at least 2 (the first and the last step)")
 
 
-DistillationLoss = Literal["auto", "kd", "mse", "dkd"]  # all but `auto` are the keys of `losses.DISTILLATION`
+DistillationLoss = Literal[  # all but `auto` are the keys of `losses.DISTILLATION`
+    "auto", "kd", "mse", "dkd", "kd_standardised", "dkd_standardised", "dist", "fitnets", "at", "rkd", "crd"
+]
+# They compare features, so they need a teacher that is a network, and something else must train the student's last layer.
+FEATURE_LOSSES: tuple[str, ...] = ("fitnets", "at", "rkd", "crd")
+
+
+def loss_names(text: str) -> list[str]:
+    """Return the names of the distillation losses that `--distillation` adds.
+
+    >>> loss_names("kd+crd")
+    ['kd', 'crd']
+    """
+    return text.split("+")
 
 
 @dataclass(frozen=True)
@@ -181,17 +203,47 @@ class Distillation:
     A setting that one loss alone reads has a name that begins with that of the loss; see `settings_of`.
     """
 
-    distillation: DistillationLoss = "auto"
-    """Loss that draws a student to its teacher: `kd`, cross-entropy with the teacher's softened probabilities; `mse`, half the
-    squared distance from the teacher's logits; `dkd`, Decoupled Knowledge Distillation, which weighs the target class and the
-    others apart [auto: kd, or mse beside --loss=mse]."""
+    distillation: str = "auto"
+    """Loss that draws a student to its teacher. On logits: `kd`, cross-entropy with the teacher's softened probabilities; `mse`,
+    half the squared distance from the teacher's logits; `dkd`, Decoupled Knowledge Distillation, which weighs the target class and
+    the others apart; `kd_standardised` and `dkd_standardised`, those two on logits that are standardised per example; `dist`,
+    correlations of probabilities. On features: `fitnets`, hints through a trained projector; `at`, attention transfer; `rkd`,
+    distances and angles in a batch; `crd`, contrastive. Several joined by + are added, such as kd+crd [auto: kd, or mse beside
+    --loss=mse]."""
+    features: tuple[str, ...] = ()
+    """Features that fitnets, at, rkd and crd compare: names that both networks have, such as stage2, or STUDENT:TEACHER [none: the
+    middle stage for fitnets, all stages for at, the penultimate layer for rkd and crd]."""
     temperature: float = 4.0
-    """Softmax temperature of the distillation loss; `mse` has none [> 0]."""
+    """Softmax temperature of the distillation loss; `mse` and the losses on features have none [> 0]."""
     dkd_alpha: float = 1.0
     """Weight of the target class in `dkd`: how probable the teacher finds the label [at least 0]."""
     dkd_beta: float = 8.0
     """Weight of the other classes in `dkd`: how probable the teacher finds each of them. The authors take 8 on CIFAR-100, and 2
     where a ResNet-56 teaches a ResNet-20 [at least 0]."""
+    dist_beta: float = 2.0
+    """Weight in `dist` of the correlation over the classes of an example [at least 0]."""
+    dist_gamma: float = 2.0
+    """Weight in `dist` of the correlation over the examples of a batch [at least 0]."""
+    fitnets_weight: float = 100.0
+    """Factor of `fitnets`, RepDistiller's. Its factors are beside 1 on the labels, which --weight=0.5 is [at least 0]."""
+    at_weight: float = 1000.0
+    """Factor of `at`, RepDistiller's [at least 0]."""
+    at_power: float = 2.0
+    """Power of the features in the attention maps of `at` [at least 1]."""
+    rkd_distance: float = 25.0
+    """Weight of the distances in `rkd` [at least 0]."""
+    rkd_angle: float = 50.0
+    """Weight of the angles in `rkd` [at least 0]."""
+    crd_weight: float = 0.8
+    """Factor of `crd`, the authors' [at least 0]."""
+    crd_negatives: int = 0
+    """Negatives of an example in `crd` [0: the authors' 16384, or as many as there are training examples if those are fewer]."""
+    crd_width: int = 128
+    """Numbers in an embedding of `crd` [at least 2]."""
+    crd_momentum: float = 0.5
+    """Share of its old value that an example's memory keeps in `crd` [0 to below 1]."""
+    crd_temperature: float = 0.07
+    """Temperature of the contrast in `crd` [> 0]."""
     weight: float = 1.0
     """Weight of the distillation loss; the loss on the labels has the rest [0 to 1]."""
     switch: str = ""
@@ -202,23 +254,86 @@ class Distillation:
     "training" [none]."""
     teacher_step: int = 0
     """Step of the teacher's training at which it teaches, to stop it early [0: its last]."""
+    teacher_from: str = ""
+    """Work folder of a finished study whose teachers teach here too, seed by seed, or one for all seeds where it has one; or a run
+    in it, such as runs/old/runs/student-seed0, which teaches all seeds. It is copied here, and not trained [empty: none]."""
+    teacher_logits: str = ""
+    """A .npz with what a teacher, from any framework, answers to the training examples: logits or log_probabilities [examples,
+    classes], or for the top k indices and log_probabilities or probabilities [examples, k]; with ids [examples], or for all of the
+    training split in its order; and the same for test_logits, test_ids, ... It needs views that are not random [empty: none]."""
 
     def __post_init__(self):
         _need(self, "temperature", 0 < self.temperature < math.inf, "a number above 0")
         _need(self, "weight", 0 <= self.weight <= 1, "a number from 0 to 1")
-        for name in ("dkd_alpha", "dkd_beta"):
+        for name in (
+            *self._of("dkd_"),
+            *self._of("dist_"),
+            *self._of("rkd_"),
+            "fitnets_weight",
+            "at_weight",
+            "crd_weight",
+        ):
             _need(self, name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
+        _need(self, "at_power", 1 <= self.at_power < math.inf, "a number of at least 1")
+        _need(self, "crd_negatives", self.crd_negatives >= 0, "a whole number, 0 for the authors'")
+        _need(self, "crd_width", self.crd_width >= 2, "a whole number of at least 2")
+        _need(self, "crd_momentum", 0 <= self.crd_momentum < 1, "a number from 0 to below 1")
+        _need(self, "crd_temperature", 0 < self.crd_temperature < math.inf, "a number above 0")
         _need(self, "teacher_step", self.teacher_step >= 0, "0 for the last step, or a step of the teacher's training")
+        both = bool(self.teacher_from and self.teacher_logits)
+        _need(self, "teacher_logits", not both, "none beside --teacher_from, for one teacher")
+        given = "teacher_from" if self.teacher_from else "teacher_logits" if self.teacher_logits else ""
+        _need(
+            self, "teacher_with", not (self.teacher_with and given), f"none beside --{given}, which is not trained here"
+        )
+        both = bool(self.teacher_step and self.teacher_logits)
+        _need(self, "teacher_step", not both, "0 beside --teacher_logits, which are of one network")
+        both = bool(set(loss_names(self.distillation)) & set(FEATURE_LOSSES) and self.teacher_logits)
+        _need(self, "distillation", not both, "a loss on logits beside --teacher_logits, which have no features")
         parse_switch(self.switch)
-        for loss in get_args(DistillationLoss):
+        self._check_losses()
+
+    def _check_losses(self):
+        chosen, known = loss_names(self.distillation), get_args(DistillationLoss)
+        listed = "one of " + ", ".join(known) + ", or several but auto joined by +, such as kd+crd"
+        _need(self, "distillation", set(chosen) <= set(known) and len(set(chosen)) == len(chosen), listed)
+        _need(self, "distillation", len(chosen) == 1 or "auto" not in chosen, listed)
+        read = {name for loss in chosen for name in self.settings_of(loss)}
+        for loss in known:
             for name in self.settings_of(loss):
                 default = type(self).__dataclass_fields__[name].default
-                meant = self.distillation == loss or getattr(self, name) == default
-                _need(self, name, meant, f"--distillation={loss} beside it, for no other loss reads it")
+                meant = name in read or getattr(self, name) == default
+                fix = f"--distillation={loss} beside it, for no other loss reads it"
+                _need(self, name, meant, fix)
+        by_features = [loss for loss in chosen if loss in FEATURE_LOSSES]
+        fix = f"one of --distillation={'|'.join(FEATURE_LOSSES)} beside it, for no other loss compares features"
+        _need(self, "features", not self.features or bool(by_features), fix)
+        whole = all(word.partition(":")[0] and not word.endswith(":") for word in self.features)
+        _need(
+            self,
+            "features",
+            whole and len(set(self.features)) == len(self.features),
+            "names, or STUDENT:TEACHER, each once",
+        )
+        trains_head = by_features != chosen or self.weight < 1 or bool(self.switch)
+        below = f"less than 1 beside --distillation={self.distillation}, which leaves the student's last layer as it is; pass 0.5"
+        _need(self, "weight", trains_head, below)
+
+    def _of(self, prefix):
+        return [each.name for each in fields(self) if each.name.startswith(prefix)]
+
+    @property
+    def is_teacher_given(self) -> bool:
+        """Whether the teacher exists already, so that none is trained."""
+        return bool(self.teacher_from or self.teacher_logits)
 
     def settings_of(self, loss: str) -> dict[str, Any]:
-        """Return {name: value} of the settings that one distillation loss alone reads, in the order of the fields."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name.startswith(f"{loss}_")}
+        """Return {name: value} of the settings that one distillation loss alone reads, in the order of the fields.
+
+        A loss on standardised logits reads those of the loss itself; of several joined by `+`, all are returned.
+        """
+        prefixes = [name.removesuffix("_standardised") + "_" for name in loss_names(loss)]
+        return {name: getattr(self, name) for prefix in prefixes for name in self._of(prefix)}
 
 
 @dataclass(frozen=True)
@@ -265,6 +380,17 @@ class Study:
         both = bool(self.distillation.teacher_with and self.look.kernel_examples)
         _need(self.distillation, "teacher_with", not both, "none beside --kernel_examples")
         _need(self.training, "epochs", self.training.epochs >= 1, "a whole number of at least 1")
+        both = bool(self.training.accumulate > 1 and self.look.kernel_examples)
+        _need(self.training, "accumulate", not both, "1 beside --kernel_examples, whose theory updates at every step")
+        both = bool(self.look.kernel_examples and self.distillation.is_teacher_given)
+        _need(
+            self.look, "kernel_examples", not both, "0 beside a teacher that was not trained here as the students are"
+        )
+        if self.distillation.teacher_logits:
+            why = "beside --teacher_logits, which have one answer for each example as it is"
+            _need(self.training, "augment", self.training.augment == "none", f"none {why}")
+            for name in ("mixup", "cutmix"):
+                _need(self.training, name, not getattr(self.training, name), f"0 {why}")
         _ = self.teacher_training
         switch, epochs = parse_switch(self.distillation.switch), self.training.epochs
         within = switch is None or switch.epoch <= epochs
@@ -313,7 +439,7 @@ class Study:
 
     @property
     def distillation_loss(self) -> str:
-        """Name of the distillation loss, a key of `losses.DISTILLATION`, with `auto` resolved."""
+        """Name of the distillation loss, a key of `losses.DISTILLATION` or several joined by `+`, with `auto` resolved."""
         chosen = self.distillation.distillation
         return chosen if chosen != "auto" else "mse" if self.training.loss == "mse" else "kd"
 
@@ -322,8 +448,13 @@ class Study:
         return range(self.seed, self.seed + self.seeds)
 
     def identity(self) -> dict[str, Any]:
-        """What must agree for two studies to share a work folder: all but which seeds, and what only analysis looks at."""
+        """What must agree for two studies to share a work folder: all but which seeds, and what only analysis looks at.
+
+        Of a teacher that exists already it is whether there is one; `studies.teachers` sees to it that it is the same, wherever
+        it lies now.
+        """
         own = {name: value for name, value in to_json(self).items() if SECTION_OF.get(name) != "look"}
+        own |= {name: bool(own[name]) for name in ("teacher_from", "teacher_logits")}
         return {name: value for name, value in own.items() if name not in ("seeds", "seed")}
 
 

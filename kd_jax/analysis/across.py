@@ -19,7 +19,8 @@ class StudentResult(NamedTuple):
         arm: the student's arm.
         values: {field: value} of the fields in which variants differ, as JSON values.
         teacher_accuracy: the accuracy of the teacher on its training labels, float [seeds].
-        teacher_lead: test accuracy of the teacher less that of the student's network without a teacher, float [seeds].
+        teacher_lead: test accuracy of the teacher less that of the student's network without a teacher, float [seeds]; NaN where
+            the teacher is a file of logits without those of the test set.
         gain: in test accuracy over the same network without a teacher, float [seeds].
         learned: whether teacher, student and its one-hot twin learnt in every seed.
     """
@@ -151,7 +152,7 @@ def helping(measured: Sequence[StudentResult]) -> tuple[list[Estimate], list[Ver
             y = np.array([m.gain for m in group])
             for what, (name, rises, claim) in EXPECTED.items():
                 x = np.array([getattr(m, what) for m in group])
-                if x.shape[1] < 2 or np.ptp(x, axis=0).min() < LEAST_SPREAD:
+                if x.shape[1] < 2 or not np.ptp(x, axis=0).min() >= LEAST_SPREAD:  # NaN is left out too
                     continue
                 slopes = [stats.linregress(*of_seed).slope for of_seed in zip(x.T, y.T, strict=True)]  # pyright: ignore
                 interval = over_seeds(slopes)

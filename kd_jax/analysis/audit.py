@@ -189,7 +189,7 @@ def advice(
             )
         )
     own = calibrations.get("student")
-    if own is not None and own.nll_gain.low > 0:
+    if own is not None and own.helps:
         sure = "too sure" if own.temperature.estimate > 1 else "not sure enough"
         found.append(
             Advice(

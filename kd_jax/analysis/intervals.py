@@ -100,3 +100,31 @@ def of_error(estimate: float, error: float, count: int, level: float = LEVEL) ->
     """
     half = stats.norm.ppf((1 + level) / 2) * error
     return Interval(float(estimate), float(estimate - half), float(estimate + half), level, "examples", int(count))
+
+
+def of_median(values: ArrayLike, resampled: str, level: float = LEVEL) -> Interval:
+    """Return the median with the interval between two order statistics, whatever the distribution of the values.
+
+    It is the narrowest symmetric pair of order statistics that holds the median with at least this probability. So few values that
+    not even the smallest and the largest do, get those, with the level that they have: 1 - 2 / 2^n.
+
+    >>> found = of_median([3.0, 1.0, 2.0], "repetitions")
+    >>> print(f"{found.estimate} [{found.low}, {found.high}] {found.level}")
+    2.0 [1.0, 3.0] 0.75
+
+    Args:
+        values: independent repetitions, at least one.
+        resampled: what they are repetitions of, for the interval.
+        level: confidence level, between 0 and 1.
+
+    Source: David and Nagaraja, 2003, Order statistics, section 7.1.
+    """
+    ordered = np.sort(np.asarray(values, np.float64))
+    count = len(ordered)
+    # The number of values below the median is binomial; the interval from the k-th value, counted from both ends, misses it with
+    # probability 2 P(number < k).
+    rank = max(int(stats.binom.ppf((1 - level) / 2, count, 0.5)), 1)
+    reached = min(level, 1 - 2 * float(stats.binom.cdf(rank - 1, count, 0.5)))
+    return Interval(
+        float(np.median(ordered)), float(ordered[rank - 1]), float(ordered[count - rank]), reached, resampled, count
+    )

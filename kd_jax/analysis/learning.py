@@ -141,8 +141,8 @@ def unlearned(
     1
 
     Args:
-        losses: {(arm, seed): mean training loss of each epoch}, of every run; None for one that was not trained, such as a teacher
-            that is taken as it is, which is judged by its outputs alone.
+        losses: {(arm, seed): mean training loss of each epoch}, of every run; None for one that was not trained here, such as a
+            teacher that is taken as it is or a file of logits, which is judged by its outputs alone.
         fits: {(arm, seed): its final `Outputs`}, of the runs that have logits.
         baselines: {arm of a student: its one-hot arm}.
     """

@@ -3,7 +3,8 @@
 It changes no prediction, so what it mends is confidence alone. Guo et al., 2017, On calibration of modern neural networks, 4.2.
 """
 
-from typing import NamedTuple
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +15,7 @@ from kd_jax.analysis import calibration, intervals
 from kd_jax.analysis.intervals import LEVEL
 from kd_jax.analysis.results import Interval
 
+FEWEST = 20  # examples, of which halves say something
 COLDEST, HOTTEST = 1e-2, 1e2  # the range in which a temperature is looked for
 LOWEST = -700.0  # logits below their largest by more are lifted to this: their probability is 0 in float64 anyway
 
@@ -37,6 +39,15 @@ class Calibration(NamedTuple):
     nll_before: Interval
     nll_after: Interval
     nll_gain: Interval
+
+    @property
+    def helps(self) -> bool:
+        """Whether the gain is above 0 with its whole interval, and there is a best temperature."""
+        return self.nll_gain.low > 0 and COLDEST < self.temperature.estimate < HOTTEST
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all intervals and whether the temperature helps, as JSON values."""
+        return {name: asdict(interval) for name, interval in self._asdict().items()} | {"helps": self.helps}
 
 
 class Rescaled(NamedTuple):
@@ -85,7 +96,7 @@ def temperature(logits: ArrayLike, targets: ArrayLike, level: float = LEVEL) -> 
         return ((softmax(scale * z, axis=1) * z).sum(axis=1) - aim).mean()
 
     ends = 1 / HOTTEST, 1 / COLDEST
-    if slope(ends[0]) >= 0:
+    if slope(0.0) >= 0 or slope(ends[0]) >= 0:
         scale = ends[0]
     elif slope(ends[1]) <= 0:
         scale = ends[1]

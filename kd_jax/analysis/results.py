@@ -12,8 +12,9 @@ class Interval:
     Attributes:
         estimate, low, high: the estimate and the ends of the range.
         level: the share of repetitions whose range holds the true value, such as 0.95.
-        resampled: what a repetition would draw anew: "examples" of the same networks, or "seeds", whole trainings.
-        count: how many examples or seeds there were.
+        resampled: what a repetition would draw anew: "examples" of the same networks, "seeds", whole trainings, or "repetitions"
+            of a time that was measured.
+        count: how many of them there were.
     """
 
     estimate: float

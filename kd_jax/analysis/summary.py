@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kd_jax.analysis import calibration, exaggeration, intervals
-from kd_jax.analysis.examples import Beside, OfModel, OfPair, beside, chosen
+from kd_jax.analysis.examples import Beside, OfModel, OfPair, beside, chosen, of_model
 from kd_jax.analysis.results import Estimate, Interval
+from kd_jax.plan import TEACHER
 
 
 class Pair(NamedTuple):
@@ -19,7 +20,9 @@ class Pair(NamedTuple):
     Attributes:
         arm, seed: the run.
         split: name of the split that the examples are from.
-        teacher, student: logits of the teacher and of the run, float [examples, classes].
+        teacher: logits of the teacher, float [examples, classes]; None where they are not known, as of a teacher that is a file of
+            logits for another split.
+        student: logits of the run, float [examples, classes].
         y: labels as trained on, int [examples].
         true_y: labels as published, int [examples].
         ids: positions in the published split, int [examples].
@@ -28,7 +31,7 @@ class Pair(NamedTuple):
     arm: str
     seed: int
     split: str
-    teacher: np.ndarray
+    teacher: np.ndarray | None
     student: np.ndarray
     y: np.ndarray
     true_y: np.ndarray
@@ -101,7 +104,7 @@ class Compared(NamedTuple):
     Attributes:
         arm, seed: the run.
         split: name of the split that the examples are from.
-        beside: what teacher and run say of each example.
+        beside: what teacher and run say of each example; where the teacher's logits are not known, what the run says.
         y: labels as trained on, int [examples]; None without labels.
         true_y: labels as published, int [examples]; None without labels.
     """
@@ -109,41 +112,52 @@ class Compared(NamedTuple):
     arm: str
     seed: int
     split: str
-    beside: Beside
+    beside: Beside | OfModel
     y: np.ndarray | None
     true_y: np.ndarray | None
 
 
 def compared(pair: Pair) -> Compared:
     """Return what a pair's logits say of each example."""
-    return Compared(pair.arm, pair.seed, pair.split, beside(pair.teacher, pair.student, pair.y), pair.y, pair.true_y)
+    said = of_model(pair.student, pair.y) if pair.teacher is None else beside(pair.teacher, pair.student, pair.y)
+    return Compared(pair.arm, pair.seed, pair.split, said, pair.y, pair.true_y)
 
 
-def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str]) -> list[Estimate]:
+def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_teacher: bool = False) -> list[Estimate]:
     """Return the estimates of a study that logits give.
 
     `accuracy` is on the labels that were trained on; `accuracy_true`, on the points with wrong ones, on the published labels.
     `accuracy_gain` is a student's accuracy less that of its arm without a teacher, `accuracy_over_teacher` less its teacher's.
-    Without labels there are none of these.
+    Without labels there are none of these. What compares with the teacher is left out on splits where its logits are not known.
 
     Args:
         pairs: every run beside its teacher, on every split; read once, one at a time.
         baselines: {arm of a student: the arm that differs from it by having no teacher}, for `accuracy_gain`.
+        is_one_teacher: whether all seeds have the same teacher. Its own estimates are then of one run, with intervals over
+            examples.
     """
-    measured, hits = {}, {}
+    measured, hits, first = {}, {}, None
     for pair in pairs:
-        for subset, mask in _label_subsets(pair):
-            teacher, student = (chosen(model, mask) for model in pair.beside[:2])
-            for arm, model in (("teacher", teacher), (pair.arm, student)):
+        first = pair.seed if first is None else first
+        for subset, mask in _label_subsets(pair.y, pair.true_y):
+            said = pair.beside
+            of_teacher, of_student, of_pair = said if isinstance(said, Beside) else (None, said, None)
+            for arm, of_all in ((TEACHER, of_teacher), (pair.arm, of_student)):
+                if of_all is None:
+                    continue
+                model = chosen(of_all, mask)
+                if model.hit is not None:
+                    hits[arm, pair.seed, pair.split, subset] = model.hit
+                if arm == TEACHER and is_one_teacher and pair.seed != first:
+                    continue
                 for name, value in measure_model(model).items():
                     measured.setdefault((name, arm, pair.split, subset), {})[pair.seed] = value
-                if model.hit is None:
-                    continue
-                hits[arm, pair.seed, pair.split, subset] = model.hit
                 if subset == "noisy" and pair.true_y is not None:
                     key = "accuracy_true", arm, pair.split, subset
                     measured.setdefault(key, {})[pair.seed] = _proportion(model.prediction == pair.true_y[mask])
-            for (name, quarter), value in measure_pair(chosen(pair.beside.pair, mask)).items():
+            if of_pair is None:
+                continue
+            for (name, quarter), value in measure_pair(chosen(of_pair, mask)).items():
                 # "all", "lowest_25", "clean", "clean_lowest_25", ...; quarters are of the subset.
                 where = "_".join(part for part in (subset, quarter) if part != "all") or "all"
                 measured.setdefault((name, pair.arm, pair.split, where), {})[pair.seed] = value
@@ -152,16 +166,28 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str]) -> list[E
             if (baselines[arm], seed, split, subset) in hits:
                 gain = right.astype(np.float64) - hits[baselines[arm], seed, split, subset]
                 measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain)
-            over = right.astype(np.float64) - hits["teacher", seed, split, subset]
-            measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over)
+            if (of_teacher := hits.get((TEACHER, seed, split, subset))) is not None:
+                over = right.astype(np.float64) - of_teacher
+                measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over)
     listed = [_estimate(key, by_seed) for key, by_seed in measured.items()]
     return [estimate for estimate in listed if _defined(estimate.interval)]
 
 
-def of_model(arm: str, split: str, model: OfModel) -> list[Estimate]:
-    """Return the estimates of one model by itself, with intervals over examples; none without labels."""
-    listed = [_estimate((name, arm, split, "all"), {0: value}) for name, value in measure_model(model).items()]
-    return [estimate for estimate in listed if _defined(estimate.interval)]
+def average_estimates(
+    answers: Iterable[tuple[str, int, str, np.ndarray, np.ndarray, np.ndarray]],
+) -> list[Estimate]:
+    """Return the estimates `accuracy_average`: the accuracy of the moving average of a run's weights, on the labels trained on.
+
+    Args:
+        answers: (arm, seed, name of a split, logits [examples, classes], labels as trained on [examples], labels as published
+            [examples]) of every run, on every split.
+    """
+    measured = {}
+    for arm, seed, split, logits, y, true_y in answers:
+        for subset, mask in _label_subsets(y, true_y):
+            key = "accuracy_average", arm, split, subset
+            measured.setdefault(key, {})[seed] = _proportion(logits[mask].argmax(axis=1) == y[mask])
+    return [_estimate(key, by_seed) for key, by_seed in measured.items()]
 
 
 def _defined(interval: Interval) -> bool:
@@ -169,12 +195,12 @@ def _defined(interval: Interval) -> bool:
     return bool(np.isfinite((interval.estimate, interval.low, interval.high)).all())
 
 
-def _label_subsets(pair: Compared) -> Iterator[tuple[str, Any]]:
+def _label_subsets(y: np.ndarray | None, true_y: np.ndarray | None) -> Iterator[tuple[str, Any]]:
     """Yield (subset, mask): all examples, and where some labels are not as published, those and the others."""
     yield "all", slice(None)
-    if pair.y is None or pair.true_y is None:
+    if y is None or true_y is None:
         return
-    noisy = pair.y != pair.true_y
+    noisy = y != true_y
     if noisy.any():
         for subset, mask in (("clean", ~noisy), ("noisy", noisy)):
             if mask.sum() > 1:  # a single point has no interval

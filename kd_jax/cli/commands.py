@@ -13,8 +13,11 @@ import tyro
 
 from kd_jax.cli import config_file, theory
 from kd_jax.cli.audit_command import audit
+from kd_jax.cli.cost_command import cost
+from kd_jax.cli.export_command import export
 from kd_jax.cli.guard import OK, guarded, one_line_errors
 from kd_jax.cli.import_command import import_data
+from kd_jax.cli.prune_command import prune
 from kd_jax.cli.study import Platform, run_study, value_of
 from kd_jax.config import versions
 from kd_jax.errors import BadInput
@@ -192,6 +195,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "analyze": analyze,
         "report": report,
         "audit": audit,
+        "export": export,
+        "cost": cost,
+        "prune": prune,
         "settings": settings,
         "doctor": doctor,
     }

@@ -47,6 +47,17 @@ class Progress:
             self._bar.initial += units
             self._bar.update(units)
 
+    def note(self, text):
+        """Say what is going on while no unit of work is finished, such as `compiling teacher`; it is shown at once."""
+        if self._bar is not None:
+            self._bar.set_description_str(text, refresh=True)
+            return
+        self._last = time.monotonic()
+        print(f"{self._share()} {text}", file=self._stream, flush=True)
+
+    def _share(self):
+        return f"[{100 * self._done / max(self._total, 1):3.0f} %]"
+
     def advance(self, units, label, detail="", always=False):
         """Add units of work.
 
@@ -67,9 +78,7 @@ class Progress:
             worked, elapsed = self._done - self._first, now - self._began
             left = elapsed * (self._total - self._done) / max(worked, 1)
             line = f"{label} {detail}".strip()
-            print(
-                f"[{100 * self._done / self._total:3.0f} %] {line}, {_clock(left)} left", file=self._stream, flush=True
-            )
+            print(f"{self._share()} {line}, {_clock(left)} left", file=self._stream, flush=True)
 
 
 def _clock(seconds):

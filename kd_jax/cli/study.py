@@ -4,7 +4,8 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,6 +42,8 @@ class TrainingSession(Session):
     config: Path | None = None
     """Settings to start from: a file of flag names and values, JSON or YAML, or the study.json of a work folder. Flags given beside
     it still count."""
+    log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Trackers to report every epoch to, besides metrics.jsonl; tensorboard writes to WORKDIR/tensorboard [none]."""
     tiny_imagenet_dir: Path | None = None
     """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
     workers: int = 0
@@ -152,9 +155,12 @@ def _parsed(words, description, preset, flag, prog) -> tuple[TrainingSession, St
     study = study.replaced(**given)
     kind, default = _command(session, study, hidden=_unused(study, words), extra=extra)
     command = parse(kind, words, description, default, prog)
-    sections = {
+    sections: dict[str, Any] = {
         name: section(**_values(getattr(command, GROUPS.get(name, name)))) for name, section in SECTIONS.items()
     }
+    if sections["distillation"].is_teacher_given and value_of("teacher", words) is None and "teacher" not in given:
+        # The preset's was not asked for: a teacher that exists brings its own network.
+        sections["networks"] = replace(sections["networks"], teacher="")
     return command.session, Study(**sections, seeds=command.runs.seeds, seed=command.runs.seed)
 
 
@@ -224,6 +230,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     from kd_jax import data
     from kd_jax.cli import terminal
     from kd_jax.cli.progress import Progress
+    from kd_jax.studies import cost, trackers
     from kd_jax.studies.analyse import analyze_prepared, is_analysed
     from kd_jax.studies.prepare import prepare, set_precision
     from kd_jax.studies.train import train_prepared
@@ -231,15 +238,17 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
 
     began = time.monotonic()
     workdir = session.workdir or Path("runs") / name
+    trackers.check(session.log)
     set_precision(study)
     chosen = devices.select(session.platform)
     data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
     prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers, command=command)
-    trained = train_prepared(prepared, chosen, Progress)
-    if not trained and is_analysed(workdir, study):
+    trained = train_prepared(prepared, chosen, Progress, trackers.sinks(session.log, prepared))
+    if not trained and is_analysed(workdir, prepared.study):
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
-    terminal.study(workdir, analyze_prepared(prepared, Progress))
+    measure = partial(cost.measure, prepared, chosen[0])
+    terminal.study(workdir, analyze_prepared(prepared, Progress, measure))
     print(f"{time.monotonic() - began:.0f} s in all")
 
 
@@ -249,7 +258,7 @@ def _sweep_and_report(
     from kd_jax import data
     from kd_jax.cli import terminal
     from kd_jax.cli.progress import Progress
-    from kd_jax.studies import sweep
+    from kd_jax.studies import sweep, trackers
     from kd_jax.studies.prepare import set_precision
     from kd_jax.train import devices
 
@@ -257,13 +266,15 @@ def _sweep_and_report(
     workdir = session.workdir or Path("runs") / name
     if len({study.networks.precision == "float64" for _, study in studies}) > 1:
         raise BadInput("--sweep=precision: expected float64 in a sweep of its own; sweep float32 and bfloat16 alone")
+    trackers.check(session.log)
     set_precision(studies[0][1])
     chosen = devices.select(session.platform)
 
     def find(dataset):
         return data.folder_of(dataset, session.data_dir, session.tiny_imagenet_dir)
 
-    _, summary = sweep.run(name, studies, workdir, find, chosen, session.workers, data.Loader().load, Progress, command)
+    load, log = data.Loader().load, session.log
+    _, summary = sweep.run(name, studies, workdir, find, chosen, session.workers, load, Progress, command, log)
     if summary is None:
         print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd_jax.report import about, sweeps, tables
+from kd_jax.report import about, costs, sweeps, tables
 from kd_jax.report.tables import Table
 from kd_jax.studies import analyses
 
@@ -33,10 +33,23 @@ def study(workdir: Path, summary: Mapping[str, Any]) -> None:
     for analysis in analyses.ANALYSES:
         for table in analysis.tables(analysed):
             _print(table)
-    for line in [*about.data(summary["study"]), about.memory(summary["study"])]:
+    cost(workdir)
+    record = summary["study"]
+    for line in [*about.teacher(record), *about.data(record), about.memory(record)]:
         if line:
             print(line)
     _conclusions(workdir, summary)
+
+
+def cost(workdir: Path) -> None:
+    """Print what the networks of a study cost to run, where that was measured.
+
+    Args:
+        workdir: its work folder.
+    """
+    found = costs.read(workdir / "analysis")
+    if found is not None:
+        _print(costs.table(found))
 
 
 def _print(table: Table) -> None:

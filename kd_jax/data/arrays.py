@@ -97,11 +97,11 @@ def part(x: np.ndarray, y: np.ndarray, count: int, flag: str) -> Split:
     Raises:
         BadInput: when a part is asked for that is larger than the whole.
     """
-    ids = positions(len(y), count, flag)
+    published, ids = len(y), positions(len(y), count, flag)
     if count:
         x, y = x[ids], y[ids]
     y = y.astype(np.int32)
-    return Split(np.ascontiguousarray(x), y, y, ids)
+    return Split(np.ascontiguousarray(x), y, y, ids, published)
 
 
 def digest(*splits: Split) -> str:

@@ -32,19 +32,22 @@ def buckets_of(max_length: int, longest: int) -> tuple[int, ...]:
     return tuple(up_to[: 1 + next(i for i, length in enumerate(up_to) if length >= longest)])
 
 
-def on_bucket(run: Callable[[Any], Any], x: Any, buckets: Sequence[int]) -> Any:
+def on_bucket(run: Callable[[Any], Any], x: Any, buckets: Sequence[int], axis_name: str | None = None) -> Any:
     """Return `run(x[:, :bucket])` for the first bucket that holds the longest text of the batch; inside jit.
 
     Args:
-        run: a function of [batch, bucket]. The shapes of what it returns must not depend on the bucket, and it must not talk to
-            other devices, whose part of the batch may have another bucket.
+        run: a function of [batch, bucket]. The shapes of what it returns must not depend on the bucket. Without an axis it must not
+            talk to other devices, whose part of the batch may have another bucket.
         x: int [batch, length], padded at the end; the length is that of the last bucket.
         buckets: rising.
+        axis_name: the `pmap` axis over which the batch is split, to take one bucket on all devices; None for each its own.
     """
     import jax
     import jax.numpy as jnp
 
     longest = (x != PAD).sum(axis=1).max()
+    if axis_name is not None:
+        longest = jax.lax.pmax(longest, axis_name)
     index = jnp.searchsorted(jnp.asarray(buckets), longest)
     return jax.lax.switch(index, [lambda x, length=length: run(x[:, :length]) for length in buckets], x)
 

@@ -29,12 +29,14 @@ class Split(NamedTuple):
         y: the labels that networks see, int32 [examples].
         true_y: the labels as published, int32 [examples]; they differ from `y` only under label noise.
         ids: positions in the published split, int64 [examples], rising.
+        published: the size of the published split; 0 where it is not known.
     """
 
     x: Any
     y: np.ndarray
     true_y: np.ndarray
     ids: np.ndarray
+    published: int = 0
 
 
 class Given(NamedTuple):
@@ -225,11 +227,11 @@ class Dataset:
         clean = self.clean_view(dtype)
         return lambda key, step, ids, x: clean(x)
 
-    def on_shortest(self, run: Callable[[Any], Any], x: Any) -> Any:
+    def on_shortest(self, run: Callable[[Any], Any], x: Any, axis_name: str | None = None) -> Any:
         """Return `run(x)`, computed on no more of a batch of inputs than its examples need.
 
-        What `run` returns must not depend on the part in shape, and `run` must not talk to other devices, whose part of the batch
-        may need another length.
+        What `run` returns must not depend on the part in shape. It may talk to other devices only where their `pmap` axis is named;
+        all devices then take what the longest example of the whole batch needs.
         """
         return run(x)
 

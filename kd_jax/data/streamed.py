@@ -208,7 +208,7 @@ def assemble(encoded: Encoded, data: Data, workers: int = 0) -> StreamedImages:
         ids = positions(len(labels), count, flag)
         y = labels[ids].astype(np.int32)
         records = Records(encoded.folder, name, encoded.image_key)
-        splits.append(Split(EncodedImages(records, ids, data.image_size or SIZE, workers), y, y, ids))
+        splits.append(Split(EncodedImages(records, ids, data.image_size or SIZE, workers), y, y, ids, len(labels)))
     train, test = splits
     train = noisy(train, data, encoded.classes)
     return StreamedImages(

@@ -120,9 +120,9 @@ class TokenisedTexts(Dataset):
 
         return lambda x: jnp.asarray(x, jnp.int32)
 
-    def on_shortest(self, run: Callable[[Any], Any], x: Any) -> Any:
+    def on_shortest(self, run: Callable[[Any], Any], x: Any, axis_name: str | None = None) -> Any:
         """Return `run` of a batch cut to the first bucket that holds its longest text; see `buckets.on_bucket`."""
-        return buckets.on_bucket(run, x, self.buckets)
+        return buckets.on_bucket(run, x, self.buckets, axis_name)
 
     def rows_of(self, seed: int, stream: int, batch_size: int) -> Callable[[int], np.ndarray]:
         """Return the order of the training set, in which texts of similar length come into one batch; see `Dataset.rows_of`."""

@@ -1,6 +1,7 @@
 """From run folders to logits: what teachers and students answer on every split."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from kd_jax import models
 from kd_jax.analysis.summary import Pair
-from kd_jax.data import Dataset
+from kd_jax.data import Dataset, Split, teacher_logits
+from kd_jax.data.images import Images
 from kd_jax.models import Model, Variables
-from kd_jax.plan import Plan
+from kd_jax.plan import TEACHER, Arm, Plan, Run
 from kd_jax.workdir import checkpoints, records
 
 
@@ -70,7 +72,7 @@ def logit_pairs(
     """Yield the logits of a teacher and one of its students or their one-hot twins: for every arm, seed and split.
 
     Students are looked at after their last step, the teacher where it taught. Of a streamed training set a part is looked at, see
-    `Dataset.examined`.
+    `Dataset.examined`. Logits of a teacher from a file are those of the work folder's copy; splits that it lacks have none.
 
     Args:
         workdir: the work folder.
@@ -82,19 +84,67 @@ def logit_pairs(
         BadInput: when a run has no such step, or its checkpoint is damaged.
     """
     splits, precision = dataset.examined, plan.study.networks.precision
-    answer = {name: make_logits(name, dataset, precision) for name in {arm.model for arm in plan.arms}}
+    trained = [arm for arm in plan.arms if not arm.null_of and arm.name != TEACHER]
+    answer = {name: make_logits(name, dataset, precision) for name in {arm.model for arm in trained}}
 
-    def of_all_splits(run, step):
+    def of_all_splits(run, step, answer):
         variables = Variables(**checkpoints.load_variables(records.run_folder(workdir, run.name), step))
-        logits = {name: answer[run.arm.model](variables, split.x) for name, split in splits.items()}
+        logits = {name: answer(variables, split.x) for name, split in splits.items()}
         advance(run.name)
         return logits
 
-    teacher, *others = [arm.name for arm in plan.arms if not arm.null_of]
+    if plan.given is not None and plan.given.logits:
+        of_file = _given_logits(workdir, dataset, precision)
+        of_teachers = dict.fromkeys(plan.study.seed_range(), of_file)
+    else:
+        name, seen = plan.study.networks.teacher, _seen_by_teacher(plan, dataset)
+        as_teacher = answer.get(name) if seen is dataset else None
+        as_teacher, of_teachers = as_teacher or make_logits(name, seen, precision), {}
     for seed in plan.study.seed_range():
-        of_teacher = of_all_splits(plan.run(teacher, seed), plan.teacher_step)
-        for arm in others:
-            run = plan.run(arm, seed)
-            of_student = of_all_splits(run, run.length.total_steps)
+        of_teacher = of_teachers.get(seed)
+        if of_teacher is None:
+            of_teacher = of_all_splits(plan.run(TEACHER, seed), plan.teacher_step, as_teacher)
+        for arm in trained:
+            run = plan.run(arm.name, seed)
+            of_student = of_all_splits(run, run.length.total_steps, answer[arm.model])
             for name, split in splits.items():
-                yield Pair(arm, seed, name, of_teacher[name], of_student[name], split.y, split.true_y, split.ids)
+                of_split = of_teacher.get(name)
+                yield Pair(arm.name, seed, name, of_split, of_student[name], split.y, split.true_y, split.ids)
+
+
+def _given_logits(workdir, dataset, precision):
+    """{split: logits} of a teacher from a file, of the splits that it has."""
+    tables = teacher_logits.read(records.teacher_logits_file(workdir), dataset)
+    dtype = models.PARAMETER_DTYPES[analysis_precision(precision)]
+    return {name: table.logits(dataset.examined[name].ids, dataset.classes, dtype) for name, table in tables.items()}
+
+
+def _seen_by_teacher(plan: Plan, dataset: Dataset) -> Dataset:
+    """The data, standardised as it was for a teacher that was trained elsewhere."""
+    standardised = plan.given.standardised if plan.given else None
+    if standardised is None or not isinstance(dataset, Images):
+        return dataset
+    mean, std = (np.asarray(values, np.float64) for values in standardised)
+    return replace(dataset, mean=mean, std=std)
+
+
+def average_logits(
+    workdir: str | Path, plan: Plan, dataset: Dataset, advance: Callable[[str], None] = lambda label: None
+) -> Iterator[tuple[Arm, int, str, np.ndarray, Split]]:
+    """Yield (arm, seed, name of a split, logits, the split) of the moving averages of weights, after the last step of each run.
+
+    Of the arms that are compared by their logits and were trained here with an average; arguments and errors as `logit_pairs`.
+    """
+    precision = plan.study.networks.precision
+    for run in averaged_runs(plan):
+        answer = make_logits(run.arm.model, dataset, precision)
+        folder = records.run_folder(workdir, run.name)
+        variables = Variables(**checkpoints.load_average(folder, run.length.total_steps))
+        for name, split in dataset.examined.items():
+            yield run.arm, run.seed, name, answer(variables, split.x), split
+        advance(run.name)
+
+
+def averaged_runs(plan: Plan) -> list[Run]:
+    """Return the runs that keep an average of their weights: those that are compared by their logits and trained here."""
+    return [run for run in plan.runs if run.training.ema and run.source is None and not run.arm.null_of]

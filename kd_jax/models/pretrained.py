@@ -116,7 +116,7 @@ def load(directory: str | Path, name: str, variables: Variables) -> tuple[Variab
         stored = {key.removeprefix(PREFIX): key for key in file.keys()}  # noqa: SIM118 (it is no dict)
 
         def read(path, leaf):
-            wanted, transposed = _their_name(path)
+            wanted, transposed = their_name(path)
             key = stored.get(wanted)
             if key is not None:
                 used.append(key)
@@ -141,7 +141,7 @@ def load(directory: str | Path, name: str, variables: Variables) -> tuple[Variab
     return Variables(params, variables.model_state), Report(tuple(used), tuple(missing), tuple(unused))
 
 
-def _their_name(path):
+def their_name(path):
     """Return the name of a parameter in transformers, without the prefix, and whether it is transposed there."""
     layer, leaf = (entry.key for entry in path)
     inside = re.fullmatch(r"layer(\d+)_(\w+)", layer)

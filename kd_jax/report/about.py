@@ -43,6 +43,52 @@ def _counts(by_split: Mapping[str, int]) -> str:
     return ", ".join(f"{count} ({split})" for split, count in by_split.items())
 
 
+def teacher(record: Mapping[str, Any]) -> list[str]:
+    """Return sentences about a teacher that existed before the study; none where teachers are trained.
+
+    Args:
+        record: contents of `study.json`.
+    """
+    if logits := record.get("teacher_logits"):
+        return _logits(record, logits)
+    given = record.get("teacher_from")
+    if not given:
+        return []
+    sources = {(of_run["run"], of_run["step"], of_run["sha256"][:12]) for of_run in given["runs"].values()}
+    listed = ", ".join(f"{run} at step {step} (sha256 {sha256})" for run, step, sha256 in sorted(sources))
+    said = [
+        f"Not trained here: the teacher, {given['network']}, {listed} of the study {given['study']} in {given['folder']}."
+    ]
+    if len(sources) == 1 and len(given["runs"]) > 1:
+        said.append("It teaches all seeds, so intervals over seeds say nothing about other teachers.")
+    if given["fingerprint"] != record["data"]["fingerprint"]:
+        theirs, ours = given["fingerprint"][:12], record["data"]["fingerprint"][:12]
+        said.append(
+            f"It was trained on other data or labels than these ({given['data']}, fingerprint {theirs}; here {ours})."
+        )
+    if any(key in given and given[key] != record["data"].get(key) for key in ("mean", "std")):
+        said.append("It sees the images standardised with the mean and deviation of its own training.")
+    return said
+
+
+def _logits(record: Mapping[str, Any], logits: Mapping[str, Any]) -> list[str]:
+    kind = logits["kind"].replace("_", "-")
+    what = f"{kind} of the {logits['top_k']} most probable classes" if logits["top_k"] else kind
+    said = [
+        f"The teacher is a file, {logits['file']}: {what} ({logits['dtype']}, sha256 {logits['sha256'][:12]}) for the"
+        f" {' and '.join(logits['splits'])} examples. It teaches all seeds, so intervals over seeds say nothing about other"
+        " teachers."
+    ]
+    if logits["top_k"]:
+        said.append("The rest of each example's mass is spread evenly over the other classes.")
+    further = [name.removesuffix("_examples") for name in record["data"] if name.endswith("_examples")]
+    if lacking := [name for name in further if name not in logits["splits"]]:
+        said.append(
+            f"It has no answers for the {' and '.join(lacking)} examples: what compares with a teacher on them is left out."
+        )
+    return said
+
+
 def memory(record: Mapping[str, Any]) -> str:
     """Return a sentence about the most memory that training held; empty where it is not known.
 

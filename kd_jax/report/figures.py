@@ -6,7 +6,7 @@ return a whole matplotlib `Figure` made of panels, which `save` writes as PNG an
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def confidence(
         arms: the arms to draw, without the teacher.
         seed: the seed of the runs, for the title.
     """
-    figure = Figure(figsize=(4.2 * len(arms) + 0.4, 8.2), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(arms) + 0.4, 4.1 * len(logits)), layout="constrained")
     grid = figure.subplots(len(logits), len(arms), squeeze=False)
     for row, (split, of_split) in enumerate(logits.items()):
         points = [exaggeration.confidence_pair(*of_split[arm.name]) for arm in arms]
@@ -121,9 +121,16 @@ def confidence_points(
 
 def slopes(estimates: Sequence[Estimate], arms: Sequence[Arm]) -> Figure:
     """Return the figure of the exaggeration slopes; arguments as for `slopes_panel`."""
-    figure = Figure(figsize=(7.5, 1.2 + 0.62 * 2 * len(arms)), layout="constrained")
+    groups = _slope_groups(estimates, arms)
+    figure = Figure(figsize=(7.5, 1.2 + 0.62 * len(groups)), layout="constrained")
     slopes_panel(estimates, arms, figure.subplots())
     return figure
+
+
+def _slope_groups(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> list[tuple[str, str]]:
+    """[(arm, split)] of the slopes that there are: a teacher that is a file of logits may have none for the test set."""
+    there = {(estimate.arm, estimate.split) for estimate in estimates if estimate.name == "exaggeration_slope"}
+    return [(arm.name, split) for split in ("test", "train") for arm in arms if (arm.name, split) in there]
 
 
 def slopes_panel(estimates: Sequence[Estimate], arms: Sequence[Arm], ax: Axes | None = None) -> Axes:
@@ -136,10 +143,7 @@ def slopes_panel(estimates: Sequence[Estimate], arms: Sequence[Arm], ax: Axes | 
     """
     axes = axes_or_current(ax)
     table = index(estimates, "name", "arm", "split", "subset")
-    groups = [(arm.name, split) for split in ("test", "train") for arm in arms]
-    groups = [
-        where for where in groups if any(("exaggeration_slope", *where, subset) in table for subset in SUBSET_COLOURS)
-    ]
+    groups = _slope_groups(estimates, arms)
     offsets = dict(zip(SUBSET_COLOURS, (-0.2, 0.0, 0.2), strict=True))
     for position, (arm, split) in enumerate(groups):
         for subset, offset in offsets.items():

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from kd_jax.config import from_json
+from kd_jax.config import from_json, shown
 from kd_jax.report.tables import Table
 
 LONG = 60  # characters of a cell, beyond which it may take several lines
@@ -138,12 +138,17 @@ def facts(study: Mapping[str, Any]) -> str:
     setup, where = study["config"], study["platform"]
     data = study["data"]
     sizes = {model: f"{model} ({count:,} parameters)" for model, count in study["parameters"].items()}
-    teacher, students = sizes[setup["teacher"]], ", ".join(sizes[model] for model in setup["student"])
+    teacher = "a file of logits" if study.get("teacher_logits") else sizes[setup["teacher"]]
+    students = ", ".join(sizes[model] for model in setup["student"])
+    told = from_json(setup)
+    read = told.distillation.settings_of(told.distillation_loss)
+    of_loss = "".join(f", {name} {value:g}" for name, value in read.items())
+    of_loss += f", features {shown(told.distillation.features)}" if told.distillation.features else ""
     own = f" (the teacher with {', '.join(setup['teacher_with'])})" if setup.get("teacher_with") else ""
     return (
         f"{data['name']}: {data['train_examples']} training and {data['test_examples']} test examples ({data['test_split']} split),"
         f" {data['wrong_labels']} training labels wrong by design. Teacher {teacher}, students {students};"
-        f" distillation loss {from_json(setup).distillation_loss}, temperature {setup['temperature']:g}, weight"
+        f" distillation loss {told.distillation_loss}{of_loss}, temperature {setup['temperature']:g}, weight"
         f" {setup['weight']:g}; {setup['epochs']} epochs of batch {setup['batch_size']}, learning rate"
         f" {setup['learning_rate']:g}{own}; seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
         f" Trained on {where['devices']} x {where['device']} with jax {study['versions']['jax']}."

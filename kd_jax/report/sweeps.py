@@ -183,6 +183,8 @@ def gain(measured: Sequence[StudentResult]) -> Figure:
     names = list(dict.fromkeys(kinds))
     for axes, what in zip(grid, ("teacher_accuracy", "teacher_lead"), strict=True):
         for m, kind in zip(measured, kinds, strict=True):
+            if not np.isfinite(getattr(m, what)).all():
+                continue
             colour = figures.ARM_COLOURS[names.index(kind) % len(figures.ARM_COLOURS)]
             of_teacher = getattr(m, what)
             axes.plot(of_teacher, m.gain, ".", color=colour, alpha=0.35, markersize=4)

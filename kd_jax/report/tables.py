@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kd_jax.analysis.results import Estimate, Interval, index
-from kd_jax.plan import Arm
+from kd_jax.plan import TEACHER, Arm
 
 
 class Table(NamedTuple):
@@ -76,8 +76,16 @@ def shown(interval: Interval, digits: int = 3) -> str:
 
 
 def compared(arms: Iterable[Arm]) -> list[Arm]:
-    """Return the arms that are compared by their logits, the teacher first: all but the nulls of the eigendirections."""
+    """Return the arms that are compared by their logits, the teacher first: all but the nulls of the eigendirections.
+
+    A teacher that is a file of logits is no arm.
+    """
     return [arm for arm in arms if not arm.null_of]
+
+
+def beside_teacher(arms: Iterable[Arm]) -> list[Arm]:
+    """Return the arms that are compared with the teacher: those of `compared` without it."""
+    return [arm for arm in compared(arms) if arm.name != TEACHER]
 
 
 def main_table(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
@@ -87,13 +95,16 @@ def main_table(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> tuple[Sequ
     columns += MISMATCHED_COLUMNS if any(split == "mismatched" for _, _, split, _ in table) else ()
     columns += NOISE_COLUMNS if any(subset == "noisy" for *_, subset in table) else ()
     header = ["arm", *(column[0] for column in columns)]
+    listed = {arm.name: f"{arm.name} ({arm.model})" for arm in compared(arms)}
+    if TEACHER not in listed and any(arm == TEACHER for _, arm, *_ in table):
+        listed = {TEACHER: f"{TEACHER} (given logits)"} | listed
     rows = []
-    for arm in compared(arms):
+    for who, label in listed.items():
         cells = []
         for _, name, split, subset, digits in columns:
-            estimate = table.get((name, arm.name, split, subset))
+            estimate = table.get((name, who, split, subset))
             cells.append("-" if estimate is None else shown(estimate.interval, digits))
-        rows.append([f"{arm.name} ({arm.model})", *cells])
+        rows.append([label, *cells])
     return turned(header, rows)
 
 
@@ -135,9 +146,11 @@ def what_intervals_are(estimates: Sequence[Estimate]) -> str:
     """Return a sentence that says what the intervals are over; empty where there are none."""
     if not estimates:
         return ""
-    first = estimates[0].interval
+    first = next((e.interval for e in estimates if e.interval.resampled == "seeds"), estimates[0].interval)
     if first.resampled == "seeds":
-        return f"Mean and {first.level:.0%} interval over {first.count} seeds."
+        one = any(e.arm == TEACHER and e.name == "accuracy" and e.interval.resampled == "examples" for e in estimates)
+        rest = " The teacher is one for all seeds; its own intervals are over examples." if one else ""
+        return f"Mean and {first.level:.0%} interval over {first.count} seeds.{rest}"
     return f"One seed; {first.level:.0%} intervals over examples: how other seeds would differ is not in them."
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from kd_jax import config, data
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
 from kd_jax.studies import analyses, networks
+from kd_jax.studies import prune as pruning
 from kd_jax.studies.analyses import learning
 from kd_jax.studies.prepare import Prepared, open_study
 from kd_jax.studies.progress import Quiet
@@ -53,12 +54,18 @@ def analyze(
     return analyze_prepared(replace(opened, study=study, record=record, plan=plan), progress)
 
 
-def analyze_prepared(prepared: Prepared, progress: Callable[..., Any] = Quiet) -> dict[str, Any]:
+def analyze_prepared(
+    prepared: Prepared,
+    progress: Callable[..., Any] = Quiet,
+    cost: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Ask every question of `analyses.ANALYSES` of a trained study, write `analysis/`, and return the contents of `summary.json`.
 
     Args:
         prepared: a study that `studies.prepare` has prepared or opened.
         progress: as for `studies.train.train`.
+        cost: `cost(summary)` measures what the networks cost to run, as `studies.cost.measure`; without it an earlier measurement
+            stays as it is.
 
     Raises:
         BadInput: when a run is not finished, a question cannot be asked, a network of one's own is not found as it was, or another
@@ -67,39 +74,52 @@ def analyze_prepared(prepared: Prepared, progress: Callable[..., Any] = Quiet) -
     networks.find_again(prepared.workdir, prepared.record.get("networks", {}))
     with records.locked(prepared.workdir):
         for run in prepared.plan.runs:
-            if lacking := missing(prepared.workdir, run):
+            if lacking := missing(prepared.workdir, run, prepared.record):
                 steps = ", ".join(map(str, lacking))
                 raise BadInput(
                     f"{prepared.workdir}: expected finished runs, {run.name} is not (its trajectory lacks step {steps}); run the"
                     " study's command again"
                 )
-        analyses.check(prepared.plan, prepared.dataset)
+        prepared, lost = pruning.available(prepared)
+        asked = [analysis for analysis in analyses.ANALYSES if not (lost and analysis.needs_curves)]
+        analyses.check(prepared.plan, prepared.dataset, asked)
         # Made beside the old one, which is replaced only by a whole new one.
         folder, final = prepared.workdir / ".analysis", prepared.workdir / "analysis"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        summary = _summary(prepared, folder, progress)
+        summary = _summary(prepared, folder, progress, asked)
         records.write_json(folder / "summary.json", summary)
+        if cost is not None:
+            records.write_json(folder / "cost.json", cost(summary))
+        elif (final / "cost.json").is_file():
+            shutil.copy2(final / "cost.json", folder / "cost.json")
         write_report(prepared.workdir, folder)
+        before = final.with_name("analysis-before-pruning")
+        if lost and (final / "eigen").is_dir() and not before.exists():
+            final.rename(before)  # it has what cannot be computed again
         shutil.rmtree(final, ignore_errors=True)
         folder.rename(final)
     return summary
 
 
-def _summary(prepared: Prepared, folder: Path, progress_of: Callable[..., Any]) -> dict[str, Any]:
+def _summary(
+    prepared: Prepared, folder: Path, progress_of: Callable[..., Any], asked: Sequence[analyses.Analysis]
+) -> dict[str, Any]:
     """The contents of `summary.json`; files that the analyses keep are written to their folder."""
     plan, workdir = prepared.plan, prepared.workdir
     trained = analyses.Trained(workdir, plan, prepared.dataset)
-    with progress_of(sum(analysis.passes(trained) for analysis in analyses.ANALYSES)) as progress:
+    with progress_of(sum(analysis.passes(trained) for analysis in asked)) as progress:
 
         def advance(label: str) -> None:
             progress.advance(1, "analysing", label)
 
-        measured = [analysis.measure(trained, folder, advance) for analysis in analyses.ANALYSES]
+        measured = [analysis.measure(trained, folder, advance) for analysis in asked]
     estimates = [estimate for of_analysis in measured for estimate in of_analysis]
-    unlearned = learning.unlearned(workdir, folder, prepared.study, prepared.record["steps_per_epoch"])
+    steps_per_epoch = prepared.record["steps_per_epoch"]
+    unlearned = learning.unlearned(workdir, folder, prepared.study, steps_per_epoch, plan.given)
     verdicts, warnings = [], [run.sentence() for run in unlearned]
-    for analysis in analyses.ANALYSES:
+    warnings += pruning.sentences(prepared.record)
+    for analysis in asked:
         verdicts += analysis.conclude(trained, estimates, unlearned)
         warnings += analysis.warn(trained, folder)
     return {

@@ -63,7 +63,7 @@ def run(
     command = shlex.join([Path(sys.executable).name, *sys.argv])
     prepared = prepare(name, study, workdir, place, chosen, workers=workers, load=load, command=command)
     trained = train_prepared(prepared, chosen, progress, sinks)
-    if trained or not analyse.is_analysed(workdir, study):
+    if trained or not analyse.is_analysed(workdir, prepared.study):
         analyse.analyze_prepared(prepared, progress)
     return Results.of(workdir)
 

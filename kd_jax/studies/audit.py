@@ -244,12 +244,9 @@ def _measured(given: Given, progress_of: Callable[..., Any]) -> tuple[list[Estim
 
     total = count * (len(given.students) + (len(seeds) if given.controls else 0))
     with progress_of(total) as bar:
-        estimates = summary.estimates(pairs(), {"student": "control"})
+        is_one_teacher = len(given.teachers) == 1 and len(seeds) > 1
+        estimates = summary.estimates(pairs(), {"student": "control"}, is_one_teacher)
     first = kept["student"]
-    if len(given.teachers) == 1 and len(seeds) > 1:
-        # One teacher has no spread over seeds: its intervals are over examples.
-        own = summary.of_model("teacher", given.split, first.teacher)
-        estimates = [each for each in estimates if each.arm != "teacher"] + own
     return estimates, first, kept.get("control")
 
 
@@ -291,7 +288,7 @@ def _looked_at(given: Given, first: Beside, estimates: Sequence[Estimate]) -> di
     return {
         "fitted_on": most,
         "rescaled": _plain(rescaled) | {"removed": rescaled.removed},
-        "calibration": {name: _plain(each) for name, each in calibrations.items()},
+        "calibration": {name: each.to_json() for name, each in calibrations.items()},
         "entropy": {
             "teacher": float(first.teacher.entropy.mean()),
             "student": float(first.student.entropy.mean()),

@@ -1,20 +1,22 @@
 """Before a study is trained or analysed: check everything that can be checked, load its data, and make its record."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from kd_jax import config, data, models
-from kd_jax.config import SCHEMA, Study
+from kd_jax.config import SCHEMA, Networks, Study
 from kd_jax.data import Dataset, Given
 from kd_jax.errors import BadInput
-from kd_jax.plan import Plan, make_plan
+from kd_jax.plan import TEACHER, GivenTeacher, Plan, make_plan
 from kd_jax.provenance import program
-from kd_jax.studies import analyses, networks, pretrained
+from kd_jax.studies import analyses, networks, pretrained, teachers
+from kd_jax.studies.teachers import Found
 from kd_jax.train import devices as parallel
+from kd_jax.train import engine
 from kd_jax.train.optimizer import descent_times
 from kd_jax.workdir import records
 
@@ -31,6 +33,7 @@ class Prepared:
         plan: its runs.
         dataset: what it is trained on.
         record: contents of its `study.json`.
+        teacher: a teacher that exists already, as it was found; None where teachers are trained, and in a study that was opened.
     """
 
     workdir: Path
@@ -38,6 +41,7 @@ class Prepared:
     plan: Plan
     dataset: Dataset
     record: Record
+    teacher: Found | None = None
 
 
 def set_precision(study: Study) -> None:
@@ -72,6 +76,7 @@ def prepare(
     Raises:
         BadInput: for a study that cannot be done, or not here.
     """
+    study = teachers.resolved(study, workdir)
     previous = _check_workdir(workdir, name, study)
     before = previous.get("networks", {}) if previous else {}
     networks.remember(before)
@@ -79,21 +84,36 @@ def prepare(
         models.check_name(model)
     for training in (study.training, study.teacher_training):
         parallel.check_batch(training.batch_size, devices)
-    given = given_of(workdir, previous) if previous else pretrained.given(study.networks, study.data)
+    given = given_of(workdir, previous) if previous else teachers.tokens(study)
     dataset = load(study.data, data_dir, given, workers)
     data.check(dataset, study, networks.has_dropout(study, dataset))
     own = networks.describe(study, dataset)
     networks.check_unchanged(before, own)
-    also = {*also, *_teacher_steps(previous)}
-    plan = make_plan(study, len(dataset.train.y), also, networks.sources(own))
+    engine.check(study, dataset)
+    teacher = teachers.find(study, dataset, workdir, previous)
+    steps = {*also, *_teacher_steps(previous)}
+    plan = make_plan(study, len(dataset.train.y), steps, teacher.given if teacher else None, networks.sources(own))
     # What cannot be looked at is refused now, and not after training.
     analyses.check(plan, dataset)
-    starts = pretrained.describe(study.networks, dataset)
+    starts = pretrained.describe(_started_here(study), dataset)
     _check_untrained(study, starts)
     record = _record(name, plan, dataset, data_dir, program(devices, command), starts, own)
+    if teacher is not None:
+        record["teacher_from" if study.distillation.teacher_from else "teacher_logits"] = teacher.record
     if previous is not None:
         record = _continued(record, previous)
-    return Prepared(Path(workdir), study, plan, dataset, record)
+    return Prepared(Path(workdir), study, plan, dataset, record, teacher)
+
+
+def _networks(study: Study) -> tuple[str, ...]:
+    """The names of the networks of a study; a file of logits is none."""
+    return (*(() if study.distillation.teacher_logits else (study.networks.teacher,)), *study.networks.student)
+
+
+def _started_here(study: Study) -> Networks:
+    """The networks of a study without a teacher that exists already, which starts from no weights here."""
+    networks = study.networks
+    return replace(networks, teacher=networks.student[0]) if study.distillation.is_teacher_given else networks
 
 
 def open_study(
@@ -123,7 +143,9 @@ def open_study(
         )
     own = record.get("networks", {})
     networks.remember(own)
-    plan = make_plan(study, len(dataset.train.y), _teacher_steps(record), networks.sources(own))
+    plan = make_plan(
+        study, len(dataset.train.y), _teacher_steps(record), GivenTeacher.of(record), networks.sources(own)
+    )
     return Prepared(Path(workdir), study, plan, dataset, record)
 
 
@@ -138,7 +160,8 @@ def given_of(workdir: Path | str, record: Record) -> Given:
 
 def _teacher_steps(record: Record | None) -> list[int]:
     """The steps at which the teachers of a study on record are kept; a sweep may have asked for more than the study does."""
-    return record["arms"][0]["checkpoint_steps"] if record else []
+    of_teacher = (arm["checkpoint_steps"] for arm in record["arms"] if arm["name"] == TEACHER) if record else ()
+    return next(iter(of_teacher), [])
 
 
 def _check_workdir(workdir: Path | str, name: str, study: Study) -> Record | None:
@@ -176,7 +199,7 @@ def _record(
     study = plan.study
     students = plan.length("student")
     times = descent_times(study.training, students.total_steps, students.checkpoint_steps)
-    alike = study.teacher_training == study.training
+    alike = study.teacher_training == study.training and plan.given is None
     taught = descent_times(study.training, students.total_steps, [plan.teacher_step]) if alike else None
     return {
         "schema": SCHEMA,
@@ -216,7 +239,7 @@ def _continued(record: Record, previous: Record) -> Record:
         folders = config.shown(tuple(record["config"]["init_from"]))
         raise BadInput(f"--init_from={folders}: its weights changed since; pass another --workdir")
     begun = {key: previous[key] for key in ("platform", "versions")}
-    kept = {key: previous[key] for key in ("teacher_hash", "peak_memory") if key in previous}
+    kept = {key: previous[key] for key in ("teacher_hash", "peak_memory", "pruned") if key in previous}
     return record | begun | kept | {"history": [*previous.get("history", [begun]), *record["history"]]}
 
 

@@ -25,3 +25,6 @@ class Quiet:
     def advance(self, units: int, label: str, detail: str = "", always: bool = False) -> None:
         """Add units of work; the other arguments say what was worked on."""
         self.done += units
+
+    def note(self, text: str) -> None:
+        """Say what is going on while no unit of work is finished, such as `compiling teacher`."""

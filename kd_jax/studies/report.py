@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from kd_jax.config import BadInput
-from kd_jax.report import about, figures, page, tables
+from kd_jax.report import about, costs, figures, page, tables
 from kd_jax.studies import analyses
 
 
@@ -37,8 +37,14 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
         captions |= analysis.captions
         for name, figure in analysis.figures(analysed).items():
             images[name] = figures.save(figure, folder / "figures" / name)
+    cost = costs.read(folder)
+    if cost is not None:
+        listed.append(costs.table(cost))
+        drawn = costs.figure(cost)
+        if drawn is not None:
+            images["cost"], captions["cost"] = figures.save(drawn, folder / "figures" / "cost"), costs.CAPTION
     study = summary["study"]
-    said = [page.facts(study), *about.data(study)]
+    said = [page.facts(study), *about.teacher(study), *about.data(study)]
     numbers = page.folded("Every estimate", "All numbers of summary.json", tables.everything(analysed.estimates))
     verdicts, warnings = summary["verdicts"], summary["warnings"]
     text = page.render(study["study"], said, verdicts, warnings, listed, images, captions, [numbers])

@@ -166,7 +166,7 @@ class Results(Findings):
         """
         seed = self.study.seed if seed is None else seed
         pair = next(confidence.read_pairs(self.workdir / "analysis", [arm], [seed], split), None)
-        if pair is None:
+        if pair is None or pair.teacher is None:
             arms = ", ".join(each.name for each in self._compared)
             raise BadInput(
                 f"{arm}, {split}, seed {seed}: expected a run that was compared with its teacher; arms: {arms}; seeds"

@@ -18,6 +18,7 @@ from kd_jax.studies.progress import Quiet
 from kd_jax.train.engine import Engine
 from kd_jax.train.loop import Segment, Sink, StopRequest, train_run
 from kd_jax.train.state import TrainState
+from kd_jax.train.teachers import Constants as TeacherConstants
 from kd_jax.workdir import checkpoints, records
 
 RESUME_SECONDS = 30.0  # a crash loses about this much work at most
@@ -29,16 +30,18 @@ class ProgressLine(Sink):
     Args:
         progress: counts the steps of all runs of the study.
         counts: whether its steps count; those of a repair are taken for the second time.
+        compiles: whether the first steps wait for the compiler.
     """
 
-    def __init__(self, progress: Quiet, counts: bool = True):
-        self._progress, self._counts = progress, counts
+    def __init__(self, progress: Quiet, counts: bool = True, compiles: bool = False):
+        self._progress, self._counts, self._compiles = progress, counts, compiles
 
     def start(self, run: Run, step: int) -> None:
         """Count the steps that were taken earlier."""
         self._run = run
         self._progress.skip(step if self._counts else 0)
-        self._progress.advance(0, run.name, f"epoch {step // run.length.steps_per_epoch}/{run.training.epochs}")
+        if not self._compiles:  # else what is shown now stays true until the first steps are taken
+            self._progress.advance(0, run.name, f"epoch {step // run.length.steps_per_epoch}/{run.training.epochs}")
 
     def segment(self, segment: Segment) -> None:
         """Count a segment's steps, and show the loss and accuracy of its epoch."""
@@ -117,10 +120,11 @@ def train(
     workdir: str | Path,
     run: Run,
     engine: Engine,
-    teacher: Variables | None,
+    teacher: TeacherConstants | None,
     progress: Quiet,
     stop: StopRequest,
     sinks: Sequence[Sink] = (),
+    compiles: bool = False,
 ) -> None:
     """Train a run until its trajectory has every step that was asked for.
 
@@ -131,10 +135,11 @@ def train(
         workdir: the work folder of the study.
         run: the run to train.
         engine: the compiled functions of this kind of run.
-        teacher: the frozen teacher's variables; None for a run on one-hot labels.
+        teacher: what the teacher reads, such as its frozen variables; None for a run on one-hot labels.
         progress: counts the steps of all runs of the study; see `studies.progress`.
         stop: tells the run to save and stop.
         sinks: what the run reports to besides its folder and the progress.
+        compiles: whether the engine has not been used yet, so that its first steps wait for the compiler.
 
     Raises:
         Stopped: the run was told to stop, and has saved its state.
@@ -148,7 +153,8 @@ def train(
         behind = [step for step in records.missing_steps(folder, wanted) if step < reached]
         if behind:
             _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, behind)
-        own = [MetricsFile(folder), ProgressLine(progress), TrajectoryStore(trajectory), ResumeStore(resume)]
+        line = ProgressLine(progress, compiles=compiles)
+        own = [MetricsFile(folder), line, TrajectoryStore(trajectory), ResumeStore(resume)]
         train_run(engine, run, teacher, [*own, *sinks], stop, resume.load_newest_like)
 
 

@@ -22,10 +22,10 @@ from kd_jax.analysis.results import Unlearned
 from kd_jax.config import SCHEMA, Study, from_json, to_json, versions
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
-from kd_jax.plan import Variant, run_key, run_name
+from kd_jax.plan import GivenTeacher, Variant, run_key, run_name
 from kd_jax.plan import arms as arms_of
 from kd_jax.report.sweeps import write_report
-from kd_jax.studies import networks
+from kd_jax.studies import networks, trackers
 from kd_jax.studies.analyse import analyze as analyze_study
 from kd_jax.studies.analyse import analyze_prepared, is_analysed
 from kd_jax.studies.analyses import learning
@@ -46,6 +46,7 @@ def run(
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
     command: str = "",
+    log: Sequence[str] = (),
 ) -> tuple[int, dict[str, Any] | None]:
     """Train and analyse every variant that is not finished, then what the variants say together.
 
@@ -57,6 +58,7 @@ def run(
         devices: the devices that `train.devices.select` returned.
         workers: number of processes that decode a streamed set; 0 for this one.
         load, progress, command: as for `studies.train.train`.
+        log: the trackers to report to, keys of `trackers.TRACKERS`.
 
     Returns:
         The number of runs trained, and the contents of `summary.json`, or None where everything was done before.
@@ -67,20 +69,20 @@ def run(
     """
     workdir = Path(workdir)
     _check(workdir, name)
-    record = {
-        "schema": SCHEMA,
-        "study": name,
-        "variants": [_described(variant, study) for variant, study in studies],
-        "versions": versions(),
-    }
     also = sorted({study.distillation.teacher_step for _, study in studies} - {0})
 
     def prepared(variant, study):
         data_dir = find(study.data.dataset)
         return prepare(name, study, workdir / variant.folder, data_dir, devices, also, workers, load, command)
 
-    for variant, study in studies:  # what cannot be done is said now, not hours later
-        prepared(variant, study)
+    # What cannot be done is said now, not hours later; and a teacher that exists already has given its network.
+    studies = [(variant, prepared(variant, study).study) for variant, study in studies]
+    record = {
+        "schema": SCHEMA,
+        "study": name,
+        "variants": [_described(variant, study) for variant, study in studies],
+        "versions": versions(),
+    }
     trained = analysed = 0
     with records.locked(workdir):
         records.write_json(workdir / "sweep.json", record)
@@ -89,7 +91,7 @@ def run(
             _say(f"variant {number} of {len(studies)}: {variant.folder}")
             ready = prepared(variant, study)
             _share(workdir, folder, ready.plan)
-            trained += train_prepared(ready, devices, progress)
+            trained += train_prepared(ready, devices, progress, trackers.sinks(log, ready))
             if not is_analysed(folder, study):
                 analyze_prepared(ready, progress)
                 analysed += 1
@@ -168,13 +170,14 @@ def _share(workdir, folder, plan):
     """
     elsewhere: dict[str, list[Path]] = {}
     for path in sorted(workdir.glob("*/study.json")):
-        record = records.read_study(path.parent)
-        other, sources = from_json(record["config"]), networks.sources(record.get("networks", {}))
+        of_other = records.read_study(path.parent)
+        other, given = from_json(of_other["config"]), GivenTeacher.of(of_other)
+        sources = networks.sources(of_other.get("networks", {}))
         for arm in arms_of(other):
             for seed in other.seed_range():
                 there = records.run_folder(path.parent, run_name(arm, seed))
                 if there.is_dir() and not there.is_symlink():
-                    elsewhere.setdefault(run_key(other, arm, seed, sources), []).append(there)
+                    elsewhere.setdefault(run_key(other, arm, seed, given, sources), []).append(there)
     for run in plan.runs:
         own = records.run_folder(folder, run.name)
         if own.is_symlink() and not own.exists():
@@ -242,7 +245,8 @@ def _unlearned(workdir: Path, summary: Mapping[str, Any]) -> list[Unlearned]:
     if "unlearned" in summary:
         return [Unlearned.from_json(run) for run in summary["unlearned"]]
     study = from_json(summary["study"]["config"])
-    return learning.unlearned(workdir, workdir / "analysis", study, summary["study"]["steps_per_epoch"])
+    given = GivenTeacher.of(summary["study"])
+    return learning.unlearned(workdir, workdir / "analysis", study, summary["study"]["steps_per_epoch"], given)
 
 
 def _measured(
@@ -266,12 +270,12 @@ def _measured(
                 continue
             learned = not failed & {"teacher", arm["baseline"], arm["name"]}
             values = {field: configs[name][field] for field in differing}
-            fit = np.array(table["accuracy", "teacher", "train", "all"].values)
-            gain, over = (
-                np.array(table[of, arm["name"], "test", "all"].values)
-                for of in ("accuracy_gain", "accuracy_over_teacher")
-            )
-            listed.append(across.StudentResult(name, arm["name"], values, fit, gain - over, gain, learned))
+            gain = np.array(table["accuracy_gain", arm["name"], "test", "all"].values)
+            # One teacher of all seeds has one value.
+            fit = np.broadcast_to(table["accuracy", "teacher", "train", "all"].values, gain.shape)
+            over = table.get(("accuracy_over_teacher", arm["name"], "test", "all"))
+            lead = gain - over.values if over else np.full(gain.shape, np.nan)
+            listed.append(across.StudentResult(name, arm["name"], values, fit, lead, gain, learned))
     return listed
 
 

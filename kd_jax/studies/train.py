@@ -1,28 +1,32 @@
 """Train every run of a study that is not finished. A run is finished when its trajectory has every step that was asked for."""
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from kd_jax import data, models
 from kd_jax.config import Study
 from kd_jax.data import Dataset
-from kd_jax.errors import Damaged
+from kd_jax.errors import BadInput, Damaged
 from kd_jax.errors import Diverged as Diverged
 from kd_jax.errors import Stopped as Stopped
-from kd_jax.plan import Run
+from kd_jax.plan import LOGITS, Run
 from kd_jax.provenance import now
 from kd_jax.report import about
-from kd_jax.studies import pretrained
+from kd_jax.studies import pretrained, teachers
 from kd_jax.studies import run as run_stage
 from kd_jax.studies.analyses import directions
+from kd_jax.studies.footprint import check_space, of_runs
 from kd_jax.studies.prepare import Prepared, prepare
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.run import stop_requests
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine
 from kd_jax.train.loop import Sink, StopRequest
+from kd_jax.train.teachers import Constants, Table
 from kd_jax.workdir import checkpoints, records
 
 
@@ -74,8 +78,13 @@ def train_prepared(
 ) -> int:
     """Train what `prepare` has checked; see `train`."""
     workdir, plan, dataset, record = prepared.workdir, prepared.plan, prepared.dataset, prepared.record
+    lacking = [(run, len(steps)) for run in plan.runs if (steps := missing(workdir, run, record))]
+    footprint = of_runs(prepared, lacking)
+    check_space(workdir, footprint)
     with records.locked(workdir), stop_requests() as stop:
-        todo = [run for run in plan.runs if missing(workdir, run)]
+        if prepared.teacher is not None:
+            teachers.bring(workdir, plan, dataset, prepared.teacher)
+        todo = [run for run in plan.runs if run.source is None and missing(workdir, run, record)]
         here = record["history"][-1]
         if not todo:
             record["history"].pop()  # this program trains nothing
@@ -84,7 +93,7 @@ def train_prepared(
             records.write_tokenizer(workdir, dataset.tokenizer)
         if not todo:
             return 0
-        for line in [*about.data(record), *directions.left_out(plan, dataset)]:
+        for line in [*about.data(record), *about.teacher(record), *directions.left_out(plan, dataset), footprint]:
             print(line, file=sys.stderr)
         done = plan.total_steps - sum(run.length.total_steps for run in todo)
         try:
@@ -99,9 +108,16 @@ def train_prepared(
     return len(todo)
 
 
-def missing(workdir: Path | str, run: Run) -> list[int]:
-    """Return the steps that were asked of a run and that its trajectory lacks, rising."""
-    return records.missing_steps(records.run_folder(workdir, run.name), run.length.checkpoint_steps)
+def missing(workdir: Path | str, run: Run, record: Mapping[str, Any]) -> list[int]:
+    """Return the steps that were asked of a run and that its trajectory lacks, rising; steps that were pruned are not missed.
+
+    Args:
+        workdir: the work folder.
+        run: the run.
+        record: contents of `study.json`.
+    """
+    wanted = set(run.length.checkpoint_steps) - records.pruned_steps(record, run.name)
+    return records.missing_steps(records.run_folder(workdir, run.name), wanted)
 
 
 class _Runner:
@@ -118,53 +134,74 @@ class _Runner:
         self._prepared, self._devices, self._progress, self._stop = prepared, devices, progress, stop
         self._sinks = sinks
         self._engines: dict[Any, engine.Engine] = {}
+        self._table: Table | None = None
 
     def train(self, run: Run) -> None:
         """Train a run to its end, with its frozen teacher, whose hash must be the same before and after."""
         teacher = self._teacher(run) if run.taught_by else None
         workdir, sinks = self._prepared.workdir, self._sinks(run)
-        run_stage.train(workdir, run, self._engine(run), teacher, self._progress, self._stop, sinks)
+        compiles = self._kind(run) not in self._engines
+        if compiles:
+            self._progress.note(f"compiling {run.arm.name}")
+        run_stage.train(workdir, run, self._engine(run), teacher, self._progress, self._stop, sinks, compiles)
         if run.taught_by:
             self._check_hash(teacher, run.taught_by)
 
+    def _kind(self, run: Run) -> tuple[Any, ...]:
+        return run.arm.model, bool(run.taught_by), run.training
+
     def _engine(self, run: Run) -> engine.Engine:
         study, dataset = self._prepared.study, self._prepared.dataset
-        key = run.arm.model, bool(run.taught_by), run.training
+        key = self._kind(run)
         if key not in self._engines:
             start = pretrained.make(self._prepared.record["init_from"], run.arm.model, dataset)
-            taught = engine.Teacher.of(study) if run.taught_by else None
+            taught = engine.Teacher.of(study, self._prepared.plan.given) if run.taught_by else None
             precision = study.networks.precision
             self._engines[key] = engine.build(
                 precision, run.training, dataset, run.arm.model, self._devices, taught, start
             )
         return self._engines[key]
 
-    def _teacher(self, run: Run) -> models.Variables:
-        """The frozen teacher's variables. Its hash enters the study's record, or must agree with it.
+    def _teacher(self, run: Run) -> Constants:
+        """The frozen teacher's variables, or its answers. Their hash enters the study's record, or must agree with it.
 
-        A damaged checkpoint of the teacher is moved aside and trained anew.
+        A damaged checkpoint of the teacher is moved aside and trained anew; one that was copied is named.
         """
         record, name = self._prepared.record, str(run.taught_by)
-        store = records.run_folder(self._prepared.workdir, name) / "trajectory"
-        try:
-            variables = _load(store, run.teacher_step)
-        except Damaged:
-            checkpoints.set_aside(store, run.teacher_step)
-            self.train(self._prepared.plan.run(str(run.arm.teacher), run.seed))
-            variables = _load(store, run.teacher_step)
+        folder = records.run_folder(self._prepared.workdir, name)
+        variables = self._answers() if name == LOGITS else self._network(run, folder)
         if name not in record["teacher_hash"]:
             record["teacher_hash"][name] = checkpoints.tree_digest(variables)
             records.write_study(self._prepared.workdir, record)
         self._check_hash(variables, name)
         return variables
 
+    def _network(self, run: Run, folder: Path) -> models.Variables:
+        try:
+            return teachers.load(folder, run.teacher_step)
+        except Damaged as error:
+            own = self._prepared.plan.run(str(run.arm.teacher), run.seed)
+            if own.source is not None:
+                fix = "remove that run's folder and run the study's command again, which copies it anew"
+                raise BadInput(f"{error}; expected a whole checkpoint of the teacher; {fix}") from None
+            checkpoints.set_aside(folder / "trajectory", run.teacher_step)
+            self.train(own)
+            return teachers.load(folder, run.teacher_step)
+
+    def _answers(self) -> Table:
+        """The answers to the training set, in no wider type than the network's."""
+        if self._table is None:
+            prepared = self._prepared
+            found = teachers.logits_of(prepared.workdir, prepared.dataset, prepared.record)["train"]
+            widest = np.dtype(models.PARAMETER_DTYPES[prepared.study.networks.precision])
+            narrow = (
+                None if part is None else part.astype(min(part.dtype, widest)) for part in (found.values, found.rest)
+            )
+            values, rest = narrow
+            self._table = Table(values, found.indices, rest)
+        return self._table
+
     def _check_hash(self, variables: Any, name: str) -> None:
         found, expected = checkpoints.tree_digest(variables), self._prepared.record["teacher_hash"][name]
         if found != expected:
             raise RuntimeError(f"{name} changed: hash {found[:12]}, expected {expected[:12]}")
-
-
-def _load(store: Path, step: int) -> models.Variables:
-    with checkpoints.Checkpoints(store) as opened:
-        tree = checkpoints.nest(opened.load(step))
-    return models.Variables(tree["params"], tree.get("model_state", {}))

@@ -11,9 +11,11 @@ from kd_jax import losses, models
 from kd_jax.config import Distillation, Study, Training, parse_switch
 from kd_jax.data import Dataset, Split
 from kd_jax.data.dataset import Feed
-from kd_jax.models import Variables
+from kd_jax.data.images import Images
+from kd_jax.models import Model, Variables
+from kd_jax.plan import GivenTeacher
 from kd_jax.train import devices as parallel
-from kd_jax.train import epoch, optimizer, state
+from kd_jax.train import epoch, optimizer, state, teachers
 from kd_jax.train.mixing import make_mix
 from kd_jax.train.state import TrainState
 from kd_jax.train.step import make_step
@@ -23,19 +25,38 @@ class Teacher(NamedTuple):
     """What students learn from, besides labels.
 
     Attributes:
-        model: the name of the teacher's network.
+        model: the name of the teacher's network; None where its answers come from a table.
         distillation: weight, temperature and switch of the distillation loss.
         loss: the name of the distillation loss, a key of `losses.DISTILLATION`.
+        standardised: (mean, std) of the images that a network was trained on elsewhere; None where they are the data's own.
     """
 
-    model: str
+    model: str | None
     distillation: Distillation
     loss: str
+    standardised: tuple[Any, Any] | None = None
 
     @classmethod
-    def of(cls, study: Study) -> "Teacher":
-        """Return the teacher of a study."""
-        return cls(study.networks.teacher, study.distillation, study.distillation_loss)
+    def of(cls, study: Study, given: GivenTeacher | None = None) -> "Teacher":
+        """Return the teacher of a study; `given` is that of its plan."""
+        model = None if study.distillation.teacher_logits else study.networks.teacher
+        standardised = given.standardised if given else None
+        return cls(model, study.distillation, study.distillation_loss, standardised)
+
+    def function(self, build_model: Callable[[str], Model], dataset: Dataset, dtype: Any) -> teachers.Teach:
+        """Return the teacher as a function of a batch; see `teachers`.
+
+        Args:
+            build_model: `build_model(name)` returns the `Model` of a network.
+            dataset: the data.
+            dtype: the dtype of the logits.
+        """
+        if self.model is None:
+            return teachers.from_table(dataset.classes, dtype)
+        adapt = None
+        if self.standardised is not None and isinstance(dataset, Images):
+            adapt = teachers.restandardised(dataset.mean, dataset.std, *self.standardised)
+        return teachers.from_network(build_model(self.model).apply, dataset.on_shortest, adapt)
 
 
 class Engine(NamedTuple):
@@ -47,7 +68,7 @@ class Engine(NamedTuple):
         start: `start(key) -> TrainState` at step 0, on all devices.
         zero: `zero() -> totals` of no examples, on all devices.
         replicate: puts a whole tree on every device.
-        constants: `constants(key, teacher) -> epoch.Constants` of a run, on all devices; the teacher's variables may be None.
+        constants: `constants(key, teacher) -> epoch.Constants` of a run, on all devices; what the teacher reads may be None.
         feed: `feed(rows_of, key) -> data.dataset.Feed`, what the steps of a run are given.
         advance: the function that `devices.make_advance` returned.
         evaluate: `evaluate(variables, split, resident) -> totals` over all examples of a split, NumPy scalars; `resident` is
@@ -61,7 +82,7 @@ class Engine(NamedTuple):
     start: Callable[[jax.Array], TrainState]
     zero: Callable[[], dict]
     replicate: Callable[[Any], Any]
-    constants: Callable[[jax.Array, Variables | None], epoch.Constants]
+    constants: Callable[[jax.Array, teachers.Constants | None], epoch.Constants]
     feed: Callable[[Callable[[int], np.ndarray], jax.Array], Feed]
     advance: Callable
     evaluate: Callable[[Variables, Split, Any], dict]
@@ -96,21 +117,37 @@ def build(
     total_steps = training.epochs * steps_per_epoch
     schedule = optimizer.learning_rate_schedule(training, total_steps)
     descent = optimizer.make_optimizer(training, total_steps)
-    objective, teacher_apply, weight = losses.label_objective(training.loss, training.label_smoothing), None, None
+    example = dataset.example(dtype)
+    objective, teach, weight = losses.label_objective(training.loss, training.label_smoothing), None, None
+    learn, loss_draws, on_shortest = None, False, dataset.on_shortest
     if teacher is not None:
         taught = teacher.distillation
         weight = losses.kd_weight(taught.weight, parse_switch(taught.switch), steps_per_epoch)
-        objective = losses.distillation_objective(weight, teacher.loss, taught, training.loss, training.label_smoothing)
-        teacher_apply = build_model(teacher.model).apply
+        objective = losses.distillation_objective(
+            weight, teacher.loss, taught, training.loss, training.label_smoothing, parallel.AXIS
+        )
+        teach = teacher.function(build_model, dataset, dtype)
+        learn, loss_draws = _learn(teacher, build_model, model_name, dataset, example), losses.draws(teacher.loss)
+        if losses.relates(teacher.loss):
+            on_shortest = partial(dataset.on_shortest, axis_name=parallel.AXIS)
     view = dataset.random_view(training.augment, dtype)
     train_on = epoch.make_train_on(
-        make_step(model.apply, objective, descent, parallel.AXIS, dataset.on_shortest),
+        make_step(
+            model.apply,
+            objective,
+            descent,
+            parallel.AXIS,
+            on_shortest,
+            learn is not None,
+            training.ema,
+            training.accumulate,
+        ),
         dataset.batch,
         view,
-        teacher_apply,
+        teach,
         make_mix(training, dataset.batch, view, dataset.classes, len(dataset.train.y)),
-        dataset.on_shortest,
-        model.draws(dataset.example(dtype)),
+        model.draws(example),
+        loss_draws,
     )
     evaluate_on = epoch.make_evaluate_on(
         model.apply,
@@ -121,19 +158,19 @@ def build(
     )
     replicate = partial(parallel.replicate, devices=devices)
     put = partial(parallel.split_batch, devices=devices)
-    example = dataset.example(dtype)
-    begin = jax.jit(partial(state.create, model, descent))
+    begin = jax.jit(partial(state.create, model, descent, learn=learn, with_average=training.ema > 0))
     params = jax.eval_shape(begin, jax.random.key(0), example).params
     on_device_loop = dataset.is_resident and parallel.loops_on_device(devices, params)
     evaluate_items = parallel.make_evaluate(evaluate_on, devices)
 
     def start(key):
         fresh = begin(key, example)
-        # The optimiser starts from zeros, whatever the weights.
-        if initialise is None:
-            return replicate(fresh)
-        start = initialise(fresh.variables)
-        return replicate(fresh._replace(params=start.params, model_state=start.model_state))
+        if initialise is not None:
+            # The optimiser starts from zeros, whatever the weights; an average starts from the weights.
+            start = initialise(fresh.variables)
+            fresh = fresh._replace(params=start.params, model_state=start.model_state)
+            fresh = fresh if fresh.average is None else fresh._replace(average=fresh.variables)
+        return replicate(fresh)
 
     def feed(rows_of, key):
         words = tuple(int(word) for word in np.ravel(jax.random.key_data(key)))
@@ -156,3 +193,41 @@ def build(
         learning_rate=lambda at: float(np.asarray(schedule(at))),
         kd_weight=None if weight is None else lambda at: float(np.asarray(weight(at))),
     )
+
+
+def check(study: Study, dataset: Dataset) -> None:
+    """Refuse a distillation loss that the networks of a study do not allow; nothing is computed.
+
+    Raises:
+        BadInput: in one line, naming the option.
+    """
+    teacher = Teacher.of(study)
+    if not losses.compares_features(teacher.loss):
+        return
+    dtype = models.PARAMETER_DTYPES[study.networks.precision]
+    build_model = partial(
+        models.build, classes=dataset.classes, precision=study.networks.precision, **dataset.network_settings
+    )
+    example = dataset.example(dtype)
+    theirs = _outputs(build_model(teacher.model), example)
+    for name in study.networks.student:
+        ours = _outputs(build_model(name), example)
+        losses.check(teacher.loss, teacher.distillation, ours, theirs, dataset.train.y)
+
+
+def _outputs(model, example):
+    """The shapes of what a network returns for a batch of one example."""
+
+    def run(key, x):
+        return model.apply(model.init(key, x), x)
+
+    return jax.eval_shape(run, jax.random.key(0), example)
+
+
+def _learn(teacher, build_model, model_name, dataset, example):
+    """The `learn` of `state.create`; None for a loss that does not learn."""
+    init = losses.initialiser(teacher.loss, teacher.distillation)
+    if init is None:
+        return None
+    ours, theirs = (_outputs(build_model(name), example) for name in (model_name, teacher.model))
+    return lambda key: init(key, ours, theirs, dataset.train.y)

@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax.losses import correct, one_hot
-from kd_jax.models import Variables
 from kd_jax.train.step import whole
+from kd_jax.train.teachers import Constants as TeacherConstants
+from kd_jax.train.teachers import Teach
 
 DROPOUT = (
     2**32 - 2
 )  # stands in for a step, whose number never gets there: these draws are independent of views and mixes
+LOSS = 2**32 - 3  # the same, for losses that draw
 
 
 class Constants(NamedTuple):
@@ -22,22 +24,22 @@ class Constants(NamedTuple):
     Attributes:
         resident: the training examples that lie there, `Dataset.resident`.
         key: the run's typed key.
-        teacher: the frozen teacher's variables; None for a run on one-hot labels.
+        teacher: what the teacher reads, such as its frozen variables; see `teachers`. None for a run on one-hot labels.
     """
 
     resident: Any
     key: jax.Array
-    teacher: Variables | None
+    teacher: TeacherConstants | None
 
 
 def make_train_on(
     step: Callable,
     batch_of: Callable,
     view: Callable,
-    teacher_apply: Callable | None = None,
+    teach: Teach | None = None,
     mix: Callable | None = None,
-    on_shortest: Callable = whole,
     draws: float | bool = False,
+    loss_draws: bool = False,
 ) -> Callable:
     """Return `train_on(state, totals, constants, item) -> (state, totals)`, one step on what the data hands out for it.
 
@@ -45,11 +47,10 @@ def make_train_on(
         step: a step that `make_step` returned.
         batch_of: `batch_of(resident, item) -> (ids, x, y)`, `Dataset.batch`.
         view: `view(key, step, ids, x)`, `Dataset.random_view`; the student and its teacher see the same views.
-        teacher_apply: `apply` of the teacher's `Model`, for runs that have a teacher; the `Outputs` that it returns are
-            `batch["teacher"]`. It runs with `train=False`, so the teacher's statistics stay as they are.
+        teach: a function of `teachers`, for runs that have a teacher; the `Outputs` that it returns are `batch["teacher"]`.
         mix: a function that `mixing.make_mix` returned, which mixes the views and labels that both see; None to leave them.
-        on_shortest: `on_shortest(run, x)` calls `run` with the part of the views that the teacher needs; see `data.Dataset`.
         draws: whether the network draws random numbers, as for dropout; without, no keys are made.
+        loss_draws: whether the loss does; the batch then has `ids`, and `draws`, a typed key per example.
     """
 
     def train_on(state, totals, constants, item):
@@ -59,8 +60,10 @@ def make_train_on(
             batch |= mix(constants, state.step, ids, batch["x"], y)
         if draws:
             batch["keys"] = dropout_keys(constants.key, state.step, ids)
-        if teacher_apply is not None:
-            batch["teacher"] = on_shortest(partial(teacher_apply, constants.teacher, train=False), batch["x"])
+        if loss_draws:
+            batch |= {"ids": ids, "draws": example_keys(constants.key, LOSS, state.step, ids)}
+        if teach is not None:
+            batch["teacher"] = teach(constants.teacher, ids, batch["x"])
         state, more = step(state, batch)
         return state, jax.tree.map(lambda total, new: (total + new).astype(total.dtype), totals, more)
 
@@ -69,7 +72,12 @@ def make_train_on(
 
 def dropout_keys(key: jax.Array, step: Any, ids: Any) -> jax.Array:
     """Return a typed key per example [batch], which depends on (key, step, example) alone."""
-    key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step)
+    return example_keys(key, DROPOUT, step, ids)
+
+
+def example_keys(key: jax.Array, stream: int, step: Any, ids: Any) -> jax.Array:
+    """Return a typed key per example [batch], which depends on (key, stream, step, example) alone."""
+    key = jax.random.fold_in(jax.random.fold_in(key, stream), step)
     return jax.vmap(partial(jax.random.fold_in, key))(ids)
 
 
@@ -91,7 +99,8 @@ def make_evaluate_on(
 
     Args:
         apply: the `apply` of a `Model`.
-        batch_of, on_shortest: as for `make_train_on`.
+        batch_of: as for `make_train_on`.
+        on_shortest: `on_shortest(run, x)` calls `run` with the part of the examples that the network needs; see `data.Dataset`.
         clean_view: `clean_view(x)`, `Dataset.clean_view`.
         label_loss: one of `losses.LABEL_LOSSES`.
     """

@@ -15,6 +15,7 @@ from kd_jax.train import devices
 from kd_jax.train.engine import Engine
 from kd_jax.train.epoch import Constants
 from kd_jax.train.state import TrainState
+from kd_jax.train.teachers import Constants as TeacherConstants
 
 
 class StopRequest(Protocol):
@@ -60,7 +61,10 @@ class Sink:
         """Some steps have been taken; comes after `epoch` where they end one."""
 
     def keep(self, step: int, variables: Variables) -> None:
-        """The network at a step of the trajectory, NumPy arrays; step 0 comes right after `start`."""
+        """The network at a step of the trajectory, NumPy arrays; step 0 comes right after `start`.
+
+        Where an average of the weights is kept, it comes with it, as a `train.state.Averaged`.
+        """
 
     def wants_save(self) -> bool:
         """Return whether the whole state should be saved now. Asked once per segment; on several hosts any host's word counts."""
@@ -111,7 +115,7 @@ class Pause(NamedTuple):
 def train_run(
     engine: Engine,
     run: Run,
-    teacher: Variables | None = None,
+    teacher: TeacherConstants | None = None,
     sinks: Sequence[Sink] = (),
     stop: StopRequest | None = None,
     restore: Callable[[Any], Any] | None = None,
@@ -121,7 +125,7 @@ def train_run(
     Args:
         engine: the compiled functions of this kind of run.
         run: the run to train.
-        teacher: the frozen teacher's variables; None for a run on one-hot labels.
+        teacher: what the teacher reads, such as its frozen variables; None for a run on one-hot labels.
         sinks: what it reports to, in this order.
         stop: tells it to save and stop.
         restore: `restore((state, totals)) -> (state, totals)`, which returns what a sink saved of this run earlier, in the
@@ -215,7 +219,7 @@ def _keys(seed, stream):
 
 def _keep(sinks, step, state):
     if sinks:
-        variables = jax.device_get(state.variables)
+        variables = jax.device_get(state.kept)
         for sink in sinks:
             sink.keep(step, variables)
 
@@ -240,10 +244,12 @@ def _line(engine, run, pause, totals, tests, seconds, steps):
         raise Diverged(
             f"{run.name}: the loss is {line['train_loss']} in epoch {line['epoch']}; lower --learning_rate or raise --warmup"
         )
+    networks = {"": pause.state.variables} | ({"_average": pause.state.average} if pause.state.average else {})
     for name, (split, resident) in tests.items():
-        sums = engine.evaluate(pause.state.variables, split, resident)
-        line[f"{name}_loss"] = float(sums["loss"] / sums["count"])
-        line[f"{name}_accuracy"] = float(sums["correct"] / sums["count"])
+        for suffix, variables in networks.items():
+            sums = engine.evaluate(variables, split, resident)
+            line[f"{name}_loss{suffix}"] = float(sums["loss"] / sums["count"])
+            line[f"{name}_accuracy{suffix}"] = float(sums["correct"] / sums["count"])
     line["seconds"] = seconds
     line["examples_per_second"] = steps * run.training.batch_size / seconds
     if engine.kd_weight is not None:

@@ -2,10 +2,12 @@
 
     WORKDIR/
       tokenizer.json           of a study of texts: how its tokens were made
+      teacher_logits.npz       with --teacher_logits: the answers that the study uses, as `data.teacher_logits` describes them
       study.json               the configuration, versions, platform, data fingerprint, hashes of the teachers
       runs/ARM-seedK/          one training run
         metrics.jsonl          a line per epoch
-        trajectory/STEP/       orbax, append-only: parameters and normalisation statistics, which is all that analysis reads
+        trajectory/STEP/       orbax, append-only: parameters and normalisation statistics, which is all that analysis reads; with
+                               --ema also their moving average, under `average`
         resume/STEP/           orbax, the newest two: the full training state
         damaged/               checkpoints that could not be read, moved out of the way
       analysis/                what `studies.analyse` derives from the above; it may be deleted
@@ -16,7 +18,14 @@ the students), `descent_times`, `teacher_time`, `data` (name, folder, fingerprin
 `init_from`, `networks` (of one's own, where there are any: {name: file, sha256, kind, target, folder}, see
 `studies.networks.describe`), `teacher_hash`, `platform` and `versions` (of the program that began the study), `history` (of every
 program that trained a part of it, in order: `platform`, `versions`, `command`, `started`, `ended`, and `revision` where it ran from
-a git checkout), and `peak_memory`.
+a git checkout), `peak_memory`, and of a study that was pruned `pruned`: `keep`, what was asked for last, and `steps`, {run: the
+steps of its trajectory that were taken away, rising}.
+
+A study whose teacher existed already has one of two more. `teacher_from` has `folder`, `study`, `network`, `data` and
+`fingerprint` of the study that the teacher is from, `mean` and `std` with which its images were standardised, whether its loss was
+`switched`, and `runs`: {run here: `run` there, `step` at which it teaches, `sha256` of its variables, its `init`, `order` and
+`seed`, and its length}. `teacher_logits` has `file` (its name), `sha256` over the answers that are used, `splits` that it has,
+`kind`, `top_k` (0: all classes) and `dtype`.
 
 A checkpoint is a dict of one-dimensional arrays, one per dtype ("float32": [n]), because orbax's cost is per leaf and not per byte.
 Its custom metadata holds `leaves`, a list of [path, shape, dtype] in the order in which they lie in those arrays, and `digest`, a

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,6 +24,35 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # orbax announces every save
 
 Tree = Any  # a pytree of arrays
 Leaves = list[list[Any]]  # [path, shape, dtype] of every leaf, in order
+RESUMED = 2  # whole states of a run that are kept, the newest ones
+FILES = 4  # of a checkpoint, besides those of its arrays: metadata and orbax's marks of success, of the step and of its item
+FILES_OF_ARRAY = 2  # its description and its bytes, in one chunk
+METADATA_BYTES = 700  # of a checkpoint, about, besides what it says about every leaf
+METADATA_BYTES_OF_LEAF = 60
+
+
+class Size(NamedTuple):
+    """What checkpoints take on the disk.
+
+    Attributes:
+        files: how many files they are.
+        bytes: how many bytes, uncompressed; zstd makes random weights about a tenth smaller.
+    """
+
+    files: int
+    bytes: int
+
+
+def size(tree: Tree) -> Size:
+    """Return what a checkpoint of a tree of arrays, or of their shapes and dtypes, takes on the disk.
+
+    >>> size({"kernel": np.zeros((100, 100), np.float32), "step": np.zeros((), np.int32)})
+    Size(files=8, bytes=40824)
+    """
+    leaves = jax.tree.leaves(tree)
+    dtypes = {np.dtype(leaf.dtype) for leaf in leaves}
+    contents = sum(int(np.prod(leaf.shape, dtype=np.int64)) * np.dtype(leaf.dtype).itemsize for leaf in leaves)
+    return Size(FILES + FILES_OF_ARRAY * len(dtypes), contents + METADATA_BYTES + METADATA_BYTES_OF_LEAF * len(leaves))
 
 
 def pack(tree: Tree) -> tuple[dict[str, np.ndarray], Leaves]:
@@ -102,7 +131,10 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         if self._options.create:
             self.folder.mkdir(parents=True, exist_ok=True)
-        self._manager = ocp.CheckpointManager(self.folder, options=self._options)
+        # A file per array instead of a database of its own (OCDBT) for each checkpoint: six files and not nine, and less time. Both
+        # layouts are read, also by orbax's other handlers.
+        layout = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
+        self._manager = ocp.CheckpointManager(self.folder, options=self._options, item_handlers=layout)
         self._written = set(self._manager.all_steps())
         return self
 
@@ -125,7 +157,7 @@ class Checkpoints:
             return
         arrays, leaves = pack(tree)
         metadata = {"digest": digest(arrays, leaves), "leaves": leaves}
-        saved = self._manager.save(step, args=ocp.args.StandardSave(arrays), custom_metadata=metadata, force=True)
+        saved = self._manager.save(step, args=ocp.args.PyTreeSave(arrays), custom_metadata=metadata, force=True)
         if not saved:
             raise OSError(f"orbax did not save step {step} in {self.folder}")
         self._written.add(step)
@@ -142,7 +174,8 @@ class Checkpoints:
             for _, shape, dtype in metadata["leaves"]:
                 sizes[dtype] = sizes.get(dtype, 0) + int(np.prod(shape, dtype=np.int64))
             target = {dtype: np.empty(size, np.dtype(dtype)) for dtype, size in sizes.items()}
-            arrays = self._manager.restore(step, args=ocp.args.StandardRestore(target))
+            how = ocp.checkpoint_utils.construct_restore_args(target)
+            arrays = self._manager.restore(step, args=ocp.args.PyTreeRestore(target, restore_args=how))
         except Exception as error:  # what is missing or cut short raises many types
             raise Damaged(f"{self.folder / str(step)}: cannot be read ({type(error).__name__})") from error
         if digest(arrays, metadata["leaves"]) != metadata["digest"]:
@@ -201,7 +234,7 @@ def trajectory(folder: Path | str, write: bool = False) -> Checkpoints:
 
 def resume(folder: Path | str) -> Checkpoints:
     """Return the store of full training states of a run folder, for writing; it keeps the newest two."""
-    return Checkpoints(Path(folder) / "resume", write=True, keep=2)
+    return Checkpoints(Path(folder) / "resume", write=True, keep=RESUMED)
 
 
 def repair(folder: Path | str) -> Checkpoints:
@@ -209,7 +242,7 @@ def repair(folder: Path | str) -> Checkpoints:
 
     It is apart from `resume`, whose states are further on.
     """
-    return Checkpoints(Path(folder) / "repair", write=True, keep=2)
+    return Checkpoints(Path(folder) / "repair", write=True, keep=RESUMED)
 
 
 def load_variables(folder: Path | str, step: int) -> dict[str, Any]:
@@ -222,6 +255,20 @@ def load_variables(folder: Path | str, step: int) -> dict[str, Any]:
     return variables
 
 
+def load_average(folder: Path | str, step: int) -> dict[str, Any]:
+    """Return the moving average of the weights of a run at a step, as `load_variables` returns the weights.
+
+    Raises:
+        BadInput: when the step is not there, or damaged, or the run keeps no average.
+    """
+    ((_, tree),) = _trees(folder, [step])
+    if "average" not in tree:
+        raise BadInput(
+            f"{folder}: expected an average of the weights at step {step}; the run was trained without --ema"
+        )
+    return _variables(tree["average"])
+
+
 def stream_variables(folder: Path | str, steps: Iterable[int] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (step, variables as `load_variables` returns them) one at a time.
 
@@ -232,6 +279,16 @@ def stream_variables(folder: Path | str, steps: Iterable[int] | None = None) -> 
     Raises:
         BadInput: when a step is not there, or damaged.
     """
+    for step, tree in _trees(folder, steps):
+        yield step, _variables(tree)
+
+
+def _variables(tree: dict[str, Any]) -> dict[str, Any]:
+    return {"params": tree["params"], "model_state": tree.get("model_state", {})}
+
+
+def _trees(folder: Path | str, steps: Iterable[int] | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (step, everything that is kept of a run at that step, as nested dicts)."""
     kept = kept_steps(folder)
     chosen = kept if steps is None else [int(step) for step in steps]
     for step in chosen:
@@ -246,4 +303,4 @@ def stream_variables(folder: Path | str, steps: Iterable[int] | None = None) -> 
             except Damaged as error:
                 fix = "move that step's folder away and run the study's command again, which trains it anew"
                 raise BadInput(f"{error}; expected a whole checkpoint; {fix}") from None
-            yield step, {"params": tree["params"], "model_state": tree.get("model_state", {})}
+            yield step, tree

@@ -95,6 +95,11 @@ def read_tokenizer(workdir: Path | str) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
+def teacher_logits_file(workdir: Path | str) -> Path:
+    """Return the file of the logits that teach a study, where its teacher is a file of them."""
+    return Path(workdir) / "teacher_logits.npz"
+
+
 def run_folder(workdir: Path | str, name: str) -> Path:
     """Return the folder of a run as an absolute path, which orbax requires."""
     return (Path(workdir) / "runs" / name).absolute()
@@ -109,6 +114,16 @@ def kept_steps(folder: Path | str) -> list[int]:
 def missing_steps(folder: Path | str, wanted: Iterable[int]) -> list[int]:
     """Return which steps of those wanted a run's trajectory lacks, rising; a run is finished when it lacks none."""
     return sorted(set(wanted) - set(kept_steps(folder)))
+
+
+def pruned_steps(record: Mapping[str, Any], name: str) -> set[int]:
+    """Return the steps that `kd-jax prune` took from the trajectory of a run; they count as kept, and are not trained again.
+
+    Args:
+        record: contents of `study.json`.
+        name: the name of the run.
+    """
+    return set(record.get("pruned", {}).get("steps", {}).get(name, ()))
 
 
 def read_metrics(folder: Path | str) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ def state_dict(params):
     """Our arrays under transformers' names and in its order of axes."""
     state = {}
     for path, leaf in jax.tree.leaves_with_path(params):
-        name, transposed = pretrained._their_name(path)
+        name, transposed = pretrained.their_name(path)
         prefix = "" if name.startswith("classifier.") else pretrained.PREFIX
         state[prefix + name] = torch.tensor(np.ascontiguousarray(leaf.T if transposed else leaf))
     return state

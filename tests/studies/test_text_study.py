@@ -1,5 +1,6 @@
 """Whole studies of texts in small: the same run folder, resumption and analysis as of images, and what is particular to texts."""
 
+import json
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,11 +15,12 @@ from kd_jax import data
 from kd_jax.config import BadInput, Study
 from kd_jax.data import buckets, tokens
 from kd_jax.data.order import order
+from kd_jax.export import roberta
 from kd_jax.extract import logits as extract
 from kd_jax.extract import weights as weights_of_layers
-from kd_jax.models import Variables
+from kd_jax.models import Variables, pretrained
 from kd_jax.report import about
-from kd_jax.studies import analyse, prepare, run
+from kd_jax.studies import analyse, export, prepare, run
 from kd_jax.studies import pretrained as initial
 from kd_jax.studies import train as train_stage
 from kd_jax.train import engine
@@ -197,6 +199,53 @@ def test_what_does_not_fit_texts_is_refused_before_anything_is_written(data_dir,
 
 
 # ---- pre-trained weights
+
+
+def test_an_exported_roberta_is_what_pre_trained_weights_are_read_from(done, data_dir, tmp_path):
+    """Under transformers' names every tensor comes back; `tests/golden/exported_roberta.py` holds the folder to transformers."""
+    out = export.export(done[0], "student-seed0", "hf", out=tmp_path / "out")
+    folder = records.run_folder(done[0], "student-seed0")
+    trained = Variables(**checkpoints.load_variables(folder, records.kept_steps(folder)[-1]))
+    found, report = pretrained.load(out, "roberta_1x8", jax.tree.map(np.zeros_like, trained))
+    jax.tree.map(np.testing.assert_array_equal, found, trained)
+    assert not report.missing + report.unused
+    said = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    assert (said["num_labels"], said["id2label"]) == (3, {"0": "0", "1": "1", "2": "2"})
+    assert (said["hidden_dropout_prob"], said["attention_probs_dropout_prob"]) == (0.2, 0.0)
+    of_tokens = json.loads((out / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert (of_tokens["model_max_length"], of_tokens["pad_token"], of_tokens["cls_token"]) == (24, "<pad>", "<s>")
+    # The library's own forms of texts and pairs are ours, so those of whoever loads the folder are.
+    theirs, own = (tokenizers.Tokenizer.from_file(str(path / "tokenizer.json")) for path in (out, done[0]))
+    pair = ("a good film", "dull and bright")
+    assert theirs.encode(*pair).ids == tokens.encode(own, [pair], 24)[0][0]
+    # It serves as the start of another study.
+    study = STUDY.replaced(init_from=(str(out),), epochs=1)
+    prepared = prepare.prepare("tested", study, tmp_path / "next", data_dir, jax.devices()[:1])
+    assert set(prepared.record["init_from"]) == {"roberta_1x8"}
+
+
+def test_a_tokenizer_without_forms_of_its_own_gets_robertas(done, tmp_path):
+    params = checkpoints.load_variables(records.run_folder(done[0], "student-seed0"), 0)["params"]
+    bare = json.loads((done[0] / "tokenizer.json").read_text(encoding="utf-8")) | {"post_processor": None}
+    roberta.write(tmp_path, params, ["no", "yes", "both"], json.dumps(bare), 24, 0.0, {})
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert theirs.encode("a film").ids[0] == 0
+    assert theirs.encode("a", "b").ids.count(2) == 3
+
+
+def test_a_program_of_texts_reads_any_length_with_the_same_logits(done, tmp_path):
+    out = export.export(done[0], "student-seed0", "stablehlo", out=tmp_path / "out")
+    program = jax.export.deserialize(bytearray((out / "model.jax_export").read_bytes()))
+    opened = prepare.open_study(done[0])
+    folder = records.run_folder(done[0], "student-seed0")
+    trained = Variables(**checkpoints.load_variables(folder, records.kept_steps(folder)[-1]))
+    x = opened.dataset.test.x.astype(np.int32)
+    expected = extract.make_logits("roberta_1x8", opened.dataset, "float32")(trained, opened.dataset.test.x)
+    np.testing.assert_allclose(program.call(x), expected, atol=1e-5)
+    shortest = x[(x != 1).sum(1).argmin()]
+    length = (shortest != 1).sum()
+    row = np.flatnonzero((x == shortest).all(1))[0]
+    np.testing.assert_allclose(program.call(shortest[None, :length])[0], expected[row], atol=1e-5)
 
 
 @pytest.fixture

@@ -147,6 +147,17 @@ def test_a_distilled_run_is_the_same_in_buckets_at_full_length_and_on_four_devic
     np.testing.assert_allclose(test["loss"], nll.sum(), rtol=1e-9)
 
 
+@pytest.mark.long
+def test_devices_that_talk_about_their_examples_take_one_bucket(float64):
+    """Losses that relate the examples of a batch gather them inside the branch of a bucket."""
+    study = STUDY.replaced(distillation="rkd+crd", weight=0.5, crd_negatives=7, crd_width=4)
+    dataset = made()
+    teacher = jax.device_get(network().init(jax.random.key(7), dataset.train.x[:1]))
+    one, four = (trained(study, dataset, jax.devices()[:count], teacher) for count in (1, 4))
+    for expected, found in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
 # ---- dropout
 
 

@@ -75,6 +75,33 @@ def test_four_devices_equal_one(float64, distilled):
     assert largest_difference(start.params, one[0].params) > 1e-3  # it did train
 
 
+@pytest.mark.long
+def test_losses_that_relate_the_examples_of_a_batch_see_all_of_it_on_four_devices(float64):
+    """The network, what the losses learn and remember, and the totals: an error in any of the losses would be in all of them."""
+    study = STUDY.replaced(
+        teacher="cnn_3x2",
+        student=("cnn_2x2",),
+        augment="none",
+        learning_rate=0.01,
+        weight=0.5,
+        distillation="dist+fitnets+at+rkd+crd",
+        features=("stage1",),
+        crd_negatives=7,
+        crd_width=4,
+    )
+    dataset = made(study)
+    model = models.build("cnn_3x2", 3, "float64")
+    teacher = jax.device_get(model.init(jax.random.key(7), np.zeros((1, 8, 8, 3))))
+    one, four = (trained(study, dataset, jax.devices()[:count], teacher) for count in (1, 4))
+    for expected, found in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    assert set(one[0].loss_params) == {"fitnets", "crd"}
+    start = jax.device_get(build(study, dataset, jax.devices()[:1], True).start(jax.random.key(0)))
+    assert jax.tree.structure(start) == jax.tree.structure(one[0])
+    moved = jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), start.loss_params, one[0].loss_params))
+    assert min(moved) > 1e-4  # every part of the projector and of both embeddings was trained
+
+
 @pytest.mark.parametrize("model", ["mlp_16", "resnet8"])
 def test_a_loop_on_the_device_equals_one_dispatch_a_step(float64, monkeypatch, model):
     study = STUDY.replaced(teacher=model, student=(model,), augment="none", train_examples=16)

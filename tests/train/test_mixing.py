@@ -13,7 +13,7 @@ from kd_jax.config import Study
 from kd_jax.data.arrays import Source
 from kd_jax.data.images import assemble
 from kd_jax.plan import make_plan
-from kd_jax.train import engine, epoch, mixing, state
+from kd_jax.train import engine, epoch, mixing, state, teachers
 from kd_jax.train.loop import train_run
 
 EXAMPLES, CLASSES, SHAPE = 24, 3, (8, 8, 1)
@@ -173,7 +173,9 @@ def test_a_teacher_sees_what_its_student_sees_and_only_the_label_knows_the_mix()
 
     constants = epoch.Constants((jnp.arange(5.0), jnp.arange(5)), None, jnp.array([[7.0]]))
     begin = state.TrainState(jnp.zeros((), jnp.int32), None, None, None)
-    train_on = epoch.make_train_on(step, rows_of_arrays, lambda key, step, ids, x: x, teacher_apply, mix)
+    train_on = epoch.make_train_on(
+        step, rows_of_arrays, lambda key, step, ids, x: x, teachers.from_network(teacher_apply), mix
+    )
     train_on(begin, epoch.zero_totals(jnp.float32), constants, np.array([3, 1]))
     teacher_x, batch = seen
     assert teacher_x is batch["x"]

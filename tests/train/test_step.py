@@ -10,7 +10,7 @@ import pytest
 
 from kd_jax import losses, models
 from kd_jax.config import Distillation, Training
-from kd_jax.train import epoch, loop, optimizer, state
+from kd_jax.train import epoch, loop, optimizer, state, teachers
 from kd_jax.train.step import make_step
 
 TRAINING = Training(learning_rate=0.3, epochs=1, batch_size=4)
@@ -143,7 +143,7 @@ def test_the_teacher_sees_the_students_views_in_evaluation_mode_and_stays_as_it_
 
     constants = epoch.Constants((jnp.arange(5.0), jnp.arange(5)), None, jnp.array([[7.0]]))
     begin = state.TrainState(jnp.zeros((), jnp.int32), None, None, None)
-    train_on = epoch.make_train_on(step, batch_of, view, teacher_apply)
+    train_on = epoch.make_train_on(step, batch_of, view, teachers.from_network(teacher_apply))
     train_on(begin, epoch.zero_totals(jnp.float32), constants, np.array([3, 1]))
     (teacher_x, train), batch = seen
     assert train is False

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from kd_jax.config import BadInput
@@ -188,3 +189,53 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
         cut_short()
     assert os.listdir(tmp_path / "below") == ["text"]
     assert (tmp_path / "below" / "text").read_text() == "old\n"
+
+
+def files_of(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_checkpoint_has_as_many_files_and_about_as_many_bytes_as_foretold(tmp_path):
+    saved = {"a": {"w": np.random.default_rng(0).normal(size=(300, 200)).astype(np.float32)}, "n": np.int32(3)}
+    with checkpoints.trajectory(tmp_path, write=True) as trajectory:
+        trajectory.save(7, saved)
+    written, foretold = files_of(tmp_path / "trajectory"), checkpoints.size(saved)
+    assert foretold.files == len(written) == 8
+    contents = sum(path.stat().st_size for path in written)
+    assert 0.85 * foretold.bytes < contents <= foretold.bytes
+
+
+@pytest.mark.parametrize("values", [np.zeros(40, np.float32), np.full(3, np.nan)])
+def test_arrays_of_which_nothing_is_written_come_back(tmp_path, values):
+    """A chunk of zeros is left out by the format."""
+    with checkpoints.trajectory(tmp_path, write=True) as trajectory:
+        trajectory.save(1, {"w": values})
+    with checkpoints.trajectory(tmp_path) as trajectory:
+        np.testing.assert_array_equal(trajectory.load(1)["w"], values)
+
+
+@pytest.mark.parametrize("harm", ["none", "flip"])
+def test_checkpoints_of_the_earlier_layout_are_read_and_go_on_in_the_new_one(tmp_path, harm):
+    """Folders may hold checkpoints that are OCDBT databases, as orbax's own arguments make it."""
+    packed = tree(4)
+    arrays, leaves = checkpoints.pack(packed)
+    metadata = {"digest": checkpoints.digest(arrays, leaves), "leaves": leaves}
+    with ocp.CheckpointManager((tmp_path / "resume").absolute()) as manager:
+        for step in (4, 8):
+            manager.save(step, args=ocp.args.StandardSave(arrays), custom_metadata=metadata)
+    assert (tmp_path / "resume" / "8" / "default" / "manifest.ocdbt").is_file()
+    if harm == "flip":
+        flip_a_bit(tmp_path / "resume" / "8")
+    with checkpoints.resume(tmp_path) as resume:
+        restored = resume.load_newest_like(tree(0))
+        np.testing.assert_array_equal(restored.b, packed.b)
+        assert resume.steps() == ([4, 8] if harm == "none" else [4])
+        resume.save(9, restored)
+    with checkpoints.resume(tmp_path) as resume:
+        assert resume.steps() == ([8, 9] if harm == "none" else [4, 9])
+        np.testing.assert_array_equal(resume.load_newest_like(tree(0)).a["x"]["kernel"], packed.a["x"]["kernel"])
+    # Whoever reads a checkpoint with orbax alone need not know about layouts.
+    with ocp.CheckpointManager((tmp_path / "resume").absolute()) as manager:
+        for step in manager.all_steps():
+            found = manager.restore(step, args=ocp.args.StandardRestore())
+            np.testing.assert_array_equal(found["float64"], arrays["float64"])

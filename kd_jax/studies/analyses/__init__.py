@@ -1,8 +1,10 @@
 """The questions that are asked of every trained study. A further one is a module with an `Analysis`, and its entry here."""
 
+from collections.abc import Sequence
+
 from kd_jax.data import Dataset
 from kd_jax.plan import Plan
-from kd_jax.studies.analyses import confidence, directions, functions, learning
+from kd_jax.studies.analyses import averages, confidence, directions, functions, learning
 from kd_jax.studies.analyses.base import Analysed as Analysed
 from kd_jax.studies.analyses.base import Analysis as Analysis
 from kd_jax.studies.analyses.base import Trained as Trained
@@ -10,17 +12,18 @@ from kd_jax.studies.analyses.base import Trained as Trained
 # In the order of their estimates, verdicts, tables and figures.
 ANALYSES: tuple[Analysis, ...] = (
     confidence.ANALYSIS,
+    averages.ANALYSIS,
     learning.ANALYSIS,
     directions.ANALYSIS,
     functions.ANALYSIS,
 )
 
 
-def check(plan: Plan, dataset: Dataset) -> None:
-    """Check before training that every question can be asked of a study.
+def check(plan: Plan, dataset: Dataset, asked: Sequence[Analysis] = ANALYSES) -> None:
+    """Check before training that every question can be asked of a study, or before an analysis those that are asked.
 
     Raises:
         BadInput: for one that cannot.
     """
-    for analysis in ANALYSES:
+    for analysis in asked:
         analysis.check(plan, dataset)

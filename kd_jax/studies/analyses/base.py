@@ -105,6 +105,7 @@ class Analysis:
 
     Attributes:
         name: the name of the question.
+        needs_curves: whether it follows networks along their training: from step 0, at two further steps at least.
         check: `check(plan, dataset)` raises `BadInput` where the question cannot be asked; called before training.
         passes: `passes(trained)` says how often `measure` will call `advance`.
         measure: `measure(trained, folder, advance)` runs networks over checkpoints, writes what it takes from them as files below
@@ -118,6 +119,7 @@ class Analysis:
     """
 
     name: str
+    needs_curves: bool = False
     check: Callable[[Plan, Dataset], None] = _no_check
     passes: Callable[[Trained], int] = _no_passes
     measure: Callable[[Trained, Path, Advance], list[Estimate]] = _nothing_measured

@@ -1,10 +1,11 @@
 """How good the students are, how far they follow their teachers, and whether they exaggerate their confidence: from logits.
 
-Files: `pairs/ARM-seedK-SPLIT.npz`, the logits of a run and of its teacher, with labels and example ids.
+Files: `pairs/ARM-seedK-SPLIT.npz`, the logits of a run and of its teacher, where they are known, with labels and example ids.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -34,17 +35,19 @@ def read_pairs(folder: Path, arms: Iterable[str], seeds: Iterable[int], split: s
             path = pair_file(folder, arm, seed, split)
             if path.is_file():
                 with np.load(path) as arrays:
-                    logits = arrays["teacher_logits"], arrays["student_logits"]
-                    yield Pair(arm, seed, split, *logits, arrays["labels"], arrays["true_labels"], arrays["ids"])
+                    teacher = arrays["teacher_logits"] if "teacher_logits" in arrays.files else None
+                    rest = (arrays[key] for key in ("student_logits", "labels", "true_labels", "ids"))
+                    yield Pair(arm, seed, split, teacher, *rest)
 
 
 def _kept(pairs: Iterable[Pair], folder: Path) -> Iterator[Pair]:
     """Pass pairs through, and write each as a file."""
     (folder / "pairs").mkdir(parents=True, exist_ok=True)
     for pair in pairs:
+        teacher: Any = {} if pair.teacher is None else {"teacher_logits": pair.teacher}
         np.savez(
             pair_file(folder, pair.arm, pair.seed, pair.split),
-            teacher_logits=pair.teacher,
+            **teacher,
             student_logits=pair.student,
             labels=pair.y,
             true_labels=pair.true_y,
@@ -59,7 +62,9 @@ def _passes(trained: Trained) -> int:
 
 def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]:
     pairs = extract.logit_pairs(trained.workdir, trained.plan, trained.dataset, advance)
-    return summary.estimates(map(summary.compared, _kept(pairs, folder)), trained.plan.baselines)
+    given = trained.plan.given
+    is_one = given is not None and given.is_one and len(trained.seeds) > 1
+    return summary.estimates(map(summary.compared, _kept(pairs, folder)), trained.plan.baselines, is_one)
 
 
 def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:
@@ -67,12 +72,23 @@ def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequen
 
 
 def _warn(trained: Trained, folder: Path) -> list[str]:
-    """Warn of squared-loss teachers that leave nothing of their labels to learn."""
+    """Warn of teachers from which the controls are not independent, and of squared-loss ones that leave nothing to learn."""
+    warnings = []
+    if shared := trained.plan.starts_with_teacher:
+        seeds = ", ".join(map(str, shared))
+        warnings.append(
+            f"the teacher of seed {seeds} started from the initialisation of the student of that seed, so the one-hot twin is no"
+            " independent control; pass another --seed"
+        )
+    return warnings + _fully_fitted(trained, folder)
+
+
+def _fully_fitted(trained: Trained, folder: Path) -> list[str]:
     if trained.study.training.loss != "mse":
         return []
     arms = [arm.name for arm in students_of(trained.plan.arms)]
     pairs = read_pairs(folder, arms, trained.seeds, "train")
-    left = max(calibration.share_left(pair.teacher, pair.y) for pair in pairs)
+    left = max(calibration.share_left(pair.teacher, pair.y) for pair in pairs if pair.teacher is not None)
     if left >= FITTED:
         return []
     return [
@@ -91,12 +107,14 @@ def _tables(analysed: Analysed) -> list[Table]:
 
 
 def _figures(analysed: Analysed) -> dict[str, Figure]:
-    _, *arms = tables.compared(analysed.arms)
+    arms = tables.beside_teacher(analysed.arms)
     names, seed = [arm.name for arm in arms], analysed.study.seed
     logits = {}
     for split in ("test", "train"):
         pairs = read_pairs(analysed.folder, names, [seed], split)
-        logits[split] = {pair.arm: (pair.teacher, pair.student) for pair in pairs}
+        of_split = {pair.arm: (pair.teacher, pair.student) for pair in pairs if pair.teacher is not None}
+        if of_split:
+            logits[split] = of_split
     return {
         "confidence": figures.confidence(logits, arms, seed),
         "slopes": figures.slopes(analysed.estimates, arms),

@@ -104,7 +104,8 @@ def linear_theory(
     """
     times, teacher = record.get("descent_times"), record.get("teacher_time")
     linear = study.networks.teacher == model and model.partition("_")[0] in ("linear", "features")
-    if not linear or study.training.loss != "mse" or study.distillation.weight < 1 or teacher is None or not times:
+    squared = study.training.loss == study.distillation_loss == "mse"
+    if not linear or not squared or study.distillation.weight < 1 or teacher is None or not times:
         return None
     student = times[-1]
     return lambda eigenvalues, top: closed_forms.matched_ratio(eigenvalues, top, teacher, student, student)
@@ -112,6 +113,7 @@ def linear_theory(
 
 ANALYSIS = Analysis(
     name="directions",
+    needs_curves=True,
     check=_check,
     passes=_passes,
     measure=_measure,

@@ -100,6 +100,7 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
 
 ANALYSIS = Analysis(
     name="functions",
+    needs_curves=True,
     check=_check,
     passes=_passes,
     measure=_measure,

@@ -8,15 +8,17 @@ from matplotlib.figure import Figure
 from kd_jax.analysis import learning
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import Study, parse_switch
+from kd_jax.plan import TEACHER, GivenTeacher, run_name, training_of
 from kd_jax.plan import arms as arms_of
-from kd_jax.plan import run_name, training_of
 from kd_jax.report import figures, tables
 from kd_jax.studies.analyses.base import Analysed, Analysis
 from kd_jax.studies.analyses.confidence import read_pairs
 from kd_jax.workdir import records
 
 
-def unlearned(workdir: Path, folder: Path, study: Study, steps_per_epoch: int) -> list[Unlearned]:
+def unlearned(
+    workdir: Path, folder: Path, study: Study, steps_per_epoch: int, given: GivenTeacher | None = None
+) -> list[Unlearned]:
     """Return the runs of a study that did not learn, from their metrics and the logits that an analysis has kept.
 
     Args:
@@ -24,21 +26,28 @@ def unlearned(workdir: Path, folder: Path, study: Study, steps_per_epoch: int) -
         folder: the folder of the analysis, with the logits.
         study: the study's configuration.
         steps_per_epoch: steps of an epoch of the students' training.
+        given: the teacher that exists already, where the study has one. One that teaches all seeds is judged once; a file of
+            logits, and a run whose own loss was switched, by its logits alone.
     """
     arms, seeds = arms_of(study), study.seed_range()
     switch = parse_switch(study.distillation.switch)
     losses: dict[tuple[str, int], list[float] | None] = {}
+    if given is not None and given.logits:
+        losses[TEACHER, seeds[0]] = None
     for arm in arms:
         trained = training_of(study, arm).epochs > 0
-        for seed in seeds:
+        is_given = given is not None and arm.name == TEACHER
+        for seed in seeds[:1] if is_given and given.is_one else seeds:
+            if is_given and given.switched:
+                losses[arm.name, seed] = None
+                continue
             lines = records.read_metrics(records.run_folder(workdir, run_name(arm, seed)))
             of_arm = switch if arm.teacher else None
             losses[arm.name, seed] = learning.comparable_losses(lines, of_arm, steps_per_epoch) if trained else None
     fits = {}
-    _, *others = tables.compared(arms)
-    for pair in read_pairs(folder, [arm.name for arm in others], seeds, "train"):
-        if ("teacher", pair.seed) not in fits:
-            fits["teacher", pair.seed] = learning.outputs(pair.teacher, pair.y, pair.true_y)
+    for pair in read_pairs(folder, [arm.name for arm in tables.beside_teacher(arms)], seeds, "train"):
+        if pair.teacher is not None and (TEACHER, pair.seed) not in fits:
+            fits[TEACHER, pair.seed] = learning.outputs(pair.teacher, pair.y, pair.true_y)
         fits[pair.arm, pair.seed] = learning.outputs(pair.student, pair.y, pair.true_y, pair.teacher)
     return learning.unlearned(losses, fits, {arm.name: arm.baseline for arm in arms if arm.baseline})
 

@@ -13,6 +13,8 @@ from kd_jax.config import Distillation, parse_switch
 from kd_jax.models import Outputs
 
 BATCH, CLASSES = 12, 5
+ON_LOGITS = [name for name, loss in losses.DISTILLATION.items() if not loss.features]
+PER_EXAMPLE = [name for name in ON_LOGITS if not losses.DISTILLATION[name].relates]
 
 
 def some(seed=0, scale=3.0):
@@ -195,7 +197,7 @@ def test_squared_loss_is_half_the_squared_distance_from_one_hot_label_and_teache
 
 
 @pytest.mark.parametrize("label_loss", losses.LABEL_LOSSES)
-@pytest.mark.parametrize("loss", losses.DISTILLATION)
+@pytest.mark.parametrize("loss", ON_LOGITS)
 def test_any_loss_on_the_labels_goes_with_any_distillation_loss(loss, label_loss, float64):
     student, teacher, labels = some()
     batch = {"y": jnp.asarray(labels), "teacher": out(teacher)}
@@ -206,7 +208,7 @@ def test_any_loss_on_the_labels_goes_with_any_distillation_loss(loss, label_loss
     assert np.abs(hard - soft).max() > 0.1
 
 
-@pytest.mark.parametrize("loss", losses.DISTILLATION)
+@pytest.mark.parametrize("loss", ON_LOGITS)
 def test_no_gradient_reaches_the_teacher(loss):
     student, teacher, labels = some()
     objective = taught(losses.kd_weight(1.0), 4.0, loss)
@@ -230,7 +232,7 @@ def test_a_loss_may_compare_features(monkeypatch):
     def hint(student, teacher, batch, settings):
         return jnp.square(student.features["penultimate"] - teacher.features["penultimate"]).sum(-1)
 
-    monkeypatch.setitem(losses.DISTILLATION, "hint", hint)
+    monkeypatch.setitem(losses.DISTILLATION, "hint", losses.Loss(hint, features=True))
     features = np.arange(6.0).reshape(3, 2)
     batch = {"y": jnp.zeros(3, int), "teacher": out(np.zeros((3, 2)), penultimate=jnp.zeros((3, 2)))}
     found = taught(losses.kd_weight(1.0), loss="hint")(out(np.ones((3, 2)), penultimate=features), batch, 0)
@@ -238,7 +240,7 @@ def test_a_loss_may_compare_features(monkeypatch):
 
 
 OBJECTIVES = [losses.label_objective(loss) for loss in losses.LABEL_LOSSES]
-OBJECTIVES += [taught(losses.kd_weight(0.3), 4.0, loss) for loss in losses.DISTILLATION]
+OBJECTIVES += [taught(losses.kd_weight(0.3), 4.0, loss) for loss in PER_EXAMPLE]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -347,7 +349,7 @@ def test_a_ramp_changes_the_weight_by_the_same_amount_each_step():
     np.testing.assert_allclose(np.diff(weights[99:1100]), -0.9e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", losses.DISTILLATION)
+@pytest.mark.parametrize("loss", PER_EXAMPLE)
 def test_before_a_switch_gradients_are_those_of_one_loss_and_after_it_of_the_other(loss):
     student, teacher, labels = some()
     batch = {"y": jnp.asarray(labels), "teacher": out(jnp.asarray(teacher, jnp.float32))}

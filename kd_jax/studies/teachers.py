@@ -1,0 +1,397 @@
+"""Teachers that exist already: finished runs of another work folder, or a file of logits from any framework.
+
+Both are brought into the work folder before training: runs as copies of their folders, logits as `teacher_logits.npz` with the
+answers that the study uses. So the folder needs neither of them afterwards, and analysis reads nothing else.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kd_jax import config
+from kd_jax.config import Networks, Study
+from kd_jax.data import Dataset, Given, teacher_logits
+from kd_jax.data import tokens as tokenizers
+from kd_jax.data.teacher_logits import Table
+from kd_jax.errors import BadInput, Damaged
+from kd_jax.models import Variables
+from kd_jax.plan import LOGITS, TEACHER, GivenTeacher, Length, Plan, Run
+from kd_jax.studies import pretrained
+from kd_jax.workdir import checkpoints, records
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A teacher that exists already, as it was found.
+
+    Attributes:
+        given: what the plan knows of it.
+        record: what `study.json` keeps of it.
+        folders: {run of this study that is a copy: the folder to copy}; empty where the copies are there and the original is not.
+        tables: the logits that are used, by split; empty for runs, and where the copy is there and the file is not.
+    """
+
+    given: GivenTeacher
+    record: Record
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+
+# ---- the runs of another work folder
+
+
+class _Source(NamedTuple):
+    """What `--teacher_from` names: a work folder, its record, and the one run that teaches, or None for its teachers."""
+
+    folder: Path
+    record: dict[str, Any]
+    run: str | None
+
+
+def _bad(study: Study, said: str) -> BadInput:
+    return BadInput(f"--teacher_from={study.distillation.teacher_from}: {said}")
+
+
+def _source(study: Study) -> _Source | None:
+    """The work folder or run that `--teacher_from` names; None where there is nothing."""
+    path = Path(study.distillation.teacher_from).expanduser()
+    if not path.exists():
+        return None
+    if (path / "sweep.json").is_file():
+        raise _bad(study, "expected a single study, this folder holds a sweep; name one of its variants' folders")
+    if (path / "study.json").is_file():
+        return _Source(path, records.read_study(path), None)
+    path = path.absolute()
+    folder = path.parent.parent
+    if path.parent.name == "runs" and (folder / "study.json").is_file():
+        return _Source(folder, records.read_study(folder), path.name)
+    raise _bad(study, "expected the work folder of a study, or a run in it such as DIR/runs/student-seed0")
+
+
+def _absent(study: Study) -> BadInput:
+    return _bad(study, "expected the work folder of a finished study, there is none; name the --workdir of one")
+
+
+def _arm(source: _Source, study: Study) -> dict[str, Any]:
+    """The entry in the record of the arm that teaches."""
+    name = source.run.rpartition("-seed")[0] if source.run else TEACHER
+    arm = next((arm for arm in source.record["arms"] if arm["name"] == name), None)
+    if arm is not None and "total_steps" in arm:
+        return arm
+    if source.run:
+        raise _bad(study, f"expected a run of its study, {source.record['study']}; name another")
+    raise _bad(study, "expected a study with a teacher of its own; name a run of it, such as DIR/runs/student-seed0")
+
+
+def resolved(study: Study, workdir: Path | str) -> Study:
+    """Return the study with the network of the teacher that exists; other studies are returned as they are.
+
+    A study names that network, or leaves `Networks.teacher` empty or at its default. Beside a file of logits it is empty.
+
+    Args:
+        study: the configuration.
+        workdir: its work folder, whose record knows where the teacher is no longer where it was.
+
+    Raises:
+        BadInput: for another network, or where there is no work folder to take a teacher from.
+    """
+    if not study.distillation.is_teacher_given:
+        return study
+    typed = study.networks.teacher if study.networks.teacher != Networks().teacher else ""
+    if study.distillation.teacher_logits:
+        if typed:
+            raise BadInput(
+                f"--teacher={typed}: expected none beside --teacher_logits, which has no network; leave it out"
+            )
+        return study.replaced(teacher="")
+    source = _source(study)
+    if source is not None:
+        network = _arm(source, study)["model"]
+    elif (previous := _previous(workdir)) is not None:
+        network = previous["network"]
+    else:
+        raise _absent(study)
+    if typed not in ("", network):
+        raise BadInput(f"--teacher={typed}: expected {network}, the network of --teacher_from; leave it out")
+    return study.replaced(teacher=network)
+
+
+def _previous(workdir: Path | str) -> dict[str, Any] | None:
+    if not (Path(workdir) / "study.json").is_file():
+        return None
+    return records.read_study(workdir).get("teacher_from")
+
+
+def tokens(study: Study) -> Given:
+    """Return what a study of texts takes from its teacher, its tokenizer among it, or from pre-trained weights.
+
+    Raises:
+        BadInput: when both differ, or texts would be longer than the teacher can read.
+    """
+    of_weights = pretrained.given(study.networks, study.data)
+    source = _source(study) if study.distillation.teacher_from else None
+    of_teacher = source.record["data"].get("tokens") if source else None
+    if source is None or of_teacher is None:
+        return of_weights
+    given = Given(
+        records.read_tokenizer(source.folder), of_teacher["vocabulary"], of_teacher["positions"], of_weights.beside
+    )
+    if of_weights.vocabulary is not None and of_weights[1:3] != given[1:3]:
+        raise _bad(
+            study,
+            f"expected a teacher with the {of_weights.vocabulary} token ids and {of_weights.positions} positions of"
+            f" --init_from, found {given.vocabulary} and {given.positions}; pass weights that share its tokenizer",
+        )
+    if study.data.max_length > of_teacher["positions"]:
+        raise BadInput(
+            f"--max_length={study.data.max_length}: expected at most {given.positions}, the positions of the teacher; lower it"
+        )
+    return given
+
+
+def _check_data(study: Study, source: _Source, dataset: Dataset) -> None:
+    """Refuse data whose examples or classes are not those of a teacher's network."""
+    theirs, ours = source.record["data"], dataset.facts(study.seed, study.training.batch_size)
+    for key, what in (("classes", "classes"), ("image_shape", "images of height, width and channels")):
+        if theirs.get(key) != ours.get(key):
+            raise _bad(study, f"expected a teacher for {ours.get(key)} {what}, found {theirs.get(key)}; name another")
+    (their_tokens, our_tokens) = (facts.get("tokens", {}).get("tokenizer_hash") for facts in (theirs, ours))
+    own = study.data.tokenizer
+    if own and our_tokens is not None:
+        # The teacher's took the place of the one that was named.
+        named, _ = tokenizers.choose(study.data, (), Given())
+        our_tokens = hashlib.sha256(named.to_str().encode()).hexdigest()
+    if their_tokens != our_tokens:
+        raise BadInput(f"--tokenizer={own}: expected the teacher's own beside --teacher_from; leave it out")
+
+
+def _found_runs(study: Study, dataset: Dataset, previous: Record | None) -> Found:
+    source = _source(study)
+    before = previous.get("teacher_from") if previous else None
+    if source is None:
+        if before is None:
+            raise _absent(study)
+        return _from_record(study, before)
+    theirs, arm = config.from_json(source.record["config"]), _arm(source, study)
+    if theirs.networks.precision != study.networks.precision:
+        own = theirs.networks.precision
+        raise _bad(
+            study, f"expected a teacher in --precision={study.networks.precision}, found {own}; pass --precision={own}"
+        )
+    _check_data(study, source, dataset)
+    runs, folders = {}, {}
+    for seed in study.seed_range():
+        name = _run_of(study, source, theirs, seed)
+        runs[f"{TEACHER}-seed{seed}"] = _described(study, source, arm, theirs, name)
+        folders[f"{TEACHER}-seed{seed}"] = records.run_folder(source.folder, name)
+    if before is not None:
+        for name, of_run in runs.items():
+            old = before["runs"].get(name)
+            if old is not None and old["sha256"] != of_run["sha256"]:
+                raise _bad(
+                    study,
+                    f"its weights changed since this work folder was begun (sha256 {of_run['sha256'][:12]}, expected"
+                    f" {old['sha256'][:12]}); pass another --workdir",
+                )
+    data = source.record["data"]
+    standardised = {key: data[key] for key in ("mean", "std") if key in data}
+    record = {
+        "folder": source.folder.resolve().name,
+        "study": source.record["study"],
+        "network": arm["model"],
+        "data": data["name"],
+        "fingerprint": data["fingerprint"],
+        "switched": bool(arm["teacher"] and theirs.distillation.switch),
+        **standardised,
+        "runs": runs,
+    }
+    return Found(_given({"teacher_from": record}), record, folders)
+
+
+def _given(record: Record) -> GivenTeacher:
+    given = GivenTeacher.of(record)
+    assert given is not None
+    return given
+
+
+def _from_record(study: Study, before: Record) -> Found:
+    """The teacher on record, of which the copies are there and the original is not; one run may teach further seeds."""
+    runs = dict(before["runs"])
+    one = next(iter(runs.values())) if len({of_run["run"] for of_run in runs.values()}) == 1 else None
+    for seed in study.seed_range():
+        name = f"{TEACHER}-seed{seed}"
+        if name not in runs and one is None:
+            raise _absent(study)
+        runs.setdefault(name, one)
+    record = {**before, "runs": runs}
+    return Found(_given({"teacher_from": record}), record)
+
+
+def _run_of(study: Study, source: _Source, theirs: Study, seed: int) -> str:
+    """The name of the run that teaches a seed."""
+    if source.run:
+        return source.run
+    if theirs.seeds == 1:
+        return f"{TEACHER}-seed{theirs.seed}"
+    if seed not in theirs.seed_range():
+        last = theirs.seed + theirs.seeds - 1
+        raise _bad(
+            study,
+            f"expected a teacher for seed {seed}, it has seeds {theirs.seed} to {last}; pass such --seed and --seeds, or name one"
+            f" run that teaches all, such as DIR/runs/teacher-seed{theirs.seed}",
+        )
+    return f"{TEACHER}-seed{seed}"
+
+
+def _described(study: Study, source: _Source, arm: Record, theirs: Study, name: str) -> dict[str, Any]:
+    """What is kept on record of a run that teaches, after a check that it is finished and whole."""
+    folder = records.run_folder(source.folder, name)
+    length = Length(*(arm[key] for key in Length._fields))
+    if lacking := records.missing_steps(folder, length.checkpoint_steps):
+        steps = ", ".join(map(str, lacking))
+        raise _bad(
+            study, f"expected finished runs, {name} is not (its trajectory lacks step {steps}); run that study again"
+        )
+    origin = (
+        source.record.get("teacher_from", {}).get("runs", {}).get(name)
+    )  # where that study has it from, in its turn
+    own = theirs.distillation.teacher_step if arm["name"] == TEACHER else 0
+    step = study.distillation.teacher_step or (origin["step"] if origin else own) or length.total_steps
+    if step not in length.checkpoint_steps:
+        kept = config.shown(tuple(length.checkpoint_steps))
+        raise BadInput(f"--teacher_step={step}: expected a step that {name} of --teacher_from has kept, one of {kept}")
+    try:
+        sha256 = checkpoints.tree_digest(load(folder, step))
+    except Damaged as error:
+        raise _bad(study, f"expected a whole checkpoint, {error}; run that study again, which trains it anew") from None
+    start = origin or {"init": arm["init"], "order": arm["order"], "seed": int(name.rpartition("-seed")[2])}
+    about = {"run": name, "step": step, "sha256": sha256} | {key: start[key] for key in ("init", "order", "seed")}
+    return about | length._asdict()
+
+
+# ---- a file of logits
+
+
+def _found_logits(study: Study, dataset: Dataset, workdir: Path | str, previous: Record | None) -> Found:
+    path = Path(study.distillation.teacher_logits).expanduser()
+    before = previous.get(LOGITS) if previous else None
+    if not path.exists() and before is not None:
+        return Found(_given({LOGITS: before}), before)
+    tables = teacher_logits.read(path, dataset)
+    sha256 = teacher_logits.digest(tables)
+    if before is not None and before["sha256"] != sha256:
+        raise BadInput(
+            f"--teacher_logits={path}: its contents changed since this work folder was begun (sha256 {sha256[:12]}, expected"
+            f" {before['sha256'][:12]}); pass another --workdir"
+        )
+    train = tables["train"]
+    record = {
+        "file": path.name,
+        "sha256": sha256,
+        "splits": list(tables),
+        "kind": train.kind,
+        "top_k": 0 if train.indices is None else train.values.shape[1],
+        "dtype": train.values.dtype.name,
+    }
+    return Found(_given({LOGITS: record}), record, tables=tables)
+
+
+def logits_of(workdir: Path | str, dataset: Dataset, record: Record) -> dict[str, Table]:
+    """Return {name of a split: the answers of a study's teacher} from its work folder.
+
+    Raises:
+        BadInput: when they are not there, or not those on record.
+    """
+    path = records.teacher_logits_file(workdir)
+    tables = teacher_logits.read(path, dataset)
+    if (found := teacher_logits.digest(tables)) != record[LOGITS]["sha256"]:
+        raise BadInput(
+            f"{path}: expected the answers on record (sha256 {record[LOGITS]['sha256'][:12]}), found {found[:12]}; remove the file"
+            " and run the study's command again"
+        )
+    return tables
+
+
+# ---- both
+
+
+def find(study: Study, dataset: Dataset, workdir: Path | str, previous: Record | None) -> Found | None:
+    """Return the teacher of a study that exists already, after every check; None where teachers are trained. Writes nothing.
+
+    Args:
+        study: the configuration, as `resolved` returned it.
+        dataset: its data.
+        workdir: its work folder.
+        previous: contents of its `study.json`, if it was begun before.
+
+    Raises:
+        BadInput: for a teacher that cannot teach this study, or is not the one with which it was begun.
+    """
+    if study.distillation.teacher_from:
+        return _found_runs(study, dataset, previous)
+    if study.distillation.teacher_logits:
+        return _found_logits(study, dataset, workdir, previous)
+    return None
+
+
+def bring(workdir: Path | str, plan: Plan, dataset: Dataset, found: Found) -> None:
+    """Copy a teacher that exists into the work folder, where it is not there yet. A run that teaches several seeds is copied once.
+
+    Raises:
+        BadInput: when a copy lacks something and the original is no longer there.
+    """
+    if plan.given is not None and plan.given.logits:
+        path = records.teacher_logits_file(workdir)
+        if found.tables and not path.is_file():
+            teacher_logits.write(path, found.tables)
+        logits_of(workdir, dataset, {LOGITS: found.record})
+        return
+    copied: dict[str, Path] = {}
+    for run in plan.runs:
+        if run.source is not None:
+            _bring_run(records.run_folder(workdir, run.name), run, found.folders.get(run.name), copied)
+
+
+def _bring_run(own: Path, run: Run, folder: Path | None, copied: dict[str, Path]) -> None:
+    assert run.source is not None
+    if own.is_symlink() and not own.exists():
+        own.unlink()  # what had it is gone
+    there = copied.setdefault(run.source.sha256, own)
+    if not records.missing_steps(own, run.length.checkpoint_steps):
+        return
+    if there != own:
+        shutil.rmtree(own, ignore_errors=True)
+        os.symlink(os.path.relpath(there, own.parent), own)
+        return
+    if folder is None or not folder.is_dir():
+        raise BadInput(
+            f"{own}: expected a whole copy of the teacher, and the folder of --teacher_from is no longer there to copy it again"
+        )
+    own.parent.mkdir(parents=True, exist_ok=True)
+    # Beside `runs`, so that what a crash leaves behind is no run.
+    half = own.parent.parent / f".{own.name}"
+    shutil.rmtree(half, ignore_errors=True)
+    (half / "trajectory").mkdir(parents=True)
+    for step in run.length.checkpoint_steps:
+        shutil.copytree(folder / "trajectory" / str(step), half / "trajectory" / str(step))
+    if (folder / "metrics.jsonl").is_file():
+        shutil.copy2(folder / "metrics.jsonl", half / "metrics.jsonl")
+    shutil.rmtree(own, ignore_errors=True)
+    half.rename(own)
+
+
+def load(folder: Path | str, step: int) -> Variables:
+    """Return the network of a run at a step of its trajectory.
+
+    Raises:
+        Damaged: when it cannot be read, or is not what was written.
+    """
+    with checkpoints.trajectory(folder) as opened:
+        tree = checkpoints.nest(opened.load(step))
+    return Variables(tree["params"], tree.get("model_state", {}))
