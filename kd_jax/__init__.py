@@ -9,6 +9,7 @@ The public names are loaded when they are first used, so that `import kd_jax` it
 - `analyze`: recompute every number and figure of a work folder
 - `audit`: judge any student by its answers and its teacher's, whoever trained them (`kd_jax.studies.audit`)
 - `open_study`: the configuration, plan and data of a work folder
+- `export_run`: a network of a study for other programs
 - `Results`: what came out of a study: estimates, verdicts, tables, figures (`kd_jax.studies.results`)
 - `BadInput`: what is raised for input that cannot be used
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from kd_jax.config import Study as Study
     from kd_jax.errors import BadInput as BadInput
     from kd_jax.studies.api import analyze as analyze
+    from kd_jax.studies.api import export_run as export_run
     from kd_jax.studies.api import open_study as open_study
     from kd_jax.studies.api import run as run
     from kd_jax.studies.audit import audit as audit
@@ -36,10 +38,11 @@ _WHERE = {
     "Study": "config",
     "analyze": "studies.api",
     "audit": "studies.audit",
+    "export_run": "studies.api",
     "open_study": "studies.api",
     "run": "studies.api",
 }
-__all__ = ["BadInput", "Results", "Study", "analyze", "audit", "open_study", "run"]
+__all__ = ["BadInput", "Results", "Study", "analyze", "audit", "export_run", "open_study", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -40,9 +40,9 @@ def audit(
             log_probabilities) [0: one more than the largest index].
         tokens: The rows are next-token distributions of language models.
     """
-    from kd_jax.cli.progress import Progress
     from kd_jax.report import tables
     from kd_jax.studies.audit import audit as run
+    from kd_jax.studies.progress import Progress
 
     if probabilities and log_probabilities:
         raise BadInput("--probabilities --log_probabilities: expected one of the two")

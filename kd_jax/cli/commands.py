@@ -48,8 +48,8 @@ def analyze(
     """
     from kd_jax import data
     from kd_jax.cli import terminal
-    from kd_jax.cli.progress import Progress
     from kd_jax.studies import analyse, sweep
+    from kd_jax.studies.progress import Progress
     from kd_jax.train import devices
 
     devices.select(platform)

@@ -229,10 +229,10 @@ def parse(kind: Any, argv: Sequence[str], description: str | None, default: Any,
 def _train_and_report(name: str, session: TrainingSession, study: Study, command: str) -> None:
     from kd_jax import data
     from kd_jax.cli import terminal
-    from kd_jax.cli.progress import Progress
     from kd_jax.studies import cost, trackers
     from kd_jax.studies.analyse import analyze_prepared, is_analysed
     from kd_jax.studies.prepare import prepare, set_precision
+    from kd_jax.studies.progress import Progress
     from kd_jax.studies.train import train_prepared
     from kd_jax.train import devices
 
@@ -257,9 +257,9 @@ def _sweep_and_report(
 ) -> None:
     from kd_jax import data
     from kd_jax.cli import terminal
-    from kd_jax.cli.progress import Progress
     from kd_jax.studies import sweep, trackers
     from kd_jax.studies.prepare import set_precision
+    from kd_jax.studies.progress import Progress
     from kd_jax.train import devices
 
     began = time.monotonic()

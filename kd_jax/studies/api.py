@@ -6,6 +6,7 @@ These are the functions that `kd_jax` offers under its own name.
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from kd_jax.config import Study
 from kd_jax.data import Published
 from kd_jax.plan import Run
 from kd_jax.studies import analyse
+from kd_jax.studies import cost as costs
+from kd_jax.studies import export as exports
 from kd_jax.studies.prepare import Prepared, prepare, set_precision
 from kd_jax.studies.prepare import open_study as open_prepared
-from kd_jax.studies.progress import Quiet
+from kd_jax.studies.progress import Progress, Quiet
 from kd_jax.studies.results import Results
 from kd_jax.studies.train import train_prepared
 from kd_jax.train import devices
@@ -32,7 +35,7 @@ def run(
     data_dir: Path | str | None = None,
     platform: str = "auto",
     workers: int = 0,
-    progress: Callable[..., Any] = Quiet,
+    progress: bool | Callable[..., Any] = False,
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
 ) -> Results:
     """Train every run of a study that is not finished, analyse the study, write its report, and return what came out.
@@ -48,8 +51,8 @@ def run(
         data_dir: the folder of prepared TFDS sets; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
         platform: `cpu`, `gpu`, `tpu`, or `auto` for the best there is; all local devices of it share each batch.
         workers: the number of processes that decode a streamed set; 0 for this one.
-        progress: `progress(total, done)` returns a context manager that counts steps, such as `kd_jax.Bar`; by default nothing is
-            shown.
+        progress: whether to show how far it is; or `progress(total, done)`, which returns a context manager that counts steps as
+            `studies.progress.Progress` does.
         sinks: `sinks(run)` returns what a run reports to besides its folder; see `train.loop.Sink`.
 
     Raises:
@@ -62,9 +65,10 @@ def run(
     chosen = devices.select(platform)
     command = shlex.join([Path(sys.executable).name, *sys.argv])
     prepared = prepare(name, study, workdir, place, chosen, workers=workers, load=load, command=command)
-    trained = train_prepared(prepared, chosen, progress, sinks)
+    shown = _progress(progress)
+    trained = train_prepared(prepared, chosen, shown, sinks)
     if trained or not analyse.is_analysed(workdir, prepared.study):
-        analyse.analyze_prepared(prepared, progress)
+        analyse.analyze_prepared(prepared, shown, partial(costs.measure, prepared, chosen[0]))
     return Results.of(workdir)
 
 
@@ -74,7 +78,7 @@ def analyze(
     *,
     data_dir: Path | str | None = None,
     workers: int = 0,
-    progress: Callable[..., Any] = Quiet,
+    progress: bool | Callable[..., Any] = False,
     **look: Any,
 ) -> Results:
     """Compute every number and figure of a work folder again from its checkpoints, and return what came out.
@@ -90,7 +94,7 @@ def analyze(
         BadInput: when there is no finished study, or its data is absent or not the same.
     """
     load = _loader(data)
-    analyse.analyze(workdir, data_dir, look, workers, load, progress)
+    analyse.analyze(workdir, data_dir, look, workers, load, _progress(progress))
     return Results.of(workdir)
 
 
@@ -102,6 +106,37 @@ def open_study(
 ) -> Prepared:
     """Return the configuration, the plan and the data of a work folder; arguments and errors as for `analyze`."""
     return open_prepared(workdir, data_dir, workers, _loader(data))
+
+
+def export_run(
+    workdir: Path | str,
+    run: str,
+    form: str = "safetensors",
+    data: Published | None = None,
+    *,
+    step: int | None = None,
+    out: Path | str | None = None,
+    data_dir: Path | str | None = None,
+) -> Path:
+    """Write a network of a study in a form that other programs open, with a card beside it, and return the folder.
+
+    Args:
+        workdir: the work folder.
+        run: the name of the run, such as `student-seed0`.
+        form: `safetensors`, the weights; `hf`, a RoBERTa for transformers; `stablehlo`, a program for JAX alone.
+        data: the examples in memory with which the study was run, if it was.
+        step: the step of the run's trajectory; its last by default.
+        out: the folder to write, which must not be there; by default `export/RUN-FORM` in the work folder.
+        data_dir: as for `analyze`.
+
+    Raises:
+        BadInput: as `studies.export.export`.
+    """
+    return exports.export(workdir, run, form, step, out, data_dir, load=_loader(data))
+
+
+def _progress(asked: bool | Callable[..., Any]) -> Callable[..., Any]:
+    return asked if callable(asked) else Progress if asked else Quiet
 
 
 def _source(study: Study, given: Published | None, data_dir: Path | str | None) -> tuple[Any, Study, Path | str]:

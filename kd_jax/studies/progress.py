@@ -1,4 +1,12 @@
-"""How long work reports how far it is. A command line passes a bar or printed lines; without one, nothing is shown."""
+"""How long work reports how far it is: `Progress` shows a bar on a terminal and plain lines elsewhere, `Quiet` nothing."""
+
+import shutil
+import sys
+import time
+
+from tqdm import tqdm
+
+LINE_SECONDS = 20.0
 
 
 class Quiet:
@@ -28,3 +36,81 @@ class Quiet:
 
     def note(self, text: str) -> None:
         """Say what is going on while no unit of work is finished, such as `compiling teacher`."""
+
+
+class Progress:
+    """Counts units of work; a context manager.
+
+    Args:
+        total: units in all.
+        done: units that an earlier program did.
+        stream: where to write; standard error by default, so that results alone are on standard output.
+    """
+
+    def __init__(self, total, done=0, stream=None):
+        self._stream = stream or sys.stderr
+        self._bar = None
+        if self._stream.isatty():
+            self._bar = tqdm(
+                total=total,
+                initial=done,
+                file=self._stream,
+                bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
+                ncols=shutil.get_terminal_size((100, 24)).columns,  # never 0, as tqdm takes it from some batch systems
+            )
+        self._total, self._first, self._done = total, done, done
+        self._began = self._last = time.monotonic()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._bar is not None:
+            self._bar.close()
+
+    def skip(self, units):
+        """Count units of work that an earlier program did: they say nothing about the time left."""
+        self._done += units
+        self._first += units
+        if self._bar is not None:
+            self._bar.initial += units
+            self._bar.update(units)
+
+    def note(self, text):
+        """Say what is going on while no unit of work is finished, such as `compiling teacher`; it is shown at once."""
+        if self._bar is not None:
+            self._bar.set_description_str(text, refresh=True)
+            return
+        self._last = time.monotonic()
+        print(f"{self._share()} {text}", file=self._stream, flush=True)
+
+    def _share(self):
+        return f"[{100 * self._done / max(self._total, 1):3.0f} %]"
+
+    def advance(self, units, label, detail="", always=False):
+        """Add units of work.
+
+        Args:
+            units: how many.
+            label: what is being worked on, such as `student-seed3`.
+            detail: how it goes, such as `epoch 4/30 loss 0.61 accuracy 0.83`.
+            always: without a terminal, write a line even if the last one is recent.
+        """
+        self._done += units
+        if self._bar is not None:
+            self._bar.set_description_str(f"{label} {detail}", refresh=False)
+            self._bar.update(units)
+            return
+        now = time.monotonic()
+        if always or now - self._last > LINE_SECONDS:
+            self._last = now
+            worked, elapsed = self._done - self._first, now - self._began
+            left = elapsed * (self._total - self._done) / max(worked, 1)
+            line = f"{label} {detail}".strip()
+            print(f"{self._share()} {line}, {_clock(left)} left", file=self._stream, flush=True)
+
+
+def _clock(seconds):
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

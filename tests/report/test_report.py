@@ -8,10 +8,10 @@ import re
 import pytest
 
 from kd_jax.analysis.results import Estimate, Interval
-from kd_jax.cli.progress import Progress
 from kd_jax.plan import Arm, checkpoint_steps
 from kd_jax.report import figures, page, tables
 from kd_jax.report.tables import Table
+from kd_jax.studies.progress import Progress
 
 
 def estimate(name="accuracy", arm="student", split="test", subset="all", value=0.5, low=0.4, high=0.6):
@@ -121,7 +121,7 @@ def test_without_a_terminal_progress_is_plain_lines_with_the_time_left():
 
 def test_work_of_an_earlier_program_does_not_shorten_the_time_left(monkeypatch):
     clock = iter([0.0, 10.0])
-    monkeypatch.setattr("kd_jax.cli.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("kd_jax.studies.progress.time.monotonic", lambda: next(clock))
     stream = io.StringIO()
     with Progress(100, done=40, stream=stream) as progress:
         progress.skip(40)

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from kd_jax import cli
-from kd_jax.cli.progress import Progress
 from kd_jax.config import Study
 from kd_jax.errors import BadInput
 from kd_jax.plan import Variant, checkpoint_steps
 from kd_jax.studies import analyse, footprint, prepare, prune, sweep
 from kd_jax.studies import train as train_stage
+from kd_jax.studies.progress import Progress
 from kd_jax.workdir import checkpoints, records
 
 STUDY = Study.from_flags(
