@@ -26,6 +26,7 @@ FOLDER = "downloads"  # in the folder of data sets
 PARTIAL = ".part"  # ends the name of a file that is not whole yet
 CONNECT_SECONDS = 3  # until there is said to be no network
 SILENT_SECONDS = 30  # without data until a connection is said to be cut
+CLOSED = "the server closed it"
 BLOCK = 1 << 14  # bytes that are read at a time; what comes of the last block before a cut is lost
 PORTS = {"http": 80, "https": 443}
 
@@ -180,7 +181,7 @@ def _receive(remote, part):
     url = address(remote)
     have = part.stat().st_size
     from_scratch = have == 0  # what an earlier program left may be of another file
-    reason = ""
+    reason = CLOSED
     with tqdm(
         total=remote.size,
         desc=f"downloading {part.name.removesuffix(PARTIAL)}",
@@ -263,7 +264,7 @@ def _reason(error):
         cause := getattr(causes[-1], "reason", None) or next(iter(causes[-1].args[::-1]), None), Exception
     ):
         causes.append(cause)
-    return getattr(causes[-1], "strerror", None) or "the server closed it"
+    return getattr(causes[-1], "strerror", None) or CLOSED
 
 
 def _say(line):

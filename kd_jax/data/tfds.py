@@ -162,10 +162,13 @@ def _opened(folder):
     label = f"--dataset: {builder.info.full_name} in {folder}"
     file_format = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8")).get("fileFormat", "tfrecord")
     if file_format != "array_record":
-        raise BadInput(
-            f"{label}: expected files of format array_record, found {file_format}; convert them: kd-jax import {folder}"
-            f" --name {builder.info.name} --data_dir=NEW_DIR"
+        command = (
+            f"kd-jax import {folder} --name NEW_NAME"
+            if file_format == "tfrecord"
+            else f"pip install tensorflow && tfds convert_format --dataset_version_dir={folder} --out_file_format=array_record"
+            " --out_dir=NEW_DIR"
         )
+        raise BadInput(f"{label}: expected files of format array_record, found {file_format}; convert them: {command}")
     return builder, label
 
 

@@ -338,7 +338,14 @@ def test_a_tfrecord_folder_is_refused_with_the_command_that_converts_it(tmp_path
     folder, _ = tiny(tmp_path, file_format="tfrecord")
     message = refused("tiny", tmp_path)
     assert "found tfrecord" in message
-    assert f"kd-jax import {folder} --name tiny --data_dir=NEW_DIR" in message
+    assert f"kd-jax import {folder} --name NEW_NAME" in message
+
+
+def test_a_set_in_another_format_is_refused_with_the_command_that_converts_it(tmp_path, offline):
+    folder, _ = tiny(tmp_path, file_format="riegeli")
+    message = refused("tiny", tmp_path)
+    assert "found riegeli" in message
+    assert f"tfds convert_format --dataset_version_dir={folder} --out_file_format=array_record" in message
 
 
 def test_a_folder_from_before_formats_were_recorded_is_tfrecord(tmp_path, offline):
