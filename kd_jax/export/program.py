@@ -40,6 +40,9 @@ def write(
         shape: the shape of an example.
         dtype: its dtype.
         longest: for texts, the most tokens that the network can read; `shape` is not looked at then.
+
+    Raises:
+        BadInput: for a network of one's own that needs to know the number of examples.
     """
     if longest is None:
         dimensions = export.symbolic_shape(", ".join(["b", *map(str, shape)]))
@@ -52,7 +55,14 @@ def write(
         with jax.default_matmul_precision("highest"):
             return logits(x)
 
-    made = export.export(program, platforms=PLATFORMS)(jax.ShapeDtypeStruct(dimensions, jnp.dtype(dtype)))
+    try:
+        made = export.export(program, platforms=PLATFORMS)(jax.ShapeDtypeStruct(dimensions, jnp.dtype(dtype)))
+    except TypeError as error:  # whatever a network of one's own does with a size that is not known
+        said = " ".join(str(error).split("\n")[0].split())
+        raise BadInput(
+            f"--format=stablehlo: expected a network that takes any number of examples, found: {said}; use x.shape[0] instead of"
+            " len(x), and no number that is made of it but in shapes"
+        ) from None
     (folder / FILE).write_bytes(bytes(made.serialize()))
     return made.platforms
 

@@ -16,6 +16,7 @@ from kd_jax.losses.types import Batch, Learned, NetworkOutputs
 
 PENULTIMATE = "penultimate"  # the input of the last layer, in every network's features
 EXACT = jax.lax.Precision.HIGHEST  # differences of nearly equal products must keep their digits
+NEAR = 1e-6  # the least distance between two examples in RKD, the authors'
 Rule = Literal["stages", "middle", "penultimate"]
 
 
@@ -252,12 +253,15 @@ def rkd(
 ) -> jax.Array:
     """Return each example's share of the loss of RKD, `distance weight * distances + angle weight * angles`; no unit.
 
-    Park, Kim, Lu and Cho, "Relational Knowledge Distillation", CVPR 2019, with the weights 25 and 50 of the authors beside 1 on the
-    labels. Among the features of a batch, distances are taken between two examples, in units of their mean over all pairs; angles,
-    as their cosines, at one example between two others. Huber's loss, with its bend at 1, compares the student's with the
-    teacher's. An example's share is the mean over the examples to which its distances are taken, and over the angles at it; the
-    mean of the shares over the batch is the published loss, in which, as in the authors' code, pairs and angles of an example with
-    itself count as zero. The whole batch counts, however it is split over devices.
+    Park, Kim, Lu and Cho, "Relational Knowledge Distillation", CVPR 2019, with the weights 25 and 50 of RepDistiller (Tian et al.
+    2020) beside 1 on the labels. Among the features of a batch, distances are taken between two examples, in units of their mean
+    over all pairs; angles, as their cosines, at one example between two others. Huber's loss, with its bend at 1, compares the
+    student's with the teacher's.
+
+    An example's share is the mean over the examples to which its distances are taken, and over the angles at it; the mean of the
+    shares over the batch is the published loss, in which, as in that code, pairs and angles of an example with itself count as
+    zero. So do angles with an example at the same place; here they have no gradient, which in that code is huge. The whole batch
+    counts, however it is split over devices.
 
     Features are of any shape, and several pairs are added. The time grows as the cube of the batch size, and divides by the
     devices.
@@ -284,10 +288,14 @@ def _products(x):
 
 
 def _distances(products):
-    """Distances [batch, batch], 0 on the diagonal and at least 1e-6 elsewhere."""
+    """Distances [batch, batch]: 0 on the diagonal, and `NEAR` between examples that rounding cannot tell apart."""
     squares = jnp.diagonal(products)
-    squares = squares[:, None] + squares - 2 * products
-    return jnp.where(jnp.eye(len(products), dtype=bool), 0, jnp.sqrt(jnp.maximum(squares, 1e-12)))
+    sums = squares[:, None] + squares
+    squares = sums - 2 * products
+    apart = squares > jnp.maximum(NEAR**2, 16 * jnp.finfo(products.dtype).eps * sums)
+    return jnp.where(
+        apart, jnp.sqrt(jnp.where(apart, squares, 1)), NEAR * (1 - jnp.eye(len(products), dtype=products.dtype))
+    )
 
 
 def _in_units_of_the_mean(distances):
@@ -301,7 +309,7 @@ def _angles(products, lengths, rows):
     def cosines(products, lengths):
         at, of = products[rows], jnp.diagonal(products)[rows]
         scalar = products - at[:, :, None] - at[:, None, :] + of[:, None, None]
-        other = jnp.arange(len(products)) != rows[:, None]
+        other = lengths[rows] > NEAR
         norms = jnp.where(other, lengths[rows], 1)
         return jnp.where(other[:, :, None] & other[:, None, :], scalar / (norms[:, :, None] * norms[:, None, :]), 0)
 

@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.errors import InvalidRngError
 
 from kd_jax.errors import BadInput
@@ -177,8 +178,8 @@ class Adapted:
             node: Any = shapes.params
             for part in layer.split("/"):
                 node = node[part]
-            *_, units = node["kernel"].shape
-            return vectors.shape[1] * units <= node["kernel"].size and node["kernel"].size % vectors.shape[1] == 0
+            # The inputs of a unit come first in a kernel; one that a scan has stacked has another axis before them.
+            return vectors.shape[1] in np.cumprod(node["kernel"].shape[:-1])
         except Exception:
             return False
 

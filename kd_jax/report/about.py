@@ -19,7 +19,7 @@ def data(record: Mapping[str, Any]) -> list[str]:
     if random and (tokens or starts):
         said.append(f"No pre-trained weights: {', '.join(random)} starts at random.")
     for network, of in record.get("networks", {}).items():
-        said.append(f"{network} is a {of['kind']} network in {of['file'] or 'a program of its own'}.")
+        said.append(f"{network} (flax {of['kind']}) comes from {of['file'] or 'the program that trained it'}.")
     return said
 
 

@@ -17,8 +17,8 @@ TRIED = 4  # examples of the trial
 
 
 def of(study: Study) -> list[str]:
-    """Return the names of the networks of a study, each once, the teacher's first."""
-    return list(dict.fromkeys((study.networks.teacher, *study.networks.student)))
+    """Return the names of the networks of a study, each once, the teacher's first; a file of logits is none."""
+    return list(filter(None, dict.fromkeys((study.networks.teacher, *study.networks.student))))
 
 
 def remember(described: Described) -> None:

@@ -78,7 +78,7 @@ def prepare(
     """
     study = teachers.resolved(study, workdir)
     previous = _check_workdir(workdir, name, study)
-    before = previous.get("networks", {}) if previous else {}
+    before = {**teachers.own_networks(study), **(previous.get("networks", {}) if previous else {})}
     networks.remember(before)
     for model in networks.of(study):
         models.check_name(model)
@@ -103,11 +103,6 @@ def prepare(
     if previous is not None:
         record = _continued(record, previous)
     return Prepared(Path(workdir), study, plan, dataset, record, teacher)
-
-
-def _networks(study: Study) -> tuple[str, ...]:
-    """The names of the networks of a study; a file of logits is none."""
-    return (*(() if study.distillation.teacher_logits else (study.networks.teacher,)), *study.networks.student)
 
 
 def _started_here(study: Study) -> Networks:
@@ -179,8 +174,8 @@ def _check_workdir(workdir: Path | str, name: str, study: Study) -> Record | Non
 
 def _check_untrained(study: Study, starts: dict[str, Any]) -> None:
     """Refuse a teacher that is not trained and starts at random; one of one's own may bring its weights along."""
-    teacher = study.networks.teacher
-    if not study.teacher_training.epochs and teacher not in starts and not models.is_foreign(teacher):
+    teacher, given = study.networks.teacher, study.distillation.is_teacher_given
+    if not (study.teacher_training.epochs or given or teacher in starts or models.is_foreign(teacher)):
         raise BadInput(
             f"--teacher_with={config.shown(study.distillation.teacher_with)}: expected at least an epoch, for {teacher} starts at"
             " random; pass its weights with --init_from"

@@ -23,7 +23,7 @@ def given(networks: Networks, data: Data) -> Given:
     Raises:
         BadInput: when they differ in vocabulary or positions, or texts would be longer than those.
     """
-    if not networks.init_from or not any(map(models.is_roberta, (networks.teacher, *networks.student))):
+    if not networks.init_from or not any(map(models.is_roberta, filter(None, (networks.teacher, *networks.student)))):
         return Given()
     sizes = {folder: pretrained.sizes(folder) for folder in networks.init_from}
     (first, expected), *others = sizes.items()

@@ -122,6 +122,13 @@ def resolved(study: Study, workdir: Path | str) -> Study:
     return study.replaced(teacher=network)
 
 
+def own_networks(study: Study) -> dict[str, Any]:
+    """Return what the study behind `--teacher_from` has on record of the teacher's network, if that is none of this package."""
+    source = _source(study) if study.distillation.teacher_from else None
+    described = source.record.get("networks", {}) if source else {}
+    return {name: where for name, where in described.items() if name == study.networks.teacher}
+
+
 def _previous(workdir: Path | str) -> dict[str, Any] | None:
     if not (Path(workdir) / "study.json").is_file():
         return None

@@ -64,7 +64,7 @@ def made(examples=43, tests=23, seed=0, longest=30):
 
 
 def network(dropout=0.0):
-    return models.build("roberta_1x16", 3, "float64", vocabulary=40, positions=30, draws=dropout)
+    return models.build("roberta_1x16", 3, "float64", vocabulary=40, positions=30, dropout=dropout)
 
 
 def trained(study, dataset, devices, teacher, uncut=False):

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from kd_jax.analysis import learning
 from kd_jax.analysis.results import Unlearned
-from kd_jax.config import Study, parse_switch
+from kd_jax.config import Study, loss_names, parse_switch
 from kd_jax.plan import TEACHER, GivenTeacher, run_name, training_of
 from kd_jax.plan import arms as arms_of
 from kd_jax.report import figures, tables
@@ -43,6 +43,9 @@ def unlearned(
                 continue
             lines = records.read_metrics(records.run_folder(workdir, run_name(arm, seed)))
             of_arm = switch if arm.teacher else None
+            if arm.teacher and switch is None and "crd" in loss_names(study.distillation_loss):
+                # In the first epoch it contrasts with a memory that holds no embedding yet, which is another loss.
+                lines = lines[1:] or lines
             losses[arm.name, seed] = learning.comparable_losses(lines, of_arm, steps_per_epoch) if trained else None
     fits = {}
     for pair in read_pairs(folder, [arm.name for arm in tables.beside_teacher(arms)], seeds, "train"):
