@@ -78,8 +78,8 @@ def temperature(logits: ArrayLike, targets: ArrayLike, level: float = LEVEL) -> 
 
     >>> z = np.array([[2.0, 0.0]] * 4)
     >>> found = temperature(z, [0, 0, 0, 1])  # three in four are right: the log odds should be log 3
-    >>> round(found.estimate * np.log(3) / 2, 6)
-    1.0
+    >>> print(f"{found.estimate * np.log(3) / 2:.6f}")
+    1.000000
 
     Args:
         logits: float [examples, classes].

@@ -12,6 +12,7 @@ from kd_jax import models
 from kd_jax.analysis.summary import Pair
 from kd_jax.data import Dataset, Split, teacher_logits
 from kd_jax.data.images import Images
+from kd_jax.data.numbers import Numbers
 from kd_jax.models import Model, Variables
 from kd_jax.plan import TEACHER, Arm, Plan, Run
 from kd_jax.workdir import checkpoints, records
@@ -122,7 +123,7 @@ def _given_logits(workdir, dataset, precision):
 def _seen_by_teacher(plan: Plan, dataset: Dataset) -> Dataset:
     """The data, standardised as it was for a teacher that was trained elsewhere."""
     standardised = plan.given.standardised if plan.given else None
-    if standardised is None or not isinstance(dataset, Images):
+    if standardised is None or not isinstance(dataset, Images | Numbers):
         return dataset
     mean, std = (np.asarray(values, np.float64) for values in standardised)
     return replace(dataset, mean=mean, std=std)

@@ -13,7 +13,7 @@ from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
 from kd_jax.extract.logits import model_of, view_of
 from kd_jax.models import Variables, layers
-from kd_jax.plan import Arm, Plan
+from kd_jax.plan import TEACHER, Arm, Plan
 from kd_jax.workdir import checkpoints, records
 
 PATCH_BATCH = 100  # examples at a time; a convolution has a vector per pixel
@@ -62,7 +62,7 @@ def chosen_layers(plan: Plan, dataset: Dataset) -> list[tuple[Arm, str]]:
     look = plan.study.look
     for arm in plan.arms:
         steps = plan.length(arm.name).checkpoint_steps
-        if len(steps) < 3 and plan.length(arm.name).total_steps:
+        if len(steps) < 3 and plan.length(arm.name).total_steps and not _is_given(plan, arm):
             kept = plan.study.training.checkpoints
             raise BadInput(
                 f"--checkpoints={kept}: expected at least three steps in a trajectory, {arm.name} has {shown(tuple(steps))};"
@@ -83,6 +83,14 @@ def chosen_layers(plan: Plan, dataset: Dataset) -> list[tuple[Arm, str]]:
     return chosen
 
 
+def _is_given(plan: Plan, arm: Arm) -> bool:
+    return arm.name == TEACHER and plan.given is not None
+
+
+def _is_curve(steps: Sequence[int]) -> bool:
+    return len(steps) > 2 and steps[0] == 0
+
+
 def _check_pairs(pairs, count, where):
     for pair in pairs:
         if max(pair) >= count:
@@ -90,8 +98,12 @@ def _check_pairs(pairs, count, where):
 
 
 def followed(plan: Plan, onehot: Arm) -> list[Arm]:
-    """Return the arms that are followed beside a one-hot arm: those of its network, but for a teacher without training."""
-    return [arm for arm in plan.arms if arm.model == onehot.model and plan.length(arm.name).total_steps]
+    """Return the arms that are followed beside a one-hot arm: those of its network, but for a teacher without training.
+
+    And but for a teacher from elsewhere whose trajectory is no curve.
+    """
+    arms = [arm for arm in plan.arms if arm.model == onehot.model and plan.length(arm.name).total_steps]
+    return [arm for arm in arms if not _is_given(plan, arm) or _is_curve(plan.length(arm.name).checkpoint_steps)]
 
 
 def growths(

@@ -67,7 +67,7 @@ def teacher(record: Mapping[str, Any]) -> list[str]:
             f"It was trained on other data or labels than these ({given['data']}, fingerprint {theirs}; here {ours})."
         )
     if any(key in given and given[key] != record["data"].get(key) for key in ("mean", "std")):
-        said.append("It sees the images standardised with the mean and deviation of its own training.")
+        said.append("It sees examples standardised with the mean and deviation of its own training.")
     return said
 
 

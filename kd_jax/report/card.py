@@ -48,8 +48,9 @@ def _origin(card: Mapping[str, Any]) -> str:
     teacher = card["teacher"]
     if teacher is None:
         return "A network trained on labels."
+    which = f" ({teacher['run']} at step {teacher['step']})" if teacher["step"] else ""
     return (
-        f"A student of {teacher['architecture']} ({teacher['run']} at step {teacher['step']}), distilled by the loss"
+        f"A student of {teacher['architecture']}{which}, distilled by the loss"
         f" `{teacher['loss']}` of weight {card['study']['weight']:g} at temperature {card['study']['temperature']:g}."
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from kd_jax.analysis.results import Interval
+from kd_jax.plan import TEACHER
 from kd_jax.report.figures import ARM_COLOURS
 from kd_jax.report.tables import Table, shown
 
@@ -65,6 +66,8 @@ def _how(cost: Mapping[str, Any]) -> str:
 def sentences(cost: Mapping[str, Any]) -> str:
     """Return how each student compares with its teacher, in sentences."""
     teacher, *students = cost["arms"]
+    if teacher["arm"] != TEACHER:  # it is a file of logits
+        return ""
     said = []
     for student in students:
         if student["model"] == teacher["model"]:

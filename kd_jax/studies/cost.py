@@ -18,7 +18,7 @@ from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
 from kd_jax.extract.logits import analysis_precision, model_of, view_of
 from kd_jax.models import Variables
-from kd_jax.plan import Run
+from kd_jax.plan import TEACHER, Run
 from kd_jax.studies.prepare import Prepared, open_study
 from kd_jax.studies.report import write_report
 from kd_jax.workdir import checkpoints, records
@@ -61,7 +61,7 @@ def cost(
 def measure(
     prepared: Prepared, device: Any, summary: Mapping[str, Any], clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, Any]:
-    """Return contents of `cost.json`: what teacher and students cost to run, beside their accuracy.
+    """Return contents of `cost.json`: what teacher and students cost to run, beside their accuracy; of logits in a file nothing.
 
     Every network is measured once, on test examples that lie on the device, in the precision of the analysis.
 
@@ -72,17 +72,19 @@ def measure(
         clock: returns seconds.
 
     Raises:
-        BadInput: when a run has no last step, or it is damaged.
+        BadInput: when the checkpoint of a network is not there, or damaged.
     """
     plan, dataset, precision = prepared.plan, prepared.dataset, prepared.study.networks.precision
-    arms = [arm for arm in plan.arms if arm.name == "teacher" or arm.teacher]
+    arms = [arm for arm in plan.arms if arm.name == TEACHER or arm.teacher]
     accuracies = results.index(results.read(summary), "name", "arm", "split", "subset")
     x = _examples(dataset)
     networks, listed = {}, []
     for arm in arms:
         if arm.model not in networks:
             run = plan.run(arm.name, prepared.study.seed)
-            networks[arm.model] = _of_network(_variables(prepared, run), run, dataset, precision, x, device, clock)
+            step = plan.teacher_step if arm.name == TEACHER else run.length.total_steps
+            variables = Variables(**checkpoints.load_variables(records.run_folder(prepared.workdir, run.name), step))
+            networks[arm.model] = _of_network(variables, run, dataset, precision, x, device, clock)
         accuracy = accuracies.get(("accuracy", arm.name, "test", "all"))
         interval = None if accuracy is None else vars(accuracy.interval)
         listed.append({"arm": arm.name, "model": arm.model, "accuracy": interval})
@@ -96,11 +98,6 @@ def measure(
         "networks": networks,
         "arms": listed,
     }
-
-
-def _variables(prepared: Prepared, run: Run) -> Variables:
-    folder = records.run_folder(prepared.workdir, run.name)
-    return Variables(**checkpoints.load_variables(folder, run.length.total_steps))
 
 
 def _examples(dataset: Dataset) -> np.ndarray:

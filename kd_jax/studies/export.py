@@ -18,7 +18,7 @@ from kd_jax.errors import BadInput
 from kd_jax.export import program, roberta, weights
 from kd_jax.extract.logits import analysis_precision, make_logits, model_of, view_of
 from kd_jax.models import Variables
-from kd_jax.plan import Run
+from kd_jax.plan import LOGITS, Run
 from kd_jax.report import card as cards
 from kd_jax.studies.prepare import Prepared, open_study
 from kd_jax.workdir import checkpoints, records
@@ -109,20 +109,20 @@ def _card(prepared: Prepared, run: Run, step: int, variables: Variables) -> dict
     calibrated = rescaling.calibrated(logits, labels, np.random.default_rng(0)).to_json() if enough else None
     teacher = None
     if run.taught_by:
+        given, is_file = prepared.plan.given, run.taught_by == LOGITS
         teacher = {
             "run": run.taught_by,
-            "architecture": study.networks.teacher,
+            "architecture": "a file of logits" if is_file else study.networks.teacher,
             "step": run.teacher_step,
-            "hash": record["teacher_hash"].get(run.taught_by, "unknown"),
+            "hash": given.key(run.seed) if given else record["teacher_hash"].get(run.taught_by, "unknown"),
             "loss": study.distillation_loss,
         }
-    names = getattr(dataset, "class_names", None)
     return {
         "run": run.name,
         "step": step,
         "architecture": run.arm.model,
         "classes": dataset.classes,
-        "labels": [str(name) for name in names or range(dataset.classes)],
+        "labels": [str(name) for name in dataset.class_names or range(dataset.classes)],
         "parameters": models.parameter_count(variables.params),
         "hash": checkpoints.tree_digest(variables),
         "measured": _measured(logits, labels),
@@ -133,7 +133,7 @@ def _card(prepared: Prepared, run: Run, step: int, variables: Variables) -> dict
         "study": to_json(study),
         "platform": record["platform"],
         "versions": record["versions"],
-        "revision": record.get("revision"),
+        "revision": record["history"][-1].get("revision"),
         "exported_by": versions(),
     }
 

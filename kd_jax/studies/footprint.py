@@ -9,7 +9,6 @@ import jax
 
 from kd_jax import models
 from kd_jax.errors import BadInput
-from kd_jax.models import Variables
 from kd_jax.plan import Run
 from kd_jax.studies.prepare import Prepared
 from kd_jax.train import epoch, optimizer, state
@@ -69,11 +68,11 @@ def _sizes(prepared: Prepared, run: Run) -> tuple[Size, Size]:
     descent = optimizer.make_optimizer(run.training, run.length.total_steps)
 
     def whole(key):
-        return state.create(model, descent, key, dataset.example(dtype)), epoch.zero_totals(dtype)
+        made = state.create(model, descent, key, dataset.example(dtype), with_average=run.training.ema > 0)
+        return made, epoch.zero_totals(dtype)
 
     made = jax.eval_shape(whole, jax.random.key(0))
-    network = Variables(made[0].params, made[0].model_state)
-    return checkpoints.size(network), checkpoints.size(made)
+    return checkpoints.size(made[0].kept), checkpoints.size(made)
 
 
 def check_space(workdir: Path | str, footprint: Footprint) -> None:

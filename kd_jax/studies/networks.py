@@ -18,7 +18,8 @@ TRIED = 4  # examples of the trial
 
 def of(study: Study) -> list[str]:
     """Return the names of the networks of a study, each once, the teacher's first; a file of logits is none."""
-    return list(filter(None, dict.fromkeys((study.networks.teacher, *study.networks.student))))
+    of_teacher = () if study.distillation.teacher_logits else (study.networks.teacher,)
+    return list(dict.fromkeys((*of_teacher, *study.networks.student)))
 
 
 def remember(described: Described) -> None:

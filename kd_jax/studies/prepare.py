@@ -78,7 +78,7 @@ def prepare(
     """
     study = teachers.resolved(study, workdir)
     previous = _check_workdir(workdir, name, study)
-    before = {**teachers.own_networks(study), **(previous.get("networks", {}) if previous else {})}
+    before = teachers.networks_of(study) | (previous.get("networks", {}) if previous else {})
     networks.remember(before)
     for model in networks.of(study):
         models.check_name(model)

@@ -133,7 +133,7 @@ def _prune(studies: Mapping[Path, dict[str, Any]], keep: str, every: int, dry_ru
             result.states += len(states)
             away += [folder / store] if states else []
         left.append(len(stays))
-        result.lost |= _is_no_curve(stays)
+        result.lost |= any(_is_no_curve(stays) and not _is_no_curve(wanted) for *_, wanted in uses)
         for workdir, name, wanted in uses:
             pruned = studies[workdir].setdefault("pruned", {"keep": keep, "steps": {}})
             pruned["keep"] = keep
@@ -157,13 +157,15 @@ def _prune(studies: Mapping[Path, dict[str, Any]], keep: str, every: int, dry_ru
 
 
 def _runs(record: Mapping[str, Any]) -> Iterable[tuple[str, list[int], set[int]]]:
-    """(name, steps asked for, steps to keep in any case) of every run of a study."""
-    study = from_json(record["config"])
+    """(name, steps asked for, steps to keep in any case) of every run that was trained in a study, rather than copied to it."""
+    study, copies = from_json(record["config"]), record.get("teacher_from", {}).get("runs", {})
     for arm in record["arms"]:
         teaches = study.distillation.teacher_step or arm["total_steps"]
         also = {teaches} if arm["name"] == "teacher" else set()
         for seed in study.seed_range():
-            yield f"{arm['name']}-seed{seed}", arm["checkpoint_steps"], also
+            name = f"{arm['name']}-seed{seed}"
+            if name not in copies:
+                yield name, arm["checkpoint_steps"], also
 
 
 def _measured(folder: Path) -> tuple[int, int]:
@@ -191,13 +193,13 @@ def available(prepared: Prepared) -> tuple[Prepared, bool]:
     """
     if "pruned" not in prepared.record:
         return prepared, False
-    runs = []
+    runs, lost = [], False
     for run in prepared.plan.runs:
         gone = records.pruned_steps(prepared.record, run.name)
         gone -= set(records.kept_steps(records.run_folder(prepared.workdir, run.name)))  # trained again since
         steps = [step for step in run.length.checkpoint_steps if step not in gone]
+        lost |= _is_no_curve(steps) and not _is_no_curve(run.length.checkpoint_steps)
         runs.append(replace(run, length=run.length._replace(checkpoint_steps=steps)))
-    lost = any(_is_no_curve(run.length.checkpoint_steps) for run in runs)
     return replace(prepared, plan=replace(prepared.plan, runs=tuple(runs))), lost
 
 

@@ -122,8 +122,8 @@ def resolved(study: Study, workdir: Path | str) -> Study:
     return study.replaced(teacher=network)
 
 
-def own_networks(study: Study) -> dict[str, Any]:
-    """Return what the study behind `--teacher_from` has on record of the teacher's network, if that is none of this package."""
+def networks_of(study: Study) -> dict[str, dict[str, str]]:
+    """Return what is on record of the teacher's network where it is one of somebody's own; see `studies.networks`."""
     source = _source(study) if study.distillation.teacher_from else None
     described = source.record.get("networks", {}) if source else {}
     return {name: where for name, where in described.items() if name == study.networks.teacher}
@@ -165,7 +165,8 @@ def tokens(study: Study) -> Given:
 def _check_data(study: Study, source: _Source, dataset: Dataset) -> None:
     """Refuse data whose examples or classes are not those of a teacher's network."""
     theirs, ours = source.record["data"], dataset.facts(study.seed, study.training.batch_size)
-    for key, what in (("classes", "classes"), ("image_shape", "images of height, width and channels")):
+    shapes = {"image_shape": "images of height, width and channels", "example_shape": "examples of numbers"}
+    for key, what in ({"classes": "classes"} | shapes).items():
         if theirs.get(key) != ours.get(key):
             raise _bad(study, f"expected a teacher for {ours.get(key)} {what}, found {theirs.get(key)}; name another")
     (their_tokens, our_tokens) = (facts.get("tokens", {}).get("tokenizer_hash") for facts in (theirs, ours))
@@ -206,16 +207,18 @@ def _found_runs(study: Study, dataset: Dataset, previous: Record | None) -> Foun
                     f"its weights changed since this work folder was begun (sha256 {of_run['sha256'][:12]}, expected"
                     f" {old['sha256'][:12]}); pass another --workdir",
                 )
-    data = source.record["data"]
-    standardised = {key: data[key] for key in ("mean", "std") if key in data}
+    data, switched = source.record["data"], bool(arm["teacher"] and theirs.distillation.switch)
+    trained_on = {key: data[key] for key in ("fingerprint", "mean", "std") if key in data} | {"data": data["name"]}
+    if arm["name"] == TEACHER and (origin := source.record.get("teacher_from")):
+        # It was not trained in that study either.
+        trained_on = {key: origin[key] for key in ("fingerprint", "mean", "std", "data") if key in origin}
+        switched = origin["switched"]
     record = {
         "folder": source.folder.resolve().name,
         "study": source.record["study"],
         "network": arm["model"],
-        "data": data["name"],
-        "fingerprint": data["fingerprint"],
-        "switched": bool(arm["teacher"] and theirs.distillation.switch),
-        **standardised,
+        **trained_on,
+        "switched": switched,
         "runs": runs,
     }
     return Found(_given({"teacher_from": record}), record, folders)
@@ -259,12 +262,14 @@ def _run_of(study: Study, source: _Source, theirs: Study, seed: int) -> str:
 def _described(study: Study, source: _Source, arm: Record, theirs: Study, name: str) -> dict[str, Any]:
     """What is kept on record of a run that teaches, after a check that it is finished and whole."""
     folder = records.run_folder(source.folder, name)
+    there = set(records.kept_steps(folder))
     length = Length(*(arm[key] for key in Length._fields))
-    if lacking := records.missing_steps(folder, length.checkpoint_steps):
-        steps = ", ".join(map(str, lacking))
+    if length.total_steps not in there:
         raise _bad(
-            study, f"expected finished runs, {name} is not (its trajectory lacks step {steps}); run that study again"
+            study, f"expected finished runs, {name} is not (it lacks step {length.total_steps}); run that study again"
         )
+    # Others may have been taken away: the steps at which it does not teach are for curves alone.
+    length = length._replace(checkpoint_steps=[step for step in length.checkpoint_steps if step in there])
     origin = (
         source.record.get("teacher_from", {}).get("runs", {}).get(name)
     )  # where that study has it from, in its turn

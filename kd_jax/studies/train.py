@@ -78,13 +78,14 @@ def train_prepared(
 ) -> int:
     """Train what `prepare` has checked; see `train`."""
     workdir, plan, dataset, record = prepared.workdir, prepared.plan, prepared.dataset, prepared.record
-    lacking = [(run, len(steps)) for run in plan.runs if (steps := missing(workdir, run, record))]
+    here_trained = [run for run in plan.runs if run.source is None]
+    lacking = [(run, len(steps)) for run in here_trained if (steps := missing(workdir, run, record))]
     footprint = of_runs(prepared, lacking)
     check_space(workdir, footprint)
     with records.locked(workdir), stop_requests() as stop:
         if prepared.teacher is not None:
             teachers.bring(workdir, plan, dataset, prepared.teacher)
-        todo = [run for run in plan.runs if run.source is None and missing(workdir, run, record)]
+        todo = [run for run in here_trained if missing(workdir, run, record)]
         here = record["history"][-1]
         if not todo:
             record["history"].pop()  # this program trains nothing

@@ -12,6 +12,7 @@ from kd_jax.config import Distillation, Study, Training, parse_switch
 from kd_jax.data import Dataset, Split
 from kd_jax.data.dataset import Feed
 from kd_jax.data.images import Images
+from kd_jax.data.numbers import Numbers
 from kd_jax.models import Model, Variables
 from kd_jax.plan import GivenTeacher
 from kd_jax.train import devices as parallel
@@ -54,7 +55,7 @@ class Teacher(NamedTuple):
         if self.model is None:
             return teachers.from_table(dataset.classes, dtype)
         adapt = None
-        if self.standardised is not None and isinstance(dataset, Images):
+        if self.standardised is not None and isinstance(dataset, Images | Numbers):
             adapt = teachers.restandardised(dataset.mean, dataset.std, *self.standardised)
         return teachers.from_network(build_model(self.model).apply, dataset.on_shortest, adapt)
 

@@ -15,11 +15,13 @@ import pytest
 from safetensors import safe_open
 
 from kd_jax import cli, models
+from kd_jax.analysis import rescaling
 from kd_jax.config import Study, to_json
 from kd_jax.errors import BadInput
 from kd_jax.export import program
 from kd_jax.extract.logits import make_logits
 from kd_jax.models import Variables
+from kd_jax.report import card as cards
 from kd_jax.studies import export, prepare
 from kd_jax.studies import train as train_stage
 from kd_jax.workdir import checkpoints, records
@@ -220,3 +222,17 @@ def test_a_package_that_is_not_installed_is_named_with_the_extra(workdir, tmp_pa
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(BadInput, match=rf"expected the package {package}; pip install 'kd_jax\[export\]'"):
         export.export(workdir, RUN, form, out=tmp_path / "out")
+
+
+def test_the_advice_is_to_divide_where_that_helps_and_to_leave_it_where_it_does_not():
+    """Labels are drawn from the softmax of a third of the logits, so 3 is the temperature; then from that of the logits."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(0, 2, (4000, 5))
+    p = np.exp(true) / np.exp(true).sum(1, keepdims=True)
+    labels = (p.cumsum(1) > rng.random((4000, 1))).argmax(1)
+    said = cards.advice(rescaling.calibrated(3 * true, labels, rng).to_json(), "the test split")
+    assert re.match(r"Divide the logits by (2\.9|3\.[01])\d+ before", said)
+    assert cards.advice(rescaling.calibrated(true, labels, rng).to_json(), "the test split").startswith(
+        "Leave the logits as they are"
+    )
+    assert "too few" in cards.advice(None, "the test split")

@@ -151,13 +151,21 @@ def test_a_student_teaches_the_next_one_and_one_run_all_seeds(own, tmp_path):
         np.testing.assert_array_equal(arrays["teacher_logits"], of_run(own[0], "student-seed1", theirs)["test"])
     said = " ".join(about.teacher(opened.record))
     assert "It was trained on other data or labels than these (digits, fingerprint" in said
-    assert "It sees the images standardised with the mean and deviation of its own training." in said
+    assert "It sees examples standardised with the mean and deviation of its own training." in said
     # Seed 1 starts where that student started; seed 0 does not.
     (warning,) = [line for line in found["warnings"] if "independent" in line]
     assert "the teacher of seed 1 started from the initialisation of the student of that seed" in warning
     (tmp_path / "runs" / "teacher-seed1").unlink()
     assert train(study, tmp_path) == 0
     assert (tmp_path / "runs" / "teacher-seed1").is_symlink()
+    # Of a teacher with few checkpoints left nothing is followed along training; all else is as it was.
+    for step in records.kept_steps(tmp_path / "runs" / "teacher-seed0")[:-1]:
+        shutil.rmtree(tmp_path / "runs" / "teacher-seed0" / "trajectory" / str(step))
+    lone = study.replaced(teacher_from=str(tmp_path))
+    assert train(lone, tmp_path / "lone") == 4
+    assert records.kept_steps(tmp_path / "lone" / "runs" / "teacher-seed1") == [15]
+    without = [e for e in found["estimates"] if e["arm"] != "teacher" or not e["name"].startswith("eigen")]
+    assert analyse.analyze(tmp_path / "lone")["estimates"] == without
     # In its turn it can teach another study, which remembers where the network started.
     again = STUDY.replaced(teacher_from=str(tmp_path), teacher="", seeds=2)
     found = prepare.prepare("tested", again, tmp_path / "again", "unused", jax.devices()[:1])
@@ -231,7 +239,7 @@ def test_an_unfinished_teacher_a_damaged_one_and_one_for_other_data_are_refused(
     study = STUDY.replaced(teacher_from=str(source), teacher="")
     last = source / "runs" / "teacher-seed1" / "trajectory" / "15"
     last.rename(tmp_path / "away")
-    refused(study, tmp_path / "work", r"expected finished runs, teacher-seed1 is not \(its trajectory lacks step 15\)")
+    refused(study, tmp_path / "work", r"expected finished runs, teacher-seed1 is not \(it lacks step 15\)")
     (tmp_path / "away").rename(last)
     path = max((path for path in last.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     content = bytearray(path.read_bytes())

@@ -328,3 +328,33 @@ def test_weights_for_images_are_refused(weights, tmp_path):
     )
     with pytest.raises(BadInput, match="--max_length=20: expected 128 for images, digits"):
         train(study.replaced(max_length=20), tmp_path / "work", tmp_path)
+
+
+def test_a_teacher_from_elsewhere_brings_its_tokenizer_and_the_length_that_it_can_read(
+    done, data_dir, tmp_path, weights
+):
+    """A tokenizer trained on another part of the texts would have other tokens; another one is refused, and longer texts."""
+
+    def prepared(**changes):
+        study = STUDY.replaced(**{"teacher_from": str(done[0]), "teacher": "", "train_examples": 20} | changes)
+        return prepare.prepare("tested", study, tmp_path / "work", data_dir, jax.devices()[:1])
+
+    there = records.read_study(done[0])["data"]["tokens"]
+    found = prepared(max_length=16)
+    assert found.study.networks.teacher == STUDY.networks.teacher
+    assert found.dataset.tokenizer == records.read_tokenizer(done[0])
+    assert found.dataset.network_settings == {"vocabulary": there["vocabulary"], "positions": there["positions"]}
+    same = tmp_path / "same.json"
+    same.write_text(records.read_tokenizer(done[0]))
+    prepared(tokenizer=str(same))
+    with pytest.raises(
+        BadInput, match=r"--tokenizer=.*: expected the teacher's own beside --teacher_from; leave it out"
+    ):
+        prepared(tokenizer=str(weights / "tokenizer.json"))
+    with pytest.raises(
+        BadInput, match=rf"--max_length={there['positions'] + 1}: expected at most {there['positions']}, the"
+    ):
+        prepared(max_length=there["positions"] + 1)
+    with pytest.raises(BadInput, match=r"expected a teacher with the 50 token ids and .* of --init_from, found"):
+        prepared(init_from=(str(weights),), max_length=16)
+    assert not (tmp_path / "work").exists()

@@ -12,8 +12,8 @@ from kd_jax.config import Study
 from kd_jax.data import loader, streamed
 from kd_jax.data.images import ImagesInMemory
 from kd_jax.data.streamed import StreamedImages
-from kd_jax.plan import make_plan
-from kd_jax.train import engine
+from kd_jax.plan import GivenTeacher, make_plan
+from kd_jax.train import engine, teachers
 from kd_jax.train.loop import train_run
 
 STUDY = Study.from_flags(
@@ -35,11 +35,11 @@ def in_memory(dataset, kind=ImagesInMemory):
     return kind(**values | {"train": train, "test": test})
 
 
-def trained(study, dataset, devices, teacher=None):
+def trained(study, dataset, devices, teacher=None, given=None):
     """Return (state, totals of the last epoch, test loss and accuracy, speeds) after a whole run."""
     taught = engine.Teacher.of(study) if teacher is not None else None
     built = engine.build("float64", study.training, dataset, "linear", devices, taught)
-    run = make_plan(study, len(dataset.train.y)).run("onehot" if teacher is None else "student", 0)
+    run = make_plan(study, len(dataset.train.y), given=given).run("onehot" if teacher is None else "student", 0)
     outcome = train_run(built, run, teacher)
     line = outcome.line
     speeds = {name: value for name, value in line.items() if "input" in name or "step_" in name}
@@ -133,3 +133,15 @@ def test_what_is_measured_is_how_long_the_devices_waited_and_worked(dataset, mon
         assert feed.metrics(0, 0.0) == pytest.approx(expected)
         assert feed.metrics(0, 0.0) == {}
     assert next(clock, None) is None
+
+
+def test_a_table_of_answers_teaches_on_streamed_images_as_on_the_same_ones_in_memory(dataset):
+    study = STUDY.replaced(teacher="", teacher_logits="answers.npz")
+    answers = np.random.default_rng(0).normal(0, 3, (len(dataset.train.y), dataset.classes))
+    given = GivenTeacher({}, "a digest", ("train",))
+    ends = [
+        trained(study, of, jax.devices()[:1], teachers.Table(answers), given)[0] for of in (dataset, in_memory(dataset))
+    ]
+    assert largest_difference(*ends) < 1e-12
+    other, *_ = trained(study, dataset, jax.devices()[:1], teachers.Table(answers[::-1].copy()), given)
+    assert largest_difference(other, ends[0]) > 1e-3
