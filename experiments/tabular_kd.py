@@ -1,8 +1,16 @@
-"""Distil on a table of numbers: 569 biopsies that are embedded, with 10 % wrong labels, or a table of your own.
+"""Does distillation act on tables of numbers as it does on images? On data that come with the program, or a table of your own.
 
-python experiments/tabular_kd.py --small     # no download
-kd-jax import wine.csv --name wine --label_column=cultivar
-python experiments/tabular_kd.py --dataset=wine
+The data are 569 biopsies of 30 measures each (malignant or benign), a fifth held out, with 10 % of the training labels wrong. An
+MLP of two layers of 64 units teaches an MLP of 16 units and a linear model at temperature 4.
+
+    python experiments/tabular_kd.py --platform=cpu
+    kd-jax import wine.csv --name wine --label_column=cultivar
+    python experiments/tabular_kd.py --dataset=wine
+
+The first took 332 seconds on two CPU cores that were shared with other work: 35 networks, five seeds. What came out: on the
+training points of the teacher's lowest confidence the linear student's slope is 3.27 [1.91, 4.64], and 1.05 [0.61, 1.50] without
+the teacher, so it exaggerates; for the MLP student it is 2.51 [1.55, 3.47] beside 1.86 [0.84, 2.88], which shows nothing. Neither
+gains accuracy by it: -0.002 [-0.014, 0.010] and -0.027 [-0.092, 0.039]. The intervals are over seeds, at 95 %.
 """
 
 import sys

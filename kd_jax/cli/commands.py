@@ -90,6 +90,13 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
     print(", ".join(f"{package} {version}" for package, version in versions().items()))
     chosen = devices.select(platform)
     print(f"platform {chosen[0].platform}: {len(chosen)} x {chosen[0].device_kind}, {os.cpu_count()} CPU cores")
+    kept = cache.state()
+    print(
+        f"cache: {kept.copies} decoded copies in {kept.folder}, {cache.shown(kept.size)} of at most {cache.shown(kept.bound)};"
+        " set KD_JAX_CACHE or KD_JAX_CACHE_GB to change that"
+        if kept.folder
+        else "cache: no home folder for decoded copies, so sets are decoded anew each time; set KD_JAX_CACHE"
+    )
     folder = data_dir or data.default_data_dir()
     print(f"data: {' and '.join(data.EMBEDDED)} are embedded")
     tiny = data.folder_of(tiny_imagenet.NAME, data_dir, tiny_imagenet_dir)
@@ -101,19 +108,14 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
     )
     found = tfds.available(folder)
     for name, path, file_format in found:
-        note = "" if file_format == "array_record" else f" ({file_format}: kd-jax import converts tfrecord)"
+        note = {"array_record": "", "tfrecord": " (tfrecord: kd-jax import converts it)"}.get(
+            file_format, f" ({file_format})"
+        )
         print(f"data: {name} in {path}{note}")
     if not found:
         print(f"data: no prepared sets in {folder}; name another --data_dir or set TFDS_DATA_DIR")
     if absent := [name for name in publishers.SETS if tfds.find(name, folder) is None]:
         print(textwrap.fill(f"data: downloaded when a study asks for them: {', '.join(absent)}", 100))
-    kept = cache.state()
-    print(
-        f"cache: {kept.copies} decoded copies in {kept.folder}, {cache.shown(kept.size)} of at most {cache.shown(kept.bound)};"
-        " set KD_JAX_CACHE or KD_JAX_CACHE_GB to change that"
-        if kept.folder
-        else "cache: no home folder for decoded copies, so sets are decoded anew each time; set KD_JAX_CACHE"
-    )
 
 
 def settings():

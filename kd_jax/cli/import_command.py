@@ -11,9 +11,9 @@ import tyro
 if TYPE_CHECKING:
     from kd_jax.data.importing import Imported
 
-SMALL_IMAGE = 96  # pixels; larger images of one size are rather for the networks of `imagenet_kd`
 NAMED = 5  # classes that are named
 REDUCED = {"train_examples": 1000, "test_examples": 500}  # what `--small` asks for
+BATCH = 32  # its examples in a batch
 
 
 def import_data(
@@ -34,7 +34,7 @@ def import_data(
 
     SOURCE is a folder of images by class (CLASS/IMAGE, or train/CLASS/IMAGE beside test or val), a .npz file or .npy files, a table
     (.csv, .tsv, .jsonl, .parquet, or a folder of train and test ones), CIFAR or MNIST as published, a prepared TFDS folder
-    of tfrecord files, a folder that Hugging Face's datasets saved, or hf:NAME of its Hub.
+    of tfrecord files, a folder that Hugging Face's datasets saved, or hf:NAME, or hf:NAME:CONFIG, of its Hub.
 
     Args:
         source: What to import.
@@ -95,6 +95,8 @@ def next_command(found: Imported, data_dir: Path | None) -> str:
     words += [
         f"--{flag}=0" for flag, asked in REDUCED.items() if 0 < sizes.get(flag, 0) < asked and found.kind != "numbers"
     ]
+    if 0 < sizes.get("train_examples", 0) < BATCH:
+        words.append(f"--batch_size={sizes['train_examples'] // 2}")
     if data_dir:
         words.append(f"--data_dir={data_dir}")
     return shlex.join(words)

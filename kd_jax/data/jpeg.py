@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from kd_jax.data.pixels import DEEP, eight_bits
+
 AREA = (0.08, 1.0)  # of a random crop, as shares of the image's
 RATIO = (3 / 4, 4 / 3)  # of its width to its height
 ATTEMPTS = 10  # to draw a crop that lies within the image
@@ -87,7 +89,7 @@ def _opened(encoded):
     """Open some bytes with Pillow. Whatever it raises becomes `Undecodable`, for its decoders raise errors of many types."""
     try:
         with Image.open(io.BytesIO(encoded)) as image:
-            yield image
+            yield eight_bits(image) if image.mode in DEEP else image
     except UnidentifiedImageError:
         raise Undecodable("the bytes of no image") from None  # Pillow's own message holds an address in memory
     except Exception as error:

@@ -16,7 +16,19 @@ from kd_jax.errors import BadInput
 BLOCK = 1000  # examples in one read; reading them one by one is several times slower
 # The first text of a pair where the alphabet would put it second: a premise precedes its hypothesis, a title its text.
 FIRST = ("premise", "title")
-TEST_SPLITS = ("test", "test_matched", "validation", "validation_matched")  # the first with visible labels is taken
+VALIDATION = ("validation", "val", "valid", "dev")
+TEST_SPLITS = ("test", "test_matched", *VALIDATION, "validation_matched")  # the first with visible labels is taken
+IDENTIFIERS = (
+    "id",
+    "idx",
+    "uid",
+    "guid",
+    "key",
+    "url",
+    "file_name",
+    "filename",
+    "path",
+)  # texts that nobody is to read
 FURTHER = {"validation_matched": {"mismatched": "validation_mismatched"}}  # test split -> {name: split}
 MADE_OF = "text_feature.Text", "class_label_feature.ClassLabel", "image_feature.Image"
 
@@ -68,7 +80,11 @@ def is_text(folder: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False  # reading the set will say what is wrong with it
     kinds = [str(feature.get("pythonClassName", "")) for feature in features.values()]
-    return any(kind.endswith(MADE_OF[0]) for kind in kinds) and not any(kind.endswith(MADE_OF[2]) for kind in kinds)
+    texts = any(kind.endswith(MADE_OF[0]) for kind in kinds) or any(
+        feature.get("tensor", {}).get("dtype") == "string" and not feature["tensor"].get("shape")
+        for feature in features.values()
+    )
+    return texts and not any(kind.endswith(MADE_OF[2]) for kind in kinds)
 
 
 def read(builder: Any, label: str) -> Texts:
@@ -81,13 +97,14 @@ def read(builder: Any, label: str) -> Texts:
     Raises:
         BadInput: when it is not text classification, or has no split with visible labels beside `train`.
     """
-    keys, label_key = _keys(builder.info.features, label)
-    train = _read(builder, "train", keys, label_key) if "train" in builder.info.splits else None
+    keys, label_key = _keys(builder.info.features, label, builder.info.supervised_keys)
+    sizes = {split: builder.info.splits[split].num_examples for split in builder.info.splits}
+    train = _read(builder, "train", keys, label_key) if sizes.get("train") else None
     if train is None or train[1].min() < 0:
         raise BadInput(f"{label}: expected a train split with visible labels; pass another set")
     hidden = []
     for published in TEST_SPLITS:
-        if published in builder.info.splits:
+        if sizes.get(published):
             test = _read(builder, published, keys, label_key)
             if test[1].min() >= 0:
                 break
@@ -99,8 +116,11 @@ def read(builder: Any, label: str) -> Texts:
         )
     parts = {"train": ("train", train), "test": (published, test)}
     for name, split in FURTHER.get(published, {}).items():
-        if split in builder.info.splits:
+        if sizes.get(split):
             parts[name] = split, _read(builder, split, keys, label_key)
+    classes = builder.info.features[label_key].num_classes
+    for split, (_, y) in parts.values():
+        check_labels(y, classes, split, label)
     note = (
         f"the labels of split {' and '.join(hidden)} are hidden (-1): {published} serves as the test set"
         if hidden
@@ -115,22 +135,61 @@ def read(builder: Any, label: str) -> Texts:
         np.frombuffer(b"".join(part for text in texts for part in text), np.uint8),
         np.cumsum([[len(part) for part in text] for text in texts]).reshape(len(texts), len(keys)),
         np.concatenate([y for _, (_, y) in parts.values()]),
-        builder.info.features[label_key].num_classes,
+        classes,
         note,
         class_names(builder.info.features[label_key]),
     )
 
 
-def _keys(features, label):
-    """Return (names of the texts, name of the label). TFDS lists features in another order in every process."""
+def check_labels(y: np.ndarray, classes: int, split: str, label: str) -> None:
+    """Refuse fewer than two classes, and labels beyond them.
+
+    Args:
+        y: labels, int [examples].
+        classes: the number of classes.
+        split: the name of the split, for messages.
+        label: the name of the set in messages.
+
+    Raises:
+        BadInput: in one line.
+    """
+    if classes < 2:
+        raise BadInput(f"{label}: expected two classes or more, found {classes}; there is nothing to tell apart")
+    if y.max() >= classes:
+        raise BadInput(
+            f"{label}: expected labels from 0 to {classes - 1}, found {y.max()} at {split} example {y.argmax()}; prepare the set"
+            " again with labels from 0"
+        )
+
+
+def _keys(features, label, supervised=None):
+    """Return (names of the texts, name of the label). TFDS lists features in another order in every process.
+
+    Of several labels the supervised one is taken, else the one of the usual name. Of more texts than one, identifiers are left out;
+    if more than two remain, the supervised one is taken.
+    """
     kinds = {key: f"{type(feature).__module__}.{type(feature).__name__}" for key, feature in features.items()}
+    supervised = supervised or ()
     texts = sorted((key for key in kinds if kinds[key].endswith(MADE_OF[0])), key=lambda key: (key not in FIRST, key))
-    labels = sorted((key for key in kinds if kinds[key].endswith(MADE_OF[1])), key=lambda key: (key != "label", key))
+    texts = texts or sorted(
+        key for key, feature in features.items() if _is_string(feature) and key.lower() not in IDENTIFIERS
+    )
+    if len(texts) > 1:
+        texts = [key for key in texts if key.lower() not in IDENTIFIERS] or texts
+    if len(texts) > 2:
+        texts = [key for key in texts if key in supervised] or texts
+    labels = [key for key in kinds if kinds[key].endswith(MADE_OF[1])]
+    labels.sort(key=lambda key: (key not in supervised, key != "label", key))
     if len(texts) not in (1, 2) or not labels:
         raise BadInput(
             f"{label}: expected one text or two and a class label, found {', '.join(sorted(kinds))}; pass another set"
         )
     return texts, labels[0]
+
+
+def _is_string(feature):
+    """Whether a feature is a string that was not declared as a text."""
+    return feature.shape == () and feature.np_dtype in (np.dtype(object), np.dtype(str), np.str_, bytes, str)
 
 
 def class_names(feature: Any) -> np.ndarray:

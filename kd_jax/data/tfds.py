@@ -6,6 +6,7 @@ labels are; texts are kept in one file too (`text` reads them).
 """
 
 import difflib
+import io
 import json
 import os
 import re
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from kd_jax.data import cache, download, encoded, publishers, text
+from kd_jax.data import cache, download, encoded, pixels, publishers, text
 from kd_jax.data.arrays import Source
 from kd_jax.data.encoded import Encoded
+from kd_jax.data.text import check_labels
 from kd_jax.errors import BadInput
 
 DOWNLOAD_ADDRESS = "https://storage.googleapis.com"  # where TFDS keeps its checksums and most of its sets
@@ -49,8 +51,21 @@ def load(name: str, data_dir: str | Path) -> Source | Encoded | text.Texts:
         path.name: path.stat() for path in folder.iterdir() if path.is_file() and not path.name.startswith(cache.PREFIX)
     }
     if text.is_text(folder):
-        return cache.kept(folder, files, lambda: text.read(*_opened(folder)), (text.Texts,))
-    return cache.kept(folder, files, lambda: _decode(folder))
+        return cache.kept(folder, files, lambda: _whole(folder, lambda: text.read(*_opened(folder))), (text.Texts,))
+    return cache.kept(folder, files, lambda: _whole(folder, lambda: _decode(folder)))
+
+
+def _whole(folder, read):
+    """Return `read()`; of a damaged set, TFDS and its libraries raise errors of many types."""
+    try:
+        return read()
+    except BadInput:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise BadInput(
+            f"--dataset: expected a whole prepared set in {folder}, found: {said}; prepare it again"
+        ) from error
 
 
 def find(name: str, data_dir: str | Path) -> Path | None:
@@ -79,9 +94,11 @@ def available(data_dir: str | Path) -> list[tuple[str, Path, str]]:
         for path in sorted(base.glob(f"{depth}/dataset_info.json")):
             if VERSION.fullmatch(path.parent.name):
                 name = str(path.parent.parent.relative_to(base))
-                prepared.append(
-                    (name, path.parent, json.loads(path.read_text(encoding="utf-8")).get("fileFormat", "unknown"))
-                )
+                try:
+                    file_format = json.loads(path.read_text(encoding="utf-8")).get("fileFormat", "unknown")
+                except ValueError:
+                    file_format = "damaged"
+                prepared.append((name, path.parent, file_format))
     return sorted(prepared)
 
 
@@ -167,12 +184,13 @@ def _decode(folder):
     if streams:
         labels = [_read_labels(builder, split, label_key) for split in splits]
     else:
-        examples, labels = zip(*(_read(builder, split, key, label_key) for split in splits), strict=True)
+        examples, labels = zip(*(_read(builder, split, key, label_key, label) for split in splits), strict=True)
+    classes = info.features[label_key].num_classes
     for split, y in zip(splits, labels, strict=True):
         if (y < 0).any():
             raise BadInput(f"{label}: expected labels in split {split}, found hidden ones (-1)")
+        check_labels(y, classes, split, label)
     name = info.name if not info.config_name else f"{info.name}/{info.config_name}"
-    classes = info.features[label_key].num_classes
     names = text.class_names(info.features[label_key])
     if not streams:
         return Source(name, examples[0], labels[0], examples[1], labels[1], classes, test_split, names)
@@ -212,21 +230,54 @@ def _keys(tfds, info, label):
 
 
 def _test_split(splits, label):
-    for name in ("test", "validation"):
-        if "train" in splits and name in splits:
+    """The name of the split that serves as the test set: the first of the usual names that has examples."""
+    sizes = {name: splits[name].num_examples for name in splits}
+    for name in ("test", *text.VALIDATION):
+        if sizes.get("train") and sizes.get(name):
             return name
-    raise BadInput(f"{label}: expected a train and a test or validation split, found {', '.join(splits)}")
+    found = ", ".join(name if size else f"{name} (empty)" for name, size in sizes.items())
+    raise BadInput(
+        f"{label}: expected a train and a test or validation split with examples, found {found}; pass another set"
+    )
 
 
-def _read(builder: Any, split, key, label_key):
+def _read(builder: Any, split, key, label_key, label):
     """Return (images or numbers, labels) of a split."""
     feature = builder.info.features[key]
-    source = builder.as_data_source(split)
-    dtype = np.uint8 if feature.np_dtype == np.uint8 else np.float32
-    x, y = np.empty((len(source), *feature.shape), dtype), np.empty(len(source), np.int32)
+    is_image = feature.np_dtype == np.uint8
+    source = encoded.source(builder, split)  # images as bytes
+    x = np.empty((len(source), *feature.shape), np.uint8 if is_image else np.float32)
+    y = np.empty(len(source), np.int32)
     for i, example in _each(source, f"decoding {builder.info.name} {split}"):
-        x[i], y[i] = example[key], example[label_key]
+        x[i] = _decoded(example[key], feature, f"{split} example {i}", label) if is_image else example[key]
+        y[i] = example[label_key]
     return (x[..., None] if x.ndim == 3 else x), y
+
+
+def _decoded(image: bytes, feature, place, label) -> np.ndarray:
+    """Return an image as TFDS decodes it; but colours for a palette, 8 bits for 16, and as many channels as the set has."""
+    channels = feature.shape[-1]
+    if channels in (1, 3) and pixels.is_odd(image):
+        return _brought(image, channels, place, label)
+    try:
+        found = feature.decode_example_np(image)
+    except Exception:  # of many types; what follows says what is wrong
+        return _brought(image, channels, place, label)
+    if found.shape[:2] == feature.shape[:2] and found.shape[-1] not in (1, channels) and channels in (1, 3):
+        return _brought(image, channels, place, label)
+    if found.shape[:2] != feature.shape[:2] or found.shape[-1] not in (1, channels):
+        shown = "x".join(map(str, found.shape))
+        raise BadInput(
+            f"{label}: expected images of {'x'.join(map(str, feature.shape))}, found {shown} at {place}; prepare the set again"
+        )
+    return found
+
+
+def _brought(image, channels, place, label):
+    try:
+        return pixels.pixels(io.BytesIO(image), channels)
+    except pixels.Unreadable as error:
+        raise BadInput(f"{label}: expected a whole image at {place}, found: {error}; prepare the set again") from None
 
 
 def _read_labels(builder, split, label_key):

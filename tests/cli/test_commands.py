@@ -316,7 +316,7 @@ def test_doctor_names_platform_versions_and_data(tmp_path, capsys, monkeypatch):
     text = capsys.readouterr().out
     assert f"data: no Tiny-ImageNet in {tiny}; name another --tiny_imagenet_dir" in text
     assert "platform cpu: 4 x cpu" in text
-    assert f"data: mnist in {folder} (tfrecord: kd-jax import converts tfrecord)" in text
+    assert f"data: mnist in {folder} (tfrecord: kd-jax import converts it)" in text
     assert re.search(r"jax \d+\.\d+", text)
     (line,) = re.findall(r"^data: downloaded when a study asks for them: .*(?:\n(?!data|cache).*)*", text, re.MULTILINE)
     downloaded = line.split(": ")[-1].replace("\n", " ").split(", ")

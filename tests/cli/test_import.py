@@ -79,7 +79,7 @@ def test_images_lead_to_a_study_of_images_and_what_is_wrong_is_one_line(tmp_path
             Image.fromarray(np.full((9, 9), 40 * i, np.uint8)).save(path)
     assert imported(tmp_path / "in", "--name", "mine", "--data-dir", tmp_path) == 0
     command = capsys.readouterr().out.splitlines()[-1]
-    flags = "--dataset=mine --train_examples=0 --test_examples=0"
+    flags = "--dataset=mine --train_examples=0 --test_examples=0 --batch_size=4"
     assert command == f"next: kd-jax run cifar_kd --small {flags} --data_dir={tmp_path}"
     assert data.load(Data(dataset="mine"), tmp_path).classes == 2
     assert imported(tmp_path / "in", "--name", "mine", "--data-dir", tmp_path) == 2

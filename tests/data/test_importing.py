@@ -10,9 +10,9 @@ from PIL import Image
 
 from kd_jax import data
 from kd_jax.config import Data
-from kd_jax.data import importing, tfds
+from kd_jax.data import importing, pixels, tfds
 from kd_jax.data.arrays import held_out
-from kd_jax.data.importing import Options, import_set, pictures, pixels
+from kd_jax.data.importing import Options, import_set, pictures
 from kd_jax.errors import BadInput
 
 RNG = np.random.default_rng(0)
@@ -55,7 +55,7 @@ def refused(root, source, said, name="mine", **options):
     with pytest.raises(BadInput, match=said) as caught:
         import_set(source, name, root / "sets", Options(**options))
     assert "\n" not in str(caught.value)
-    assert not list((root / "sets").rglob("*.*"))
+    assert not list((root / "sets").rglob("*"))
     return str(caught.value)
 
 
@@ -129,6 +129,25 @@ def test_a_part_without_classes_is_left_out_and_said(tmp_path):
     imported = import_set(tmp_path / "in", "mine", tmp_path / "sets")
     assert imported.notes[0] == "left out test: it has no folders of classes, so no labels"
     assert imported.counts["test"].tolist() == [1, 1]
+
+
+def test_names_that_are_not_in_utf8_are_shown_as_far_as_they_can_be(tmp_path):
+    folder(tmp_path / "in")
+    odd = os.fsencode(tmp_path / "in") + b"/caf\xe9"
+    os.rename(os.fsencode(tmp_path / "in" / "ant"), odd)
+    os.rename(odd + b"/0.png", odd + b"/\xff.png")
+    imported = import_set(tmp_path / "in", "mine", tmp_path / "sets")
+    assert imported.class_names == ("bee", "caf\ufffd")
+    assert "caf\ufffd/\ufffd.png" in stored(imported) | stored(imported, "test")
+
+
+def test_images_are_read_a_few_ahead_and_no_more():
+    asked = []
+    items = pictures._ahead(lambda row: asked.append(row) or row * row, np.arange(1000))
+    for row in range(5):
+        assert next(items) == (row, row * row)
+    assert len(asked) <= 4 * pictures.THREADS + 5
+    items.close()
 
 
 # ---- pixels
@@ -216,7 +235,8 @@ def test_odd_images_become_the_colours_they_show(name):
     file, expected, plain, grey = odd_images()[name]
     head = pixels.head(io.BytesIO(file))
     assert (head.plain, head.grey) == (plain, grey)
-    assert abs(pixels.pixels(io.BytesIO(file), 3).astype(float) - expected).max() <= 1
+    most = 0.5 if name.startswith("16") else 1.0  # rounded once, or by Pillow in between
+    assert abs(pixels.pixels(io.BytesIO(file), 3).astype(float) - expected).max() <= most
     if grey:
         assert abs(pixels.pixels(io.BytesIO(file), 1)[..., 0].astype(float) - expected[..., 0]).max() <= 1
 

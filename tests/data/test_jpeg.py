@@ -139,3 +139,14 @@ def test_what_is_no_whole_image_is_damaged_in_one_line(many, photograph, view):
         assert str(caught.value)
         assert "\n" not in str(caught.value)
         assert "0x" not in str(caught.value)
+
+
+def test_an_image_of_16_bits_is_seen_in_8():
+    deep = np.full((40, 40), 30_000, np.uint16)
+    stream = io.BytesIO()
+    Image.fromarray(deep).save(stream, "png")
+    for view in (
+        jpeg.evaluation_view(stream.getvalue(), 16),
+        jpeg.training_view(stream.getvalue(), 16, np.random.default_rng(0)),
+    ):
+        assert (view == round(30_000 / 257)).all()

@@ -7,7 +7,7 @@ import pytest
 
 from kd_jax import data
 from kd_jax.config import BadInput, Data, Study
-from kd_jax.data import tfds, tokenised
+from kd_jax.data import text, tfds, tokenised
 
 tokenizers = pytest.importorskip("tokenizers")
 PAIRS = {
@@ -148,3 +148,41 @@ def test_real_sst2_has_its_published_sizes_and_fits_in_64_tokens_but_for_six_tex
     )
     tokenizer = tokenizers.Tokenizer.from_str(dataset.tokenizer)
     assert tokenizer.decode(dataset.train.x[0].tolist()) == "for the uninitiated plays better on video with the sound"
+
+
+@pytest.mark.parametrize(
+    ("declared", "supervised", "found"),
+    [
+        ({"text": "text", "label": 2}, None, (["text"], "label")),
+        ({"id": "text", "text": "text", "label": 2}, None, (["text"], "label")),
+        (
+            {"id": "text", "hypothesis": "text", "premise": "text", "label": 2},
+            None,
+            (["premise", "hypothesis"], "label"),
+        ),
+        ({"id": "text", "label": 2}, None, (["id"], "label")),
+        ({"text": "string", "label": 2}, None, (["text"], "label")),
+        ({"id": "string", "text": "text", "label": 2}, None, (["text"], "label")),
+        (
+            {"title": "text", "description": "text", "label": 4},
+            ("description", "label"),
+            (["title", "description"], "label"),
+        ),
+        ({"a": "text", "b": "text", "c": "text", "label": 2}, ("b", "label"), (["b"], "label")),
+        ({"text": "text", "language": 3, "stars": 2}, ("text", "stars"), (["text"], "stars")),
+        ({"text": "text", "language": 3, "label": 2}, None, (["text"], "label")),
+    ],
+)
+def test_which_texts_and_label_are_taken(declared, supervised, found):
+    features = pytest.importorskip("tensorflow_datasets").features
+    kinds = {"text": features.Text(), "string": features.Tensor(shape=(), dtype=np.str_)}
+    for keys in (list(declared), list(declared)[::-1]):
+        made = {key: kinds.get(declared[key]) or features.ClassLabel(num_classes=declared[key]) for key in keys}
+        assert text._keys(made, "", supervised) == found
+
+
+def test_three_texts_of_which_none_is_supervised_are_refused():
+    features = pytest.importorskip("tensorflow_datasets").features
+    made = {key: features.Text() for key in "abc"} | {"label": features.ClassLabel(num_classes=2)}
+    with pytest.raises(BadInput, match="expected one text or two and a class label, found a, b, c, label"):
+        text._keys(made, "set")

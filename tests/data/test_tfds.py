@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import socket
 import sys
 from itertools import permutations
@@ -384,6 +385,132 @@ def test_hidden_labels_are_refused(tmp_path):
     assert "hidden" in message
     assert "test" in message
     assert not list(folder.glob("kd_jax-*"))
+
+
+@pytest.mark.parametrize("damage", ["json empty", "json cut", "shard cut", "shard gone", "features gone", "image cut"])
+def test_a_damaged_set_is_refused_in_one_line_and_listed_all_the_same(tmp_path, offline, damage):
+    folder, _ = tiny(tmp_path)
+    info, (shard,) = folder / "dataset_info.json", folder.glob("tiny-train*")
+    if damage == "json empty":
+        info.write_text("")
+    elif damage == "json cut":
+        info.write_text(info.read_text()[:40])
+    elif damage == "shard cut":
+        os.truncate(shard, 1000)
+    elif damage == "shard gone":
+        shard.unlink()
+    elif damage == "features gone":
+        (folder / "features.json").unlink()
+    else:
+        shutil.rmtree(folder)
+        encoded = features.Image(shape=(5, 4, 3)), features.ClassLabel(num_classes=3)
+        bad = [png(examples(1)[0][0])[:-30], png(examples(1)[0][0])]
+        write_bytes(
+            tmp_path,
+            {"train": (bad, [0, 1]), "test": (bad, [0, 1])},
+            dict(zip(("image", "label"), encoded, strict=True)),
+        )
+    message = refused("tiny", tmp_path)
+    assert str(folder) in message
+    assert ("train example 0" in message) == (damage == "image cut")
+    assert [name for name, *_ in tfds.available(tmp_path)] == ["tiny"]
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+# ---- odd sets
+
+
+def write_bytes(data_dir, splits, declared):
+    """Write a set of encoded images, or of anything else that is serialised as it is: {split: (x, y)}."""
+    folder = data_dir / "tiny" / "1.0.0"
+    (key, label), described = declared, features.FeaturesDict(declared)
+    folder.mkdir(parents=True)
+    described.save_config(str(folder))
+    serializer = ExampleSerializer(described.get_serialized_info())
+    listed = []
+    for split, (x, y) in splits.items():
+        writer = ArrayRecordWriter(str(folder / f"tiny-{split}.array_record-00000-of-00001"), "group_size:1")
+        for value, number in zip(x, y, strict=True):
+            writer.write(serializer.serialize_example({key: value, label: number}))
+        writer.close()
+        template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+        listed.append({"filepathTemplate": template, "name": split, "numBytes": "1", "shardLengths": [str(len(y))]})
+    info = {"name": "tiny", "version": "1.0.0", "fileFormat": "array_record", "splits": listed}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    return folder
+
+
+def encoded(image):
+    stream = io.BytesIO()
+    image.save(stream, "png")
+    return stream.getvalue()
+
+
+def test_images_of_16_bits_with_palettes_and_with_transparency_are_the_colours_they_show(tmp_path):
+    rng = np.random.default_rng(0)
+    deep = rng.integers(0, 65536, (6, 5)).astype(np.uint16)
+    palette = Image.fromarray(rng.integers(0, 4, (6, 5)).astype(np.uint8)).convert("P")
+    palette.putpalette(rng.integers(0, 256, 12).tolist())
+    colours = np.array(palette.getpalette()).reshape(-1, 3)[np.asarray(palette)]
+    clear = np.dstack([colours, np.full((6, 5), 255)]).astype(np.uint8)
+    images = [encoded(Image.fromarray(deep)), encoded(palette), encoded(Image.fromarray(clear))]
+    declared = {"image": features.Image(shape=(6, 5, 3)), "label": features.ClassLabel(num_classes=3)}
+    write_bytes(tmp_path, {"train": (images, [0, 1, 2]), "test": (images, [0, 1, 2])}, declared)
+    x = tfds.load("tiny", tmp_path).train_x
+    np.testing.assert_allclose(x[0], np.repeat(deep[..., None] / 257, 3, 2), atol=0.5)
+    np.testing.assert_array_equal(x[1], colours)
+    np.testing.assert_array_equal(x[2], colours)
+
+
+def test_an_image_of_another_size_than_declared_is_named(tmp_path, offline):
+    images = [encoded(Image.fromarray(np.zeros(shape, np.uint8))) for shape in ((6, 5, 3), (5, 6, 3))]
+    declared = {"image": features.Image(shape=(6, 5, 3)), "label": features.ClassLabel(num_classes=3)}
+    write_bytes(tmp_path, {"train": (images, [0, 1]), "test": (images, [0, 1])}, declared)
+    assert "expected images of 6x5x3, found 5x6x3 at train example 1" in refused("tiny", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "said"),
+    [
+        ([1, 2, 3], 3, "expected labels from 0 to 2, found 3 at train example 2"),
+        ([0, 0, 0], 1, "expected two classes or more, found 1"),
+    ],
+)
+def test_labels_beyond_the_classes_and_a_single_class_are_refused(tmp_path, offline, labels, classes, said):
+    declared = {"image": features.Image(shape=(5, 4, 3)), "label": features.ClassLabel(num_classes=classes)}
+    images = [png(image) for image in examples(3)[0]]
+    write_bytes(tmp_path, {"train": (images, labels), "test": (images, [0, 0, 0])}, declared)
+    assert said in refused("tiny", tmp_path)
+
+
+def test_an_empty_test_split_is_none_and_val_is_validation(tmp_path):
+    splits = {"train": examples(4), "test": (examples(1)[0][:0], []), "val": examples(2, seed=1)}
+    write_set(tmp_path, splits)
+    source = tfds.load("tiny", tmp_path)
+    assert source.test_split == "val"
+    assert_equal(source, splits, test="val")
+
+
+def test_without_a_test_split_that_has_examples_it_says_what_there_is(tmp_path, offline):
+    write_set(tmp_path, {"train": examples(4), "test": (examples(1)[0][:0], [])})
+    assert "expected a train and a test or validation split with examples, found train, test (empty)" in refused(
+        "tiny", tmp_path
+    )
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 2), (4, 2, 3)])
+def test_arrays_of_floats_are_read_bit_by_bit_with_the_names_of_their_classes(tmp_path, shape):
+    x = np.random.default_rng(0).normal(size=(6, *shape)).astype(np.float32)
+    declared = {
+        "signal": features.Tensor(shape=shape, dtype=np.float32),
+        "label": features.ClassLabel(names=["a", "b"]),
+    }
+    write_bytes(tmp_path, {"train": (x, [0, 1] * 3), "test": (x[:2], [0, 1])}, declared)
+    for _ in range(2):  # then from the copy
+        source = tfds.load("tiny", tmp_path)
+        np.testing.assert_array_equal(source.train_x, x[..., None] if len(shape) == 2 else x)
+        assert source.train_x.dtype == np.float32
+        assert source.class_names.tolist() == ["a", "b"]
 
 
 # ---- real data

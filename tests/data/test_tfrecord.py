@@ -102,7 +102,7 @@ def test_a_converted_set_has_the_same_examples_features_version_and_shards(tmp_p
 
 def test_a_set_of_tfds_keeps_its_name(tmp_path):
     folder = write(tmp_path, "mnist")
-    import_set(folder, "mnist", tmp_path / "sets")
+    import_set(folder.parent, "mnist", tmp_path / "sets")  # the folder around its version will do
     np.testing.assert_array_equal(tfds.load("mnist", tmp_path / "sets").train_x, X)
 
 
@@ -141,7 +141,7 @@ def test_a_damaged_file_is_named_with_its_record_and_nothing_is_left_behind(tmp_
         import_set(path.parent, "new", tmp_path / "sets")
     assert "\n" not in str(caught.value)
     assert path.name in str(caught.value)
-    assert not list((tmp_path / "sets").rglob("*.*"))
+    assert not list((tmp_path / "sets").rglob("*"))
 
 
 def test_a_set_that_needs_no_conversion_says_how_to_use_it(tmp_path):

@@ -4,6 +4,7 @@ A reader per kind of source looks it through and returns `Contents`; the writer 
 a source need not fit in memory, but for tables and `.npz` files.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,13 +65,25 @@ def import_set(
     """
     options = options or Options()
     data_dir = Path(data_dir or tfds.default_data_dir()).expanduser()
-    path = Path(source).expanduser()
+    path = _version_of(Path(source).expanduser())
     is_tfds = tfrecord.is_one(path)
     _check_name(name, data_dir, source, own=is_tfds)
     if is_tfds:
         options.only("a prepared TFDS set")
-        return _converted(path, name, data_dir)
-    return _write(_read(str(source), path, options), name, data_dir, options, source)
+    try:
+        if is_tfds:
+            return _converted(path, name, data_dir)
+        return _write(_read(str(source), path, options), name, data_dir, options, source)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            (data_dir / name).rmdir()  # if it is empty
+        raise
+
+
+def _version_of(path: Path) -> Path:
+    """The newest version of a prepared TFDS set, where a path is the folder around its versions."""
+    versions = [child.parent for child in path.glob("*/features.json") if tfds.VERSION.fullmatch(child.parent.name)]
+    return max(versions, key=lambda child: tuple(map(int, child.name.split("."))), default=path)
 
 
 def _read(source: str, path: Path, options: Options) -> Contents:
@@ -117,7 +130,7 @@ def _check_name(name: str, data_dir: Path, source: str | Path, own: bool) -> Non
     found = tfds.find(name, data_dir)
     if found is not None:
         raise BadInput(
-            f"--name={name}: expected a name that is free, found a set in {found}; remove that folder, or pass another name"
+            f"--name={name}: expected a name that is free, found a set in {found}; remove it, or pass another name or --data_dir"
         )
     if not own:
         import tensorflow_datasets

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax.data import own
-from kd_jax.data.importing import pixels
+from kd_jax.data import own, pixels
 from kd_jax.data.importing.contents import PARTS, Contents, Options, classified, listed
 from kd_jax.data.prepared import Image, Tensor
 from kd_jax.errors import BadInput

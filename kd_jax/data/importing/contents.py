@@ -139,10 +139,7 @@ def classified(values: Mapping[str, Sequence[Any]], where: str) -> tuple[dict[st
     """
     texts = {part: [_text(value, where) for value in of_part] for part, of_part in values.items()}
     known = set().union(*texts.values())
-    if len(known) > MOST_CLASSES:
-        raise BadInput(
-            f"{where}: expected at most {MOST_CLASSES:,} classes, found {len(known):,}; name the column or array that holds classes"
-        )
+    _check_count(len(known), where)
     numeric = all(_is_whole(name) for name in known)
     names = sorted(known, key=(lambda name: (int(name), name)) if numeric else None)
     notes = []
@@ -158,7 +155,7 @@ def classified(values: Mapping[str, Sequence[Any]], where: str) -> tuple[dict[st
 
 
 def check_trained(labels: np.ndarray, names: Sequence[str], where: str) -> None:
-    """Refuse fewer than two classes, and a class without training examples.
+    """Refuse fewer than two classes, more than `MOST_CLASSES`, and a class without training examples.
 
     Raises:
         BadInput: naming the class.
@@ -167,6 +164,7 @@ def check_trained(labels: np.ndarray, names: Sequence[str], where: str) -> None:
         raise BadInput(
             f"{where}: expected two classes or more, found {', '.join(names) or 'none'}; there is nothing to tell apart"
         )
+    _check_count(len(names), where)
     counts = np.bincount(labels, minlength=len(names))
     absent = [names[i] for i in np.flatnonzero(counts == 0).tolist()]
     if absent:
@@ -174,6 +172,14 @@ def check_trained(labels: np.ndarray, names: Sequence[str], where: str) -> None:
         raise BadInput(
             f"{where}: expected training examples of every class, found none of {absent[0]!r}{more}; add some, or take the"
             " class out"
+        )
+
+
+def _check_count(count, where):
+    if count > MOST_CLASSES:
+        raise BadInput(
+            f"{where}: expected at most {MOST_CLASSES:,} classes, found {count:,}; name the column, array or folder"
+            " that holds classes"
         )
 
 

@@ -41,7 +41,7 @@ def read(folder: Path, options: Options) -> Contents:
     options.only("a folder of images", "image_size")
     parts, notes = _parts(folder)
     ignored: Counter[str] = Counter()
-    by_part = {part: {path.name: _images(path, ignored) for path in classes} for part, classes in parts.items()}
+    by_part = {part: {_shown(path.name): _images(path, ignored) for path in classes} for part, classes in parts.items()}
     for part, of_class in by_part.items():
         by_part[part] = {name: images for name, images in of_class.items() if images or part == "train"}
     names = _sorted(set().union(*by_part.values()))
@@ -61,7 +61,7 @@ def read(folder: Path, options: Options) -> Contents:
         kinds = listed([kind for kind, _ in ignored.most_common()])
         notes.append(f"left out {sum(ignored.values()):,} files that are hidden or no images ({kinds})")
     pictures = Pictures(
-        {part: [str(path.relative_to(folder)) for path in paths] for part, paths in files.items()},
+        {part: [_shown(path.relative_to(folder)) for path in paths] for part, paths in files.items()},
         labels,
         names,
         lambda part, row: files[part][row].open("rb"),
@@ -92,6 +92,11 @@ def _parts(folder):
         else:
             notes.append(f"left out {path.name}: it has no folders of classes, so no labels")
     return {"train": parts.pop("train"), **parts}, notes
+
+
+def _shown(path):
+    """A name in UTF-8; file systems hold any bytes."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _folders(folder):

@@ -24,7 +24,7 @@ def read(source: str, options: Options) -> Contents:
     """Return a set as images, where it has a column of images, else as texts or numbers by its columns.
 
     Args:
-        source: a folder that `save_to_disk` wrote, or `hf:NAME` or `hf:NAME/CONFIG` of the Hub.
+        source: a folder that `save_to_disk` wrote, or `hf:NAME` or `hf:NAME:CONFIG` of the Hub.
         options: `label_column`, by default `label`, and for texts `text_column` and `pair_column`.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from kd_jax.data.importing import pixels
+from kd_jax.data import pixels
 from kd_jax.data.importing.contents import Contents, Options, listed
 from kd_jax.data.loader import THREADS
 from kd_jax.data.prepared import Image, Text

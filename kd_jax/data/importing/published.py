@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kd_jax.data.importing.contents import Contents, Options, check_trained, classified, listed
-from kd_jax.data.importing.pixels import square
+from kd_jax.data.pixels import square
 from kd_jax.data.prepared import Image
 from kd_jax.data.publishers.cifar import CIFAR10, CIFAR100, PIXELS, SIZE, Layout
 from kd_jax.data.publishers.mnist import PARTS, idx

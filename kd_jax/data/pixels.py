@@ -81,13 +81,21 @@ def pixels(file: BinaryIO, channels: int, size: int = 0) -> np.ndarray:
     with _opened(file) as image:
         orientation = _orientation(image)
         image.load()
-        image = _eight_bits(image)
+        image = eight_bits(image)
         if orientation != 1:
             image = image.transpose(_TURNS[orientation])
         image = _on_white(image).convert("L" if channels == 1 else "RGB")
         array = np.asarray(image)
     array = array[..., None] if channels == 1 else array
     return square(array, size) if size else array
+
+
+def is_odd(encoded: bytes) -> bool:
+    """Return whether some bytes are a PNG that decoders take in different ways: of 16 bits, or with a palette.
+
+    The head of a PNG has the bits of a pixel in byte 24 and its kind of colours in byte 25 (PNG specification, 11.2.2).
+    """
+    return encoded[:8] == b"\x89PNG\r\n\x1a\n" and (encoded[24:25] == b"\x10" or encoded[25:26] == b"\x03")
 
 
 def square(array: np.ndarray, size: int) -> np.ndarray:
@@ -159,7 +167,12 @@ def _orientation(image):
     return value if value in _TURNS else 1
 
 
-def _eight_bits(image):
+def eight_bits(image: Image.Image) -> Image.Image:
+    """Return an image whose pixels have 8 bits: of one of 16, each is divided by 257 and rounded.
+
+    Raises:
+        Unreadable: for pixels of more bits, and for floats, which have no brightest value.
+    """
     if image.mode in DEEP:
         array = np.asarray(image).astype(np.int64)
         if array.min() < 0 or array.max() > 65535:
