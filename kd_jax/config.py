@@ -208,8 +208,8 @@ class Distillation:
     half the squared distance from the teacher's logits; `dkd`, Decoupled Knowledge Distillation, which weighs the target class and
     the others apart; `kd_standardised` and `dkd_standardised`, those two on logits that are standardised per example; `dist`,
     correlations of probabilities. On features: `fitnets`, hints through a trained projector; `at`, attention transfer; `rkd`,
-    distances and angles in a batch; `crd`, contrastive. Several joined by + are added, such as kd+crd [auto: kd, or mse beside
-    --loss=mse]."""
+    distances and angles in a batch; `crd`, contrastive. Several joined by + are added, such as kd+crd [auto: kd, or mse where
+    the loss on the labels is]."""
     features: tuple[str, ...] = ()
     """Features that fitnets, at, rkd and crd compare: names that both networks have, such as stage2, or STUDENT:TEACHER [none: the
     middle stage for fitnets, all stages for at, the penultimate layer for rkd and crd]."""

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -195,6 +196,13 @@ def many(tmp_path_factory):
     return SimpleNamespace(
         data_dir=data_dir, folder=folder, train=train, validation=validation, write=write_streamed, encode=encode
     )
+
+
+@pytest.fixture(autouse=True)
+def no_timing(monkeypatch):
+    """What networks cost to run is measured as briefly as it can be: the figures are of no interest here."""
+    if "kd_jax.studies.cost" in sys.modules:
+        monkeypatch.setattr(sys.modules["kd_jax.studies.cost"], "SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -287,7 +287,7 @@ def test_a_study_of_tiny_imagenet_is_found_again_where_it_lay_and_where_a_flag_s
     (folder / "wnids.txt").write_text("n1\nn2\n")
     # Of the analysis only what it opens, for the sake of time.
     monkeypatch.setattr(analyse, "analyze", lambda workdir, data_dir, *_, **__: prepare.open_study(workdir, data_dir))
-    monkeypatch.setattr(analyse, "analyze_prepared", lambda prepared, _: prepared)
+    monkeypatch.setattr(analyse, "analyze_prepared", lambda prepared, *_: prepared)
     monkeypatch.setattr(
         terminal, "study", lambda workdir, opened: print(opened.dataset.name, opened.dataset.train.x.shape)
     )

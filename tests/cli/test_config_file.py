@@ -89,8 +89,17 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path, name, text):
     assert "\n" not in str(caught.value)
 
 
-def test_a_study_is_run_again_from_its_own_record(tmp_path, monkeypatch, capsys):
-    words = ["--platform=cpu", "--small", "--seeds=1", "--epochs=2", "--student=mlp_8", "--teacher=mlp_8", "--nulls"]
+def test_a_study_is_run_again_from_its_own_record(tmp_path, no_figures):
+    words = [
+        "--platform=cpu",
+        "--small",
+        "--seeds=1",
+        "--checkpoints=3",
+        "--epochs=2",
+        "--student=mlp_8",
+        "--teacher=mlp_8",
+        "--nulls",
+    ]
     assert commands.main(["run", "digits_kd", *words, f"--workdir={tmp_path / 'first'}"]) == 0
     record = json.loads((tmp_path / "first" / "study.json").read_text())
     command = record["history"][0]["command"]

@@ -190,7 +190,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
     refused("plain", tmp_path / "a.safetensors", "the tensors of small_plain", "a ResNet of 1, 2 bottleneck blocks")
     refused("mobilenet", tmp_path / "a.safetensors", "found no features.", "a ResNet of 1, 2 bottleneck blocks")
     save_file(tensors("mobilenet"), tmp_path / "a.safetensors")
-    refused("plain", tmp_path / "a.safetensors", "no conv1.weight", "a network like MobileNet")
+    refused("plain", tmp_path / "a.safetensors", "no layer1.0.conv1.weight", "a network like MobileNet")
 
 
 def test_what_is_no_whole_file_of_safetensors_is_refused(tmp_path):

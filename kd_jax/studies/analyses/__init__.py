@@ -19,11 +19,11 @@ ANALYSES: tuple[Analysis, ...] = (
 )
 
 
-def check(plan: Plan, dataset: Dataset, asked: Sequence[Analysis] = ANALYSES) -> None:
-    """Check before training that every question can be asked of a study, or before an analysis those that are asked.
+def check(plan: Plan, dataset: Dataset, asked: Sequence[Analysis] | None = None) -> None:
+    """Check that questions can be asked of a study: all of them, before training, or those that an analysis will ask.
 
     Raises:
         BadInput: for one that cannot.
     """
-    for analysis in asked:
+    for analysis in ANALYSES if asked is None else asked:
         analysis.check(plan, dataset)
