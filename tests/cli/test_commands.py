@@ -213,7 +213,7 @@ def test_help_explains_every_flag_with_its_default(name, capsys):
         assert len(re.findall(r"\w{3,}", after[1])) > 4, flag
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_digits_from_the_shell_to_its_report_and_again(tmp_path):
     """The README's first command in small: train, say so, resume at once, analyse alone, report alone."""
     workdir = tmp_path / "work"

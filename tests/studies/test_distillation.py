@@ -59,6 +59,7 @@ def ends(workdir):
     return found
 
 
+@pytest.mark.long
 def test_a_run_goes_on_to_the_same_bits_with_its_projector_and_its_memory(tmp_path, monkeypatch):
     study = STUDY.replaced(distillation="fitnets+crd", epochs=3, checkpoints=4, crd_negatives=20)
     train_stage.train("tested", study, tmp_path / "unbroken", "unused", jax.devices()[:1])

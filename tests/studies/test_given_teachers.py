@@ -119,6 +119,7 @@ def test_a_student_of_a_teacher_from_elsewhere_is_the_student_of_that_study_to_t
     assert said.startswith("Not trained here: the teacher, mlp_16, teacher-seed0 at step 15 (sha256 ")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_a_student_teaches_the_next_one_and_one_run_all_seeds(own, tmp_path):
     """Born again, on other data: a run is named. It is copied once, its estimates are of one network, it sees images as it was

@@ -221,6 +221,7 @@ def bits(workdir, name):
         return {step: checkpoints.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("network", ["mynets:Net", "mynets:Other"])
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(done, tmp_path, monkeypatch, network):
     """Dropout and batch statistics included."""
@@ -366,6 +367,7 @@ FROZEN = Study.from_flags(
 )
 
 
+@pytest.mark.long
 def test_a_teacher_is_taken_as_it_is_and_the_study_is_analysed(weights, tmp_path, capsys):
     workdir, study = tmp_path / "work", FROZEN.replaced(init_from=(str(weights),))
     assert train(study, workdir) == 3

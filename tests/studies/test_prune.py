@@ -187,6 +187,7 @@ def test_a_folder_that_is_written_or_holds_no_study_is_one_line(copy, tmp_path):
     assert not (tmp_path / "nothing").exists()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_of_a_sweep_a_run_keeps_what_any_of_its_variants_needs(tmp_path, monkeypatch):
     """Variants share the teacher: one is taught by its step 7, the other by its last."""

@@ -155,6 +155,7 @@ def test_logits_of_the_analysis_are_those_of_the_last_checkpoint_in_order(done):
         np.testing.assert_array_equal(arrays["ids"], dataset.further["mismatched"].ids)
 
 
+@pytest.mark.long
 def test_a_stopped_text_run_goes_on_to_the_same_bits(done, data_dir, tmp_path, monkeypatch):
     """Stopped in the middle of an epoch of the student, whose dropout and batches must go on where they were."""
     stop, real = SimpleNamespace(requested=False), run.ProgressLine.segment

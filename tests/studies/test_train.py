@@ -121,6 +121,7 @@ def test_accuracies_of_the_analysis_are_those_of_training(done):
         assert estimate["values"] == logged
 
 
+@pytest.mark.long
 def test_deleting_the_analysis_and_running_it_again_restores_every_file(done, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(done[0], workdir)
@@ -331,6 +332,7 @@ def test_a_switch_has_a_checkpoint_before_and_after_and_the_weight_is_on_record(
     assert "kd_weight" not in records.read_metrics(records.run_folder(tmp_path, "onehot-seed0"))[0]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
     """Its hash is that of the step, its logits are those of the step, and a student of the last step becomes another."""
@@ -469,7 +471,7 @@ def test_another_study_in_the_same_folder_is_refused_by_name_and_nothing_is_touc
     assert files(done[0]) == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("saves", [True, False])
 def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkeypatch, saves):
     """Cut off after every few pauses, in the middle of epochs too, with a save at each pause.

@@ -59,7 +59,7 @@ def largest_difference(a, b):
     return max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)).max() for x, y in pairs)
 
 
-@pytest.mark.parametrize("distilled", [False, True])
+@pytest.mark.parametrize("distilled", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_four_devices_equal_one(float64, distilled):
     dataset = made(STUDY)
     teacher = None
@@ -102,7 +102,7 @@ def test_losses_that_relate_the_examples_of_a_batch_see_all_of_it_on_four_device
     assert min(moved) > 1e-4  # every part of the projector and of both embeddings was trained
 
 
-@pytest.mark.parametrize("model", ["mlp_16", "resnet8"])
+@pytest.mark.parametrize("model", ["mlp_16", pytest.param("resnet8", marks=pytest.mark.long)])
 def test_a_loop_on_the_device_equals_one_dispatch_a_step(float64, monkeypatch, model):
     study = STUDY.replaced(teacher=model, student=(model,), augment="none", train_examples=16)
     dataset = made(study)
@@ -155,6 +155,7 @@ def test_hosts_agree_on_what_any_of_them_wants(monkeypatch, flags):
     assert parallel.agree(flags[0]) is any(flags)
 
 
+@pytest.mark.long
 def test_a_vmapped_seed_equals_that_seed_alone(float64):
     study = STUDY.replaced(teacher="mlp_16", student=("mlp_16",))
     dataset = made(study)
