@@ -1,7 +1,8 @@
 """Does distillation act on tables of numbers as it does on images? On data that come with the program, or a table of your own.
 
-The data are 569 biopsies of 30 measures each (malignant or benign), a fifth held out, with 10 % of the training labels wrong (those of a table of your own stay as they are). An
-MLP of two layers of 64 units teaches an MLP of 16 units and a linear model at temperature 4.
+The data are 569 biopsies of 30 measures each (malignant or benign), a fifth held out, with 10 % of the training labels wrong; those
+of a table of your own stay as they are. An MLP of two layers of 64 units teaches an MLP of 16 units and a linear model at
+temperature 4.
 
     python experiments/tabular_kd.py --platform=cpu
     kd-jax import wine.csv --name wine --label_column=cultivar

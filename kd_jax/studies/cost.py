@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from kd_jax.workdir import checkpoints, records
 
 FILE = "cost.json"
 SECONDS = 0.25  # spent on repetitions of one network and batch size, about
-FEWEST, MOST = 3, 200  # repetitions
+FEWEST, MOST = 3, 2000  # repetitions
 LATENCY_BATCH, THROUGHPUT_BATCH = 1, 256
 
 
@@ -80,13 +81,12 @@ def measure(
     arms = [arm for arm in plan.arms if arm.name == TEACHER or arm.teacher]
     accuracies = results.index(results.read(summary), "name", "arm", "split", "subset")
     x = _examples(dataset)
-    networks, listed = {}, []
+    chosen: dict[str, Run] = {}
     for arm in arms:
-        if arm.model not in networks:
-            run = plan.run(arm.name, prepared.study.seed)
-            step = plan.teacher_step if arm.name == TEACHER else run.length.total_steps
-            variables = Variables(**checkpoints.load_variables(records.run_folder(prepared.workdir, run.name), step))
-            networks[arm.model] = _of_network(variables, run, dataset, precision, x, device, clock)
+        chosen.setdefault(arm.model, plan.run(arm.name, prepared.study.seed))
+    networks = _of_networks(prepared, list(chosen.values()), x, device, clock)
+    listed = []
+    for arm in arms:
         accuracy = accuracies.get(("accuracy", arm.name, "test", "all"))
         interval = None if accuracy is None else vars(accuracy.interval)
         listed.append({"arm": arm.name, "model": arm.model, "accuracy": interval})
@@ -109,40 +109,44 @@ def _examples(dataset: Dataset) -> np.ndarray:
     return np.resize(x, (THROUGHPUT_BATCH, *x.shape[1:]))
 
 
-def _of_network(
-    variables: Variables,
-    run: Run,
-    dataset: Dataset,
-    precision: str,
-    x: np.ndarray,
-    device: Any,
-    clock: Callable[[], float],
-) -> dict[str, Any]:
-    model, view = model_of(run.arm.model, dataset, precision), view_of(dataset, precision)
+def _of_networks(
+    prepared: Prepared, runs: Sequence[Run], x: np.ndarray, device: Any, clock: Callable[[], float]
+) -> dict[str, dict[str, Any]]:
+    """{network: what `cost.json` says of it}, of a run of each."""
+    dataset, precision = prepared.dataset, prepared.study.networks.precision
+    found: dict[str, dict[str, Any]] = {}
+    calls: dict[int, list[Callable[[], Any]]] = {LATENCY_BATCH: [], THROUGHPUT_BATCH: []}
+    for run in runs:
+        step = prepared.plan.teacher_step if run.arm.name == TEACHER else run.length.total_steps
+        variables = Variables(**checkpoints.load_variables(records.run_folder(prepared.workdir, run.name), step))
+        model, view = model_of(run.arm.model, dataset, precision), view_of(dataset, precision)
+        here, flops = jax.device_put(variables, device), None
+        for batch, of_batch in calls.items():
+            # From the middle, for blocks of texts are sorted by length.
+            start = (len(x) - batch) // 2
+            inputs = jax.device_put(x[start : start + batch], device)
+            compiled = jax.jit(partial(_logits, model, view)).lower(here, inputs).compile()
+            flops = flops or flops_of(compiled, batch)
+            of_batch.append(partial(_finished, compiled, here, inputs))
+        found[run.arm.model] = {
+            "parameters": models.parameter_count(variables.params),
+            "bytes": sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(variables)),
+            "flops": flops,
+        }
+    single, many = (repeat(of_batch, clock) for of_batch in calls.values())
+    for name, latency, throughput in zip(found, single, many, strict=True):
+        found[name]["latency"] = vars(intervals.of_median(latency, "repetitions"))
+        found[name]["throughput"] = vars(rate(intervals.of_median(throughput, "repetitions"), THROUGHPUT_BATCH))
+    return found
 
-    @jax.jit
-    def forward(variables, x):
-        with jax.default_matmul_precision("highest"):
-            return model.apply(variables, view(x), train=False).logits
 
-    here = jax.device_put(variables, device)
-    times = {}
-    flops = None
-    for batch in (LATENCY_BATCH, THROUGHPUT_BATCH):
-        # From the middle, for blocks of texts are sorted by length.
-        start = (len(x) - batch) // 2
-        inputs = jax.device_put(x[start : start + batch], device)
-        compiled = forward.lower(here, inputs).compile()
-        flops = flops or flops_of(compiled, batch)
-        times[batch] = repeat(lambda run=compiled, given=inputs: jax.block_until_ready(run(here, given)), clock)
-    single, many = (intervals.of_median(times[batch], "repetitions") for batch in times)
-    return {
-        "parameters": models.parameter_count(variables.params),
-        "bytes": sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(variables)),
-        "flops": flops,
-        "latency": vars(single),
-        "throughput": vars(rate(many, THROUGHPUT_BATCH)),
-    }
+def _logits(model: models.Model, view: Callable[[Any], Any], variables: Variables, x: Any) -> Any:
+    with jax.default_matmul_precision("highest"):
+        return model.apply(variables, view(x), train=False).logits
+
+
+def _finished(compiled: Any, variables: Variables, x: Any) -> Any:
+    return jax.block_until_ready(compiled(variables, x))
 
 
 def flops_of(compiled: Any, batch: int) -> float | None:
@@ -156,17 +160,22 @@ def flops_of(compiled: Any, batch: int) -> float | None:
     return float(counted) / batch if counted > 0 else None
 
 
-def repeat(call: Callable[[], Any], clock: Callable[[], float]) -> list[float]:
-    """Return the seconds that each of several calls took, after one that is not counted.
+def repeat(calls: Sequence[Callable[[], Any]], clock: Callable[[], float]) -> list[list[float]]:
+    """Return the seconds that each repetition of each of several calls took, after one of each that is not counted.
 
-    There are at least `FEWEST` and at most `MOST`, as many as fit into `SECONDS`.
+    The calls take turns, so that what else the machine does meets all of them alike. There are at least `FEWEST` and at most
+    `MOST` rounds, as many as fit into `SECONDS` for each call.
     """
-    call()
-    times: list[float] = []
-    while len(times) < FEWEST or (sum(times) < SECONDS and len(times) < MOST):
-        began = clock()
+    for call in calls:
         call()
-        times.append(clock() - began)
+    times: list[list[float]] = [[] for _ in calls]
+    spent = 0.0
+    while len(times[0]) < FEWEST or (spent < SECONDS * len(calls) and len(times[0]) < MOST):
+        for call, of_call in zip(calls, times, strict=True):
+            began = clock()
+            call()
+            of_call.append(clock() - began)
+            spent += of_call[-1]
     return times
 
 

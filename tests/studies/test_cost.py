@@ -87,10 +87,17 @@ def test_times_are_medians_of_the_clock_and_accuracies_those_of_the_analysis(don
 def test_the_first_call_is_not_counted_and_repetitions_have_limits(monkeypatch):
     monkeypatch.setattr(cost, "SECONDS", 0.25)
     calls = []
-    assert cost.repeat(lambda: calls.append(1), ticking(cost.SECONDS)) == [cost.SECONDS] * cost.FEWEST
+    assert cost.repeat([lambda: calls.append(1)], ticking(cost.SECONDS)) == [[cost.SECONDS] * cost.FEWEST]
     assert len(calls) == cost.FEWEST + 1
-    assert len(cost.repeat(lambda: None, ticking(0.0))) == cost.MOST
-    assert len(cost.repeat(lambda: None, ticking(cost.SECONDS / 8))) == 8
+    assert len(cost.repeat([lambda: None], ticking(0.0))[0]) == cost.MOST
+    assert len(cost.repeat([lambda: None], ticking(cost.SECONDS / 8))[0]) == 8
+
+
+def test_networks_take_turns():
+    calls = []
+    times = cost.repeat([lambda: calls.append("a"), lambda: calls.append("b")], ticking(1.0, 2.0))
+    assert calls == ["a", "b"] * (cost.FEWEST + 1)
+    assert times == [[1.0] * cost.FEWEST, [2.0] * cost.FEWEST]
 
 
 def test_operations_that_xla_does_not_count_are_absent():
