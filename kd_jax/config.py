@@ -376,7 +376,9 @@ class Study:
 
     def __post_init__(self):
         _need(self, "seeds", self.seeds >= 1, "a whole number of at least 1")
-        _need(self, "seed", self.seed >= 0, "a whole number of at least 0")
+        _need(
+            self, "seed", 0 <= self.seed <= 2**32 - self.seeds, "a whole number from 0 to below 2^32, the last seed too"
+        )
         both = bool(self.distillation.teacher_with and self.look.kernel_examples)
         _need(self.distillation, "teacher_with", not both, "none beside --kernel_examples")
         _need(self.training, "epochs", self.training.epochs >= 1, "a whole number of at least 1")

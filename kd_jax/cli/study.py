@@ -237,7 +237,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     from kd_jax.train import devices
 
     began = time.monotonic()
-    workdir = session.workdir or Path("runs") / name
+    workdir = (session.workdir or Path("runs") / name).expanduser()
     trackers.check(session.log)
     set_precision(study)
     chosen = devices.select(session.platform)
@@ -263,7 +263,7 @@ def _sweep_and_report(
     from kd_jax.train import devices
 
     began = time.monotonic()
-    workdir = session.workdir or Path("runs") / name
+    workdir = (session.workdir or Path("runs") / name).expanduser()
     if len({study.networks.precision == "float64" for _, study in studies}) > 1:
         raise BadInput("--sweep=precision: expected float64 in a sweep of its own; sweep float32 and bfloat16 alone")
     trackers.check(session.log)

@@ -41,7 +41,7 @@ def theory_main(argv: Sequence[str] | None = None, description: str | None = Non
 def _run_and_print(session, study, command):
     from kd_jax.train import devices
 
-    workdir = session.workdir or Path("runs") / NAME
+    workdir = (session.workdir or Path("runs") / NAME).expanduser()
     chosen = devices.select(session.platform)
     print_findings(linear_study.run(NAME, study, workdir, chosen, partial(print, flush=True), command))
     print(f"\nreport: {workdir / 'analysis' / 'report.html'}")

@@ -203,7 +203,7 @@ def _config(directory):
 
 
 def _existing(directory, file):
-    path = Path(directory) / file
+    path = Path(directory).expanduser() / file
     if not path.is_file():
         raise BadInput(f"--init_from={directory}: expected a folder with {file}; pass one, with tokenizer.json beside")
     return path

@@ -1,6 +1,5 @@
 """Analyse what training left in a work folder."""
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,10 +21,12 @@ from kd_jax.workdir import records
 
 def is_analysed(workdir, study):
     """Whether the work folder's analysis is of just this study: its seeds, and what it asks to be looked at."""
-    path = Path(workdir) / "analysis" / "summary.json"
-    if not (path.is_file() and path.with_name("report.html").is_file()):
+    if not (Path(workdir) / "analysis" / "report.html").is_file():
         return False
-    return config.from_json(json.loads(path.read_text(encoding="utf-8"))["study"]["config"]) == study
+    try:
+        return config.from_json(records.read_summary(workdir)["study"]["config"]) == study
+    except (BadInput, KeyError, TypeError):
+        return False  # absent or damaged: it is made again
 
 
 def analyze(

@@ -1,6 +1,5 @@
 """What the networks of a study cost to run on this device: parameters, bytes, operations, time. File: `analysis/cost.json`."""
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,7 +15,6 @@ from kd_jax.analysis import intervals, results
 from kd_jax.analysis.results import Interval
 from kd_jax.config import versions
 from kd_jax.data import Dataset
-from kd_jax.errors import BadInput
 from kd_jax.extract.logits import analysis_precision, model_of, view_of
 from kd_jax.models import Variables
 from kd_jax.plan import TEACHER, Run
@@ -48,15 +46,13 @@ def cost(
     Raises:
         BadInput: as `open_study`; or when the study was not analysed, or a run is not finished.
     """
-    path = Path(workdir) / "analysis" / "summary.json"
     records.read_study(workdir)
-    if not path.is_file():
-        raise BadInput(f"{workdir}: expected analysis/summary.json; run: kd-jax analyze {workdir}")
+    summary = records.read_summary(workdir)
     prepared = open_study(workdir, data_dir, workers, load)
     networks.find_again(workdir, prepared.record.get("networks", {}))
     with records.locked(workdir):
-        found = measure(prepared, device, json.loads(path.read_text(encoding="utf-8")))
-        records.write_json(path.with_name(FILE), found)
+        found = measure(prepared, device, summary)
+        records.write_json(Path(workdir) / "analysis" / FILE, found)
         write_report(workdir)
     return found
 

@@ -42,7 +42,7 @@ def given(networks: Networks, data: Data) -> Given:
 
 def tokenizer_of(folders: Sequence[str]) -> str:
     """Return the path of the tokenizer.json beside pre-trained weights, or an empty string without weights."""
-    return str(Path(folders[0]) / "tokenizer.json") if folders else ""
+    return str(Path(folders[0]).expanduser() / "tokenizer.json") if folders else ""
 
 
 def _shown(sizes):
@@ -82,7 +82,7 @@ def _of_texts(networks: Networks, dataset: Dataset, folder: str) -> dict[str, tu
         layers = sum(layer.endswith("_query") for layer in shapes.params)
         if own == (layers, shapes.params["tokens"]["embedding"].shape[1]):
             _, report = pretrained.load(folder, name, shapes)
-            found[name] = Path(folder) / "model.safetensors", str(report)
+            found[name] = Path(folder).expanduser() / "model.safetensors", str(report)
     if not found:
         layers, width = own
         raise BadInput(

@@ -1,12 +1,11 @@
 """The report of a study, from the files of its analysis: no network and no data is needed."""
 
 import csv
-import json
 from pathlib import Path
 
-from kd_jax.config import BadInput
 from kd_jax.report import about, costs, figures, page, tables
 from kd_jax.studies import analyses
+from kd_jax.workdir import records
 
 
 def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
@@ -20,10 +19,7 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
         BadInput: when there is no analysis.
     """
     folder = Path(folder or Path(workdir) / "analysis")
-    path = folder / "summary.json"
-    if not path.is_file():
-        raise BadInput(f"{workdir}: expected analysis/summary.json; run: kd-jax analyze {workdir}")
-    summary = json.loads(path.read_text(encoding="utf-8"))
+    summary = records.read_summary(workdir, folder)
     analysed = analyses.Analysed.of(workdir, folder, summary)
     with open(folder / "table.csv", "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)

@@ -1,7 +1,6 @@
 """What came out of a study, in Python: estimates, verdicts, tables, and figures that can be drawn on axes of one's own."""
 
 import importlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -21,6 +20,7 @@ from kd_jax.studies import analyses
 from kd_jax.studies.analyses import confidence
 from kd_jax.studies.analyses.base import read_runs
 from kd_jax.studies.analyses.learning import read_metrics
+from kd_jax.workdir import records
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,7 @@ class Results(Findings):
         Raises:
             BadInput: when there is no analysis in it.
         """
-        path = Path(workdir) / "analysis" / "summary.json"
-        if not path.is_file():
-            raise BadInput(f"{workdir}: expected analysis/summary.json; run: kd-jax analyze {workdir}")
-        return cls(json.loads(path.read_text(encoding="utf-8")), Path(workdir))
+        return cls(records.read_summary(workdir), Path(workdir))
 
     # ---- numbers
 

@@ -6,7 +6,6 @@ WORKDIR/
   analysis/            of all variants: summary.json, table, figures, report.html
 """
 
-import json
 import os
 import shutil
 import sys
@@ -141,7 +140,11 @@ def is_sweep(workdir: Path | str) -> bool:
 
 def read(workdir: Path | str) -> dict[str, Any]:
     """Return the contents of `sweep.json`."""
-    return json.loads((Path(workdir) / "sweep.json").read_text(encoding="utf-8"))
+    fix = "restore the file or start in another --workdir"
+    record = records.read_json(Path(workdir) / "sweep.json", "the record of a sweep", fix)
+    if not isinstance(record.get("variants"), list) or "study" not in record:
+        raise BadInput(f"{workdir}/sweep.json: expected the record of a sweep, found no study and variants; {fix}")
+    return record
 
 
 def _described(variant, study):
@@ -190,8 +193,10 @@ def _share(workdir, folder, plan):
 
 
 def _summarised(workdir, record):
-    path = workdir / "analysis" / "summary.json"
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["study"]["variants"] == record["variants"]
+    try:
+        return records.read_summary(workdir)["study"]["variants"] == record["variants"]
+    except (BadInput, KeyError, TypeError):
+        return False  # absent or damaged: it is made again
 
 
 def _summarise(workdir: str | Path, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,10 +207,7 @@ def _summarise(workdir: str | Path, record: Mapping[str, Any]) -> dict[str, Any]
         record: contents of `sweep.json`.
     """
     workdir = Path(workdir)
-    summaries = {
-        v["folder"]: json.loads((workdir / v["folder"] / "analysis" / "summary.json").read_text(encoding="utf-8"))
-        for v in record["variants"]
-    }
+    summaries = {v["folder"]: records.read_summary(workdir / v["folder"]) for v in record["variants"]}
     unlearned = {name: _unlearned(workdir / name, of) for name, of in summaries.items()}
     measured = _measured(record, summaries, unlearned)
     together, verdicts = [], []

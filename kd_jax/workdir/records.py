@@ -1,7 +1,9 @@
 """The files of a work folder that are no checkpoints: JSON records, metrics, the lock. Needs no JAX."""
 
+import errno
 import fcntl
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,47 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
+def read_json(path: Path | str, what: str, fix: str) -> dict[str, Any]:
+    """Return the contents of a file that holds a JSON object.
+
+    Args:
+        path: the file.
+        what: what it should be, for messages.
+        fix: what to do where it is none, for messages.
+
+    Raises:
+        BadInput: in one line, when it is absent, cannot be read, or holds something else.
+    """
+    try:
+        contents = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{path}: expected {what}, there is none; {fix}") from None
+    except OSError as error:
+        raise BadInput(f"{path}: expected {what}, it cannot be read ({error.strerror}); {fix}") from None
+    except ValueError as error:  # of JSON, and of UTF-8
+        raise BadInput(f"{path}: expected {what}, found: {error}; {fix}") from None
+    if not isinstance(contents, dict):
+        raise BadInput(f"{path}: expected {what}, found {type(contents).__name__}; {fix}")
+    return contents
+
+
+def read_summary(workdir: Path | str, folder: Path | str | None = None) -> dict[str, Any]:
+    """Return the contents of `analysis/summary.json`.
+
+    Args:
+        workdir: the work folder.
+        folder: where the analysis lies; `analysis` of the work folder by default.
+
+    Raises:
+        BadInput: when there is no analysis, or it is damaged.
+    """
+    path = Path(folder or Path(workdir) / "analysis") / "summary.json"
+    fix = f"run: kd-jax analyze {workdir}"
+    if not path.is_file():
+        raise BadInput(f"{workdir}: expected analysis/summary.json; {fix}")
+    return read_json(path, "the JSON of an analysis", fix)
+
+
 def read_study(workdir: Path | str) -> dict[str, Any]:
     """Return the contents of `study.json`.
 
@@ -28,12 +71,12 @@ def read_study(workdir: Path | str) -> dict[str, Any]:
         raise BadInput(
             f"{workdir}: expected a work folder with a study.json; name the --workdir of a study that was run"
         )
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    record = read_json(path, "JSON", "restore the file or start in another --workdir")
+    if lacking := [key for key in ("study", "config") if key not in record]:
         raise BadInput(
-            f"{path}: expected JSON, found {error}; restore the file or start in another --workdir"
-        ) from None
+            f"{path}: expected the record of a study, found none of its {' and '.join(lacking)}; restore the file or start in"
+            " another --workdir"
+        )
     if record.get("schema", 1) > SCHEMA:
         raise BadInput(
             f"{path}: expected schema {SCHEMA} or older, found {record['schema']}; a newer version of kd_jax wrote it,"
@@ -127,16 +170,28 @@ def pruned_steps(record: Mapping[str, Any], name: str) -> set[int]:
 
 
 def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
-    """Return the lines of `metrics.jsonl`, oldest first; a line that a crash cut short is left out."""
+    """Return the lines of `metrics.jsonl`, oldest first; a last line that a crash cut short is left out.
+
+    Raises:
+        BadInput: for another line that is no JSON object: a crash cuts the last one only, so somebody damaged it.
+    """
     path = Path(folder) / "metrics.jsonl"
     if not path.is_file():
         return []
+    written = path.read_bytes().splitlines()
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(written, 1):
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            found = json.loads(line)
+        except ValueError:  # of JSON, and of UTF-8
+            found = None
+        if isinstance(found, dict):
+            lines.append(found)
+        elif number < len(written):
+            raise BadInput(
+                f"{path}: line {number}: expected a JSON object, found {line[:40]!r}; restore the line, or remove it and lose"
+                " that epoch"
+            )
     return lines
 
 
@@ -164,16 +219,21 @@ def locked(workdir: Path | str) -> Iterator[None]:
     workdir = Path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        stream = open(workdir / ".lock", "w", encoding="utf-8")  # noqa: SIM115, closed below
+        # A link in its place is not followed: what it points to is none of ours.
+        descriptor = os.open(workdir / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise BadInput(
             f"--workdir={workdir}: expected a folder that can be written ({error.strerror}); pass another"
         ) from None
-    with stream:
+    try:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInput(
-                f"--workdir={workdir}: expected a free folder, another program is writing it; wait for it"
-            ) from None
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            # Where a file system cannot lock, nothing is held.
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise BadInput(
+                    f"--workdir={workdir}: expected a free folder, another program is writing it; wait for it"
+                ) from None
         yield
+    finally:
+        os.close(descriptor)

@@ -60,6 +60,8 @@ def run_digits(*flags):
             ["--dataset=imagenet2012"],
             r"--dataset=imagenet2012: expected a prepared set .*downloads/manual, then .*tfds build",
         ),
+        (["--seed=4294967296"], r"--seed=4294967296: expected a whole number from 0 to below 2\^32"),
+        (["--seed=4294967295", "--seeds=2"], r"--seed=4294967295: expected .* the last seed too"),
         (["--image_size=7"], r"--image_size=7: expected 0 for 224, or at least 8"),
         (
             ["--image_size=32"],

@@ -124,6 +124,16 @@ def test_what_a_question_cannot_be_asked_of_is_refused_before_training(tmp_path,
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"study": {"config": 1}}'])
+def test_a_damaged_analysis_counts_as_none_so_the_same_command_makes_it_again(done, tmp_path, damage):
+    (tmp_path / "analysis").mkdir()
+    for name in ("summary.json", "report.html"):
+        shutil.copy(done[0] / "analysis" / name, tmp_path / "analysis")
+    assert analyse.is_analysed(tmp_path, STUDY)
+    (tmp_path / "analysis" / "summary.json").write_text(damage)
+    assert not analyse.is_analysed(tmp_path, STUDY)
+
+
 def test_the_report_is_drawn_again_from_the_files_alone(done, tmp_path):
     """Neither checkpoints nor data are there."""
     shutil.copytree(done[0] / "analysis", tmp_path / "analysis")

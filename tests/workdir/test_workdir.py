@@ -1,5 +1,6 @@
 """The work folder: what is read is what was written, or it is said that it is not."""
 
+import errno
 import os
 from typing import NamedTuple
 
@@ -239,3 +240,56 @@ def test_checkpoints_of_the_earlier_layout_are_read_and_go_on_in_the_new_one(tmp
         for step in manager.all_steps():
             found = manager.restore(step, args=ocp.args.StandardRestore())
             np.testing.assert_array_equal(found["float64"], arrays["float64"])
+
+
+# ---- damage outside checkpoints
+
+
+def test_only_the_last_line_of_metrics_can_be_torn(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": 2}\n{"st')
+    assert [line["step"] for line in records.read_metrics(tmp_path)] == [1, 2]
+    for damage in (b'{"st\n', b"\xff\xfe\n", b"[1]\n", b"\n"):
+        path.write_bytes(b'{"step": 1}\n' + damage + b'{"step": 3}\n')
+        with pytest.raises(BadInput, match=r"metrics\.jsonl: line 2: expected a JSON object"):
+            records.read_metrics(tmp_path)
+        with pytest.raises(BadInput, match="line 2"):
+            records.rewind_metrics(tmp_path, 1)
+        assert path.read_bytes().endswith(b'{"step": 3}\n')  # good lines stay
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff\xfe", b"{}"])
+def test_a_damaged_record_is_one_line_with_what_to_do(tmp_path, damage):
+    (tmp_path / "study.json").write_bytes(damage)
+    with pytest.raises(BadInput, match=r"study\.json: expected .*restore the file or start in another") as caught:
+        records.read_study(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_summary_names_the_command_that_makes_it_again(tmp_path):
+    with pytest.raises(BadInput, match=r"expected analysis/summary\.json; run: kd-jax analyze"):
+        records.read_summary(tmp_path)
+    (tmp_path / "analysis").mkdir()
+    for damage in (b"", b'{"a"', b"\xff", b"3"):
+        (tmp_path / "analysis" / "summary.json").write_bytes(damage)
+        with pytest.raises(BadInput, match="run: kd-jax analyze") as caught:
+            records.read_summary(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(BadInput, match="expected a folder that can be written"), records.locked(tmp_path / "work"):
+        pass
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_where_a_file_system_cannot_lock_nothing_is_held(tmp_path, monkeypatch):
+    def no_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(records.fcntl, "flock", no_locks)
+    with records.locked(tmp_path), records.locked(tmp_path):
+        pass
