@@ -23,7 +23,7 @@ from kd_jax.studies.analyses.learning import read_metrics
 from kd_jax.workdir import records
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Findings:
     """Estimates, each with its interval, and what is concluded from them.
 
@@ -102,6 +102,10 @@ class Findings:
     def _arms(self) -> Sequence[Arm]:
         return [Arm(name, "given") for name in dict.fromkeys(each.arm for each in self.estimates)]
 
+    def __repr__(self) -> str:
+        counts = f"{len(self.estimates)} estimates, {len(self.verdicts)} verdicts"
+        return f"<{type(self).__name__} of {counts}; print it to see them>"
+
     def __str__(self) -> str:
         table = self.table()
         lines = [tables.text(table.header, table.rows), table.note, ""]
@@ -119,7 +123,7 @@ class Findings:
         return "<table><tr>" + "</tr><tr>".join(cells) + "</tr></table>" + "".join(said)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results(Findings):
     """What came out of a study. In a notebook it shows its main table; printed, table, warnings and verdicts.
 

@@ -125,6 +125,7 @@ def test_printed_and_in_a_notebook_it_shows_table_and_verdicts(done):
         assert "test accuracy" in shown
         assert done.verdicts[0].verdict in shown
     assert done.verdicts[0].claim in str(done)
+    assert len(repr(done)) < 100
 
 
 def test_a_folder_without_an_analysis_has_no_results(tmp_path):
