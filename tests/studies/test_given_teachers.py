@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from kd_jax import cli
 from kd_jax.analysis import results
@@ -14,7 +15,8 @@ from kd_jax.config import BadInput, Study
 from kd_jax.extract import logits as extract
 from kd_jax.models import Variables
 from kd_jax.report import about
-from kd_jax.studies import analyse, prepare
+from kd_jax.studies import analyse, cost, prepare, prune
+from kd_jax.studies import export as exporting
 from kd_jax.studies import train as train_stage
 from kd_jax.workdir import checkpoints, records
 
@@ -447,3 +449,30 @@ def test_the_accuracy_of_averages_is_an_estimate_of_every_arm_and_split(tmp_path
         assert line["test_accuracy"] == estimates["accuracy", arm, "test", "all"].values[0]
     with pytest.raises(BadInput, match=r"expected an average of the weights at step 15; .* without --ema"):
         checkpoints.load_average(records.run_folder(tmp_path, "teacher-seed0"), 15)
+
+
+# ---- what is taken away, measured and pruned
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_study_with_a_given_teacher_is_pruned_exported_and_its_teacher_stays(own, tmp_path):
+    workdir = tmp_path / "work"
+    train(STUDY.replaced(teacher_from=str(own[0]), teacher=""), workdir)
+    kept = bits(workdir, "teacher")
+    prune.prune(workdir, "last")
+    assert bits(workdir, "teacher") == kept  # it is a copy: what it lacked could not be trained again
+    assert [list(steps) for steps in bits(workdir, "student").values()] == [[15], [15]]
+    card = json.loads((exporting.export(workdir, "student-seed0", "safetensors") / "card.json").read_text())
+    assert card["teacher"]["hash"] == records.read_study(own[0])["teacher_hash"]["teacher-seed0"]
+    copied = exporting.export(workdir, "teacher-seed1", "safetensors", out=tmp_path / "teacher")
+    (weights,) = (safetensors.numpy.load_file(path) for path in copied.glob("*.safetensors"))
+    expected = checkpoints.load_variables(records.run_folder(own[0], "teacher-seed1"), 15)
+    assert sum(array.size for array in weights.values()) == sum(leaf.size for leaf in jax.tree.leaves(expected))
+
+
+def test_a_student_of_logits_is_exported_and_its_cost_has_no_teacher(answered, tmp_path):
+    card = exporting.export(answered[1], "student-seed0", "safetensors", out=tmp_path / "out") / "card.json"
+    assert json.loads(card.read_text())["teacher"]["architecture"] == "a file of logits"
+    opened = prepare.open_study(answered[1])
+    found = cost.measure(opened, jax.devices()[0], answered[2])
+    assert [arm["arm"] for arm in found["arms"]] == ["student"]
