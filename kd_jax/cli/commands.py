@@ -226,6 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 description="What did the student do differently?",
                 args=argv,
                 use_underscores=True,
+                config=(tyro.conf.FlagCreatePairsOff,),
             )
         call()
 
