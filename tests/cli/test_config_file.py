@@ -89,6 +89,7 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path, name, text):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_a_study_is_run_again_from_its_own_record(tmp_path, no_figures):
     words = [
         "--platform=cpu",

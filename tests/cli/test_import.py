@@ -30,6 +30,7 @@ def imported(*words):
     return cli.main(["import", *map(str, words)])
 
 
+@pytest.mark.long
 def test_a_table_is_imported_trained_on_and_analysed_with_the_command_that_is_named(wine, tmp_path, capsys, no_figures):
     assert imported(wine, "--name=wine", "--label-column=cultivar", f"--data_dir={tmp_path}") == 0
     said = capsys.readouterr().out

@@ -516,6 +516,7 @@ def test_arrays_of_floats_are_read_bit_by_bit_with_the_names_of_their_classes(tm
 # ---- real data
 
 
+@pytest.mark.long
 def test_mnist_reads_as_tfds_publishes_it(real_set, tmp_path, monkeypatch):
     folder = real_set("mnist/3.0.1")
     source = tfds.load(str(folder), tmp_path)

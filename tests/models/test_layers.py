@@ -11,7 +11,9 @@ from kd_jax.models import Variables, layers, names
 from kd_jax.models.parts import convolution
 
 
-@pytest.mark.parametrize("name", ["linear", "features_12", "mlp_7x5", "cnn_4x6", "resnet8"])
+@pytest.mark.parametrize(
+    "name", ["linear", "features_12", "mlp_7x5", "cnn_4x6", pytest.param("resnet8", marks=pytest.mark.long)]
+)
 def test_inputs_times_kernel_is_every_layers_output(float64, name):
     shape = (3, 8, 8, 3)
     x = np.random.default_rng(0).normal(size=shape)

@@ -91,6 +91,7 @@ def test_the_last_stage_of_a_cifar_resnet_is_normalised_and_averaged_to_the_penu
     np.testing.assert_allclose(np.maximum(normalised, 0).mean(axis=(1, 2)), features["penultimate"], rtol=1e-10)
 
 
+@pytest.mark.long
 def test_the_features_of_a_text_do_not_depend_on_its_padding():
     model, x = made("roberta_2x16")
     variables = jax.jit(model.init)(jax.random.key(0), x)

@@ -390,6 +390,7 @@ def test_a_teacher_is_taken_as_it_is_and_the_study_is_analysed(weights, tmp_path
     assert train(study, workdir) == 0
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_a_frozen_teacher_of_the_students_network_is_not_followed_along_eigendirections(weights, tmp_path):
     workdir = tmp_path / "work"

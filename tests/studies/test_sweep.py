@@ -198,6 +198,7 @@ def test_switches_are_compared_and_early_stops_share_their_teacher(tmp_path):
     assert (tmp_path / "work" / "analysis" / "figures" / "switching.png").is_file()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_a_teacher_that_was_not_kept_where_another_variant_stops_it_is_trained_again_up_to_there(tmp_path):
     """In its own folder, to which the other variant links."""

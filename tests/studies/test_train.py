@@ -296,6 +296,7 @@ def test_a_checkpoint_that_nobody_asked_for_changes_no_number(done, tmp_path):
     assert analyse.analyze(workdir)["estimates"] == done[1]["estimates"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_a_teacher_trained_otherwise_is_the_teacher_of_the_study_that_trains_so(tmp_path):
     """Its optimiser, batches and epochs are its own, and its student's are the study's; analysis finds both ends."""
