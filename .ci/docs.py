@@ -1,6 +1,7 @@
 """Write the API pages, made from the docstrings by pdoc: python -W error .ci/docs.py [FOLDER, by default site]."""
 
 import importlib
+import os
 import pkgutil
 import sys
 from pathlib import Path
@@ -24,4 +25,8 @@ def modules_of(package):
 for name in kd_jax.__all__:
     getattr(kd_jax, name)  # the public names are loaded when they are used; pdoc lists what is there
 pdoc.render.configure(docformat="google", show_source=False, footer_text=f"kd_jax {kd_jax.__version__}")
-pdoc.pdoc("kd_jax", *modules_of(kd_jax), output_directory=Path(sys.argv[1] if sys.argv[1:] else "site"))
+folder = Path(sys.argv[1] if sys.argv[1:] else "site").absolute()
+os.chdir(
+    Path(kd_jax.__file__).parent
+)  # pdoc takes a folder of the package's name in the current one for another package
+pdoc.pdoc("kd_jax", *modules_of(kd_jax), output_directory=folder)
