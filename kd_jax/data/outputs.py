@@ -11,15 +11,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from kd_jax.data.teacher_logits import KINDS, LEAST_REST
 from kd_jax.errors import BadInput
 
 Kind = Literal["logits", "log_probabilities", "probabilities"]
-KINDS = ("logits", "log_probabilities", "probabilities")
 TABLES = (".csv", ".tsv", ".parquet")
-LEAST_REST = (
-    1e-8  # probability that all classes outside the top k have together, at least, so that its logarithm is finite
+TOLERANCE = (
+    1e-2  # how far a row of probabilities may be from adding up to 1: float16 and tables of text are rounded so far
 )
-TOLERANCE = 1e-2  # how far a row of probabilities may be from adding up to 1; float16 is rounded so far
 
 
 class Model(NamedTuple):

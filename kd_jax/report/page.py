@@ -22,6 +22,10 @@ img { max-width: 100%; } figure { margin: 1rem 0; } figcaption { color: #555; fo
 .card { margin: 0; } .card img { width: 6rem; image-rendering: pixelated; } .card blockquote { margin: 0 0 0.3rem; }
 td { vertical-align: top; } td.long { white-space: normal; min-width: 16rem; }
 .verdict b { text-transform: uppercase; font-size: 0.75rem; letter-spacing: 0.06em; }
+@media (prefers-color-scheme: dark) {
+  :root { color-scheme: dark; } body { background: #16181d; color: #e4e4e4; }
+  .quiet, figcaption { color: #a8adb7; } th, td { border-color: #3a3f4a; } img { background: #fff; } a { color: #8ab4f8; }
+}
 """
 
 
