@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -209,8 +208,3 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     """
     shown = ", ".join(str(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
-
-
-def as_path(source: str | Path) -> Path:
-    """Return a source as a path."""
-    return Path(source).expanduser()
