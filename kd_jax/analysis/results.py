@@ -115,6 +115,9 @@ def index(estimates: Iterable[Estimate], *keys: str) -> dict[tuple[Any, ...], Es
     return table
 
 
+REQUIRED = ("claim", "verdict", "because")  # of a verdict, in JSON
+
+
 class Verdict(NamedTuple):
     """A claim, whether a study supports it, and the numbers that decided.
 
@@ -122,15 +125,27 @@ class Verdict(NamedTuple):
         claim: the claim, as a sentence.
         verdict: `supported`, `contradicted` or `inconclusive`.
         because: the numbers, in words.
+        sentence: the answer as one sentence for a reader who knows none of the terms; it states nothing that is not supported.
+        decided_by: which comparison or null decided, in words.
+        p_value: the probability of a result as far from no effect, were there none; None where the verdict is no test.
+        adjusted: the same after Holm's correction for all verdicts of the study; None without one.
+        more_seeds: how many further seeds it would take to show an effect of the size that was found; None where that is not
+            known, or no number of them would.
     """
 
     claim: str
     verdict: str
     because: str
+    sentence: str = ""
+    decided_by: str = ""
+    p_value: float | None = None
+    adjusted: float | None = None
+    more_seeds: int | None = None
 
-    def to_json(self) -> dict[str, str]:
-        """Return the verdict as a dict of JSON values."""
-        return self._asdict()
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as a dict of JSON values; what is empty or not known is absent."""
+        values = self._asdict()
+        return {name: value for name, value in values.items() if name in REQUIRED or value not in ("", None)}
 
 
 # Why a run counts as not having learnt: (in a verdict, as a sentence after the name of the run).

@@ -14,6 +14,7 @@ from kd_jax.config import Study, from_json
 from kd_jax.data import Dataset
 from kd_jax.plan import Arm, Plan
 from kd_jax.plan import arms as arms_of
+from kd_jax.report.charts import Chart
 from kd_jax.report.tables import Table
 
 Advance = Callable[[str], None]
@@ -99,6 +100,10 @@ def _no_figures(analysed: Analysed) -> dict[str, Figure]:
     return {}
 
 
+def _no_charts(analysed: Analysed) -> dict[str, Chart]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Analysis:
     """A question about trained networks. What it leaves out, it does not do.
@@ -115,6 +120,7 @@ class Analysis:
         warn: `warn(trained, folder)` returns sentences about what is wrong with the study, from the files that were written.
         tables: `tables(analysed)` returns the tables for page and terminal.
         figures: `figures(analysed)` returns {name: figure}.
+        charts: `charts(analysed)` returns {name: interactive chart} for the page.
         captions: {beginning of a figure's name, up to the first dash: its caption}.
     """
 
@@ -127,6 +133,7 @@ class Analysis:
     warn: Callable[[Trained, Path], list[str]] = _no_warnings
     tables: Callable[[Analysed], list[Table]] = _no_tables
     figures: Callable[[Analysed], dict[str, Figure]] = _no_figures
+    charts: Callable[[Analysed], dict[str, Chart]] = _no_charts
     captions: Mapping[str, str] = field(default_factory=dict)
 
 
