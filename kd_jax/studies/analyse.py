@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kd_jax import config, data
+from kd_jax import config, data, stopping
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
 from kd_jax.studies import analyses, networks
@@ -112,6 +112,7 @@ def _summary(
     with progress_of(sum(analysis.passes(trained) for analysis in asked)) as progress:
 
         def advance(label: str) -> None:
+            stopping.check()
             progress.advance(1, "analysing", label)
 
         measured = [analysis.measure(trained, folder, advance) for analysis in asked]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax import data
+from kd_jax import data, stopping
 from kd_jax.analysis import across, results
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import SCHEMA, Study, from_json, to_json, versions
@@ -87,6 +87,7 @@ def run(
         records.write_json(workdir / "sweep.json", record)
         for number, (variant, study) in enumerate(studies, 1):
             folder = workdir / variant.folder
+            stopping.check()
             _say(f"variant {number} of {len(studies)}: {variant.folder}")
             ready = prepared(variant, study)
             _share(workdir, folder, ready.plan)
@@ -116,6 +117,7 @@ def analyze(
     record = read(workdir)
     with records.locked(workdir):
         for variant in record["variants"]:
+            stopping.check()
             _say(f"variant {variant['folder']}")
             analyze_study(Path(workdir) / variant["folder"], data_dir, look, workers, load, progress)
         return _summarise(workdir, record)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax import data, models
+from kd_jax import data, models, stopping
 from kd_jax.config import Study
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput, Damaged
@@ -16,16 +16,16 @@ from kd_jax.errors import Stopped as Stopped
 from kd_jax.plan import LOGITS, Run
 from kd_jax.provenance import now
 from kd_jax.report import about
+from kd_jax.stopping import Request, stop_requests
 from kd_jax.studies import pretrained, teachers
 from kd_jax.studies import run as run_stage
 from kd_jax.studies.analyses import directions
 from kd_jax.studies.footprint import check_space, of_runs
 from kd_jax.studies.prepare import Prepared, prepare
 from kd_jax.studies.progress import Quiet
-from kd_jax.studies.run import stop_requests
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine
-from kd_jax.train.loop import Sink, StopRequest
+from kd_jax.train.loop import Sink
 from kd_jax.train.teachers import Constants, Table
 from kd_jax.workdir import checkpoints, records
 
@@ -101,6 +101,7 @@ def train_prepared(
             with progress(plan.total_steps, done) as bar:
                 runner = _Runner(prepared, devices, bar, stop, sinks)
                 for run in todo:
+                    stopping.check()
                     runner.train(run)
             record["peak_memory"] = parallel.peak_memory(devices)
         finally:
@@ -129,7 +130,7 @@ class _Runner:
         prepared: Prepared,
         devices: Sequence[Any],
         progress: Any,
-        stop: StopRequest,
+        stop: Request,
         sinks: Callable[[Run], Sequence[Sink]],
     ):
         self._prepared, self._devices, self._progress, self._stop = prepared, devices, progress, stop

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,21 +11,12 @@ from kd_jax.data.dataset import Feed
 from kd_jax.errors import Diverged, Stopped
 from kd_jax.models import Variables
 from kd_jax.plan import Run
+from kd_jax.stopping import Request
 from kd_jax.train import devices
 from kd_jax.train.engine import Engine
 from kd_jax.train.epoch import Constants
 from kd_jax.train.state import TrainState
 from kd_jax.train.teachers import Constants as TeacherConstants
-
-
-class StopRequest(Protocol):
-    """Tells a run to save and stop.
-
-    Attributes:
-        requested: becomes true when the run is to stop.
-    """
-
-    requested: bool
 
 
 class Segment(NamedTuple):
@@ -117,7 +108,7 @@ def train_run(
     run: Run,
     teacher: TeacherConstants | None = None,
     sinks: Sequence[Sink] = (),
-    stop: StopRequest | None = None,
+    stop: Request | None = None,
     restore: Callable[[Any], Any] | None = None,
 ) -> Outcome:
     """Train a run to its end.
@@ -169,7 +160,9 @@ def train_run(
             step = pause.step
             if step in trajectory:
                 _keep(sinks, step, state)
-            wanted = (stop is not None and stop.requested) or any(sink.wants_save() for sink in sinks)
+            wanted = any(sink.wants_save() for sink in sinks)
+            if stop is not None and stop.requested:
+                wanted = stop.is_saving = True
             if devices.agree(wanted) or step == length.total_steps:
                 # After the end of an epoch the sums start again from nothing.
                 _save(sinks, step, state, engine.zero() if pause.ends_epoch else totals)
