@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from kd_jax.errors import Stopped
 
 EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: the same command, later
-GRACE_SECONDS = 7.0
+GRACE_SECONDS = 5.0
 SENTENCE = "stopped: {}; the same command goes on from there"
 TOLD = "told to"
 

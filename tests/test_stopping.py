@@ -84,7 +84,10 @@ def test_a_call_that_hears_nothing_is_left(number):
     process = child(DEAF)
     time.sleep(0.1)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    try:
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert (process.returncode, out, err) == (75, "", SAID)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from kd_jax import config, data, stopping
 from kd_jax.data import Dataset
-from kd_jax.errors import BadInput
-from kd_jax.studies import analyses, networks
+from kd_jax.errors import BadInput, Damaged
+from kd_jax.files import replace_folder
+from kd_jax.studies import analyses, networks, teachers
 from kd_jax.studies import prune as pruning
 from kd_jax.studies.analyses import learning
 from kd_jax.studies.prepare import Prepared, open_study
@@ -81,6 +82,7 @@ def analyze_prepared(
                     f"{prepared.workdir}: expected finished runs, {run.name} is not (its trajectory lacks step {steps}); run the"
                     " study's command again"
                 )
+        _check_teachers(prepared)
         prepared, lost = pruning.available(prepared)
         asked = [analysis for analysis in analyses.ANALYSES if not (lost and analysis.needs_curves)]
         analyses.check(prepared.plan, prepared.dataset, asked)
@@ -98,9 +100,23 @@ def analyze_prepared(
         before = final.with_name("analysis-before-pruning")
         if lost and (final / "eigen").is_dir() and not before.exists():
             final.rename(before)  # it has what cannot be computed again
-        shutil.rmtree(final, ignore_errors=True)
-        folder.rename(final)
+        replace_folder(folder, final)
     return summary
+
+
+def _check_teachers(prepared: Prepared) -> None:
+    """Raise `BadInput` where a teacher is not the one on record, from which its students were distilled."""
+    expected = prepared.record["teacher_hash"]
+    for name, step in {(run.taught_by, run.teacher_step) for run in prepared.plan.runs if run.taught_by}:
+        folder = records.run_folder(prepared.workdir, name)
+        if name in expected and step in records.kept_steps(folder):
+            try:
+                teachers.check_digest(name, teachers.load(folder, step), expected)
+            except Damaged as error:
+                raise BadInput(
+                    f"{error}; expected a whole checkpoint; move that step's folder away and run the study's command again, which"
+                    " trains it anew"
+                ) from None
 
 
 def _summary(

@@ -25,6 +25,7 @@ from kd_jax.data import outputs
 from kd_jax.data.outputs import Model
 from kd_jax.data.views import views
 from kd_jax.errors import BadInput
+from kd_jax.files import replace_folder
 from kd_jax.provenance import now
 from kd_jax.report import audits, tables
 from kd_jax.studies.progress import Quiet
@@ -349,7 +350,6 @@ def _write(
                 writer.writeheader()
                 writer.writerows(rows)
         audits.write(folder, contents, first, controlled, given.names, show)
-        shutil.rmtree(out, ignore_errors=True)
-        folder.rename(out)
+        replace_folder(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -211,6 +211,7 @@ def _record(
             **dataset.facts(study.seed, study.training.batch_size),
         },
         "parameters": {arm.model: _parameters(study, dataset, arm.model) for arm in plan.arms},
+        "keys": {run.name: run.key for run in plan.runs if run.source is None},
         "init_from": starts,
         **({"networks": own} if own else {}),
         "teacher_hash": {},
@@ -235,7 +236,9 @@ def _continued(record: Record, previous: Record) -> Record:
         raise BadInput(f"--init_from={folders}: its weights changed since; pass another --workdir")
     begun = {key: previous[key] for key in ("platform", "versions")}
     kept = {key: previous[key] for key in ("teacher_hash", "peak_memory", "pruned") if key in previous}
-    return record | begun | kept | {"history": [*previous.get("history", [begun]), *record["history"]]}
+    # A run keeps the key under which it was begun: a later version may make another of the same configuration.
+    keys = record["keys"] | {run: key for run, key in previous.get("keys", {}).items() if run in record["keys"]}
+    return record | begun | kept | {"keys": keys, "history": [*previous.get("history", [begun]), *record["history"]]}
 
 
 def _parameters(study, dataset, model_name):

@@ -21,6 +21,7 @@ from kd_jax.analysis.results import Unlearned
 from kd_jax.config import SCHEMA, Study, from_json, to_json, versions
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
+from kd_jax.files import replace_folder
 from kd_jax.plan import GivenTeacher, Variant, run_key, run_name
 from kd_jax.plan import arms as arms_of
 from kd_jax.report.sweeps import write_report
@@ -233,9 +234,7 @@ def _summarise(workdir: str | Path, record: Mapping[str, Any]) -> dict[str, Any]
     shutil.rmtree(folder, ignore_errors=True)
     records.write_json(folder / "summary.json", result)
     write_report(folder, measured)
-    final = workdir / "analysis"
-    shutil.rmtree(final, ignore_errors=True)
-    folder.rename(final)
+    replace_folder(folder, workdir / "analysis")
     return result
 
 

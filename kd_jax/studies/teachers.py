@@ -413,3 +413,19 @@ def load(folder: Path | str, step: int) -> Variables:
     with checkpoints.trajectory(folder) as opened:
         tree = checkpoints.nest(opened.load(step))
     return Variables(tree["params"], tree.get("model_state", {}))
+
+
+def check_digest(name: str, variables: Any, expected: Mapping[str, str]) -> None:
+    """Raise `BadInput` where a teacher is not the one on record.
+
+    Args:
+        name: of the run that teaches, or `LOGITS`.
+        variables: what was read of it.
+        expected: {name: digest} of the record, `teacher_hash`.
+    """
+    found = checkpoints.tree_digest(variables)
+    if found != expected[name]:
+        raise BadInput(
+            f"{name}: expected the teacher on record (hash {expected[name][:12]}), found another ({found[:12]}); restore its"
+            " folder, or start in another --workdir"
+        )

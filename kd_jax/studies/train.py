@@ -147,7 +147,7 @@ class _Runner:
             self._progress.note(f"compiling {run.arm.name}")
         run_stage.train(workdir, run, self._engine(run), teacher, self._progress, self._stop, sinks, compiles)
         if run.taught_by:
-            self._check_hash(teacher, run.taught_by)
+            teachers.check_digest(run.taught_by, teacher, self._prepared.record["teacher_hash"])
 
     def _kind(self, run: Run) -> tuple[Any, ...]:
         return run.arm.model, bool(run.taught_by), run.training
@@ -175,7 +175,7 @@ class _Runner:
         if name not in record["teacher_hash"]:
             record["teacher_hash"][name] = checkpoints.tree_digest(variables)
             records.write_study(self._prepared.workdir, record)
-        self._check_hash(variables, name)
+        teachers.check_digest(name, variables, record["teacher_hash"])
         return variables
 
     def _network(self, run: Run, folder: Path) -> models.Variables:
@@ -202,8 +202,3 @@ class _Runner:
             values, rest = narrow
             self._table = Table(values, found.indices, rest)
         return self._table
-
-    def _check_hash(self, variables: Any, name: str) -> None:
-        found, expected = checkpoints.tree_digest(variables), self._prepared.record["teacher_hash"][name]
-        if found != expected:
-            raise RuntimeError(f"{name} changed: hash {found[:12]}, expected {expected[:12]}")

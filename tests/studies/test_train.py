@@ -570,7 +570,7 @@ def test_a_teacher_that_changed_is_noticed(done, tmp_path):
     record = records.read_study(workdir)
     record["teacher_hash"]["teacher-seed1"] = "0" * 64
     records.write_study(workdir, record)
-    with pytest.raises(RuntimeError, match="teacher-seed1 changed"):
+    with pytest.raises(BadInput, match="teacher-seed1: expected the teacher on record"):
         train(STUDY, workdir)
 
 
