@@ -37,6 +37,7 @@ def analyze(
     workers: int = 0,
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
+    dataset: str = "",
 ) -> dict[str, Any]:
     """Recompute every number and figure of a work folder from its checkpoints, and return `summary.json`'s contents.
 
@@ -45,11 +46,12 @@ def analyze(
         data_dir: where the data lies now; by default where it lay when the study was trained.
         look: {name: value} of fields of `config.Look`, instead of the study's own.
         workers, load, progress: as for `studies.train.train`.
+        dataset: as for `studies.prepare.open_study`.
 
     Raises:
         BadInput: as `studies.prepare.open_study`; or when a run is not finished, or another program works in the folder.
     """
-    opened = open_study(workdir, data_dir, workers, load)
+    opened = open_study(workdir, data_dir, workers, load, dataset)
     study = opened.study.replaced(**look or {})
     record = opened.record | {"config": config.to_json(study)}
     plan = replace(opened.plan, study=study)  # what analysis looks at changes no run
