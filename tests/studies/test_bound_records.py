@@ -121,7 +121,9 @@ def test_a_folder_of_an_earlier_version_has_neither_and_is_analysed(copy):
 
 def test_weights_that_are_no_numbers_after_the_last_step_are_no_finished_run(tmp_path):
     """The loss of the last step is still finite; the update after it is not, for its rate is infinite."""
-    study = STUDY.replaced(epochs=1, decay_at=(0.5,), decay_by=1e45, teacher_step=1, optimizer="sgd", momentum=0.0)
+    study = STUDY.replaced(
+        epochs=1, decay_at=(0.5,), learning_rate=5.0, decay_by=1e38, teacher_step=1, optimizer="sgd", momentum=0.0
+    )
     with pytest.raises(
         Diverged, match=r"teacher-seed0: its weights are no finite numbers at step 3; lower --learning_rate"
     ):
