@@ -102,6 +102,25 @@ def of_error(estimate: float, error: float, count: int, level: float = LEVEL) ->
     return Interval(float(estimate), float(estimate - half), float(estimate + half), level, "examples", int(count))
 
 
+def of_slope(x: np.ndarray, y: np.ndarray, level: float = LEVEL) -> Interval:
+    """Return the least-squares slope of y on x with an interval over examples that holds for errors of unequal variance.
+
+    Args:
+        x, y: float [examples], at least three, of which x varies.
+        level: confidence level, between 0 and 1.
+
+    Source: the standard error HC3 of MacKinnon and White, 1985, Some heteroskedasticity-consistent covariance matrix estimators.
+    """
+    count = len(x)
+    centred, of_y = x - x.mean(), y - y.mean()
+    spread = centred @ centred
+    slope = centred @ of_y / spread
+    left = np.maximum(1 - 1 / count - centred**2 / spread, np.finfo(float).eps)  # 1 less the leverage
+    error = np.sqrt(np.square(centred * (of_y - slope * centred) / left).sum()) / spread
+    half = stats.t.ppf((1 + level) / 2, count - 2) * error
+    return Interval(float(slope), float(slope - half), float(slope + half), level, "examples", count)
+
+
 def of_median(values: ArrayLike, resampled: str, level: float = LEVEL) -> Interval:
     """Return the median with the interval between two order statistics, whatever the distribution of the values.
 

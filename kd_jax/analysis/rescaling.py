@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import stats
 from scipy.special import log_softmax, softmax
 
 from kd_jax.analysis import calibration, intervals
@@ -16,6 +16,8 @@ from kd_jax.analysis.intervals import LEVEL
 from kd_jax.analysis.results import Interval
 
 FEWEST = 20  # examples, of which halves say something
+FITTED_ROWS, FITTED_NUMBERS = 20_000, 1 << 25  # examples, and logits, on which a temperature is fitted at most
+BLOCK = 1 << 20  # logits that are looked at at a time
 COLDEST, HOTTEST = 1e-2, 1e2  # the range in which a temperature is looked for
 LOWEST = -700.0  # logits below their largest by more are lifted to this: their probability is 0 in float64 anyway
 
@@ -92,23 +94,74 @@ def temperature(logits: ArrayLike, targets: ArrayLike, level: float = LEVEL) -> 
     z, t = _lifted(logits), np.asarray(targets)
     aim = z[np.arange(len(z)), t] if t.ndim == 1 else (t * z).sum(axis=1)
 
-    def slope(scale):
-        return ((softmax(scale * z, axis=1) * z).sum(axis=1) - aim).mean()
-
     ends = 1 / HOTTEST, 1 / COLDEST
-    if slope(0.0) >= 0 or slope(ends[0]) >= 0:
-        scale = ends[0]
-    elif slope(ends[1]) <= 0:
-        scale = ends[1]
-    else:
-        scale = float(optimize.brentq(slope, *ends, xtol=1e-10, rtol=1e-10))  # type: ignore[arg-type]
-    p = softmax(scale * z, axis=1)
-    mean = (p * z).sum(axis=1)
-    curvature = ((p * z**2).sum(axis=1) - mean**2).mean()
-    error = np.sqrt(np.square(mean - aim).mean() / len(z)) / curvature if curvature > 0 else np.inf
+    scale = ends[0] if z.mean(axis=1).mean() >= aim.mean() else _best_scale(z, aim, *ends)
+    slopes, curvature = _derivatives(z, aim, scale)
+    error = np.sqrt(np.square(slopes).mean() / len(z)) / curvature if curvature > 0 else np.inf
     half = stats.norm.ppf((1 + level) / 2) * error
     low, high = 1 / min(scale + half, ends[1]), 1 / max(scale - half, ends[0])
     return Interval(float(1 / scale), float(low), float(high), level, "examples", len(z))
+
+
+def _derivatives(z, aim, scale):
+    """The loss's derivative by the scale of each example, [examples], and the mean second one. The largest of a row of z is 0."""
+    slopes, second = np.empty(len(z)), 0.0
+    rows = max(BLOCK // z.shape[1], 1)
+    for start in range(0, len(z), rows):
+        part = z[start : start + rows]
+        p = np.exp(scale * part)
+        total = p.sum(axis=1)
+        mean = np.einsum("ij,ij->i", p, part) / total
+        second += (np.einsum("ij,ij,ij->i", p, part, part) / total - mean**2).sum()
+        slopes[start : start + rows] = mean - aim[start : start + rows]
+    return slopes, second / len(z)
+
+
+def _best_scale(z, aim, low, high):
+    """The root of the mean derivative, which rises with the scale; an end of the range where the root lies beyond it.
+
+    By Newton's method, and by halving the range of log scales where that leaves it or hardly gets on.
+    """
+
+    def at(scale):
+        slopes, curvature = _derivatives(z, aim, scale)
+        return slopes.mean(), curvature
+
+    scale, before = 1.0, np.inf
+    slope, curvature = at(scale)
+    end = low if slope > 0 else high
+    if (at(end)[0] >= 0) == (slope > 0):
+        return end
+    for _ in range(200):
+        low, high = (low, scale) if slope > 0 else (scale, high)
+        step = scale - slope / curvature if curvature > 0 else np.inf
+        if abs(step - scale) <= 1e-10 * scale:
+            break
+        if not low < step < high or abs(slope) > 0.25 * before:
+            step = np.sqrt(low * high)
+        scale, before = step, abs(slope)
+        slope, curvature = at(scale)
+    return float(scale)
+
+
+def fitted_rows(count: int, classes: int) -> np.ndarray:
+    """Return the rows on which a temperature is fitted, rising, int [rows]: all, or of many a part that is drawn at random."""
+    most = min(count, FITTED_ROWS, max(FITTED_NUMBERS // classes, 1000))
+    return np.arange(count) if most == count else np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+
+
+def matched(teacher: Any, student: Any) -> Interval:
+    """Return the temperature of the student at which the mean KL(p_teacher || p_student) is smallest, over `fitted_rows`.
+
+    >>> teacher = np.log([[0.7, 0.3], [0.4, 0.6]])
+    >>> print(f"{matched(teacher, 2.5 * teacher).estimate:.6f}")
+    2.500000
+
+    Args:
+        teacher, student: logits, float [examples, classes]; arrays, or what is indexed like them.
+    """
+    rows = fitted_rows(len(teacher), teacher.shape[1])
+    return temperature(student[rows], softmax(_lifted(teacher[rows]), axis=1))
 
 
 def calibrated(logits: ArrayLike, labels: ArrayLike, rng: np.random.Generator) -> Calibration:
@@ -149,7 +202,8 @@ def rescaled(teacher: ArrayLike, student: ArrayLike) -> Rescaled:
 
 def _lifted(logits: ArrayLike) -> np.ndarray:
     z = np.asarray(logits, np.float64)
-    return np.maximum(z - z.max(axis=1, keepdims=True), LOWEST)
+    with np.errstate(invalid="ignore"):
+        return np.maximum(z - z.max(axis=1, keepdims=True), LOWEST)
 
 
 def _ece(confidences: np.ndarray, hits: np.ndarray, rng: np.random.Generator) -> Interval:

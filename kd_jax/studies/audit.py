@@ -18,7 +18,7 @@ import numpy as np
 
 from kd_jax.analysis import audit as questions
 from kd_jax.analysis import rescaling, summary, verdicts
-from kd_jax.analysis.examples import Beside, beside
+from kd_jax.analysis.examples import RANKS, Beside, beside
 from kd_jax.analysis.results import Estimate, Verdict
 from kd_jax.config import versions
 from kd_jax.data import outputs
@@ -31,10 +31,6 @@ from kd_jax.studies.progress import Quiet
 from kd_jax.studies.results import Findings
 
 FEWEST = 8  # examples: quarters of fewer have a single one
-FITTED_ROWS, FITTED_NUMBERS = (
-    20_000,
-    1 << 25,
-)  # of how many examples, and of how many logits, temperatures are fitted at most
 
 
 class Given(NamedTuple):
@@ -190,7 +186,7 @@ def _described(given: Given, first: Beside) -> dict[str, Any]:
         return [{"name": _short(model.name), "kind": model.kind, "top_k": _top_k(model)} for model in models]
 
     digest = hashlib.sha256()
-    for array in (*first.teacher[:3], *first.student[:3], *first.pair):
+    for array in (*first.teacher[:3], *first.student[:3], *first.pair[:4]):
         digest.update(np.ascontiguousarray(array).tobytes())
     count, classes = given.teachers[0].shape
     return {
@@ -232,15 +228,18 @@ def _measured(given: Given, progress_of: Callable[..., Any]) -> tuple[list[Estim
                 if not models:
                     continue
                 model = models[min(seed, len(models) - 1)]
+                best = rescaling.matched(teacher, model)
                 numbers = beside(
                     teacher,
                     model,
                     given.labels,
                     lambda rows: bar.advance(rows, "auditing", _short(model.name)),  # noqa: B023, called at once
+                    min(_top_k(teacher) or RANKS, RANKS),  # beyond those that were given there is no order
+                    best.estimate,
                 )
                 if seed == 0:
                     kept[arm] = numbers
-                yield summary.Compared(arm, seed, given.split, numbers, given.labels, given.labels)
+                yield summary.Compared(arm, seed, given.split, numbers, given.labels, given.labels, best)
 
     total = count * (len(given.students) + (len(seeds) if given.controls else 0))
     with progress_of(total) as bar:
@@ -273,8 +272,7 @@ def _warnings(first: Beside) -> list[str]:
 def _looked_at(given: Given, first: Beside, estimates: Sequence[Estimate]) -> dict[str, Any]:
     count, classes = given.teachers[0].shape
     rng = np.random.default_rng(0)
-    most = min(count, FITTED_ROWS, max(FITTED_NUMBERS // classes, 1000))
-    rows = np.arange(count) if most == count else np.sort(rng.choice(count, most, replace=False))
+    rows = rescaling.fitted_rows(count, classes)
     teacher, student = given.teachers[0][rows], given.students[0][rows]
     rescaled = rescaling.rescaled(teacher, student)
     calibrations = {}
@@ -286,7 +284,7 @@ def _looked_at(given: Given, first: Beside, estimates: Sequence[Estimate]) -> di
     below, above = questions.extremes(first, given.labels)
     advice = questions.advice(estimates, given.split, calibrations, rescaled)
     return {
-        "fitted_on": most,
+        "fitted_on": len(rows),
         "rescaled": _plain(rescaled) | {"removed": rescaled.removed},
         "calibration": {name: each.to_json() for name, each in calibrations.items()},
         "entropy": {
