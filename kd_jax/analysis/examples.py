@@ -46,7 +46,7 @@ class OfPair(NamedTuple):
         agree: whether both name the same class, bool [examples].
         kl: KL(p_teacher || p_student), in nats, float64 [examples].
         lower_x, lower_y: the confidence of teacher and student in the teacher's second, third, ... class, in nats; computed in
-            float64 and kept as float32 [examples, ranks - 1].
+            float64 and kept as float32 [examples, ranks - 1]; None where it was not looked at.
         kl_rescaled: `kl` with the student's logits divided by one temperature, float64 [examples]; None where none is given.
     """
 
@@ -54,8 +54,8 @@ class OfPair(NamedTuple):
     y: np.ndarray
     agree: np.ndarray
     kl: np.ndarray
-    lower_x: np.ndarray
-    lower_y: np.ndarray
+    lower_x: np.ndarray | None = None
+    lower_y: np.ndarray | None = None
     kl_rescaled: np.ndarray | None = None
 
 

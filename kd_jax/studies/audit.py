@@ -239,7 +239,7 @@ def _measured(given: Given, progress_of: Callable[..., Any]) -> tuple[list[Estim
                 )
                 if seed == 0:
                     kept[arm] = numbers
-                yield summary.Compared(arm, seed, given.split, numbers, given.labels, given.labels, best)
+                yield summary.Compared(arm, seed, given.split, numbers, given.labels, given.labels, temperature=best)
 
     total = count * (len(given.students) + (len(seeds) if given.controls else 0))
     with progress_of(total) as bar:

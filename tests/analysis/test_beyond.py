@@ -5,7 +5,7 @@ import pytest
 from scipy import optimize, stats
 from scipy.special import logit, rel_entr, softmax
 
-from kd_jax.analysis import beyond, examples, exaggeration, intervals, rescaling, summary
+from kd_jax.analysis import beyond, exaggeration, examples, intervals, rescaling, summary
 
 
 def models(count=300, classes=12, seed=0, scale=2.0):
@@ -117,7 +117,8 @@ def test_of_many_examples_a_part_decides_the_temperature_and_of_few_all():
     assert rescaling.fitted_rows(500, 10).tolist() == list(range(500))
     rows = rescaling.fitted_rows(50_000, 10)
     assert len(rows) == len(set(rows.tolist())) == rescaling.FITTED_ROWS
-    assert (np.diff(rows) > 0).all() and rows[-1] < 50_000
+    assert (np.diff(rows) > 0).all()
+    assert rows[-1] < 50_000
     assert len(rescaling.fitted_rows(50_000, 100_000)) == 1000
 
 
@@ -134,6 +135,17 @@ def test_the_interval_of_a_slope_covers_the_true_one_though_errors_grow_with_x()
         assert found.estimate == pytest.approx(fit.slope)
     assert 0.925 < np.mean(hits) < 0.975
     assert np.mean(plain) < 0.9  # which equal variances would get wrong
+
+
+def test_copies_in_their_groups_add_nothing_to_what_is_known_of_a_slope():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=200)
+    y = x + rng.normal(size=200)
+    once = intervals.of_slope(x, y)
+    often = intervals.of_slope(np.repeat(x, 9), np.repeat(y, 9), groups=np.repeat(np.arange(200), 9))
+    assert (often.resampled, often.count) == (intervals.GROUPS, 200)
+    assert often.high - often.low == pytest.approx(once.high - once.low, rel=0.03)  # but for leverages
+    assert intervals.of_slope(np.repeat(x, 9), np.repeat(y, 9)).high - once.estimate < 0.4 * (once.high - once.estimate)
 
 
 def test_estimates_have_the_ranks_of_every_arm_and_of_clean_and_noisy_points():
