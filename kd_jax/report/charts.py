@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kd_jax.report import colours
+
 ASSETS = Path(__file__).parent / "assets"
 LIBRARY, SCRIPT, STYLE = "plotly-basic.min.js", "kd_charts.js", "kd_charts.css"
 DIGITS = 4  # significant digits of a number in a chart: more than a screen has pixels
@@ -101,6 +103,16 @@ def control(name: str, label: str, options: Any, kind: str = "select") -> dict[s
 def choices(options: Mapping[str, str]) -> list[dict[str, str]]:
     """Return the options of a control from {value: text}."""
     return [{"value": value, "text": text} for value, text in options.items()]
+
+
+def line_colour(colour: str) -> str:
+    """Return a colour of `colours` as a chart draws it: the text's for what is as dark as the text."""
+    return "@text" if colour == colours.TEXT else colour
+
+
+def band_colour(colour: str) -> str:
+    """Return the colour of the range around a line of a colour."""
+    return "@faint" if colour == colours.TEXT else colours.faded(colour, 0.18)
 
 
 class _Missing(Exception):

@@ -32,7 +32,7 @@ def chart(metrics: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], arms: It
         metrics: {arm: lines of `metrics.jsonl` of each seed}.
         arms: the names of all arms of the study, for their colours.
     """
-    palette = colours.of_arms([*arms, *metrics])
+    palette = colours.arms([*arms, *metrics])
     columns: dict[str, Any] = {}
     there = {}
     for quantity, label in QUANTITIES.items():
@@ -54,7 +54,7 @@ def chart(metrics: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], arms: It
                     "y": {"column": f"band{key}"},
                     "fill": "toself",
                     "mode": "none",
-                    "fillcolor": colours.faded(palette[arm], 0.16),
+                    "fillcolor": charts.band_colour(palette[arm]),
                     "hoverinfo": "skip",
                     "showlegend": False,
                     "legendgroup": arm,
@@ -69,7 +69,7 @@ def chart(metrics: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], arms: It
                 "x": {"column": f"epoch{key}"},
                 "y": {"column": f"mean{key}"},
                 "customdata": {"column": f"range{key}"},
-                "line": {"color": palette[arm], "width": 2, "dash": colours.dash(arm)},
+                "line": {"color": charts.line_colour(palette[arm]), "width": 2, "dash": colours.dash(arm)},
                 "hovertemplate": f"{arm}, epoch %{{x}}: %{{y}}"
                 + (" (%{customdata[0]} to %{customdata[1]})" if several else "")
                 + "<extra></extra>",
