@@ -360,12 +360,17 @@ class Look:
     kernel_examples: int = 0
     """Size of the random part of the training set on which the functions that networks compute are followed along the
     eigenvectors of their tangent kernel [examples; 0: none]."""
+    trajectory_examples: int = 2000
+    """How many random training examples are followed along training, to see when each is learnt, forgotten and exaggerated
+    [examples; 0: none]."""
 
     def __post_init__(self):
         _need(self, "layers", len(set(self.layers)) == len(self.layers), "each layer once")
         _need(self, "pairs", all(0 <= a != b >= 0 for a, b in self.pairs), "two different directions each, 0 the top")
         enough = self.kernel_examples == 0 or self.kernel_examples >= 2
         _need(self, "kernel_examples", enough, "0 for none, or at least 2")
+        enough = self.trajectory_examples == 0 or self.trajectory_examples >= 2
+        _need(self, "trajectory_examples", enough, "0 for none, or at least 2")
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
 """From what all runs say of each example to the estimates of `summary.json`."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kd_jax.analysis import calibration, exaggeration, intervals
+from kd_jax.analysis import beyond, calibration, exaggeration, intervals, rescaling
 from kd_jax.analysis.examples import Beside, OfModel, OfPair, beside, chosen, of_model
-from kd_jax.analysis.results import Estimate, Interval
+from kd_jax.analysis.results import Estimate, Interval, Measured
 from kd_jax.plan import TEACHER
 
 
@@ -36,18 +36,6 @@ class Pair(NamedTuple):
     y: np.ndarray
     true_y: np.ndarray
     ids: np.ndarray
-
-
-class Measured(NamedTuple):
-    """A number of one seed.
-
-    Attributes:
-        value: the number.
-        interval: computes its interval over examples, which costs time and is asked for only with a single seed.
-    """
-
-    value: float
-    interval: Callable[[], Interval]
 
 
 def measure_model(model: OfModel, groups: np.ndarray | None = None) -> dict[str, Measured]:
@@ -115,6 +103,7 @@ class Compared(NamedTuple):
         y: labels as trained on, int [examples]; None without labels.
         true_y: labels as published, int [examples]; None without labels.
         groups: which examples depend on each other, such as the sequence of each token, int [examples]; None for independent ones.
+        temperature: of the run, at which it is closest to its teacher; None where the teacher's logits are not known.
     """
 
     arm: str
@@ -124,12 +113,17 @@ class Compared(NamedTuple):
     y: np.ndarray | None
     true_y: np.ndarray | None
     groups: np.ndarray | None = None
+    temperature: Interval | None = None
 
 
 def compared(pair: Pair) -> Compared:
     """Return what a pair's logits say of each example."""
-    said = of_model(pair.student, pair.y) if pair.teacher is None else beside(pair.teacher, pair.student, pair.y)
-    return Compared(pair.arm, pair.seed, pair.split, said, pair.y, pair.true_y)
+    about = pair.arm, pair.seed, pair.split
+    if pair.teacher is None:
+        return Compared(*about, of_model(pair.student, pair.y), pair.y, pair.true_y)
+    best = rescaling.matched(pair.teacher, pair.student)
+    said = beside(pair.teacher, pair.student, pair.y, temperature=best.estimate)
+    return Compared(*about, said, pair.y, pair.true_y, temperature=best)
 
 
 def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_teacher: bool = False) -> list[Estimate]:
@@ -160,7 +154,7 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_te
                     hits[arm, pair.seed, pair.split, subset] = model.hit, groups
                 if arm == TEACHER and is_one_teacher and pair.seed != first:
                     continue
-                for name, value in measure_model(model, groups).items():
+                for name, value in (measure_model(model, groups) | {"entropy": _mean(model.entropy, groups)}).items():
                     measured.setdefault((name, arm, pair.split, subset), {})[pair.seed] = value
                 if subset == "noisy" and pair.true_y is not None:
                     key = "accuracy_true", arm, pair.split, subset
@@ -171,6 +165,12 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_te
                 # "all", "lowest_25", "clean", "clean_lowest_25", ...; quarters are of the subset.
                 where = "_".join(part for part in (subset, quarter) if part != "all") or "all"
                 measured.setdefault((name, pair.arm, pair.split, where), {})[pair.seed] = value
+            further = beyond.measure(*(chosen(of, mask) for of in said), groups)
+            if subset == "all" and pair.temperature is not None:
+                best = pair.temperature
+                further["kl_temperature", 0] = Measured(best.estimate, lambda best=best: best)
+            for (name, rank), value in further.items():
+                measured.setdefault((name, pair.arm, pair.split, subset, rank), {})[pair.seed] = value
     for (arm, seed, split, subset), (right, groups) in hits.items():
         if arm in baselines:
             if (baselines[arm], seed, split, subset) in hits:
@@ -218,10 +218,10 @@ def _label_subsets(y: np.ndarray | None, true_y: np.ndarray | None) -> Iterator[
 
 
 def _estimate(key, by_seed):
-    name, arm, split, subset = key
+    name, arm, split, subset, rank = (*key, 0)[:5]
     values = tuple(float(by_seed[seed].value) for seed in sorted(by_seed))
     interval = intervals.over_seeds(values) if len(values) > 1 else next(iter(by_seed.values())).interval()
-    return Estimate(name, arm, interval, values, split=split, subset=subset)
+    return Estimate(name, arm, interval, values, split=split, subset=subset, rank=rank)
 
 
 def _proportion(hits, groups=None):

@@ -64,6 +64,7 @@ CSV_COLUMNS = (
     "resampled",
     "count",
     "values",
+    "rank",
 )
 
 
@@ -137,6 +138,7 @@ def everything(estimates: Iterable[Estimate]) -> Table:
         pair = " and ".join(map(str, estimate.directions))
         split = f"{estimate.split}, {estimate.subset}" if estimate.split else ""
         where = split or f"{estimate.layer} {pair}".strip()
+        where += f", rank {estimate.rank}" if estimate.rank else ""
         over = f"{estimate.interval.count} {estimate.interval.resampled}"
         rows.append([estimate.name, estimate.arm, where, shown(estimate.interval, 4), over])
     return Table(["name", "arm", "where", "estimate", "over"], rows)
