@@ -26,6 +26,7 @@ class Pair(NamedTuple):
         y: labels as trained on, int [examples].
         true_y: labels as published, int [examples].
         ids: positions in the published split, int [examples].
+        against: the arm of the teacher.
     """
 
     arm: str
@@ -36,6 +37,7 @@ class Pair(NamedTuple):
     y: np.ndarray
     true_y: np.ndarray
     ids: np.ndarray
+    against: str = TEACHER
 
 
 class Measured(NamedTuple):
@@ -107,6 +109,7 @@ class Compared(NamedTuple):
         beside: what teacher and run say of each example; where the teacher's logits are not known, what the run says.
         y: labels as trained on, int [examples]; None without labels.
         true_y: labels as published, int [examples]; None without labels.
+        against: the arm of the teacher.
     """
 
     arm: str
@@ -115,12 +118,13 @@ class Compared(NamedTuple):
     beside: Beside | OfModel
     y: np.ndarray | None
     true_y: np.ndarray | None
+    against: str = TEACHER
 
 
 def compared(pair: Pair) -> Compared:
     """Return what a pair's logits say of each example."""
     said = of_model(pair.student, pair.y) if pair.teacher is None else beside(pair.teacher, pair.student, pair.y)
-    return Compared(pair.arm, pair.seed, pair.split, said, pair.y, pair.true_y)
+    return Compared(pair.arm, pair.seed, pair.split, said, pair.y, pair.true_y, pair.against)
 
 
 def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_teacher: bool = False) -> list[Estimate]:
@@ -136,13 +140,14 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_te
         is_one_teacher: whether all seeds have the same teacher. Its own estimates are then of one run, with intervals over
             examples.
     """
-    measured, hits, first = {}, {}, None
+    measured, hits, teachers, first = {}, {}, {}, None
     for pair in pairs:
+        teachers[pair.arm] = pair.against
         first = pair.seed if first is None else first
         for subset, mask in _label_subsets(pair.y, pair.true_y):
             said = pair.beside
             of_teacher, of_student, of_pair = said if isinstance(said, Beside) else (None, said, None)
-            for arm, of_all in ((TEACHER, of_teacher), (pair.arm, of_student)):
+            for arm, of_all in ((pair.against, of_teacher), (pair.arm, of_student)):
                 if of_all is None:
                     continue
                 model = chosen(of_all, mask)
@@ -166,7 +171,7 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_te
             if (baselines[arm], seed, split, subset) in hits:
                 gain = right.astype(np.float64) - hits[baselines[arm], seed, split, subset]
                 measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain)
-            if (of_teacher := hits.get((TEACHER, seed, split, subset))) is not None:
+            if (of_teacher := hits.get((teachers[arm], seed, split, subset))) is not None:
                 over = right.astype(np.float64) - of_teacher
                 measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over)
     listed = [_estimate(key, by_seed) for key, by_seed in measured.items()]

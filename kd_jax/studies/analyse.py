@@ -116,8 +116,7 @@ def _summary(
 
         measured = [analysis.measure(trained, folder, advance) for analysis in asked]
     estimates = [estimate for of_analysis in measured for estimate in of_analysis]
-    steps_per_epoch = prepared.record["steps_per_epoch"]
-    unlearned = learning.unlearned(workdir, folder, prepared.study, steps_per_epoch, plan.given)
+    unlearned = learning.unlearned(workdir, folder, prepared.study, prepared.record)
     verdicts, warnings = [], [run.sentence() for run in unlearned]
     warnings += pruning.sentences(prepared.record)
     for analysis in asked:

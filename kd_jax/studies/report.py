@@ -25,7 +25,7 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
         writer = csv.writer(stream)
         writer.writerow(tables.CSV_COLUMNS)
         writer.writerows(tables.csv_rows(analysed.estimates))
-    main = tables.main_table(analysed.estimates, analysed.arms)
+    main = tables.main_table(analysed.estimates, analysed.shown)
     (folder / "table.md").write_text(tables.markdown(*main), encoding="utf-8")
     listed, images, captions = [], {}, {}
     for analysis in analyses.ANALYSES:
