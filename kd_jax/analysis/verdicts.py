@@ -36,6 +36,7 @@ def withheld(verdict: Verdict, arms: Iterable[str], unlearned: Iterable[Unlearne
 def exaggeration_verdicts(
     estimates: Iterable[Estimate],
     baselines: Mapping[str, str],
+    controls: Mapping[str, str] | None = None,
     unlearned: Sequence[Unlearned] = (),
     against: str = "the same network on one-hot labels",
 ) -> list[Verdict]:
@@ -43,16 +44,19 @@ def exaggeration_verdicts(
 
     Args:
         estimates: the estimates of the study.
-        baselines: {arm of a student: its one-hot arm}, which is also its control.
+        baselines: {arm of a student: its one-hot arm}, over which its gain is.
+        controls: {arm of a student: the arm that stands for another teacher of another seed}; None where that is its one-hot arm.
         unlearned: the runs that did not learn; nothing is concluded from their arms.
         against: what the other arm is called.
     """
     table = index(estimates, "name", "arm", "split", "subset")
     drawn = []
     for student, onehot in baselines.items():
-        about = [v for split in ("test", "train") for v in _exaggeration(table, student, onehot, split)]
-        about += _gain(table, student, against)
-        drawn += [withheld(verdict, ("teacher", onehot, student), unlearned) for verdict in about]
+        control = (controls or {}).get(student, onehot)
+        about = [v for split in ("test", "train") for v in _exaggeration(table, student, control, split)]
+        drawn += [withheld(verdict, ("teacher", control, student), unlearned) for verdict in about]
+        gains = _gain(table, student, against)
+        drawn += [withheld(verdict, ("teacher", onehot, student), unlearned) for verdict in gains]
     return drawn
 
 

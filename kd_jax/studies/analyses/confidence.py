@@ -71,7 +71,7 @@ def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]
 
 
 def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:
-    return verdicts.exaggeration_verdicts(estimates, trained.plan.baselines, unlearned)
+    return verdicts.exaggeration_verdicts(estimates, trained.plan.baselines, unlearned=unlearned)
 
 
 def _warn(trained: Trained, folder: Path) -> list[str]:
