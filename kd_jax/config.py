@@ -294,6 +294,7 @@ class Distillation:
             self, "teacher_with", not (self.teacher_with and given), f"none beside --{given}, which is not trained here"
         )
         _need(self, "early_epoch", not (self.early_epoch and given), f"0 beside --{given}, which is not trained here")
+        _need(self, "early_epoch", not (self.early_epoch and self.teacher_step), "0 beside --teacher_step")
         both = bool(self.teacher_step and self.teacher_logits)
         _need(self, "teacher_step", not both, "0 beside --teacher_logits, which are of one network")
         both = bool(set(loss_names(self.distillation)) & set(FEATURE_LOSSES) and self.teacher_logits)
@@ -460,7 +461,7 @@ class Study:
         return range(self.seed, self.seed + self.seeds)
 
     def identity(self) -> dict[str, Any]:
-        """What must agree for two studies to share a work folder: all but which seeds, which control, and what only analysis looks at.
+        """What must agree for two studies to share a work folder: all but the seeds, the control, and what only analysis looks at.
 
         Of a teacher that exists already it is whether there is one; `studies.teachers` sees to it that it is the same, wherever
         it lies now.

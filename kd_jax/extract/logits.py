@@ -118,7 +118,9 @@ def logit_pairs(
         return logits
 
     for seed in plan.study.seed_range():
-        of_teachers = {TEACHER: of_file} if of_file else {name: of_all_splits(of, seed) for name, of in teachers.items()}
+        of_teachers = (
+            {TEACHER: of_file} if of_file else {name: of_all_splits(of, seed) for name, of in teachers.items()}
+        )
         for arm in compared:
             of_teacher, of_arm = of_teachers[arm.compared_with], of_all_splits(arm, seed)
             for name, split in splits.items():

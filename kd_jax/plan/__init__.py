@@ -5,6 +5,7 @@ already; `runs` puts them together.
 """
 
 from kd_jax.plan.arms import EARLY as EARLY
+from kd_jax.plan.arms import NEXT as NEXT
 from kd_jax.plan.arms import NULLS as NULLS
 from kd_jax.plan.arms import TEACHER as TEACHER
 from kd_jax.plan.arms import TWIN as TWIN

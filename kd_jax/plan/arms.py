@@ -21,7 +21,7 @@ NEXT = "teacher_next"  # the teacher of the next seed
 
 @dataclass(frozen=True)
 class Arm:
-    """One kind of run in a study, an arm and a seed being a run; or one kind of network that is looked at, a part of another's runs.
+    """One kind of run in a study; an arm and a seed are a run. Or a kind of network that is looked at: part of another arm's runs.
 
     Attributes:
         name: the `ARM` of the run's folder.
@@ -118,8 +118,8 @@ def design(study: Study, given: GivenTeacher | None = None, trained: Mapping[str
     """Return the arms of a study and what is compared with what.
 
     The first student's arms are `onehot` and `student`; a further student's carry its network's name. With `early_epoch` each
-    network has a further student, of the same teacher as it was early. Nulls repeat the first one-hot arm. Where the teacher is a file
-    of logits it is no run, so there is no such arm.
+    network has one student more, of the same teacher as it was early. Nulls repeat the first one-hot arm. Where the teacher is a
+    file of logits it is no run, so there is no such arm.
 
     Args:
         study: the configuration.

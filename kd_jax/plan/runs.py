@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from kd_jax.config import Study, Training, parse_switch
@@ -191,10 +191,9 @@ def make_plan(
             copied = source if arm.name == TEACHER else None
             length = copied.length if copied else lengths[arm.name]
             key = run_key(study, arm, seed, given, sources)
+            at = source.step if source else 0
             if given is None:
                 at = teaching[arm.teacher or TEACHER].looked_at(lengths[TEACHER])
-            else:
-                at = source.step if source else 0
             runs.append(Run(arm, seed, trainings[arm.name], length, taught_by, at, key, copied))
     return Plan(study, made.arms, tuple(runs), given, made.views, made.no_control)
 

@@ -141,7 +141,8 @@ def open_study(
     networks.remember(own)
     given, trained = GivenTeacher.of(record), lengths_of(record)
     plan = make_plan(study, len(dataset.train.y), (), given, networks.sources(own), trained)
-    return Prepared(Path(workdir), study, plan, dataset, record)
+    # An earlier version has less to say of its arms.
+    return Prepared(Path(workdir), study, plan, dataset, record | {"arms": _arms(plan)})
 
 
 def given_of(workdir: Path | str, record: Record) -> Given:
@@ -194,7 +195,7 @@ def _record(
         "schema": SCHEMA,
         "study": name,
         "config": config.to_json(study),
-        "arms": [vars(arm) | plan.length(arm.name)._asdict() for arm in plan.arms],
+        "arms": _arms(plan),
         "steps_per_epoch": students.steps_per_epoch,
         "total_steps": students.total_steps,
         "checkpoint_steps": students.checkpoint_steps,
@@ -211,6 +212,10 @@ def _record(
         **{key: here[key] for key in ("platform", "versions")},
         "history": [here],
     }
+
+
+def _arms(plan: Plan) -> list[dict[str, Any]]:
+    return [vars(arm) | plan.length(arm.name)._asdict() for arm in plan.arms]
 
 
 def _continued(record: Record, previous: Record) -> Record:

@@ -78,8 +78,9 @@ def prune(workdir: Path | str, keep: str = "analysed", dry_run: bool = False) ->
     """Take away what finished runs of a study or sweep no longer need, and return what that was.
 
     Gone are the states from which a run goes on after it was stopped, checkpoints that nobody asked for, and of the others those
-    that `keep` leaves out. Both ends of a trajectory stay with `every=N`, the last step with `last`, and always the steps at which a
-    teacher teaches, or at which a control stands for it. `study.json` says from then on which steps were taken away, so they are not trained again.
+    that `keep` leaves out. Both ends of a trajectory stay with `every=N`, the last step with `last`, and always the steps at which
+    a teacher teaches and a control stands for it. `study.json` says from then on which steps were taken away, so they are not
+    trained again.
 
     Args:
         workdir: the work folder of a study or a sweep.

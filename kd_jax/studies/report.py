@@ -40,7 +40,7 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
         if drawn is not None:
             images["cost"], captions["cost"] = figures.save(drawn, folder / "figures" / "cost"), costs.CAPTION
     study = summary["study"]
-    said = [page.facts(study), *about.teacher(study), *about.data(study)]
+    said = [page.facts(study), *about.teacher(study), *about.controls(study), *about.data(study)]
     numbers = page.folded("Every estimate", "All numbers of summary.json", tables.everything(analysed.estimates))
     verdicts, warnings = summary["verdicts"], summary["warnings"]
     text = page.render(study["study"], said, verdicts, warnings, listed, images, captions, [numbers])

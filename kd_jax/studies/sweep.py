@@ -68,7 +68,9 @@ def run(
     """
     workdir = Path(workdir)
     _check(workdir, name)
-    also = sorted({study.distillation.teacher_step for _, study in studies} - {0})  # so that variants can share their runs
+    also = sorted(
+        {study.distillation.teacher_step for _, study in studies} - {0}
+    )  # so that variants can share their runs
 
     def prepared(variant, study):
         data_dir = find(study.data.dataset)

@@ -94,7 +94,8 @@ def train_prepared(
             records.write_tokenizer(workdir, dataset.tokenizer)
         if not todo:
             return 0
-        for line in [*about.data(record), *about.teacher(record), *directions.left_out(plan, dataset), footprint]:
+        said = [*about.data(record), *about.teacher(record), *about.controls(record)]
+        for line in [*said, *directions.left_out(plan, dataset), footprint]:
             print(line, file=sys.stderr)
         done = plan.total_steps - sum(run.length.total_steps for run in todo)
         try:

@@ -14,8 +14,8 @@ from kd_jax.analysis import calibration, summary, verdicts
 from kd_jax.analysis.results import Estimate, Unlearned, Verdict
 from kd_jax.analysis.summary import Pair
 from kd_jax.extract import logits as extract
-from kd_jax.report import figures, tables
 from kd_jax.plan import TEACHER
+from kd_jax.report import figures, tables
 from kd_jax.report.tables import Table
 from kd_jax.studies.analyses.base import Advance, Analysed, Analysis, Trained
 from kd_jax.studies.analyses.base import students as students_of
@@ -37,9 +37,9 @@ def read_pairs(folder: Path, arms: Iterable[str], seeds: Iterable[int], split: s
             if path.is_file():
                 with np.load(path) as arrays:
                     teacher = arrays["teacher_logits"] if "teacher_logits" in arrays.files else None
-                    rest = [arrays[key] for key in ("student_logits", "labels", "true_labels", "ids")]
+                    rest = (arrays[key] for key in ("student_logits", "labels", "true_labels", "ids"))
                     against = str(arrays["against"]) if "against" in arrays.files else TEACHER
-                    yield Pair(arm, seed, split, teacher, *rest, against)
+                    yield Pair(arm, seed, split, teacher, *rest, against=against)
 
 
 def _kept(pairs: Iterable[Pair], folder: Path) -> Iterator[Pair]:
@@ -71,7 +71,9 @@ def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]
 
 
 def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:
-    return verdicts.exaggeration_verdicts(estimates, trained.plan.baselines, unlearned=unlearned)
+    plan = trained.plan
+    about = {"teachers": plan.teachers, "no_control": plan.no_control}
+    return verdicts.exaggeration_verdicts(estimates, plan.baselines, plan.controls, unlearned, **about)
 
 
 def _warn(trained: Trained, folder: Path) -> list[str]:
