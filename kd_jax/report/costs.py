@@ -39,7 +39,7 @@ def table(cost: Mapping[str, Any]) -> Table:
             *("-" if arm["accuracy"] is None else shown(_scaled(arm["accuracy"])) for arm in cost["arms"]),
         ],
     ]
-    return Table(header, rows, f"{sentences(cost)} {_how(cost)}".strip(), title=TITLE)
+    return Table(header, rows, f"{sentences(cost)} {_how(cost)}".strip(), title=TITLE, sortable=False)
 
 
 def _flops(count: float | None) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,7 +20,9 @@ from kd_jax.analysis import exaggeration
 from kd_jax.analysis.results import Estimate, index
 from kd_jax.plan import Arm
 from kd_jax.report import tables
+from kd_jax.report.page import KINDS, Picture
 
+DPI = 130  # of PNGs
 MANY = 4000  # points beyond which a density is easier to read than dots
 SUBSET_COLOURS = {
     "all": "#222222",
@@ -30,16 +33,23 @@ SUBSET_LABELS = {"all": "all points", "lowest_25": "lowest 25 %", "highest_25": 
 ARM_COLOURS = ("#222222", "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#009E73", "#CC79A7")
 
 
-def save(figure: Figure, path: Path) -> str:
-    """Write a figure as `path`.png and `path`.pdf, and return the PNG in base64."""
+def save(figure: Figure, path: Path) -> Picture:
+    """Write a figure as `path`.png, .svg and .pdf, and return it for the page.
+
+    What one would see in it, in words, is the figure's label (`Figure.set_label`); it is in the PNG and the SVG too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
+    said = figure.get_label()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Description": said})
     path.with_name(f"{path.name}.png").write_bytes(buffer.getvalue())
     figure.set_layout_engine("none")  # it is laid out now, and to do so takes as long as to draw
+    # A hash salt of its own and no date: the same figure is the same file.
+    with matplotlib.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}):
+        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None, "Description": said})
     figure.savefig(path.with_name(f"{path.name}.pdf"))
-    return base64.b64encode(buffer.getvalue()).decode()
+    return Picture(base64.b64encode(buffer.getvalue()).decode(), said, figure.get_figwidth(), KINDS)
 
 
 def confidence(

@@ -67,7 +67,7 @@ def _warn(trained: Trained, folder: Path) -> list[str]:
 
 def _tables(analysed: Analysed) -> list[Table]:
     made = tables.arm_per_column(analysed.estimates, "ratio to onehot", _cell)
-    return [] if made is None else [Table(*made, NOTE, " ".join(DETAILS.split()))]
+    return [] if made is None else [Table(*made, NOTE, " ".join(DETAILS.split()), "Eigendirections")]
 
 
 def _cell(estimate: Estimate) -> tuple[str, str] | None:
