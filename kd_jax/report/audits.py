@@ -13,6 +13,7 @@ from kd_jax.analysis.examples import Beside
 from kd_jax.analysis.results import Interval
 from kd_jax.plan import Arm
 from kd_jax.report import figures, page, tables
+from kd_jax.report.again import Again
 from kd_jax.report.tables import Table
 
 CAPTIONS = {
@@ -44,16 +45,14 @@ def write(
         show: `show(row)` gives what is shown of an example; None to show nothing.
     """
     found, estimates = contents["audit"], results.read(contents)
-    arms = [
-        Arm(name, _files(found["given"][name])) for name in ("teacher", "student", "control") if found["given"][name]
-    ]
+    arms = arms_of(contents)
     main = shortened(*tables.main_table(estimates, arms))
     (folder / "table.md").write_text(tables.markdown(*main), encoding="utf-8")
     images = {}
     for name, figure in _figures(found, first, controlled, estimates, arms[1:]).items():
         images[name] = figures.save(figure, folder / "figures" / name)
     listed = [
-        Table(*main, tables.what_intervals_are(estimates)),
+        Table(*main, tables.what_intervals_are(estimates), title="Accuracy, fidelity, exaggeration", sortable=False),
         _advice(found),
         *_confidences(found),
         _classes(found, names),
@@ -69,9 +68,29 @@ def write(
     ]
     rest.append(page.folded("Every estimate", "All numbers of summary.json", tables.everything(estimates)))
     text = page.render(
-        "Audit", said(contents), contents["verdicts"], contents["warnings"], listed, images, CAPTIONS, rest
+        "Audit",
+        said(contents),
+        contents["verdicts"],
+        contents["warnings"],
+        listed,
+        images,
+        CAPTIONS,
+        rest,
+        answer=contents.get("answer", ()),
+        first=tables.first_table(estimates, arms),
+        again=_again(found["given"]),
+        files=page.files_in(folder),
     )
     (folder / "report.html").write_text(text, encoding="utf-8")
+
+
+def _again(given: Mapping[str, Any]) -> Again:
+    """How the audit was made."""
+    listed = ", ".join(f"{package} {version}" for package, version in given["versions"].items())
+    facts = [("written", given["written"]), ("versions", listed), ("digest of what the models answer", given["digest"])]
+    for who in ("teacher", "student", "control"):
+        facts += [(who, f"{each['name']} ({each['kind'].replace('_', ' ')})") for each in given[who]]
+    return Again([given["command"]] if given["command"] else [], facts)
 
 
 def arms_of(contents: Mapping[str, Any]) -> list[Arm]:
@@ -98,8 +117,6 @@ def said(contents: Mapping[str, Any]) -> list[str]:
         )
     if (fitted := contents["audit"]["fitted_on"]) < given["examples"]:
         lines.append(f"Temperatures are fitted on {fitted:,} of the {given['unit']}, drawn at random.")
-    if given["command"]:
-        lines.append(f"{given['command']} ({given['written'][:10]}, kd_jax {given['versions']['kd_jax']})")
     return lines
 
 
@@ -164,7 +181,7 @@ def _interval(values: Mapping[str, Any], digits: int = 3) -> str:
 
 def _advice(found: Mapping[str, Any]) -> Table:
     rows = [(each["advice"], each["because"], each["source"]) for each in found["advice"]]
-    return Table(("what to do", "because", "source"), rows, title="What the numbers advise")
+    return Table(("what to do", "because", "source"), rows, title="What the numbers advise", sortable=False)
 
 
 def _confidences(found: Mapping[str, Any]) -> list[Table]:
@@ -182,6 +199,7 @@ def _confidences(found: Mapping[str, Any]) -> list[Table]:
         "One temperature changes no prediction. What it cannot remove is a difference in what the two know, not in how sure they"
         " are.",
         title="Scale, or something else?",
+        sortable=False,
     )
     if not found["calibration"]:
         return [scale]
@@ -200,7 +218,7 @@ def _confidences(found: Mapping[str, Any]) -> list[Table]:
         for name, label in zip(names, labels, strict=True)
     ]
     note = "A temperature is fitted on one half of the examples and tried on the other, and the other way round."
-    return [scale, Table(("", *models), rows, note, title="Calibration")]
+    return [scale, Table(("", *models), rows, note, title="Calibration", sortable=False)]
 
 
 def _named(index: int, names: Sequence[str] | None) -> str:

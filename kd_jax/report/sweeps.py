@@ -16,7 +16,8 @@ from kd_jax.analysis.across import StudentResult
 from kd_jax.analysis.intervals import over_seeds
 from kd_jax.analysis.results import Estimate, Interval
 from kd_jax.config import BadInput
-from kd_jax.report import figures, page, tables
+from kd_jax.report import again, figures, page, tables
+from kd_jax.report.page import Picture
 from kd_jax.report.tables import Table
 
 # (heading, name, whose: "teacher", or the key of the arm's name in the record of the student's arm, split, subset, digits)
@@ -29,9 +30,9 @@ COLUMNS = (
     ("less the teacher's", "accuracy_over_teacher", "name", "test", "all", 3),
     ("agreement", "agreement", "name", "test", "all", 3),
     ("slope, train, lowest 25 %", "exaggeration_slope", "name", "train", "lowest_25", 2),
-    ("control", "exaggeration_slope", "baseline", "train", "lowest_25", 2),
+    ("its control, train", "exaggeration_slope", "baseline", "train", "lowest_25", 2),
     ("slope, test, lowest 25 %", "exaggeration_slope", "name", "test", "lowest_25", 2),
-    ("control", "exaggeration_slope", "baseline", "test", "lowest_25", 2),
+    ("its control, test", "exaggeration_slope", "baseline", "test", "lowest_25", 2),
 )
 CAPTIONS = {
     "variants": """Every variant with its interval: the student, and its twin without a teacher. A slope counts for distillation
@@ -72,7 +73,7 @@ def write_report(folder: Path, measured: Sequence[StudentResult]) -> None:
     if any(m.values.get("switch") for m in measured):
         drawn["switching"] = switching(measured)
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
-    (folder / "report.html").write_text(_page(summary, images), encoding="utf-8")
+    (folder / "report.html").write_text(_page(folder, summary, images), encoding="utf-8")
 
 
 def students(summary: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -111,7 +112,7 @@ def table(summary: Mapping[str, Any]) -> Table:
         "Gain is over the same network, initialisation and batches without a teacher; a control is that network's slope against the"
         " same teacher."
     )
-    return Table(header, rows, tables.what_intervals_are(estimates), details)
+    return Table(header, rows, tables.what_intervals_are(estimates), details, "Every variant")
 
 
 def variants(summary: Mapping[str, Any]) -> Figure:
@@ -245,12 +246,21 @@ def switching(measured: Sequence[StudentResult]) -> Figure:
     return figure
 
 
-def _page(summary: Mapping[str, Any], images: Mapping[str, str]) -> str:
+def _page(folder: Path, summary: Mapping[str, Any], images: Mapping[str, Picture]) -> str:
     study = summary["study"]
     folders = [variant["folder"] for variant in study["variants"]]
     about = f"A sweep of {len(folders)} variants, named for what differs. The first, {folders[0]}: {page.facts(study['first'])}"
     reports = page.links("Each variant", {folder: f"../{folder}/analysis/report.html" for folder in folders})
-    name = f"{study['study']}, a sweep"
     return page.render(
-        name, [about], summary["verdicts"], summary["warnings"], [table(summary)], images, CAPTIONS, [reports]
+        f"{study['study']}, a sweep",
+        [about],
+        summary["verdicts"],
+        summary["warnings"],
+        [table(summary)],
+        images,
+        CAPTIONS,
+        [reports],
+        answer=summary.get("answer", ()),
+        again=again.study(study["first"]),
+        files=page.files_in(folder, folder.parent),
     )

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kd_jax.analysis import closed_forms as theory
-from kd_jax.report import figures, page
+from kd_jax.report import again, figures, page
+from kd_jax.report.page import Picture
 from kd_jax.report.tables import Table
 from kd_jax.theory.simulate import HilbertSimulation, Simulation
 from kd_jax.theory.study import Theory
@@ -57,15 +58,16 @@ def write_report(
         "hilbert": hilbert_rounds(hilbert),
     }
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
-    (folder / "report.html").write_text(render(summary, images), encoding="utf-8")
+    (folder / "report.html").write_text(render(summary, images, page.files_in(folder, folder.parent)), encoding="utf-8")
 
 
-def render(summary: Mapping[str, Any], images: Mapping[str, str]) -> str:
+def render(summary: Mapping[str, Any], images: Mapping[str, Picture], files: Mapping[str, str] | None = None) -> str:
     """Return the page.
 
     Args:
         summary: contents of `summary.json`.
-        images: {name of a figure: PNG in base64}.
+        images: {name of a figure: what `figures.save` returned}.
+        files: what lies beside the page, as `page.files_in` returns it.
     """
     study = summary["study"]
     setup, where = study["config"], study["platform"]
@@ -75,7 +77,16 @@ def render(summary: Mapping[str, Any], images: Mapping[str, str]) -> str:
     )
     warnings = [summary["theory"]["warning"].removeprefix("warning: ")] if summary["theory"]["warning"] else []
     return page.render(
-        study["study"], [facts], summary["verdicts"], warnings, [reference_table(summary)], images, CAPTIONS
+        study["study"],
+        [facts],
+        summary["verdicts"],
+        warnings,
+        [reference_table(summary)],
+        images,
+        CAPTIONS,
+        answer=summary.get("answer", ()),
+        again=again.study(study),
+        files=files,
     )
 
 
