@@ -26,12 +26,14 @@ class Word(NamedTuple):
 
 
 WORDS = (
-    Word("arm", r"arms?", "The runs of a study that are trained in one way, one run for each seed, such as all students."),
+    Word(
+        "arm", r"arms?", "The runs of a study that are trained in one way, one run for each seed, such as all students."
+    ),
     Word(
         "one-hot",
         r"one-?hot(?: twin| labels)?",
-        "Trained on the labels alone, without a teacher. The one-hot twin of a student has the same network, the same initial weights"
-        " and the same order of data, so the two differ by the teacher and nothing else.",
+        "Trained on the labels alone, without a teacher. The one-hot twin of a student has the same network, the same initial"
+        " weights and the same order of data, so the two differ by the teacher and nothing else.",
     ),
     Word(
         "control",
@@ -48,8 +50,8 @@ WORDS = (
     Word(
         "slope",
         r"slopes?",
-        "Of the line fitted to the student's confidence over the teacher's, one point per example. 1: as confident as the teacher. Above"
-        " 1: the student is surer where the teacher is sure and less sure where it is not, so it exaggerates its confidence.",
+        "Of the line fitted to the student's confidence over the teacher's, one point per example. 1: as confident as the teacher."
+        " Above 1: the student is surer where the teacher is sure and less sure where it is not; it exaggerates.",
     ),
     Word(
         "lowest quarter",
@@ -75,8 +77,8 @@ WORDS = (
     Word(
         "ECE",
         r"ECE",
-        "Expected calibration error: how far, on average, the confidence of the predictions is from the share of them that is right."
-        " 0 is best.",
+        "Expected calibration error: how far, on average, the confidence of the predictions is from the share of them that is"
+        " right. 0 is best.",
     ),
     Word(
         "NLL",
@@ -99,8 +101,8 @@ WORDS = (
     Word(
         "interval",
         r"intervals?",
-        "The range that would hold the true value in 95 of 100 repetitions of the whole study (or of the share that is stated). ± gives"
-        " half its width, [low, high] its ends.",
+        "The range that would hold the true value in 95 of 100 repetitions of the whole study (or in the share that is stated)."
+        " ± gives half its width, [low, high] its ends.",
     ),
     Word("gain", r"gains?", "Test accuracy of the student less that of its twin without a teacher."),
     Word("logits", r"logits?", "What a network puts out for each class before it is turned into probabilities."),
@@ -110,7 +112,11 @@ WORDS = (
         r"temperatures?",
         "The number by which logits are divided before they become probabilities. Above 1 all classes become more alike.",
     ),
-    Word("label noise", r"(?:noisy|clean) points", "Noisy: training points whose label is wrong by design. Clean: all others."),
+    Word(
+        "label noise",
+        r"(?:noisy|clean) points",
+        "Noisy: training points whose label is wrong by design. Clean: all others.",
+    ),
 )
 _EACH = {f"w{number}": word for number, word in enumerate(WORDS)}
 _ANY = re.compile(

@@ -3,8 +3,6 @@
 The page itself is in `templates/`, where all text is escaped.
 """
 
-import json
-import math
 import re
 import struct
 from base64 import b64decode
@@ -18,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from kd_jax.config import from_json, shown
+from kd_jax.report import charts as charts_of
 from kd_jax.report.again import Again
 from kd_jax.report.charts import Chart
 from kd_jax.report.glossary import Marker
@@ -27,7 +26,6 @@ LONG = 60  # characters of a cell, beyond which it may take several lines
 MANY_COLUMNS = 7  # beyond which a table is printed in smaller letters
 KINDS = ("png", "svg", "pdf")  # of the file of a figure
 NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?: ?%)?(?: (?:±|\[).*)?|-|")
-ASSETS = Path(__file__).parent / "assets"  # the plotting library and what draws with it
 READABLE = 58  # pixels an inch of a figure needs at least, so that its letters can be read
 
 
@@ -98,8 +96,8 @@ def render(
         rest=list(rest),
         answer=list(answer),
         first=first,
-        charts={each: _chart(each, chart) for each, chart in charts.items()},
-        libraries=_libraries() if charts else [],
+        charts=charts,
+        charting=_charting() if charts else None,
         again=again,
         files=files or {},
         words=Marker(),
@@ -120,7 +118,7 @@ def _environment() -> Environment:
     loader = environment.loader
     assert loader is not None
     environment.globals |= {
-        name: Markup(loader.get_source(environment, f"page.{name}")[0].strip())  # noqa: S704, our own files
+        name: Markup(loader.get_source(environment, f"page.{name}")[0].strip())
         for name in ("css", "js")
     }
     return environment
@@ -241,39 +239,12 @@ def _size(png: str) -> tuple[int, int]:
     return struct.unpack(">II", head[16:24]) if head[:4] == b"\x89PNG" else (0, 0)
 
 
-def _chart(name: str, chart: Chart) -> dict[str, Any]:
-    return {
-        "title": chart.title,
-        "caption": " ".join(chart.caption.split()),
-        "alt": " ".join((chart.alt or chart.title).split()),
-        "data": _script_json(chart.figure),
-    }
-
-
-def _script_json(values: Any) -> Markup:
-    """JSON that can stand in a script element: it ends no element, and numbers that JSON lacks are null."""
-    try:
-        text = json.dumps(values, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        text = json.dumps(_finite(values), separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)  # noqa: S704, escaped above
-
-
-def _finite(values: Any) -> Any:
-    if isinstance(values, Mapping):
-        return {key: _finite(value) for key, value in values.items()}
-    if isinstance(values, (list, tuple)):
-        return [_finite(value) for value in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values
-
-
 @cache
-def _libraries() -> list[Markup]:
-    """The scripts in `assets/`, in the order of their names; the text of none ends its element."""
-    scripts = [path.read_text(encoding="utf-8") for path in sorted(ASSETS.glob("*.js"))]
-    return [Markup(script.replace("</script", "<\\/script")) for script in scripts]  # noqa: S704, our own files
+def _charting() -> dict[str, Markup]:
+    """What a page with charts holds once: style, plotting library, and the script that draws; the text of none ends its element."""
+    names = {"style": charts_of.STYLE, "library": charts_of.LIBRARY, "script": charts_of.SCRIPT}
+    texts = {what: charts_of.asset(name).replace("</script", "<\\/script") for what, name in names.items()}
+    return {what: Markup(text) for what, text in texts.items()}
 
 
 def facts(study: Mapping[str, Any]) -> str:
