@@ -12,10 +12,11 @@ from kd_jax.analysis import calibration, results
 from kd_jax.analysis.examples import Beside
 from kd_jax.analysis.results import Interval
 from kd_jax.plan import Arm
-from kd_jax.report import figures, page, tables
+from kd_jax.report import colours, figures, page, tables
 from kd_jax.report.again import Again
 from kd_jax.report.tables import Table
 
+EDGE = 0.05  # of a reliability diagram beyond 0 and 1, so that the largest point is whole there
 CAPTIONS = {
     "confidence": """How sure the teacher is of its top class, and how sure the student is of that same class; of many
         rows their density. On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's
@@ -126,7 +127,7 @@ def shortened(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Seq
 
 
 def reliability_panel(
-    confidences: np.ndarray, hits: np.ndarray, label: str = "", colour: str = "#222222", ax: Axes | None = None
+    confidences: np.ndarray, hits: np.ndarray, label: str = "", colour: str = colours.TEXT, ax: Axes | None = None
 ) -> Axes:
     """Draw a model's accuracy against its confidence, and return the axes.
 
@@ -140,22 +141,34 @@ def reliability_panel(
     axes = figures.axes_or_current(ax)
     found = calibration.reliability(confidences, hits)
     sizes = 12 + 400 * found.count / found.count.sum()
-    axes.plot((0, 1), (0, 1), color="#009E73", linewidth=1, linestyle="--")
+    axes.plot((0, 1), (0, 1), color=colours.REFERENCE, linewidth=1, linestyle="--")
     axes.plot(found.confidence, found.accuracy, color=colour, linewidth=1)
     axes.scatter(found.confidence, found.accuracy, s=sizes, color=colour, alpha=0.7, linewidths=0, label=label)
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="share that is right")
+    ends = (-EDGE, 1 + EDGE)
+    axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel="confidence", ylabel="share that is right")
     return axes
 
 
 def _figures(found, first, controlled, estimates, arms) -> dict[str, Figure]:
     shown = {"student": first} | ({"control": controlled} if controlled else {})
+    of_arm, said = colours.arms(("teacher", *shown)), []
+    seeds = max(len(found["given"]["student"]), 1)
     figure = Figure(figsize=(4.6 * len(shown) + 0.4, 4.8), layout="constrained")
     for axes, (arm, beside) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
         finite = np.isfinite(beside.pair.x) & np.isfinite(beside.pair.y)
         if finite.sum() < 2:
             return {}
         figures.confidence_points(beside.pair.x[finite], beside.pair.y[finite], ax=axes)
-        axes.set(title=arm, xlabel="teacher: log p/(1-p) of its top class [nats]", ylabel="same class [nats]")
+        name = found["given"][arm][0]["name"]
+        axes.set(
+            title=f"{arm}: {name}" + (f", the first of {seeds}" if seeds > 1 else ""),
+            xlabel="teacher: log p/(1-p) of its top class [nats]",
+            ylabel="same class [nats]",
+        )
+    figure.set_label(
+        f"Scatter plots of the confidence of {' and '.join(shown)} in the teacher's top class against the teacher's own,"
+        f" {len(first.pair.x):,} {found['given']['unit']}, with fitted lines."
+    )
     drawn = {"confidence": figure}
     if any(each.name == "exaggeration_slope" for each in estimates):
         drawn["slopes"] = figures.slopes(estimates, arms)
@@ -165,8 +178,12 @@ def _figures(found, first, controlled, estimates, arms) -> dict[str, Figure]:
             figure.subplots(1, 2), (("teacher", first.teacher), ("student", first.student)), strict=True
         ):
             ece = found["calibration"][name]["ece_before"]["estimate"]
-            reliability_panel(model.confidence, model.hit, ax=axes)
+            reliability_panel(model.confidence, model.hit, colour=of_arm[name], ax=axes)
             axes.set_title(f"{name}: ECE {ece:.3f}")
+            said.append(
+                f"{name}: ECE {ece:.3f}, mean confidence {model.confidence.mean():.3f}, accuracy {model.hit.mean():.3f}"
+            )
+        figure.set_label(f"Reliability diagrams, accuracy against confidence. {'; '.join(said)}.")
     return drawn
 
 

@@ -118,8 +118,7 @@ def _environment() -> Environment:
     loader = environment.loader
     assert loader is not None
     environment.globals |= {
-        name: Markup(loader.get_source(environment, f"page.{name}")[0].strip())
-        for name in ("css", "js")
+        name: Markup(loader.get_source(environment, f"page.{name}")[0].strip()) for name in ("css", "js")
     }
     return environment
 

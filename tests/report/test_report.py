@@ -20,6 +20,8 @@ def estimate(name="accuracy", arm="student", split="test", subset="all", value=0
 
 ESTIMATES = [estimate(), estimate("accuracy_gain", value=-0.1, low=-0.123456, high=-0.05)]
 ARMS = [Arm("student", "mlp", teacher="teacher", baseline="onehot"), Arm("onehot_order", "mlp", null_of="onehot")]
+
+
 def test_an_interval_is_shown_by_its_half_width_or_by_its_ends():
     assert tables.shown(ESTIMATES[0].interval) == "0.500 ± 0.100"
     assert tables.shown(ESTIMATES[1].interval) == "-0.100 [-0.123, -0.050]"

@@ -117,7 +117,7 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
         if of_split:
             logits[split] = of_split
     return {
-        "confidence": figures.confidence(logits, arms, seed),
+        "confidence": figures.confidence(logits, arms, seed, analysed.estimates),
         "slopes": figures.slopes(analysed.estimates, arms),
     }
 
