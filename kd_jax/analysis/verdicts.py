@@ -30,7 +30,8 @@ def withheld(verdict: Verdict, arms: Iterable[str], unlearned: Iterable[Unlearne
     if not reasons:
         return verdict
     blame = " and ".join(f"{arm} did not learn ({REASONS[reason][0]})" for arm, reason in sorted(reasons.items()))
-    return Verdict(verdict.claim, "inconclusive", f"{blame}; {verdict.because}")
+    about = {name: getattr(verdict, name) for name in ("name", "arm", "split")}
+    return Verdict(verdict.claim, "inconclusive", f"{blame}; {verdict.because}", **about)
 
 
 def exaggeration_verdicts(
@@ -50,8 +51,15 @@ def exaggeration_verdicts(
     table = index(estimates, "name", "arm", "split", "subset")
     drawn = []
     for student, onehot in baselines.items():
-        about = [v for split in ("test", "train") for v in _exaggeration(table, student, onehot, split)]
-        about += _gain(table, student, against)
+        about = [
+            verdict._replace(name="exaggeration_slope", arm=student, split=split)
+            for split in ("test", "train")
+            for verdict in _exaggeration(table, student, onehot, split)
+        ]
+        about += [
+            verdict._replace(name="accuracy_gain", arm=student, split="test")
+            for verdict in _gain(table, student, against)
+        ]
         drawn += [withheld(verdict, ("teacher", onehot, student), unlearned) for verdict in about]
     return drawn
 
