@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from kd_jax.cli.guard import hushed
 from kd_jax.errors import BadInput
 
 
@@ -21,6 +22,7 @@ def audit(
     log_probabilities: bool = False,
     classes: int = 0,
     tokens: bool = False,
+    quiet: bool = False,
 ):
     """Say what a student does differently from its teacher, from the logits of both: models of any framework.
 
@@ -39,35 +41,29 @@ def audit(
         classes: Number of classes, where a .npz holds the most probable alone (keys indices and probabilities or
             log_probabilities) [0: one more than the largest index].
         tokens: The rows are next-token distributions of language models.
+        quiet: Print the answer and errors alone: no progress, no tables.
     """
-    from kd_jax.report import tables
+    from kd_jax.cli import terminal
     from kd_jax.studies.audit import audit as run
     from kd_jax.studies.progress import Progress
 
     if probabilities and log_probabilities:
         raise BadInput("--probabilities --log_probabilities: expected one of the two")
     kind = "probabilities" if probabilities else "log_probabilities" if log_probabilities else None
-    found = run(
-        list(teacher),
-        list(student),
-        labels or None,
-        control=list(control),
-        kind=kind,
-        classes=classes or None,
-        names=names or None,
-        examples=examples or None,
-        split=split,
-        tokens=tokens,
-        out=out,
-        progress=Progress,
-        command=f"kd-jax {shlex.join(sys.argv[1:])}",
-    )
-    table = found.table()
-    print(f"\n{tables.text(table.header, table.rows)}\n{table.note}\n")
-    for warning in found.warnings:
-        print(f"warning: {warning}")
-    for verdict in found.verdicts:
-        print(f"{verdict.verdict}: {verdict.claim}\n    {verdict.because}")
-    for each in found.advice:
-        print(f"advice: {each.advice}\n    {each.because} ({each.source})")
-    print(f"\nreport: {out / 'report.html'}")
+    with hushed(quiet):
+        found = run(
+            list(teacher),
+            list(student),
+            labels or None,
+            control=list(control),
+            kind=kind,
+            classes=classes or None,
+            names=names or None,
+            examples=examples or None,
+            split=split,
+            tokens=tokens,
+            out=out,
+            progress=Progress,
+            command=f"kd-jax {shlex.join(sys.argv[1:])}",
+        )
+    terminal.audit(out, found, quiet)

@@ -189,9 +189,11 @@ def _described(given: Given, first: Beside) -> dict[str, Any]:
     def of(models):
         return [{"name": _short(model.name), "kind": model.kind, "top_k": _top_k(model)} for model in models]
 
-    digest = hashlib.sha256()
+    digest, data = hashlib.sha256(), hashlib.sha256()
     for array in (*first.teacher[:3], *first.student[:3], *first.pair):
         digest.update(np.ascontiguousarray(array).tobytes())
+    for array in first.teacher[:3] if given.labels is None else (*first.teacher[:3], given.labels):
+        data.update(np.ascontiguousarray(array).tobytes())
     count, classes = given.teachers[0].shape
     return {
         "teacher": of(given.teachers),
@@ -203,6 +205,7 @@ def _described(given: Given, first: Beside) -> dict[str, Any]:
         "labels": given.labels is not None,
         "split": given.split,
         "digest": digest.hexdigest(),
+        "data": data.hexdigest(),  # of what the teacher says, and the labels: equal for audits of several students
     }
 
 
