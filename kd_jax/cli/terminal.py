@@ -246,7 +246,7 @@ def comparison(found: Any, out: Path | None, quiet: bool = False) -> None:
 
     screen = Screen(quiet)
     screen.line()
-    screen.answer(found.summary | {"verdicts": []})
+    screen.answer({"answer": found.answer, "verdicts": []})
     for table in comparisons.listed(found.summary):
         screen.line(table.title, "answer")
         screen.table(table)
@@ -266,7 +266,7 @@ def scoreboard(summary: Mapping[str, Any], out: Path | None, quiet: bool = False
 
     screen = Screen(quiet)
     screen.line()
-    screen.answer(summary | {"verdicts": []})
+    screen.answer({"answer": summary["answer"], "verdicts": []})
     screen.table(of_paper.table(summary), right=[0])
     screen.table(of_paper.counts(summary))
     others = of_paper.others(summary)

@@ -214,5 +214,11 @@ def _as_sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def fragment(summary: Mapping[str, Any]) -> str:
     """Return the answer and the tables as HTML, for a notebook."""
-    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in summary["answer"])
-    return said + "".join(map(page.table, listed(summary)))
+    parts = [f"<p>{escape(sentence)}</p>" for sentence in summary["answer"]]
+    for each in listed(summary):
+        head = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in each.header)
+        rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in each.rows]
+        parts.append(
+            f"<table><caption>{escape(each.title)}</caption><tr>{'</tr><tr>'.join([head, *rows])}</tr></table>"
+        )
+    return "".join(parts)

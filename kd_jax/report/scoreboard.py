@@ -151,9 +151,8 @@ def cost_line(cost: Mapping[str, Any]) -> str:
 
 
 def _cost(cost: Mapping[str, Any]) -> list[str]:
-    flops = "-" if cost["flops"] is None else _flops(cost["flops"])
     hours = "not known" if cost["hours"] is None else f"{cost['hours']:.3g} (as {cost['measured_in']})"
-    return [f"{cost['steps']:,}", f"{cost['examples'] / 1e6:.3g} M", flops, hours]
+    return [f"{cost['steps']:,}", f"{cost['examples'] / 1e6:.3g} M", _flops(cost["flops"]), hours]
 
 
 def _flops(count: float) -> str:

@@ -12,7 +12,6 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from kd_jax.errors import BadInput
 from kd_jax.plan import TEACHER
 from kd_jax.provenance import now
 from kd_jax.recipes import images
-from kd_jax.recipes.settings import VOCABULARY, PaperSetting, name_of, settings
+from kd_jax.recipes.settings import FORWARD_FLOPS, PaperSetting, name_of, settings
 from kd_jax.report import scoreboard, tables
 from kd_jax.studies import conclusions, folders
 from kd_jax.workdir import records
@@ -341,9 +340,9 @@ def cost(setting: PaperSetting, everything: Sequence[Found] = ()) -> dict[str, A
     """Return what one seed of a setting costs: training steps, examples and floating-point operations, and hours where known.
 
     A seed trains the teacher, the student and the student's one-hot twin. Operations of one example forward are those that XLA
-    counts in the network's program, texts at their full length, which is more than buckets of similar length take; a step of training
-    takes about three times as many, and a student's also the teacher's forward. Hours are not known but where a study that was
-    trained has the same networks on examples of the same shape: then its examples per second, arm by arm.
+    counts in the network's program, texts at their full length, which is more than buckets of similar length take; a step of
+    training takes about three times as many, and a student's also the teacher's forward. Hours are not known but where a study that
+    was trained has the same networks on examples of the same shape: then from its examples per second, arm by arm.
 
     Args:
         setting: the setting.
@@ -353,10 +352,8 @@ def cost(setting: PaperSetting, everything: Sequence[Found] = ()) -> dict[str, A
     steps = study.training.epochs * (size.train // study.training.batch_size)
     examples = steps * study.training.batch_size
     teacher, student = study.networks.teacher, study.networks.student[0]
-    of_teacher, of_student = (forward_flops(name, size.example, size.classes) for name in (teacher, student))
-    flops = None
-    if of_teacher and of_student:
-        flops = examples * (TRAINED * of_teacher + 2 * TRAINED * of_student + of_teacher)
+    of_teacher, of_student = (FORWARD_FLOPS[name, study.data.dataset] for name in (teacher, student))
+    flops = examples * (TRAINED * of_teacher + 2 * TRAINED * of_student + of_teacher)
     found = {"networks": 3, "steps": 3 * steps, "examples": 3 * examples, "flops": flops, "hours": None}
     for each in everything:
         speeds = _speeds(each, setting)
@@ -364,31 +361,6 @@ def cost(setting: PaperSetting, everything: Sequence[Found] = ()) -> dict[str, A
             hours = sum(examples / speed for speed in speeds.values()) / 3600
             return found | {"hours": hours, "measured_in": str(each.folder), "examples_per_second": speeds}
     return found
-
-
-@cache
-def forward_flops(network: str, example: tuple[int, ...], classes: int) -> float | None:
-    """Return the floating-point operations of one example forward, as XLA counts them in the program; None where it does not.
-
-    Nothing is run and no weight is made.
-
-    Args:
-        network: its name.
-        example: the shape of an example: [height, width, channels] of an image, [tokens] of a text.
-        classes: the number of classes.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    from kd_jax import models
-
-    is_text = len(example) == 1
-    model = models.build(network, classes, vocabulary=VOCABULARY if is_text else None)
-    x = jax.ShapeDtypeStruct((1, *example), jnp.int32 if is_text else jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), x)
-    lowered = jax.jit(lambda variables, x: model.apply(variables, x, train=False).logits).lower(variables, x)
-    counted = (lowered.cost_analysis() or {}).get("flops", -1)
-    return float(counted) if counted > 0 else None
 
 
 def _speeds(found: Found, setting: PaperSetting) -> dict[str, float]:
