@@ -35,6 +35,7 @@ def analyze(
     pairs: tuple[tuple[int, int], ...] | None = None,
     kernel_examples: int | None = None,
     workers: int = 0,
+    dataset: str = "",
     quiet: bool = False,
 ):
     """Recompute every number and figure of a work folder from its checkpoints.
@@ -48,6 +49,7 @@ def analyze(
         pairs: Pairs of eigendirections to compare beside those fixed by rule, such as 0 8 0 32 [default: the study's].
         kernel_examples: Training examples for the functions along their tangent kernel's eigenvectors [default: the study's].
         workers: Processes that read and decode a streamed set [0: threads of this process].
+        dataset: Name or folder of the study's data now, where it was trained on a folder that lies elsewhere [the study's].
         quiet: Print the answer and errors alone: no progress, no tables.
     """
     from kd_jax import data
@@ -62,10 +64,11 @@ def analyze(
     folder = tiny_imagenet_dir or data_dir
     with hushed(quiet):
         if sweep.is_sweep(workdir):
-            summary = sweep.analyze(workdir, folder, look, workers, data.Loader().load, Progress)
+            summary = sweep.analyze(workdir, folder, look, workers, data.Loader().load, Progress, dataset)
             terminal.sweep(workdir, summary, quiet)
         else:
-            terminal.study(workdir, analyse.analyze(workdir, folder, look, workers, progress=Progress), quiet)
+            summary = analyse.analyze(workdir, folder, look, workers, progress=Progress, dataset=dataset)
+            terminal.study(workdir, summary, quiet)
 
 
 def report(workdir: tyro.conf.Positional[Path]):

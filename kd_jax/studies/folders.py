@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from kd_jax.analysis import results
 from kd_jax.config import Study, from_json
 from kd_jax.errors import BadInput
+from kd_jax.files import replace_folder
 from kd_jax.studies import sweep
 from kd_jax.workdir import records
 
@@ -150,7 +151,6 @@ def replacing_folder(out: Path) -> Iterator[Path]:
     folder.mkdir()
     try:
         yield folder
-        shutil.rmtree(out, ignore_errors=True)
-        folder.rename(out)
+        replace_folder(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
