@@ -175,7 +175,7 @@ def study(workdir: Path, summary: Mapping[str, Any], quiet: bool = False) -> Non
             screen.table(table)
     cost(workdir)
     record = summary["study"]
-    for line in [*about.teacher(record), *about.data(record), about.memory(record)]:
+    for line in [*about.teacher(record), *about.controls(record), *about.data(record), about.memory(record)]:
         if line:
             screen.line(line)
     screen.warnings(summary)

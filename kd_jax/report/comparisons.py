@@ -13,10 +13,10 @@ from kd_jax.plan import TEACHER
 from kd_jax.report import figures, page, sweeps, tables
 from kd_jax.report.tables import Table
 
-# (label of the row, name, whose: `TEACHER`, or a key of the column's record that names an arm, split, subset, digits)
+# (label of the row, name, whose: the key of the column's record that names the arm, split, subset, digits)
 ROWS = (
-    ("teacher, test accuracy", "accuracy", TEACHER, "test", "all", 3),
-    ("teacher, train accuracy", "accuracy", TEACHER, "train", "all", 3),
+    ("teacher, test accuracy", "accuracy", "taught_by", "test", "all", 3),
+    ("teacher, train accuracy", "accuracy", "taught_by", "train", "all", 3),
     ("without distillation, test accuracy", "accuracy", "baseline", "test", "all", 3),
     ("student, test accuracy", "accuracy", "arm", "test", "all", 3),
     ("student, train accuracy", "accuracy", "arm", "train", "all", 3),
@@ -24,7 +24,7 @@ ROWS = (
     ("student less teacher, test accuracy", "accuracy_over_teacher", "arm", "test", "all", 3),
     ("agreement with the teacher, test", "agreement", "arm", "test", "all", 3),
     ("agreement with the teacher, train", "agreement", "arm", "train", "all", 3),
-    ("ECE, teacher, test", "ece", TEACHER, "test", "all", 3),
+    ("ECE, teacher, test", "ece", "taught_by", "test", "all", 3),
     ("ECE, student, test", "ece", "arm", "test", "all", 3),
     ("slope, test, lowest 25 %", "exaggeration_slope", "arm", "test", "lowest_25", 2),
     ("control of it", "exaggeration_slope", "control", "test", "lowest_25", 2),
@@ -67,8 +67,7 @@ def table(summary: Mapping[str, Any]) -> Table:
     for label, name, whose, split, subset, digits in ROWS:
         cells = []
         for column in columns:
-            arm = TEACHER if whose == TEACHER else column[whose]
-            found = known.get((column["name"], name, arm, split, subset))
+            found = known.get((column["name"], name, column[whose], split, subset))
             cells.append("-" if found is None else tables.shown(found.interval, digits))
         rows.append([label, *cells])
     for label, key in VERDICTS:

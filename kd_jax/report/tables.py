@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kd_jax.analysis.results import Estimate, Interval, index
-from kd_jax.plan import TEACHER, Arm
+from kd_jax.plan import EARLY, TEACHER, Arm
 
 
 class Table(NamedTuple):
@@ -93,8 +93,8 @@ def compared(arms: Iterable[Arm]) -> list[Arm]:
 
 
 def beside_teacher(arms: Iterable[Arm]) -> list[Arm]:
-    """Return the arms that are compared with the teacher: those of `compared` without it."""
-    return [arm for arm in compared(arms) if arm.name != TEACHER]
+    """Return the arms that are compared with a teacher: those of `compared` that are none."""
+    return [arm for arm in compared(arms) if arm.name not in (TEACHER, EARLY)]
 
 
 def main_table(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:

@@ -18,6 +18,7 @@ from kd_jax.analysis.differences import difference
 from kd_jax.analysis.results import Estimate
 from kd_jax.config import to_json, versions
 from kd_jax.errors import BadInput
+from kd_jax.plan import TEACHER
 from kd_jax.provenance import now
 from kd_jax.report import comparisons, tables
 from kd_jax.studies import conclusions, folders
@@ -176,7 +177,7 @@ def _summary(columns: Sequence[Column]) -> dict[str, Any]:
     for opened in {id(each.opened): each.opened for each in columns}.values():
         own = [column for column in columns if column.opened is opened]
         for column in own:
-            arms = {"teacher", column.arm["name"], column.arm["baseline"], _control(column)}
+            arms = {_teacher(column), column.arm["name"], column.arm["baseline"], _control(column)}
             estimates += [{"variant": column.name, **e} for e in opened.summary["estimates"] if e["arm"] in arms]
         said += [f"{own[0].name}: {warning}" for warning in opened.summary["warnings"]]
     differences = [each for column in columns[1:] for each in _differences(columns[0], column)]
@@ -194,7 +195,8 @@ def _described(column: Column) -> dict[str, Any]:
     """What the table says of a student, but for the numbers."""
     opened, arm = column.opened, column.arm
     about = {"name": column.name, "kind": opened.kind, "folder": str(opened.folder), "arm": arm["name"]}
-    about |= {"baseline": arm["baseline"], "control": _control(column), "student": arm["model"]}
+    about |= {"taught_by": _teacher(column), "baseline": arm["baseline"], "control": _control(column)}
+    about |= {"student": arm["model"]}
     about["verdicts"] = {
         f"{name}, {split}": verdict.to_json()
         for name, split in (("exaggeration_slope", "test"), ("exaggeration_slope", "train"), ("accuracy_gain", "test"))
@@ -226,8 +228,12 @@ def _described(column: Column) -> dict[str, Any]:
 
 
 def _control(column: Column) -> str:
-    """The arm that shows what no exaggeration looks like."""
-    return column.arm.get("control") or column.arm["baseline"]
+    """The arm that shows what no exaggeration looks like: exchangeable with the teacher; in earlier versions the one-hot twin."""
+    return column.arm.get("control", column.arm["baseline"]) or ""
+
+
+def _teacher(column: Column) -> str:
+    return column.arm.get("teacher") or TEACHER
 
 
 def data_of(opened: Opened) -> str:

@@ -12,13 +12,14 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kd_jax.analysis import results
-from kd_jax.config import Study, from_json, to_json, versions
+from kd_jax.config import Look, Study, from_json, to_json, versions
 from kd_jax.errors import BadInput
 from kd_jax.plan import TEACHER
 from kd_jax.provenance import now
@@ -30,7 +31,10 @@ from kd_jax.workdir import records
 
 # Fields that may differ from a setting's: which seeds and how many, what only analysis looks at, further arms and checkpoints, the
 # arithmetic, the seed of the noise. Students are matched one by one, and weights by whether they were there.
-FREE = ("seeds", "seed", "layers", "pairs", "kernel_examples", "nulls", "checkpoints", "precision", "noise_seed")
+FREE = (
+    *(each.name for each in fields(Look)),
+    *("seeds", "seed", "nulls", "control", "early_epoch", "checkpoints", "precision", "noise_seed"),
+)
 MATCHED = ("student", "init_from")
 OF_TEXTS = ("tokenizer", "vocabulary")  # pre-trained weights bring their own
 SPLITS = ("test", "train")
@@ -70,6 +74,7 @@ class Found(NamedTuple):
         study: its configuration.
         student: the student's network.
         arm: the name of its arm.
+        taught_by: the name of its teacher's arm.
         opened: its analysis; None where there is none.
     """
 
@@ -78,6 +83,7 @@ class Found(NamedTuple):
     study: Study
     student: str
     arm: str
+    taught_by: str
     opened: folders.Opened | None
 
 
@@ -149,7 +155,7 @@ def _found(places: Sequence[Path]) -> tuple[list[Found], list[dict[str, str]]]:
             continue
         for arm in record["arms"]:
             if arm["baseline"]:
-                found.append(Found(folder, record, study, arm["model"], arm["name"], opened))
+                found.append(Found(folder, record, study, arm["model"], arm["name"], arm["teacher"], opened))
     return found, unread
 
 
@@ -170,6 +176,8 @@ def differences(found: Found, setting: PaperSetting) -> dict[str, tuple[Any, Any
         del other["distillation"]
     if found.student != setting.study.networks.student[0]:
         other["student"] = found.student, setting.study.networks.student[0]
+    if found.taught_by != TEACHER:  # the same teacher at an earlier step
+        other["teacher"] = found.taught_by, TEACHER
     starts, networks = found.record.get("init_from", {}), {setting.study.networks.teacher, found.student}
     if setting.study.networks.init_from and not networks <= set(starts):
         other["init_from"] = "random weights", "pre-trained weights"
@@ -253,7 +261,7 @@ def _measured(found: Found) -> dict[str, Any]:
         "arm": found.arm,
         "seeds": _seeds(found),
         "precision": found.study.networks.precision,
-        "teacher_accuracy": interval("accuracy", TEACHER, "test"),
+        "teacher_accuracy": interval("accuracy", found.taught_by, "test"),
         "student_accuracy": interval("accuracy", found.arm, "test"),
         "gain": interval("accuracy_gain", found.arm, "test"),
         "over_teacher": interval("accuracy_over_teacher", found.arm, "test"),
@@ -294,8 +302,7 @@ def _recipe(study: Study) -> str:
     own = to_json(study)
     for name, recipe in images.RECIPES.items():
         theirs = to_json(recipe)
-        fields = [field for field in theirs if field in _OF_RECIPES]
-        if all(_equal(own[field], theirs[field]) for field in fields):
+        if all(_equal(own[name], theirs[name]) for name in _OF_RECIPES):
             return name
     return ""
 
