@@ -294,7 +294,7 @@ def test_a_study_of_tiny_imagenet_is_found_again_where_it_lay_and_where_a_flag_s
     monkeypatch.setattr(analyse, "analyze", lambda workdir, data_dir, *_, **__: prepare.open_study(workdir, data_dir))
     monkeypatch.setattr(analyse, "analyze_prepared", lambda prepared, *_: prepared)
     monkeypatch.setattr(
-        terminal, "study", lambda workdir, opened: print(opened.dataset.name, opened.dataset.train.x.shape)
+        terminal, "study", lambda workdir, opened, *_: print(opened.dataset.name, opened.dataset.train.x.shape)
     )
     flags = ["--small", "--platform=cpu", f"--tiny_imagenet_dir={folder}", f"--workdir={workdir}", "--seeds=1"]
     flags += ["--teacher=linear", "--student=linear", "--train_examples=0", "--test_examples=0", "--epochs=2"]
