@@ -110,7 +110,7 @@ def _tables(analysed: Analysed) -> list[Table]:
     )
     note = tables.what_intervals_are(analysed.estimates)
     main = Table(header, rows, note, details, "Accuracy, fidelity, exaggeration", sortable=False)
-    further = beyond.table(analysed.estimates, analysed.arms)
+    further = beyond.table(analysed.estimates, analysed.shown)
     return [main] if further is None else [main, further]
 
 
@@ -127,7 +127,7 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
         "confidence": figures.confidence(logits, arms, seed, analysed.estimates),
         "slopes": figures.slopes(analysed.estimates, arms),
     }
-    by_rank = beyond.figure(analysed.estimates, analysed.arms)
+    by_rank = beyond.figure(analysed.estimates, analysed.shown)
     return drawn if by_rank is None else drawn | {"slopes_by_rank": by_rank}
 
 
