@@ -1,0 +1,196 @@
+"""From claims, with the numbers that bear on them, to verdicts: paired t tests over seeds, corrected for how many claims there are.
+
+A claim is `supported` where all its parts are shown, so its p-value is the largest of theirs (an intersection-union test: Berger,
+1982, Multiparameter hypothesis testing and acceptance sampling), and no correction for the number of parts is due. It is
+`contradicted` where the opposite is shown. Over all claims of a study the chance that one is decided wrongly is kept to `LEVEL` by
+Holm's correction (Holm, 1979, A simple sequentially rejective multiple test procedure). Intervals are not corrected.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from kd_jax.analysis.power import Effect, seeds_needed, standard_error
+from kd_jax.analysis.results import INCONCLUSIVE, REASONS, Unlearned, Verdict
+
+LEVEL = 0.05  # the chance that any verdict of a study is wrong for want of seeds
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison on which a claim rests.
+
+    Attributes:
+        what: the comparison, in words.
+        values: float [seeds]: a number for each seed whose mean is above 0 where this part of the claim is true, and not where it
+            is false. Differences are of runs of the same seed.
+        shared: whether it is a comparison with one model, the same for all seeds.
+    """
+
+    what: str
+    values: np.ndarray
+    shared: bool = False
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation from seed to seed; 0 where the values agree but for rounding."""
+        if len(self.values) < 2:
+            return 0.0
+        spread = float(np.std(self.values, ddof=1))
+        return spread if spread > 1e-12 * float(np.abs(self.values).max()) else 0.0
+
+    @property
+    def p_value(self) -> float | None:
+        """Twice the p-value of a one-sided t test that the mean is not above 0; None where nothing differs between seeds."""
+        if not self.spread:
+            return None
+        count = len(self.values)
+        t = float(self.values.mean()) / (self.spread * standard_error(count, self.shared))
+        return float(min(1.0, 2 * stats.t.sf(t, count - 1)))
+
+    @property
+    def effect(self) -> Effect:
+        """The size of the effect that was found."""
+        return Effect(float(self.values.mean()) / self.spread, self.shared)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim about trained networks, before it is decided.
+
+    Attributes:
+        claim: the claim, as a sentence.
+        because: the numbers, in words.
+        sentences: {verdict: the answer as a sentence for a newcomer}, for each of the three verdicts.
+        topic: what it is about; see `Verdict`.
+        parts: what has to be shown, all of it, for the claim to be supported.
+        opposite: what has to be shown for it to be contradicted.
+        any_opposite: whether one of these suffices; else all have to be shown.
+        open: why nothing can be concluded, whatever the numbers are; empty where something can.
+    """
+
+    claim: str
+    because: str
+    sentences: Mapping[str, str]
+    topic: str
+    parts: tuple[Part, ...]
+    opposite: tuple[Part, ...] = ()
+    any_opposite: bool = False
+    open: str = ""
+
+    def for_and_against(self) -> tuple[float, float] | None:
+        """Return the p-values of the claim and of its opposite; None where there is no test."""
+        known = [part.p_value for part in (*self.parts, *self.opposite)]
+        if self.open or None in known:
+            return None
+        of = [[part.p_value for part in parts] for parts in (self.parts, self.opposite)]
+        supports = max(of[0], default=1.0)
+        contradicts = min(1.0, len(of[1]) * min(of[1])) if self.any_opposite and of[1] else max(of[1], default=1.0)
+        return supports, contradicts
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for how many there are, by Holm's step-down procedure, in the given order.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, at in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[at]))
+        adjusted[at] = float(largest)
+    return adjusted
+
+
+def decide(drawn: Iterable[Claim | Verdict], level: float = LEVEL) -> list[Verdict]:
+    """Return the verdicts on all claims of a study, which Holm's correction takes together.
+
+    Args:
+        drawn: the claims. A `Verdict` among them, which was drawn without a test, stays as it is.
+        level: the chance that may remain of any wrong decision.
+    """
+    drawn = list(drawn)
+    tests = [None if isinstance(each, Verdict) else each.for_and_against() for each in drawn]
+    adjusted = iter(holm([min(test) for test in tests if test]))
+    corrected = [next(adjusted) if test else None for test in tests]
+    number = sum(test is not None for test in tests)
+    decided = sum(each is not None and each <= level for each in corrected)
+    verdicts = []
+    for each, test, p in zip(drawn, tests, corrected, strict=True):
+        if isinstance(each, Verdict):
+            verdicts.append(each)
+        elif test is None or p is None:
+            verdicts.append(_untested(each))
+        else:
+            verdicts.append(_tested(each, test, p, number, level, level / max(number - decided, 1)))
+    return verdicts
+
+
+def _untested(claim: Claim) -> Verdict:
+    because = claim.because
+    if not claim.open:  # every difference is the same
+        because += "; the same in all seeds, by chance: no test"
+    return Verdict(claim.claim, INCONCLUSIVE, because, claim.sentences[INCONCLUSIVE], claim.open, topic=claim.topic)
+
+
+def _tested(
+    claim: Claim, test: tuple[float, float], adjusted: float, number: int, level: float, next_level: float
+) -> Verdict:
+    supports, contradicts = test
+    p = min(test)
+    verdict = INCONCLUSIVE if adjusted > level else "supported" if supports < contradicts else "contradicted"
+    # Of a claim that is not supported one wants to know which of its parts is not.
+    shown = claim.opposite if verdict == "contradicted" else claim.parts
+    pick = min if verdict == "contradicted" and claim.any_opposite else max
+    decisive = pick(shown, key=lambda part: part.p_value or 0.0)
+    because = f"{claim.because}; p = {p:.2g}, by Holm's correction for {number} verdict{'s' * (number > 1)} {adjusted:.2g}"
+    further = None
+    if verdict == INCONCLUSIVE:
+        seeds = min(len(part.values) for part in claim.parts)
+        needed = seeds_needed([part.effect for part in claim.parts], next_level)
+        further = max(needed - seeds, 1) if needed else None
+    return Verdict(
+        claim.claim, verdict, because, claim.sentences[verdict], decisive.what, p, adjusted, further, claim.topic
+    )
+
+
+def withheld(drawn, arms: Iterable[str], unlearned: Iterable[Unlearned]):
+    """Return a claim or a verdict, or where runs that it rests on did not learn, an inconclusive one that says so.
+
+    >>> runs = [Unlearned("teacher", 0, "at_chance")]
+    >>> withheld(Verdict("a claim", "supported", "slope 1.2"), ("teacher", "student"), runs).because
+    'teacher did not learn (it is at chance); slope 1.2'
+
+    Args:
+        drawn: the `Claim`, or the `Verdict` that the numbers would say.
+        arms: the arms that it rests on.
+        unlearned: the runs that did not learn.
+    """
+    arms, reasons = set(arms), {}
+    for run in unlearned:
+        if run.arm in arms:
+            reasons.setdefault(run.arm, run.reason)
+    if not reasons:
+        return drawn
+    blame = " and ".join(f"{arm} did not learn ({REASONS[reason][0]})" for arm, reason in sorted(reasons.items()))
+    because = f"{blame}; {drawn.because}"
+    if isinstance(drawn, Verdict):
+        return Verdict(drawn.claim, INCONCLUSIVE, because)
+    sentence = f"{QUESTIONS.get(drawn.topic, 'This')} cannot be told: {blame}."
+    return replace(drawn, because=because, open=blame, sentences={**drawn.sentences, INCONCLUSIVE: sentence})
+
+
+# The topics of verdicts, and what is asked, as the subject of a sentence.
+QUESTIONS = {
+    "gain": "Whether distillation helps",
+    "exaggeration_train": "Whether the student exaggerates its teacher's low confidence on training points",
+    "exaggeration_test": "Whether the student exaggerates its teacher's low confidence on test points",
+    "bias": "Whether the student's weights exaggerate the bias toward the top eigendirections",
+    "function_bias": "Whether the student's function exaggerates the bias toward the top eigendirections",
+    "theory": "Whether theory describes the student",
+    "switching": "Whether a student whose loss is switched keeps the gain of distillation",
+    "helping": "On what the gain of distillation depends",
+}
