@@ -42,18 +42,17 @@ class Part:
         return spread if spread > 1e-12 * float(np.abs(self.values).max()) else 0.0
 
     @property
-    def p_value(self) -> float | None:
-        """Twice the p-value of a one-sided t test that the mean is not above 0; None where nothing differs between seeds."""
-        if not self.spread:
-            return None
-        count = len(self.values)
-        t = float(self.values.mean()) / (self.spread * standard_error(count, self.shared))
-        return float(min(1.0, 2 * stats.t.sf(t, count - 1)))
+    def effect(self) -> Effect:
+        """The size of the effect that was found; infinite where all seeds agree."""
+        mean, spread = float(self.values.mean()), self.spread
+        return Effect(mean / spread if spread else np.inf * np.sign(mean) if mean else 0.0, self.shared)
 
     @property
-    def effect(self) -> Effect:
-        """The size of the effect that was found."""
-        return Effect(float(self.values.mean()) / self.spread, self.shared)
+    def p_value(self) -> float:
+        """Twice the p-value of a one-sided t test that the mean is not above 0; of two seeds or more."""
+        count = len(self.values)
+        t = self.effect.size / standard_error(count, self.shared)
+        return float(min(1.0, 2 * stats.t.sf(t, count - 1)))
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Claim:
         claim: the claim, as a sentence.
         because: the numbers, in words.
         sentences: {verdict: the answer as a sentence for a newcomer}, for each of the three verdicts.
-        topic: what it is about; see `Verdict`.
+        name, arm, split: what it is about; see `Verdict`.
         parts: what has to be shown, all of it, for the claim to be supported.
         opposite: what has to be shown for it to be contradicted.
         any_opposite: whether one of these suffices; else all have to be shown.
@@ -74,16 +73,22 @@ class Claim:
     claim: str
     because: str
     sentences: Mapping[str, str]
-    topic: str
+    name: str
+    arm: str
     parts: tuple[Part, ...]
     opposite: tuple[Part, ...] = ()
     any_opposite: bool = False
     open: str = ""
+    split: str = ""
+
+    def verdict(self, verdict: str, because: str, decided_by: str) -> Verdict:
+        """Return a verdict on it."""
+        about = self.name, self.arm, self.split
+        return Verdict(self.claim, verdict, because, self.sentences[verdict], decided_by, None, None, None, *about)
 
     def for_and_against(self) -> tuple[float, float] | None:
         """Return the p-values of the claim and of its opposite; None where there is no test."""
-        known = [part.p_value for part in (*self.parts, *self.opposite)]
-        if self.open or None in known:
+        if self.open:
             return None
         of = [[part.p_value for part in parts] for parts in (self.parts, self.opposite)]
         supports = max(of[0], default=1.0)
@@ -130,10 +135,7 @@ def decide(drawn: Iterable[Claim | Verdict], level: float = LEVEL) -> list[Verdi
 
 
 def _untested(claim: Claim) -> Verdict:
-    because = claim.because
-    if not claim.open:  # every difference is the same
-        because += "; the same in all seeds, by chance: no test"
-    return Verdict(claim.claim, INCONCLUSIVE, because, claim.sentences[INCONCLUSIVE], claim.open, topic=claim.topic)
+    return claim.verdict(INCONCLUSIVE, claim.because, claim.open)
 
 
 def _tested(
@@ -143,18 +145,23 @@ def _tested(
     p = min(test)
     verdict = INCONCLUSIVE if adjusted > level else "supported" if supports < contradicts else "contradicted"
     # Of a claim that is not supported one wants to know which of its parts is not.
-    shown = claim.opposite if verdict == "contradicted" else claim.parts
+    shown = claim.opposite if verdict == "contradicted" or not claim.parts else claim.parts
     pick = min if verdict == "contradicted" and claim.any_opposite else max
-    decisive = pick(shown, key=lambda part: part.p_value or 0.0)
-    because = f"{claim.because}; p = {p:.2g}, by Holm's correction for {number} verdict{'s' * (number > 1)} {adjusted:.2g}"
+    decisive = pick(shown, key=lambda part: part.p_value)
+    together = f"by Holm's correction for {number} verdict{'s' * (number > 1)}"
+    because = f"{claim.because}; p {_of(p)}, {together} {_of(adjusted)}"
     further = None
-    if verdict == INCONCLUSIVE:
+    if verdict == INCONCLUSIVE and claim.parts:
         seeds = min(len(part.values) for part in claim.parts)
         needed = seeds_needed([part.effect for part in claim.parts], next_level)
         further = max(needed - seeds, 1) if needed else None
-    return Verdict(
-        claim.claim, verdict, because, claim.sentences[verdict], decisive.what, p, adjusted, further, claim.topic
-    )
+        because += f"; an effect of this size would take {further} more seeds (power 80 %)" if further else ""
+    drawn = claim.verdict(verdict, because, decisive.what)
+    return drawn._replace(p_value=p, adjusted=adjusted, more_seeds=further)
+
+
+def _of(p: float) -> str:
+    return f"= {p:.2g}" if p >= 1e-4 else "< 0.0001"
 
 
 def withheld(drawn, arms: Iterable[str], unlearned: Iterable[Unlearned]):
@@ -178,19 +185,19 @@ def withheld(drawn, arms: Iterable[str], unlearned: Iterable[Unlearned]):
     blame = " and ".join(f"{arm} did not learn ({REASONS[reason][0]})" for arm, reason in sorted(reasons.items()))
     because = f"{blame}; {drawn.because}"
     if isinstance(drawn, Verdict):
-        return Verdict(drawn.claim, INCONCLUSIVE, because)
-    sentence = f"{QUESTIONS.get(drawn.topic, 'This')} cannot be told: {blame}."
+        return Verdict(drawn.claim, INCONCLUSIVE, because, name=drawn.name, arm=drawn.arm, split=drawn.split)
+    sentence = f"{QUESTIONS.get(drawn.name, drawn.claim)} cannot be told: {blame}."
     return replace(drawn, because=because, open=blame, sentences={**drawn.sentences, INCONCLUSIVE: sentence})
 
 
-# The topics of verdicts, and what is asked, as the subject of a sentence.
+# What is asked of a quantity, as the subject of a sentence.
 QUESTIONS = {
-    "gain": "Whether distillation helps",
-    "exaggeration_train": "Whether the student exaggerates its teacher's low confidence on training points",
-    "exaggeration_test": "Whether the student exaggerates its teacher's low confidence on test points",
-    "bias": "Whether the student's weights exaggerate the bias toward the top eigendirections",
-    "function_bias": "Whether the student's function exaggerates the bias toward the top eigendirections",
-    "theory": "Whether theory describes the student",
-    "switching": "Whether a student whose loss is switched keeps the gain of distillation",
-    "helping": "On what the gain of distillation depends",
+    "accuracy_gain": "Whether distillation helps",
+    "exaggeration_slope": "Whether the student exaggerates its teacher's low confidence",
+    "eigen_ratio": "Whether the student's weights exaggerate the bias toward the top eigendirections",
+    "eigen_ratio_moved": "Whether the movement of the student's weights exaggerates the bias toward the top eigendirections",
+    "function_ratio": "Whether the student's function exaggerates the bias toward the top eigendirections",
+    "linearisation_error": "Whether linearised networks describe the student",
+    "filter_error": "Whether the filters of theory describe the student",
+    "gain_recovered": "Whether a student whose loss is switched keeps the gain of distillation",
 }

@@ -12,7 +12,7 @@ LEVEL = 0.95
 RESAMPLES = 400  # the standard error of a bootstrap of 400 is itself known to 3.5 %
 
 
-def over_seeds(values: ArrayLike, level: float = LEVEL) -> Interval:
+def over_seeds(values: ArrayLike, level: float = LEVEL, shared: bool = False) -> Interval:
     """Return the mean over seeds with Student's t interval of n - 1 degrees of freedom.
 
     >>> found = over_seeds([1.0, 2.0, 3.0])
@@ -22,11 +22,24 @@ def over_seeds(values: ArrayLike, level: float = LEVEL) -> Interval:
     Args:
         values: one per seed, at least two.
         level: confidence level, between 0 and 1.
+        shared: whether they are differences from one model, the same for all seeds; see `standard_error`.
 
     Raises:
         ValueError: for fewer than two values.
     """
-    return _t_interval(values, level, "seeds")
+    return _t_interval(values, level, "seeds", shared)
+
+
+def standard_error(count: int, shared: bool = False) -> float:
+    """Return the standard error of a mean over seeds, as a multiple of the standard deviation.
+
+    What is measured against one model for all seeds has that model's own chance in it: a further draw of the same distribution, as
+    in an interval of prediction.
+
+    >>> standard_error(4), round(standard_error(4, shared=True), 3)
+    (0.5, 1.118)
+    """
+    return float(np.sqrt(1 / count + shared))
 
 
 def of_mean(values: ArrayLike, level: float = LEVEL) -> Interval:
@@ -42,13 +55,13 @@ def of_mean(values: ArrayLike, level: float = LEVEL) -> Interval:
     return _t_interval(values, level, "examples")
 
 
-def _t_interval(values, level, resampled):
+def _t_interval(values, level, resampled, shared=False):
     values = np.asarray(values, np.float64)
     count = len(values)
     if count < 2:
         raise ValueError(f"an interval over {resampled} needs at least 2, got {count}")
     mean = values.mean()
-    half = stats.t.ppf((1 + level) / 2, count - 1) * values.std(ddof=1) / np.sqrt(count)
+    half = stats.t.ppf((1 + level) / 2, count - 1) * values.std(ddof=1) * standard_error(count, shared)
     return Interval(float(mean), float(mean - half), float(mean + half), level, resampled, count)
 
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
+from kd_jax.analysis.intervals import standard_error
+
 POWER = 0.8  # the usual share of studies that shall find an effect that is there
 MOST_SEEDS = 1000  # more is no answer
 
@@ -20,18 +22,6 @@ class Effect(NamedTuple):
 
     size: float
     shared: bool = False
-
-
-def standard_error(count: int, shared: bool = False) -> float:
-    """Return the standard error of a mean over seeds, as a multiple of the standard deviation.
-
-    What is measured against one model for all seeds has that model's own chance in it: a further draw of the same distribution, as
-    in an interval of prediction.
-
-    >>> standard_error(4), round(standard_error(4, shared=True), 3)
-    (0.5, 1.118)
-    """
-    return float(np.sqrt(1 / count + shared))
 
 
 def power(effects: Sequence[Effect], seeds: int, level: float) -> float:

@@ -58,7 +58,7 @@ class Estimate:
         layer: the layer whose weights were measured.
         directions: the eigendirections, or groups of them, that it is about, 0 the top; a pair for a ratio.
         no_verdict: whether no verdict may be drawn from it, as from directions that were chosen by hand. It is not in the JSON.
-        kept: where values of some seeds are missing, the positions of the others among the seeds; else empty. It is not in the JSON.
+        kept: where values of some seeds are missing, the positions of the others among the seeds; else empty. Not in the JSON.
     """
 
     name: str
@@ -128,9 +128,7 @@ def paired(one: Estimate, other: Estimate) -> tuple[np.ndarray, np.ndarray]:
     >>> [values.tolist() for values in paired(student, null)]
     [[0.7, 0.9], [1.0, 1.2]]
     """
-    tables = [
-        dict(zip(each.kept or range(len(each.values)), each.values, strict=True)) for each in (one, other)
-    ]
+    tables = [dict(zip(each.kept or range(len(each.values)), each.values, strict=True)) for each in (one, other)]
     both = [seed for seed in tables[0] if seed in tables[1]]
     first, second = (np.array([table[seed] for seed in both], np.float64) for table in tables)
     return first, second
@@ -154,7 +152,8 @@ class Verdict(NamedTuple):
         adjusted: the same after Holm's correction for all verdicts of the study; None without one.
         more_seeds: how many further seeds it would take to show an effect of the size that was found in four of five studies; None
             where that is not known, where the effect points the other way, or where even 1,000 seeds are too few.
-        topic: what the claim is about, one of `claims.QUESTIONS`; empty for others.
+        name, arm, split: the quantity, the arm and the split of the data that the claim is about, as of an `Estimate`; empty where
+            it is about several or none.
     """
 
     claim: str
@@ -165,7 +164,9 @@ class Verdict(NamedTuple):
     p_value: float | None = None
     adjusted: float | None = None
     more_seeds: int | None = None
-    topic: str = ""
+    name: str = ""
+    arm: str = ""
+    split: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as a dict of JSON values; what is empty or not known is absent."""

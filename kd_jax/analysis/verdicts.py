@@ -1,9 +1,10 @@
 """What the estimates of a study say about the paper's claims, by fixed rules: the claims, which `decide` turns into verdicts."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from kd_jax.analysis import intervals
 from kd_jax.analysis.claims import Claim, Part, withheld
 from kd_jax.analysis.claims import decide as decide
 from kd_jax.analysis.results import Estimate, Interval, Unlearned, index, paired
@@ -68,7 +69,7 @@ def eigen_claims(
         unlearned: the runs that did not learn; nothing is concluded from their arms, and as nulls they are left out.
     """
     ratios = {"weights": "eigen_ratio", "movement of the weights": "eigen_ratio_moved"}
-    return _bias_claims("bias", ratios, estimates, baselines, references, unlearned)
+    return _bias_claims(ratios, estimates, baselines, references, unlearned)
 
 
 def function_bias_claims(
@@ -79,7 +80,7 @@ def function_bias_claims(
 ) -> list[Claim]:
     """Return the same claims as `eigen_claims`, of the functions that networks compute; arguments as there."""
     ratios = {"groups of its tangent kernel's eigenvectors, function": "function_ratio"}
-    return _bias_claims("function_bias", ratios, estimates, baselines, references, unlearned)
+    return _bias_claims(ratios, estimates, baselines, references, unlearned)
 
 
 def function_claims(
@@ -127,7 +128,8 @@ def function_claims(
                     "contradicted": f"{subject} do not describe {both}: {said}, not below {FOLLOWS:g}.",
                     "inconclusive": f"Whether {_lowered(subject)} describe {both} is open: {said}, against {FOLLOWS:g}.",
                 },
-                "theory",
+                name,
+                student,
                 tuple(Part(f"error of {arm} below {FOLLOWS:g}", FOLLOWS - of) for arm, of in errors.items()),
                 tuple(Part(f"error of {arm} above {FOLLOWS:g}", of - FOLLOWS) for arm, of in errors.items()),
                 any_opposite=True,
@@ -137,7 +139,6 @@ def function_claims(
 
 
 def _bias_claims(
-    topic: str,
     ratios: Mapping[str, str],
     estimates: Iterable[Estimate],
     baselines: Mapping[str, str],
@@ -156,14 +157,14 @@ def _bias_claims(
             of_layer = {(e.arm, e.directions): e for e in of_name if e.layer == layer}
             where = f"{layer}, {what}" if layer else what
             who = arm if len(baselines) > 1 else "the student"
-            subject = f"the {what} in layer {layer}" if layer else "what the network computes"
-            claim = _lag(topic, of_layer, arm, nulls, where, subject, who)
+            subject = f"the {what} of layer {layer}" if layer else "what the network computes"
+            claim = _lag(name, of_layer, arm, nulls, where, subject, who)
             drawn.append(withheld(claim, ("teacher", baselines[arm], arm), unlearned))
     return drawn
 
 
 def _lag(
-    topic: str,
+    name: str,
     of_layer: Mapping[tuple[str, tuple[int, ...]], Estimate],
     arm: str,
     nulls: Collection[str],
@@ -173,39 +174,42 @@ def _lag(
 ) -> Claim:
     """The claim that an arm lags at every pair, and more than every null, from {(arm, pair): estimate}."""
     pairs = [pair for of, pair in of_layer if of == arm]
-    kind = "groups" if topic == "function_bias" else "directions"
-    parts, opposite, of_pair = [], [], {}
+    kind = "groups" if name == "function_ratio" else "directions"
+    parts, opposite, weakest = [], [], (-1.0, pairs[0], "")
     for pair in pairs:
         own = of_layer[arm, pair]
         at = f"{kind} {pair[0]} and {pair[1]}"
-        found = [Part(f"ratio below 1, {at}", -_logarithms(own.values))]
+        found = [("", Part(f"ratio below 1, {at}", -_logarithms(own.values)))]
         for null in nulls:
             if (null, pair) in of_layer:
                 student, other = paired(own, of_layer[null, pair])
                 if len(student) > 1:
                     both = _logarithms(np.stack([student, other]))
-                    found.append(Part(f"ratio below that of {null}, same seed, {at}", both[1] - both[0]))
-        parts += found
+                    found.append((null, Part(f"ratio below that of {null}, same seed, {at}", both[1] - both[0])))
+        parts += [part for _, part in found]
         opposite.append(Part(f"ratio above 1, {at}", _logarithms(own.values)))
-        of_pair[pair] = max(part.p_value or 0.0 for part in found)
-    told = [f"{kind} {', '.join(f'{first} and {second}' for first, second in pairs)}"]
+        weakest = max(weakest, *((part.p_value, pair, null) for null, part in found), key=lambda each: each[0])
+    told = [f"directions {', '.join(f'{first} and {second}' for first, second in pairs)}"]
     told[0] += f"; {of_layer[arm, pairs[0]].interval.count} seeds"
     for each in [arm, *nulls]:
         known = [of_layer[each, pair].interval for pair in pairs if (each, pair) in of_layer]
         if known:
             told.append(f"{each} " + ", ".join(_short(interval) for interval in known))
-    weakest = max(of_pair, key=lambda pair: of_pair[pair])
-    ratio = of_layer[arm, weakest].interval
-    said = f"ratio to the run without a teacher {_short(ratio)} ({kind} {weakest[0]} and {weakest[1]}), {ratio.count} seeds"
+    _, pair, null = weakest
+    ratio = of_layer[arm, pair].interval
+    beside = f", of {null} {of_layer[null, pair].interval.estimate:.2f}" if null else ""
+    said = f"ratio to the run without a teacher {_short(ratio)}{beside} ({kind} {pair[0]} and {pair[1]}), {ratio.count} seeds"
+    bias = "the bias toward the top eigendirections"
     return Claim(
         f"{arm} exaggerates the bias toward the top eigendirections ({where}: ratio below 1 and every null's)",
         "; ".join(told),
         {
-            "supported": f"In {subject}, {who} exaggerates the bias toward the top eigendirections: {said}, below every null's.",
-            "contradicted": f"In {subject}, {who} does not exaggerate the bias toward the top eigendirections, it weakens it: {said}.",
-            "inconclusive": f"In {subject}, no exaggeration of the bias toward the top eigendirections was measured: {said}.",
+            "supported": f"In {subject}, {who} exaggerates {bias}: {said}, below every null's.",
+            "contradicted": f"In {subject}, {who} does not exaggerate {bias} but weakens it: {said}.",
+            "inconclusive": f"In {subject}, {who} was not shown to exaggerate {bias}: {said}.",
         },
-        topic,
+        name,
+        arm,
         tuple(parts),
         tuple(opposite),
     )
@@ -243,7 +247,9 @@ def _exaggeration(
         unknown = "" if len(of_student) > 1 else ONE_SEED
         excess = of_student - of_other
         if not unknown:
-            because += f"; student minus control, {named}: {_shown(intervals_over(excess, is_one_control))}"
+            because += (
+                f"; student minus control, {named}: {_shown(intervals.over_seeds(excess, shared=is_one_control))}"
+            )
         values = np.array(slope.values)
         above = Part(f"slope above that of the control ({trained}; {named})", excess, is_one_control)
         parts, opposite = (Part("slope above 1", values - 1), above), (Part("slope below 1", 1 - values),)
@@ -256,11 +262,11 @@ def _exaggeration(
     points = POINTS.get(split, f"{split} points")
     what = "the teacher's low confidence"
     numbers = f"slope {_short(interval)}, control {other.estimate:.2f}"
-    vague = f"On {points} no exaggeration of {what} by {who} was measured: {numbers}."
+    vague = f"On {points} {who} was not shown to exaggerate {what}: {numbers}."
     if interval.low > 1:
         vague = (
-            f"On {points} no exaggeration of {what} by {who} was measured beyond what the control shows, a network that never met"
-            f" this teacher: {numbers}."
+            f"On {points} the slope of {who} was not shown to exceed that of the control, a network that never met this teacher:"
+            f" {numbers}."
         )
     if unknown:
         vague = f"Whether {who} exaggerates {what} on {points} cannot be told from one seed: {numbers}."
@@ -273,10 +279,12 @@ def _exaggeration(
                 "contradicted": f"On {points} {who} does not exaggerate {what}: {numbers}; below 1 it need not follow it either.",
                 "inconclusive": vague,
             },
-            f"exaggeration_{split}",
+            "exaggeration_slope",
+            student,
             parts,
             opposite,
             open=unknown,
+            split=split,
         )
     ]
 
@@ -286,6 +294,8 @@ def _gain(table: Mapping[tuple, Estimate], student: str, against: str, who: str,
     if gain is None:
         return []
     interval, values = gain.interval, np.array(gain.values)
+    if len(values) > 1 and is_one_control:
+        interval = intervals.over_seeds(values, shared=True)
     because = f"accuracy gain over {against} {_shown(interval)}"
     unknown = ONE_SEED if len(values) < 2 else ""
     if unknown:
@@ -319,9 +329,34 @@ def _gain(table: Mapping[tuple, Estimate], student: str, against: str, who: str,
             f"{student} has the better test accuracy for being distilled",
             because,
             sentences,
-            "gain",
+            "accuracy_gain",
+            student,
             (Part(what, values, is_one_control),),
             (Part(what, -values, is_one_control),),
             open=unknown,
+            split="test",
         )
     ]
+
+
+def signed_points(interval: Interval) -> str:
+    """Return a difference in accuracy in words, in points, which are hundredths.
+
+    >>> signed_points(Interval(-0.0044, -0.009, 0.0001, 0.95, "seeds", 5))
+    '-0.4 points of test accuracy [-0.9, 0.0]'
+    """
+    low, high = (f"{100 * end:.1f}".replace("-0.0", "0.0") for end in (interval.low, interval.high))
+    estimate = f"{100 * interval.estimate:+.1f}".replace("-0.0", "+0.0")
+    return f"{estimate} points of test accuracy [{low}, {high}]"
+
+
+def _short(interval: Interval, digits: int = 2) -> str:
+    return f"{interval.estimate:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
+def _shown(interval: Interval) -> str:
+    return f"{_short(interval, 3)} over {interval.count} {interval.resampled}"
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]

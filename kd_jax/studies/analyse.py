@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kd_jax import config, data
+from kd_jax.analysis import answers
+from kd_jax.analysis import claims as claimed
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
 from kd_jax.studies import analyses, networks
@@ -118,12 +120,14 @@ def _summary(
     estimates = [estimate for of_analysis in measured for estimate in of_analysis]
     steps_per_epoch = prepared.record["steps_per_epoch"]
     unlearned = learning.unlearned(workdir, folder, prepared.study, steps_per_epoch, plan.given)
-    verdicts, warnings = [], [run.sentence() for run in unlearned]
+    claims, warnings = [], [run.sentence() for run in unlearned]
     warnings += pruning.sentences(prepared.record)
     for analysis in asked:
-        verdicts += analysis.conclude(trained, estimates, unlearned)
+        claims += analysis.conclude(trained, estimates, unlearned)
         warnings += analysis.warn(trained, folder)
+    verdicts = claimed.decide(claims)
     return {
+        "answer": answers.of_study(verdicts, prepared.record["study"]),
         "estimates": [estimate.to_json() for estimate in estimates],
         "verdicts": [verdict.to_json() for verdict in verdicts],
         "warnings": warnings,
