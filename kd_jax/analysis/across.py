@@ -179,7 +179,7 @@ def helping(measured: Sequence[StudentResult]) -> tuple[list[Estimate], list[Cla
             y = np.array([m.gain for m in group])
             for what, (name, rises, claim, of_what) in EXPECTED.items():
                 x = np.array([getattr(m, what) for m in group])
-                if x.shape[1] < 2 or not np.ptp(x, axis=0).min() >= LEAST_SPREAD:  # NaN is left out too
+                if x.shape[1] < 2 or not np.ptp(x.mean(axis=1)) >= LEAST_SPREAD:  # NaN is left out too
                     continue
                 slopes = slopes_within(x, y)
                 interval = over_seeds(slopes)

@@ -8,9 +8,10 @@ Holm's correction (Holm, 1979, A simple sequentially rejective multiple test pro
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from kd_jax.analysis.power import Effect, seeds_needed, standard_error
 from kd_jax.analysis.results import INCONCLUSIVE, REASONS, Unlearned, Verdict
@@ -52,7 +53,7 @@ class Part:
         """Twice the p-value of a one-sided t test that the mean is not above 0; of two seeds or more."""
         count = len(self.values)
         t = self.effect.size / standard_error(count, self.shared)
-        return float(min(1.0, 2 * stats.t.sf(t, count - 1)))
+        return float(min(1.0, 2 * special.stdtr(count - 1, -t)))
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,6 @@ class Claim:
     open: str = ""
     split: str = ""
 
-    def verdict(self, verdict: str, because: str, decided_by: str) -> Verdict:
-        """Return a verdict on it."""
-        about = self.name, self.arm, self.split
-        return Verdict(self.claim, verdict, because, self.sentences[verdict], decided_by, None, None, None, *about)
-
     def for_and_against(self) -> tuple[float, float] | None:
         """Return the p-values of the claim and of its opposite; None where there is no test."""
         if self.open:
@@ -110,40 +106,52 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+class Decision(NamedTuple):
+    """The verdict on a claim, its p-value, and that after Holm's correction; None where there is no test."""
+
+    verdict: str
+    p_value: float | None
+    adjusted: float | None
+
+
+def decisions(claims: Sequence[Claim], level: float = LEVEL) -> list[Decision]:
+    """Return the decision on each of the claims of a study, which Holm's correction takes together; arguments as for `decide`."""
+    tests = [claim.for_and_against() for claim in claims]
+    adjusted = iter(holm([min(test) for test in tests if test]))
+    found = []
+    for test in tests:
+        if test is None:
+            found.append(Decision(INCONCLUSIVE, None, None))
+            continue
+        supports, contradicts = test
+        p = next(adjusted)
+        verdict = INCONCLUSIVE if p > level else "supported" if supports < contradicts else "contradicted"
+        found.append(Decision(verdict, min(test), p))
+    return found
+
+
 def decide(drawn: Iterable[Claim | Verdict], level: float = LEVEL) -> list[Verdict]:
-    """Return the verdicts on all claims of a study, which Holm's correction takes together.
+    """Return the verdicts on all claims of a study.
 
     Args:
         drawn: the claims. A `Verdict` among them, which was drawn without a test, stays as it is.
         level: the chance that may remain of any wrong decision.
     """
     drawn = list(drawn)
-    tests = [None if isinstance(each, Verdict) else each.for_and_against() for each in drawn]
-    adjusted = iter(holm([min(test) for test in tests if test]))
-    corrected = [next(adjusted) if test else None for test in tests]
-    number = sum(test is not None for test in tests)
-    decided = sum(each is not None and each <= level for each in corrected)
-    verdicts = []
-    for each, test, p in zip(drawn, tests, corrected, strict=True):
-        if isinstance(each, Verdict):
-            verdicts.append(each)
-        elif test is None or p is None:
-            verdicts.append(_untested(each))
-        else:
-            verdicts.append(_tested(each, test, p, number, level, level / max(number - decided, 1)))
-    return verdicts
+    found = decisions([each for each in drawn if isinstance(each, Claim)], level)
+    number = sum(each.p_value is not None for each in found)
+    undecided = number - sum(each.verdict != INCONCLUSIVE for each in found)
+    rest = iter(found)
+    # Were a claim the first of those that are not decided, this is what its p-value would have to reach.
+    next_level = level / max(undecided, 1)
+    return [each if isinstance(each, Verdict) else _verdict(each, next(rest), number, next_level) for each in drawn]
 
 
-def _untested(claim: Claim) -> Verdict:
-    return claim.verdict(INCONCLUSIVE, claim.because, claim.open)
-
-
-def _tested(
-    claim: Claim, test: tuple[float, float], adjusted: float, number: int, level: float, next_level: float
-) -> Verdict:
-    supports, contradicts = test
-    p = min(test)
-    verdict = INCONCLUSIVE if adjusted > level else "supported" if supports < contradicts else "contradicted"
+def _verdict(claim: Claim, decision: Decision, number: int, next_level: float) -> Verdict:
+    verdict, p, adjusted = decision
+    about = {"name": claim.name, "arm": claim.arm, "split": claim.split}
+    if p is None or adjusted is None:
+        return Verdict(claim.claim, verdict, claim.because, claim.sentences[verdict], claim.open, **about)  # pyright: ignore
     # Of a claim that is not supported one wants to know which of its parts is not.
     shown = claim.opposite if verdict == "contradicted" or not claim.parts else claim.parts
     pick = min if verdict == "contradicted" and claim.any_opposite else max
@@ -156,8 +164,8 @@ def _tested(
         needed = seeds_needed([part.effect for part in claim.parts], next_level)
         further = max(needed - seeds, 1) if needed else None
         because += f"; an effect of this size would take {further} more seeds (power 80 %)" if further else ""
-    drawn = claim.verdict(verdict, because, decisive.what)
-    return drawn._replace(p_value=p, adjusted=adjusted, more_seeds=further)
+    sentence = claim.sentences[verdict]
+    return Verdict(claim.claim, verdict, because, sentence, decisive.what, p, adjusted, further, **about)  # pyright: ignore
 
 
 def _of(p: float) -> str:

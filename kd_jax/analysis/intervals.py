@@ -1,6 +1,7 @@
 """Confidence intervals of estimates, over seeds or over examples."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -55,13 +56,18 @@ def of_mean(values: ArrayLike, level: float = LEVEL) -> Interval:
     return _t_interval(values, level, "examples")
 
 
+@cache
+def _quantile(level, freedom):
+    return stats.t.ppf((1 + level) / 2, freedom)
+
+
 def _t_interval(values, level, resampled, shared=False):
     values = np.asarray(values, np.float64)
     count = len(values)
     if count < 2:
         raise ValueError(f"an interval over {resampled} needs at least 2, got {count}")
     mean = values.mean()
-    half = stats.t.ppf((1 + level) / 2, count - 1) * values.std(ddof=1) * standard_error(count, shared)
+    half = _quantile(level, count - 1) * values.std(ddof=1) * standard_error(count, shared)
     return Interval(float(mean), float(mean - half), float(mean + half), level, resampled, count)
 
 

@@ -39,10 +39,8 @@ def power(effects: Sequence[Effect], seeds: int, level: float) -> float:
         level: two-sided level of the tests.
     """
     critical = stats.t.isf(level / 2, seeds - 1)
-    each = [
-        stats.nct.sf(critical, seeds - 1, min(effect.size / standard_error(seeds, effect.shared), 1e3))
-        for effect in effects
-    ]
+    sizes = [effect.size / standard_error(seeds, effect.shared) for effect in effects]
+    each = stats.nct.sf(critical, seeds - 1, np.minimum(sizes, 1e3))
     return float(np.prod(np.nan_to_num(each, nan=1.0)))  # nan: far beyond every critical value
 
 
@@ -76,6 +74,8 @@ def effect_found(seeds: int, level: float, share: float = POWER, shared: bool = 
         seeds, level, share: as above.
         shared: whether it is measured against one model for all seeds.
     """
-    return float(
-        optimize.brentq(lambda size: power([Effect(size, shared)], seeds, level) - share, 1e-6, 1e3, xtol=1e-6)
-    )
+
+    def excess(size):
+        return power([Effect(size, shared)], seeds, level) - share
+
+    return float(optimize.brentq(excess, 1e-6, 1e3, xtol=1e-6))  # pyright: ignore
