@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import optimize
 from scipy.special import log_softmax, softmax
 
 from kd_jax.analysis import calibration, intervals
@@ -69,7 +69,9 @@ class Rescaled(NamedTuple):
         return 1 - self.kl_after.estimate / self.kl_before.estimate if self.kl_before.estimate > 0 else 0.0
 
 
-def temperature(logits: ArrayLike, targets: ArrayLike, level: float = LEVEL) -> Interval:
+def temperature(
+    logits: ArrayLike, targets: ArrayLike, level: float = LEVEL, groups: np.ndarray | None = None
+) -> Interval:
     """Return the temperature at which the mean cross-entropy of softmax(logits / temperature) with the targets is smallest.
 
     The loss is convex in b = 1 / temperature. Of each example the derivative is E_p[z] - E_t[z] and the second one is Var_p[z],
@@ -85,6 +87,7 @@ def temperature(logits: ArrayLike, targets: ArrayLike, level: float = LEVEL) -> 
         logits: float [examples, classes].
         targets: labels, int [examples], or probabilities, float [examples, classes].
         level: confidence level.
+        groups: which examples depend on each other, int [examples]; None for independent ones.
 
     Returns:
         The temperature, between `COLDEST` and `HOTTEST`; at the end of that range where the loss still falls there.
@@ -105,22 +108,36 @@ def temperature(logits: ArrayLike, targets: ArrayLike, level: float = LEVEL) -> 
     p = softmax(scale * z, axis=1)
     mean = (p * z).sum(axis=1)
     curvature = ((p * z**2).sum(axis=1) - mean**2).mean()
-    error = np.sqrt(np.square(mean - aim).mean() / len(z)) / curvature if curvature > 0 else np.inf
-    half = stats.norm.ppf((1 + level) / 2) * error
-    low, high = 1 / min(scale + half, ends[1]), 1 / max(scale - half, ends[0])
-    return Interval(float(1 / scale), float(low), float(high), level, "examples", len(z))
+    derivative = mean - aim
+    if groups is None:
+        error = np.sqrt(np.square(derivative).mean() / len(z))
+        resampled, count = "examples", len(z)
+    else:
+        error = intervals.error_of_mean(derivative, groups)
+        resampled, count = intervals.GROUPS, len(np.unique(groups))
+    error = error / curvature if curvature > 0 else np.inf
+    of_scale = intervals.of_error(scale, error, count, level, resampled)
+    low, high = 1 / min(of_scale.high, ends[1]), 1 / max(of_scale.low, ends[0])
+    return Interval(float(1 / scale), float(low), float(high), level, resampled, count)
 
 
-def calibrated(logits: ArrayLike, labels: ArrayLike, rng: np.random.Generator) -> Calibration:
+def calibrated(
+    logits: ArrayLike, labels: ArrayLike, rng: np.random.Generator, groups: np.ndarray | None = None
+) -> Calibration:
     """Return what a temperature does for a model's calibration.
 
     Args:
         logits: float [examples, classes].
         labels: int [examples].
         rng: decides the halves and the bootstrap of the calibration error.
+        groups: which examples depend on each other, int [examples], so that no group is in both halves; None for independent ones.
     """
     z, y = _lifted(logits), np.asarray(labels)
-    half = rng.permutation(len(z)) % 2 == 0
+    if groups is None:
+        half = rng.permutation(len(z)) % 2 == 0
+    else:
+        names, group = np.unique(groups, return_inverse=True)
+        half = (rng.permutation(len(names)) % 2 == 0)[group]
     scale = np.empty(len(z))
     for part in (half, ~half):
         scale[~part] = 1 / temperature(z[part], y[part]).estimate
@@ -129,22 +146,23 @@ def calibrated(logits: ArrayLike, labels: ArrayLike, rng: np.random.Generator) -
     nll, ece = [], []
     for log_p in (log_softmax(z, axis=1), log_softmax(scale[:, None] * z, axis=1)):
         nll.append(-log_p[each, y])
-        ece.append(_ece(np.exp(log_p.max(axis=1)), hits, rng))
-    means = (intervals.of_mean(values) for values in (*nll, nll[0] - nll[1]))
-    return Calibration(temperature(z, y), *ece, *means)
+        ece.append(_ece(np.exp(log_p.max(axis=1)), hits, rng, groups))
+    means = (intervals.of_mean(values, groups=groups) for values in (*nll, nll[0] - nll[1]))
+    return Calibration(temperature(z, y, groups=groups), *ece, *means)
 
 
-def rescaled(teacher: ArrayLike, student: ArrayLike) -> Rescaled:
+def rescaled(teacher: ArrayLike, student: ArrayLike, groups: np.ndarray | None = None) -> Rescaled:
     """Return how much of KL(p_teacher || p_student) one temperature of the student removes.
 
     Args:
         teacher, student: logits, float [examples, classes].
+        groups: which examples depend on each other, int [examples]; None for independent ones.
     """
     log_t, z = log_softmax(_lifted(teacher), axis=1), _lifted(student)
     p = np.exp(log_t)
-    best = temperature(z, p)
+    best = temperature(z, p, groups=groups)
     kl = [(p * (log_t - log_softmax(z / each, axis=1))).sum(axis=1) for each in (1.0, best.estimate)]
-    return Rescaled(best, *map(intervals.of_mean, kl))
+    return Rescaled(best, *(intervals.of_mean(values, groups=groups) for values in kl))
 
 
 def _lifted(logits: ArrayLike) -> np.ndarray:
@@ -152,9 +170,12 @@ def _lifted(logits: ArrayLike) -> np.ndarray:
     return np.maximum(z - z.max(axis=1, keepdims=True), LOWEST)
 
 
-def _ece(confidences: np.ndarray, hits: np.ndarray, rng: np.random.Generator) -> Interval:
+def _ece(confidences, hits, rng, groups):
     count = len(hits)
     errors = intervals.bootstrap_errors(
-        lambda index: np.array([calibration.ece(confidences[index], hits[index])]), count, rng
+        lambda index: np.array([calibration.ece(confidences[index], hits[index])]), count, rng, groups=groups
     )
-    return intervals.of_error(calibration.ece(confidences, hits), errors[0], count)
+    value = calibration.ece(confidences, hits)
+    if groups is None:
+        return intervals.of_error(value, errors[0], count)
+    return intervals.of_error(value, errors[0], len(np.unique(groups)), resampled=intervals.GROUPS)

@@ -14,8 +14,8 @@ class Interval:
     Attributes:
         estimate, low, high: the estimate and the ends of the range.
         level: the share of repetitions whose range holds the true value, such as 0.95.
-        resampled: what a repetition would draw anew: "examples" of the same networks, "seeds", whole trainings, or "repetitions"
-            of a time that was measured.
+        resampled: what a repetition would draw anew: "examples" of the same networks, "sequences", whole groups of tokens
+            that depend on each other, "seeds", whole trainings, or "repetitions" of a time that was measured.
         count: how many of them there were.
     """
 

@@ -148,10 +148,10 @@ def what_intervals_are(estimates: Sequence[Estimate]) -> str:
         return ""
     first = next((e.interval for e in estimates if e.interval.resampled == "seeds"), estimates[0].interval)
     if first.resampled == "seeds":
-        one = any(e.arm == TEACHER and e.name == "accuracy" and e.interval.resampled == "examples" for e in estimates)
-        rest = " The teacher is one for all seeds; its own intervals are over examples." if one else ""
+        own = next((e.interval.resampled for e in estimates if e.arm == TEACHER and e.name == "accuracy"), "seeds")
+        rest = f" The teacher is one for all seeds; its own intervals are over {own}." if own != "seeds" else ""
         return f"Mean and {first.level:.0%} interval over {first.count} seeds.{rest}"
-    return f"One seed; {first.level:.0%} intervals over examples: how other seeds would differ is not in them."
+    return f"One seed; {first.level:.0%} intervals over {first.resampled}: how other seeds would differ is not in them."
 
 
 def turned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
