@@ -8,6 +8,7 @@ from kd_jax.analysis import intervals
 from kd_jax.analysis.claims import Claim, Part, withheld
 from kd_jax.analysis.claims import decide as decide
 from kd_jax.analysis.results import Estimate, Interval, Unlearned, index, paired
+from kd_jax.plan import TEACHER
 
 # Root mean square error, in progress, below which theory describes a run.
 FOLLOWS = 0.05
@@ -18,9 +19,11 @@ ONE_HOT = "the same network on one-hot labels"
 def exaggeration_claims(
     estimates: Iterable[Estimate],
     baselines: Mapping[str, str],
-    controls: Mapping[str, str] | None = None,
+    controls: Mapping[str, str | None] | None = None,
     unlearned: Sequence[Unlearned] = (),
     against: str = ONE_HOT,
+    teachers: Mapping[str, str] | None = None,
+    no_control: str = "",
     is_one_control: bool = False,
 ) -> list[Claim]:
     """Return the claims on every student's exaggeration of its teacher's low confidence, and on its gain in accuracy.
@@ -31,9 +34,12 @@ def exaggeration_claims(
     Args:
         estimates: the estimates of the study.
         baselines: {arm of a student: its one-hot arm}, over which its gain is.
-        controls: {arm of a student: the arm that stands for another teacher of another seed}; None where that is its one-hot arm.
+        controls: {arm of a student: the arm that stands for another teacher of another seed, or None where there is none, so that
+            nothing can be concluded}; None where it is the one-hot arm of each.
         unlearned: the runs that did not learn; nothing is concluded from their arms.
         against: what the arm over which the gain is is called.
+        teachers: {arm of a student: its teacher's}, where that is not `teacher`.
+        no_control: why a student has no control, in words.
         is_one_control: whether that arm and the control are one network, the same for all seeds.
     """
     table = index(estimates, "name", "arm", "split", "subset")
@@ -41,11 +47,15 @@ def exaggeration_claims(
     for student, onehot in baselines.items():
         who = student if len(baselines) > 1 else "the student"
         control = (controls or {}).get(student, onehot)
+        teacher = (teachers or {}).get(student, TEACHER)
+        kind = "one network for all seeds" if is_one_control else "same seed"
+        if control != onehot:
+            kind = f"trained as the teacher was, {kind}"
         for split in ("test", "train"):
-            claims = _exaggeration(table, student, control, split, who, is_one_control, control != onehot)
-            drawn += [withheld(claim, ("teacher", control, student), unlearned) for claim in claims]
-        claims = _gain(table, student, against, who if len(baselines) > 1 else "", is_one_control)
-        drawn += [withheld(claim, ("teacher", onehot, student), unlearned) for claim in claims]
+            claims = _exaggeration(table, student, control, split, who, kind, is_one_control, no_control)
+            drawn += [withheld(claim, {teacher, control or "", student}, unlearned) for claim in claims]
+        claims = _gain(table, student, against, who if len(baselines) > 1 else "", is_one_control, teacher)
+        drawn += [withheld(claim, (teacher, onehot, student), unlearned) for claim in claims]
     return drawn
 
 
@@ -227,32 +237,34 @@ POINTS = {"train": "training points", "test": "test points"}
 def _exaggeration(
     table: Mapping[tuple, Estimate],
     student: str,
-    control: str,
+    control: str | None,
     split: str,
     who: str,
+    kind: str,
     is_one_control: bool,
-    is_own_control: bool,
+    no_control: str,
 ) -> list[Claim]:
     slope = table.get(("exaggeration_slope", student, split, "lowest_25"))
     of_control = table.get(("exaggeration_slope", control, split, "lowest_25"))
-    if slope is None or of_control is None:
+    if slope is None or (of_control is None and control is not None):
         return []
-    interval, other = slope.interval, of_control.interval
-    because = f"slope {_shown(interval)}; control {control} {_shown(other)}"
-    trained = f"{control}, trained as the teacher was" if is_own_control else control
-    named = "one network for all seeds" if is_one_control else "same seed"
-    parts, opposite, unknown = (), (), ONE_SEED
-    if len(slope.values) > 1:
-        of_student, of_other = paired(slope, of_control)
-        unknown = "" if len(of_student) > 1 else ONE_SEED
-        excess = of_student - of_other
-        if not unknown:
-            because += (
-                f"; student minus control, {named}: {_shown(intervals.over_seeds(excess, shared=is_one_control))}"
-            )
-        values = np.array(slope.values)
-        above = Part(f"slope above that of the control ({trained}; {named})", excess, is_one_control)
-        parts, opposite = (Part("slope above 1", values - 1), above), (Part("slope below 1", 1 - values),)
+    interval = slope.interval
+    because, numbers, unknown = f"slope {_shown(interval)}", f"slope {_short(interval)}", ""
+    parts, opposite = (), ()
+    if of_control is None:
+        unknown = f"no control is exchangeable with the teacher: {no_control}"
+    else:
+        because += f"; control {control} {_shown(of_control.interval)}"
+        numbers += f", control {of_control.interval.estimate:.2f}"
+        student_values, control_values = paired(slope, of_control)
+        if len(student_values) < 2:
+            unknown = ONE_SEED
+        else:
+            excess, values = student_values - control_values, np.array(slope.values)
+            by = "one control for all seeds" if is_one_control else "same seed"
+            because += f"; student minus control, {by}: {_shown(intervals.over_seeds(excess, shared=is_one_control))}"
+            above = Part(f"slope above that of the control {control} ({kind})", excess, is_one_control)
+            parts, opposite = (Part("slope above 1", values - 1), above), (Part("slope below 1", 1 - values),)
     if interval.high < 1:
         because += (
             "; a slope below 1 does not show that the student follows the teacher, regression to the mean does that"
@@ -261,7 +273,6 @@ def _exaggeration(
         because += f"; {unknown}"
     points = POINTS.get(split, f"{split} points")
     what = "the teacher's low confidence"
-    numbers = f"slope {_short(interval)}, control {other.estimate:.2f}"
     vague = f"On {points} {who} was not shown to exaggerate {what}: {numbers}."
     if interval.low > 1:
         vague = (
@@ -269,7 +280,8 @@ def _exaggeration(
             f" {numbers}."
         )
     if unknown:
-        vague = f"Whether {who} exaggerates {what} on {points} cannot be told from one seed: {numbers}."
+        why = "from one seed" if unknown == ONE_SEED else "without a control that was trained as the teacher was"
+        vague = f"Whether {who} exaggerates {what} on {points} cannot be told {why}: {numbers}."
     return [
         Claim(
             f"{student} exaggerates {what} ({split}, lowest 25 %: slope above 1, and above the control's)",
@@ -289,7 +301,9 @@ def _exaggeration(
     ]
 
 
-def _gain(table: Mapping[tuple, Estimate], student: str, against: str, who: str, is_one_control: bool) -> list[Claim]:
+def _gain(
+    table: Mapping[tuple, Estimate], student: str, against: str, who: str, is_one_control: bool, teacher: str
+) -> list[Claim]:
     gain = table.get(("accuracy_gain", student, "test", "all"))
     if gain is None:
         return []
@@ -303,7 +317,7 @@ def _gain(table: Mapping[tuple, Estimate], student: str, against: str, who: str,
     elif not Part("", values).spread:
         unknown = "the same in all seeds, by chance: shares of a test set are whole counts"
         because += f"; {unknown}"
-    fit = table.get(("accuracy", "teacher", "train", "all"))
+    fit = table.get(("accuracy", teacher, "train", "all"))
     if fit is not None:
         because += f"; the teacher fits {100 * fit.interval.estimate:.1f} % of its training labels"
     over = "" if against == ONE_HOT else f" over {against}"
