@@ -228,7 +228,7 @@ def write_analysed():
             interval = over_seeds(values) if len(values) > 1 else of_error(values[0], 0.01, 50)
             estimates.append(Estimate(name, arm, interval, tuple(values), split=split, subset=subset))
         baselines = {arm["name"]: arm["baseline"] for arm in listed if arm["baseline"]}
-        drawn = verdicts.exaggeration_verdicts(estimates, baselines)
+        drawn = verdicts.decide(verdicts.exaggeration_claims(estimates, baselines))
         summary = {
             "estimates": [each.to_json() for each in estimates],
             "verdicts": [each.to_json() for each in drawn],
