@@ -187,6 +187,18 @@ DistillationLoss = Literal[  # all but `auto` are the keys of `losses.DISTILLATI
 FEATURE_LOSSES: tuple[str, ...] = ("fitnets", "at", "rkd", "crd")
 
 
+FOLDER = "a folder"  # in place of its path, which another machine does not have
+
+
+def is_folder(dataset: str) -> bool:
+    """Whether `--dataset` names a prepared set by its folder, and not by its name, which may have a configuration.
+
+    >>> is_folder("/data/mine/1.0.0"), is_folder("~/mine/1.0.0"), is_folder("glue/sst2")
+    (True, True, False)
+    """
+    return dataset.startswith(("/", "~", "./", "../"))
+
+
 def loss_names(text: str) -> list[str]:
     """Return the names of the distillation losses that `--distillation` adds.
 
@@ -357,12 +369,17 @@ class Look:
     kernel_examples: int = 0
     """Size of the random part of the training set on which the functions that networks compute are followed along the
     eigenvectors of their tangent kernel [examples; 0: none]."""
+    trajectory_examples: int = 2000
+    """How many random training examples are followed along training, to see when each is learnt, forgotten and exaggerated
+    [examples; 0: none]."""
 
     def __post_init__(self):
         _need(self, "layers", len(set(self.layers)) == len(self.layers), "each layer once")
         _need(self, "pairs", all(0 <= a != b >= 0 for a, b in self.pairs), "two different directions each, 0 the top")
         enough = self.kernel_examples == 0 or self.kernel_examples >= 2
         _need(self, "kernel_examples", enough, "0 for none, or at least 2")
+        enough = self.trajectory_examples == 0 or self.trajectory_examples >= 2
+        _need(self, "trajectory_examples", enough, "0 for none, or at least 2")
 
 
 @dataclass(frozen=True)
@@ -463,11 +480,14 @@ class Study:
     def identity(self) -> dict[str, Any]:
         """What must agree for two studies to share a work folder: all but the seeds, the control, and what only analysis looks at.
 
-        Of a teacher that exists already it is whether there is one; `studies.teachers` sees to it that it is the same, wherever
+        Data named by its folder is told by its contents, whose fingerprint is on record, wherever it lies now. Of a teacher that
+        exists already it is whether there is one; `studies.teachers` sees to it that it is the same, wherever
         it lies now.
         """
         own = {name: value for name, value in to_json(self).items() if SECTION_OF.get(name) != "look"}
         own |= {name: bool(own[name]) for name in ("teacher_from", "teacher_logits")}
+        if is_folder(self.data.dataset):
+            own["dataset"] = FOLDER
         return {name: value for name, value in own.items() if name not in ("seeds", "seed", "control")}
 
 

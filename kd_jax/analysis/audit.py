@@ -223,11 +223,12 @@ def advice(
                 "Stanton et al., NeurIPS 2021: students agree with their teachers less than is thought",
             )
         )
-    if agreement is not None and agreement.interval.resampled == "examples":
+    if agreement is not None and agreement.interval.resampled != "seeds":
         found.append(
             Advice(
                 "Train student and teacher from two or more further seeds and pass all files.",
-                "There is one seed: the intervals say how other examples would differ, and not how other trainings would.",
+                f"There is one seed: the intervals say how other {agreement.interval.resampled} would differ, and not how other"
+                " trainings would.",
                 "Bouthillier et al., MLSys 2021: variance between trainings decides comparisons",
             )
         )

@@ -1,6 +1,6 @@
 """What an analysis finds: estimates with their intervals, verdicts on claims, and runs that did not learn."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
@@ -12,8 +12,8 @@ class Interval:
     Attributes:
         estimate, low, high: the estimate and the ends of the range.
         level: the share of repetitions whose range holds the true value, such as 0.95.
-        resampled: what a repetition would draw anew: "examples" of the same networks, "seeds", whole trainings, or "repetitions"
-            of a time that was measured.
+        resampled: what a repetition would draw anew: "examples" of the same networks, "sequences", whole groups of tokens
+            that depend on each other, "seeds", whole trainings, or "repetitions" of a time that was measured.
         count: how many of them there were.
     """
 
@@ -25,8 +25,20 @@ class Interval:
     count: int
 
 
+class Measured(NamedTuple):
+    """A number of one seed.
+
+    Attributes:
+        value: the number.
+        interval: computes its interval over examples, which costs time and is asked for only with a single seed.
+    """
+
+    value: float
+    interval: Callable[[], Interval]
+
+
 # What an estimate can be about, in the order in which `summary.json` lists it.
-ABOUT = ("variant", "against", "field", "split", "subset", "layer", "directions")
+ABOUT = ("variant", "against", "field", "split", "subset", "layer", "directions", "rank")
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class Estimate:
             of those, such as `noisy_lowest_25`.
         layer: the layer whose weights were measured.
         directions: the eigendirections, or groups of them, that it is about, 0 the top; a pair for a ratio.
+        rank: the place in the teacher's ordering of the classes that it is about, 1 the top class.
         no_verdict: whether no verdict may be drawn from it, as from directions that were chosen by hand. It is not in the JSON.
     """
 
@@ -69,6 +82,7 @@ class Estimate:
     subset: str = ""
     layer: str = ""
     directions: tuple[int, ...] = ()
+    rank: int = 0
     no_verdict: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -131,6 +145,8 @@ class Verdict(NamedTuple):
         adjusted: the same after Holm's correction for all verdicts of the study; None without one.
         more_seeds: how many further seeds it would take to show an effect of the size that was found; None where that is not
             known, or no number of them would.
+        name, arm, split: the quantity, the arm and the split of the data that the claim is about, as of an `Estimate`; empty where
+            it is about several or none.
     """
 
     claim: str
@@ -141,6 +157,9 @@ class Verdict(NamedTuple):
     p_value: float | None = None
     adjusted: float | None = None
     more_seeds: int | None = None
+    name: str = ""
+    arm: str = ""
+    split: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as a dict of JSON values; what is empty or not known is absent."""

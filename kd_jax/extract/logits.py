@@ -39,6 +39,23 @@ def view_of(dataset: Dataset, precision: str) -> Callable[[Any], Any]:
     return dataset.clean_view(models.COMPUTE_DTYPES[analysis_precision(precision)])
 
 
+def make_on_batch(model_name: str, dataset: Dataset, precision: str) -> Callable[[Variables, Any], Any]:
+    """Return `on_batch(variables, x) -> logits [batch, classes]` of a network on clean views of a batch, in evaluation mode,
+    compiled.
+
+    Arguments as for `make_logits`.
+    """
+    model, view = model_of(model_name, dataset, precision), view_of(dataset, precision)
+
+    @jax.jit
+    def on_batch(variables, x):
+        # Without this a GPU would multiply in TF32, with three digits.
+        with jax.default_matmul_precision("highest"):
+            return model.apply(variables, view(x), train=False).logits
+
+    return on_batch
+
+
 def make_logits(model_name: str, dataset: Dataset, precision: str) -> Callable[[Variables, Any], np.ndarray]:
     """Return `logits(variables, x) -> NumPy [examples, classes]` of a network on clean views, in evaluation mode.
 
@@ -49,13 +66,7 @@ def make_logits(model_name: str, dataset: Dataset, precision: str) -> Callable[[
         dataset: the data.
         precision: the arithmetic of the study, `Networks.precision`.
     """
-    model, view = model_of(model_name, dataset, precision), view_of(dataset, precision)
-
-    @jax.jit
-    def on_batch(variables, x):
-        # Without this a GPU would multiply in TF32, with three digits.
-        with jax.default_matmul_precision("highest"):
-            return model.apply(variables, view(x), train=False).logits
+    on_batch = make_on_batch(model_name, dataset, precision)
 
     def logits(variables, x):
         answers = np.empty((len(x), dataset.classes), models.PARAMETER_DTYPES[analysis_precision(precision)])
@@ -103,7 +114,7 @@ def logit_pairs(
     answer = {name: make_logits(name, dataset, precision) for name in models_of}
     of_file = None
     if plan.given is not None and plan.given.logits:
-        of_file = _given_logits(workdir, dataset, precision)
+        of_file = given_logits(workdir, dataset, precision)
     else:
         name = plan.study.networks.teacher
         as_teacher = answer.get(name) if seen is dataset else None
@@ -128,8 +139,8 @@ def logit_pairs(
                 yield Pair(arm.name, seed, name, *about)
 
 
-def _given_logits(workdir, dataset, precision):
-    """{split: logits} of a teacher from a file, of the splits that it has."""
+def given_logits(workdir: str | Path, dataset: Dataset, precision: str) -> dict[str, np.ndarray]:
+    """Return {split: logits [examples, classes]} of a teacher that is a file, of the splits that it has."""
     tables = teacher_logits.read(records.teacher_logits_file(workdir), dataset)
     dtype = models.PARAMETER_DTYPES[analysis_precision(precision)]
     return {name: table.logits(dataset.examined[name].ids, dataset.classes, dtype) for name, table in tables.items()}

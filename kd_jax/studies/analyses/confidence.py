@@ -15,7 +15,7 @@ from kd_jax.analysis.results import Estimate, Unlearned, Verdict
 from kd_jax.analysis.summary import Pair
 from kd_jax.extract import logits as extract
 from kd_jax.plan import TEACHER
-from kd_jax.report import figures, tables
+from kd_jax.report import beyond, figures, tables
 from kd_jax.report.tables import Table
 from kd_jax.studies.analyses.base import Advance, Analysed, Analysis, Trained
 from kd_jax.studies.analyses.base import students as students_of
@@ -108,7 +108,10 @@ def _tables(analysed: Analysed) -> list[Table]:
         "Train accuracy is on the labels that were trained on. Gain is over the same network, initialisation and batches without a"
         " teacher."
     )
-    return [Table(header, rows, tables.what_intervals_are(analysed.estimates), details)]
+    note = tables.what_intervals_are(analysed.estimates)
+    main = Table(header, rows, note, details, "Accuracy, fidelity, exaggeration", sortable=False)
+    further = beyond.table(analysed.estimates, analysed.shown)
+    return [main] if further is None else [main, further]
 
 
 def _figures(analysed: Analysed) -> dict[str, Figure]:
@@ -120,10 +123,12 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
         of_split = {pair.arm: (pair.teacher, pair.student) for pair in pairs if pair.teacher is not None}
         if of_split:
             logits[split] = of_split
-    return {
-        "confidence": figures.confidence(logits, arms, seed),
+    drawn = {
+        "confidence": figures.confidence(logits, arms, seed, analysed.estimates),
         "slopes": figures.slopes(analysed.estimates, arms),
     }
+    by_rank = beyond.figure(analysed.estimates, analysed.shown)
+    return drawn if by_rank is None else drawn | {"slopes_by_rank": by_rank}
 
 
 ANALYSIS = Analysis(
@@ -140,5 +145,6 @@ ANALYSIS = Analysis(
         "slopes": """The slopes of those lines, with intervals. Over all points, regression to the mean pulls the slope between two
             equally good, independent models below 1; within a quarter the relation may bend as well. So compare a student with its
             one-hot control.""",
+        "slopes_by_rank": beyond.CAPTION,
     },
 )

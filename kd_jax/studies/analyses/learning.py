@@ -10,7 +10,8 @@ from kd_jax.analysis import learning
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import Study, loss_names, parse_switch
 from kd_jax.plan import TEACHER, GivenTeacher, of_record, run_name, training_of
-from kd_jax.report import figures, tables
+from kd_jax.report import charts_learning, figures, tables
+from kd_jax.report.charts import Chart
 from kd_jax.studies.analyses.base import Analysed, Analysis
 from kd_jax.studies.analyses.confidence import read_pairs
 from kd_jax.workdir import records
@@ -73,8 +74,14 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
     return {"learning_curves": figures.learning_curves(read_metrics(analysed))}
 
 
+def _charts(analysed: Analysed) -> dict[str, Chart]:
+    made = charts_learning.chart(read_metrics(analysed), [arm.name for arm in analysed.arms])
+    return {} if made is None else {"learning_curves": made}
+
+
 ANALYSIS = Analysis(
     name="learning",
     figures=_figures,
+    charts=_charts,
     captions={"learning_curves": "Mean over the seeds that have the epoch; the band is their range."},
 )
