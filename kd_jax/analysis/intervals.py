@@ -7,6 +7,7 @@ Bootstrap methods, section 3.8); and the quantile is that of Student's t with on
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +20,7 @@ GROUPS = "sequences"  # what groups of examples are called: tokens are what depe
 RESAMPLES = 400  # the standard error of a bootstrap of 400 is itself known to 3.5 %
 
 
-def over_seeds(values: ArrayLike, level: float = LEVEL) -> Interval:
+def over_seeds(values: ArrayLike, level: float = LEVEL, shared: bool = False) -> Interval:
     """Return the mean over seeds with Student's t interval of n - 1 degrees of freedom.
 
     >>> found = over_seeds([1.0, 2.0, 3.0])
@@ -29,11 +30,24 @@ def over_seeds(values: ArrayLike, level: float = LEVEL) -> Interval:
     Args:
         values: one per seed, at least two.
         level: confidence level, between 0 and 1.
+        shared: whether they are differences from one model, the same for all seeds; see `standard_error`.
 
     Raises:
         ValueError: for fewer than two values.
     """
-    return _t_interval(values, level, "seeds")
+    return _t_interval(values, level, "seeds", shared)
+
+
+def standard_error(count: int, shared: bool = False) -> float:
+    """Return the standard error of a mean over seeds, as a multiple of the standard deviation.
+
+    What is measured against one model for all seeds has that model's own chance in it: a further draw of the same distribution, as
+    in an interval of prediction.
+
+    >>> standard_error(4), round(standard_error(4, shared=True), 3)
+    (0.5, 1.118)
+    """
+    return float(np.sqrt(1 / count + shared))
 
 
 def of_mean(values: ArrayLike, level: float = LEVEL, groups: np.ndarray | None = None) -> Interval:
@@ -71,13 +85,18 @@ def error_of_mean(values: np.ndarray, groups: np.ndarray) -> float:
     return float(np.sqrt(count / (count - 1) * (sums @ sums)) / len(values)) if count > 1 else np.inf
 
 
-def _t_interval(values, level, resampled):
+@cache
+def _quantile(level, freedom):
+    return stats.t.ppf((1 + level) / 2, freedom)
+
+
+def _t_interval(values, level, resampled, shared=False):
     values = np.asarray(values, np.float64)
     count = len(values)
     if count < 2:
         raise ValueError(f"an interval over {resampled} needs at least 2, got {count}")
     mean = values.mean()
-    half = stats.t.ppf((1 + level) / 2, count - 1) * values.std(ddof=1) / np.sqrt(count)
+    half = _quantile(level, count - 1) * values.std(ddof=1) * standard_error(count, shared)
     return Interval(float(mean), float(mean - half), float(mean + half), level, resampled, count)
 
 

@@ -26,5 +26,5 @@ def on(summary: Mapping[str, Any], name: str, arm: str, split: str) -> Verdict |
         each["name"]: each["baseline"] for each in summary.get("study", {}).get("arms", ()) if each["baseline"]
     }
     unlearned = [Unlearned.from_json(run) for run in summary.get("unlearned", ())]
-    drawn = verdicts.exaggeration_verdicts(results.read(summary), baselines, unlearned=unlearned)
+    drawn = verdicts.decide(verdicts.exaggeration_claims(results.read(summary), baselines, unlearned=unlearned))
     return next((each for each in drawn if (each.name, each.arm, each.split) == (name, arm, split)), None)
