@@ -10,7 +10,7 @@ import pytest
 from kd_jax.analysis import exaggeration, intervals, results
 from kd_jax.config import Study
 from kd_jax.plan import TWIN, Variant
-from kd_jax.report import about
+from kd_jax.report import about, sweeps
 from kd_jax.studies import analyse, prune, sweep
 from kd_jax.studies import export as exporting
 from kd_jax.studies import train as train_stage
@@ -32,6 +32,7 @@ STUDY = Study.from_flags(
 )
 SHORT = STUDY.replaced(teacher_with=("epochs=2",))
 EARLY = STUDY.replaced(early_epoch=2)
+ALONG = ("step_", "share_", "forgetting_")  # names of estimates that are about checkpoints on the way
 
 
 def train(study, workdir):
@@ -115,7 +116,7 @@ def test_a_work_folder_of_an_earlier_version_is_analysed_without_a_twin_and_gets
     new = {"control", "against", "otherwise", "part_of", "step", "epoch", "of_next_seed"}
     record["arms"] = [{k: v for k, v in arm.items() if k not in new} for arm in record["arms"] if arm["name"] != TWIN]
     record["config"] = {k: v for k, v in record["config"].items() if k not in ("early_epoch", "control")}
-    (copy / "study.json").write_text(json.dumps(record))
+    (copy / "study.json").write_text(json.dumps({k: v for k, v in record.items() if k != "seal"}))
     summary = analyse.analyze(copy)
     before, after = table(short[1]), table(summary)
     assert {key: after[key] for key in before if key[1] != TWIN} == {k: v for k, v in before.items() if k[1] != TWIN}
@@ -157,9 +158,7 @@ def test_variants_of_a_sweep_share_the_twin_of_their_teacher(tmp_path):
     trained, summary = sweep.run("tested", studies, tmp_path / "swept", lambda name: tmp_path, jax.devices()[:1])
     assert trained == 5  # teacher, twin and one-hot run once, and two students
     assert (tmp_path / "swept" / "temperature=4" / "runs" / f"{TWIN}-seed0").is_symlink()
-    from kd_jax.report import sweeps
-
-    (column,) = [n for n, title in enumerate(sweeps.table(summary).header) if title == "control"][:1]
+    column = list(sweeps.table(summary).header).index("its control, train")
     known = results.index(results.read(summary), "variant", "name", "arm", "split", "subset")
     for row in sweeps.table(summary).rows:
         value = known[row[0], "exaggeration_slope", TWIN, "train", "lowest_25"].interval.estimate
@@ -183,6 +182,17 @@ def test_a_student_of_an_early_teacher_is_that_of_a_teacher_trained_so_long_to_t
     )
 
 
+def test_each_student_is_followed_beside_its_own_teacher(early):
+    """Along training too: the confidence that an example is held against is that of the early teacher, in its own top class."""
+    for student in ("student", "student_early"):
+        with np.load(early[0] / "analysis" / "trajectory" / f"{student}-seed1.npz") as arrays:
+            followed, ids = arrays["teacher_confidence"], arrays["ids"]
+        (pair,) = confidence.read_pairs(early[0] / "analysis", [student], [1], "train")
+        expected = exaggeration.confidence(pair.teacher, pair.teacher.argmax(axis=1))
+        place = {int(at): row for row, at in enumerate(pair.ids)}
+        np.testing.assert_allclose(followed, expected[[place[int(at)] for at in ids]], rtol=1e-5)
+
+
 def test_the_control_of_an_early_teacher_is_a_one_hot_run_of_as_many_steps(early, tmp_path):
     """And is held against that teacher; where the schedule allows it, it is such a run to the bit."""
     train(STUDY.replaced(epochs=2, seeds=1), tmp_path / "two")
@@ -199,10 +209,12 @@ def test_the_control_of_an_early_teacher_is_a_one_hot_run_of_as_many_steps(early
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_a_teacher_that_also_teaches_early_changes_no_number_of_the_study(early, tmp_path):
+def test_a_teacher_that_also_teaches_early_changes_no_other_network(early, tmp_path):
     assert train(STUDY, tmp_path / "plain") == 6
     plain, known = table(analyse.analyze(tmp_path / "plain")), table(early[1])
-    assert {key: known[key] for key in plain} == plain
+    # Of final networks: along training, one checkpoint more is looked at.
+    final = [key for key in plain if not key[0].startswith(ALONG)]
+    assert {key: known[key] for key in final} == {key: plain[key] for key in final}
     for name in ("teacher", "onehot", "student"):
         assert digest(tmp_path / "plain", f"{name}-seed1", 25) == digest(early[0], f"{name}-seed1", 25)
 
@@ -224,7 +236,8 @@ def test_what_teaches_early_and_its_control_outlive_pruning_and_the_card_names_i
     assert records.kept_steps(copy / "runs" / "onehot-seed0") == [10, 25]
     assert records.kept_steps(copy / "runs" / "student_early-seed0") == [25]
     assert train(EARLY, copy) == 0
-    assert table(analyse.analyze(copy)) == table(early[1])
+    before, after = table(early[1]), table(analyse.analyze(copy))
+    assert after == {key: value for key, value in before.items() if not key[0].startswith(ALONG)}
     out = exporting.export(copy, "student_early-seed1", "safetensors", out=tmp_path / "card")
     card = json.loads((out / "card.json").read_text())
     assert (card["teacher"]["run"], card["teacher"]["step"]) == ("teacher-seed1", 10)
