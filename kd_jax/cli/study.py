@@ -77,6 +77,8 @@ UNUSED = {
     "texts": ("image_size", "augment", "mixup", "cutmix"),
 }
 
+# Flags beside which a teacher teaches once.
+ONE_TEACHER = ("teacher_from", "teacher_logits", "teacher_step", "kernel_examples")
 
 GROUPS = {"look": "analysis"}  # sections whose group has another name in the help
 
@@ -159,6 +161,8 @@ def _parsed(words, description, preset, flag, prog) -> tuple[TrainingSession, St
     study = chosen.small if small else chosen.full
     if chosen.pretrained and not small and (value_of("init_from", words) or given.get("init_from")):
         study = chosen.pretrained
+    if any(value_of(name, words) or given.get(name) for name in ONE_TEACHER):
+        study = study.replaced(early_epoch=0)  # the preset's was not asked for
     study = study.replaced(**given)
     kind, default = _command(session, study, hidden=_unused(study, words), extra=extra)
     command = parse(kind, words, description, default, prog)
