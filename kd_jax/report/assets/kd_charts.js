@@ -3,6 +3,7 @@
   "use strict";
   const CONFIG = { displayModeBar: false, displaylogo: false, responsive: true, doubleClick: "reset" };
   const PRINT_WIDTH = 660;
+  const NARROW = 620; // pixels, below which legends stand below and titles are broken into lines
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const coarse = matchMedia("(pointer: coarse)");
   const LIGHT = { text: "#222222", faint: "rgba(127, 127, 127, 0.28)", page: "#ffffff" };
@@ -52,14 +53,30 @@
     return drawn;
   }
 
-  function layoutOf(spec, chosen, theme, narrow) {
+  // plotly.js does not break lines of titles
+  function wrapped(text, most) {
+    const rows = [""];
+    for (const word of text.split(" ")) {
+      if (rows.at(-1) && rows.at(-1).length + word.length > most) rows.push("");
+      rows.push(`${rows.pop()} ${word}`.trim());
+    }
+    return rows.join("<br>");
+  }
+
+  function layoutOf(spec, chosen, theme, width) {
+    const narrow = width < NARROW;
     const layout = resolve(spec.layout, spec.columns ?? {}, chosen, theme);
     const axis = { gridcolor: theme.faint, zerolinecolor: theme.faint, linecolor: theme.faint, automargin: true };
     for (const name of Object.keys(layout)) {
-      if (/^[xy]axis\d*$/.test(name)) layout[name] = { ...axis, ...layout[name] };
+      if (!/^[xy]axis\d*$/.test(name)) continue;
+      layout[name] = { ...axis, ...layout[name] };
+      const text = layout[name].title?.text;
+      if (narrow && text) layout[name].title = { text: wrapped(text, 34), font: { size: 12 } };
     }
+    // A square plot is no higher than it is wide.
+    if (narrow && layout.yaxis?.scaleanchor) layout.height = Math.min(layout.height, width + 200);
     const legend = narrow
-      ? { orientation: "h", y: -0.25, yanchor: "top", x: 0 }
+      ? { orientation: "h", xref: "container", yref: "container", x: 0, y: 0, yanchor: "bottom" }
       : { orientation: "v", x: 1.02, y: 1, yanchor: "top" };
     return {
       xaxis: axis,
@@ -70,7 +87,7 @@
       plot_bgcolor: "rgba(0, 0, 0, 0)",
       height: 460,
       ...layout,
-      margin: { l: 60, r: 16, t: 24, b: 50, ...layout.margin },
+      margin: { l: 60, r: 16, t: 24, b: narrow ? 110 : 50, ...layout.margin },
       legend: { ...legend, bgcolor: "rgba(0, 0, 0, 0)", ...layout.legend },
       font: { family: "system-ui, sans-serif", size: 13, color: theme.text, ...layout.font },
     };
@@ -83,11 +100,12 @@
     return p > 0.9995 ? "> 0.999" : p < 0.0005 ? "< 0.001" : p.toFixed(3);
   };
 
-  function lines(tip, index, names) {
+  function lines(tip, index, names, chosen) {
     const said = [];
     for (const line of tip.lines) {
       let known = true;
       const text = line.replace(/\{(\w+)(?::(\w+))?\}/g, (_, name, kind) => {
+        if (!Object.hasOwn(tip.values, name)) return chosen[name];
         const value = tip.values[name][index];
         if (value === null || value === undefined) known = false;
         if (kind === "class") return names?.[value] ?? String(value);
@@ -123,7 +141,7 @@
     if (set && position !== null && position !== undefined) {
       shown.push(set.texts ? element("blockquote", { textContent: set.texts[position] }) : thumbnail(set, position));
     }
-    for (const line of lines(tip, point.pointIndex, chart.spec.names)) shown.push(element("div", { textContent: line }));
+    for (const line of lines(tip, point.pointIndex, chart.spec.names, chart.chosen)) shown.push(element("div", { textContent: line }));
     chart.tip.replaceChildren(...shown);
   }
 
@@ -144,8 +162,12 @@
   // ---- controls: HTML elements, which the keyboard reaches and screen readers know
 
   function optionsOf(chart, control) {
-    const listed = resolve(control.options, chart.spec.columns ?? {}, chart.chosen, {});
-    if (!listed.some((option) => option.value === chart.chosen[control.name])) chart.chosen[control.name] = listed[0].value;
+    const of = (value) => resolve(value, chart.spec.columns ?? {}, chart.chosen, {});
+    const listed = of(control.options);
+    const has = (value) => listed.some((option) => option.value === value);
+    if (has(chart.chosen[control.name])) return listed;
+    const first = of(control.first ?? null);
+    chart.chosen[control.name] = has(first) ? first : listed[0].value;
     return listed;
   }
 
@@ -209,7 +231,7 @@
 
   async function download(chart, format) {
     const width = Math.max(chart.plot.clientWidth, 640);
-    const layout = layoutOf(chart.spec, chart.chosen, LIGHT, false);
+    const layout = layoutOf(chart.spec, chart.chosen, LIGHT, width);
     const chosen = chart.inputs.map(([control]) => chart.chosen[control.name]);
     const title = [chart.figure.querySelector("h3").textContent, ...chosen].join(", ");
     const whole = { ...layout, width, paper_bgcolor: "#ffffff", title: { text: escaped(title), font: { size: 14 } } };
@@ -230,10 +252,11 @@
 
   function draw(chart, { reset = false, print = false } = {}) {
     chart.isDrawn = true;
+    chart.isNarrow = chart.plot.clientWidth < NARROW;
     chart.tip.hidden = true;
     const theme = print ? LIGHT : themeOf(chart.figure);
     const data = traces(chart.spec, chart.chosen, theme);
-    const layout = layoutOf(chart.spec, chart.chosen, theme, print || chart.plot.clientWidth < 620);
+    const layout = layoutOf(chart.spec, chart.chosen, theme, print ? PRINT_WIDTH : chart.plot.clientWidth);
     if (print) layout.width = PRINT_WIDTH;
     // A view that the reader has zoomed stays while the same choice is drawn again, as in another colour scheme.
     if (reset) chart.resets += 1;
@@ -284,6 +307,11 @@
       { rootMargin: "400px" },
     );
     for (const figure of document.querySelectorAll("figure.chart")) visible.observe(add(figure).figure);
+    // plotly.js follows the width; where the legend stands changes with it.
+    const resized = new ResizeObserver(() => {
+      for (const chart of all) if (chart.isDrawn && chart.isNarrow !== chart.plot.clientWidth < NARROW) schedule(chart);
+    });
+    all.forEach((chart) => resized.observe(chart.plot));
     dark.addEventListener("change", () => all.filter((chart) => chart.isDrawn).forEach((chart) => schedule(chart)));
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape") all.forEach((chart) => (chart.tip.hidden = true));
