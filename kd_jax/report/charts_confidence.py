@@ -93,6 +93,7 @@ def chart(
             "xaxis": {
                 "title": {"text": "teacher: log p/(1-p) of its top class [nats]"},
                 "range": {"column": "range|{split}"},
+                "constrain": "domain",
             },
             "yaxis": {
                 "title": {"text": {"column": "title|{arm}"}},
@@ -180,6 +181,7 @@ def _traces(has_wrong: bool) -> list[dict[str, Any]]:
             "teacher: {teacher:class}, p {x:p}",
             "{arm}: {student:class}, p {p}",
             "{arm}, same class: p {y:p}",
+            "confidence [nats]: teacher {x}, {arm} {y}",
             "{split}, number {id}",
         ],
         "views": "{split}",

@@ -65,7 +65,8 @@
 
   function layoutOf(spec, chosen, theme, width) {
     const narrow = width < NARROW;
-    const layout = resolve(spec.layout, spec.columns ?? {}, chosen, theme);
+    // plotly.js writes into a layout, so columns are copied.
+    const layout = structuredClone(resolve(spec.layout, spec.columns ?? {}, chosen, theme));
     const axis = { gridcolor: theme.faint, zerolinecolor: theme.faint, linecolor: theme.faint, automargin: true };
     for (const name of Object.keys(layout)) {
       if (!/^[xy]axis\d*$/.test(name)) continue;
@@ -156,7 +157,23 @@
     const top = plot.top - figure.top + point.yaxis._offset + point.yaxis.d2p(point.y);
     const beside = left + 16 + chart.tip.offsetWidth < figure.width ? left + 16 : Math.max(0, left - 16 - chart.tip.offsetWidth);
     chart.tip.style.left = `${beside}px`;
-    chart.tip.style.top = `${Math.max(0, top - chart.tip.offsetHeight / 2)}px`;
+    const lowest = plot.bottom - figure.top - chart.tip.offsetHeight;
+    chart.tip.style.top = `${Math.max(0, Math.min(top - chart.tip.offsetHeight / 2, lowest))}px`;
+  }
+
+  // The same for the keyboard: one example after the other, those first on which the two differ most.
+  function step(chart, by) {
+    const trace = chart.plot.data?.find((each) => each.meta?.tip);
+    if (!trace) return;
+    if (chart.walked !== trace) {
+      const differ = (index) => Math.abs(trace.y[index] - trace.x[index]);
+      const known = [...trace.x.keys()].filter((index) => trace.x[index] !== null && trace.y[index] !== null);
+      Object.assign(chart, { walked: trace, order: known.sort((a, b) => differ(b) - differ(a)), at: by > 0 ? -1 : 0 });
+    }
+    chart.at = (chart.at + by + chart.order.length) % chart.order.length;
+    const index = chart.order[chart.at];
+    const { xaxis, yaxis } = chart.plot._fullLayout;
+    showTip(chart, { points: [{ data: trace, pointIndex: index, x: trace.x[index], y: trace.y[index], xaxis, yaxis }] });
   }
 
   // ---- controls: HTML elements, which the keyboard reaches and screen readers know
@@ -224,6 +241,10 @@
       place.append(made);
     };
     const heading = chart.figure.querySelector("h3").textContent;
+    if (chart.spec.data.some((trace) => trace.meta?.tip)) {
+      button("Previous example", "Show the example on which the two differ a little more", () => step(chart, -1));
+      button("Next example", "Show the example on which the two differ most, then the next", () => step(chart, 1));
+    }
     button("PNG", `Download "${heading}" as PNG`, () => download(chart, "png"));
     button("SVG", `Download "${heading}" as SVG`, () => download(chart, "svg"));
     button("Reset view", `Show all of "${heading}" again`, () => draw(chart, { reset: true }));
@@ -262,9 +283,12 @@
     if (reset) chart.resets += 1;
     layout.uirevision = `${Object.values(chart.chosen).join("|")} ${chart.resets}`;
     chart.plot.classList.toggle("chart-empty", !data.length);
-    return Plotly.react(chart.plot, data, layout, CONFIG).then(() => {
-      if (chart.listens) return;
-      chart.listens = true;
+    // `react` forgets to make a plot square again once its ranges have changed.
+    const isSquare = Boolean(layout.yaxis?.scaleanchor);
+    const drawn = (isSquare ? Plotly.newPlot : Plotly.react)(chart.plot, data, layout, CONFIG);
+    if (chart.listens && !isSquare) return drawn;
+    chart.listens = true;
+    return drawn.then(() => {
       chart.plot.on("plotly_hover", (event) => showTip(chart, event));
       chart.plot.on("plotly_click", (event) => showTip(chart, event));
       chart.plot.on("plotly_unhover", () => (chart.tip.hidden = !coarse.matches));

@@ -12,6 +12,7 @@ import numpy as np
 
 from kd_jax.analysis import gallery
 from kd_jax.data import Dataset
+from kd_jax.report import thumbnails
 from kd_jax.report.thumbnails import Views
 
 MOST_BYTES = 2 << 20  # of the thumbnails of a split; of a text four bytes for each of its characters
@@ -56,5 +57,5 @@ def read(folder: Path) -> dict[str, Views]:
             split, _, kind = name.rpartition("_")
             if kind == "ids":
                 shown = arrays.get(f"{split}_images", arrays.get(f"{split}_texts"))
-                found[split] = Views(arrays[name], shown)
+                found[split] = thumbnails.views(arrays[name], shown)
     return found
