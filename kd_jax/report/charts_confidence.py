@@ -13,7 +13,6 @@ from kd_jax.report.thumbnails import Views
 
 POINTS = 20_000  # of a scatter, at most
 PAGE_POINTS = 150_000  # of all scatters of a page: they take some 20 bytes each
-CIRCLE, CROSS = 0, 4  # symbols, as plotly.js numbers them
 CONFIDENCE = """Each point is an example: how sure the teacher is of its top class, and how sure the other model is of that same
     class, as log p/(1-p). On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's confidence.
     The slopes above are of this seed; their means and intervals are in the table. Point at an example, or tap on it, to see it."""
@@ -68,12 +67,13 @@ def chart(
         if len(rows) < count:
             cut.append(f"{len(rows):,} of the {count:,} {split} examples")
         sheets |= _of_examples(columns, split, examples[split], rows)
+        wrong = _wrong(examples[split], rows)
         finite = np.concatenate([each[np.isfinite(each)] for run in of_split for each in (run.x, run.y)])
         low, high = float(finite.min()), float(finite.max())
         edge = 0.03 * (high - low)
         columns[f"range|{split}"] = charts.numbers([low - edge, high + edge])
         for run in of_split:
-            _of_run(columns, run, rows)
+            _of_run(columns, run, rows, wrong)
     seeds = sorted({run.seed for run in runs})
     for arm in {run.arm for run in runs}:
         columns[f"colour|{arm}"] = charts.line_colour(palette[arm])
@@ -87,7 +87,7 @@ def chart(
         charts.control("seed", "Seed", {str(seed): f"seed {seed}" for seed in seeds}),
     ]
     figure = {
-        "data": _traces(any(f"wrong|{split}" in columns for split in splits)),
+        "data": _traces(),
         "layout": {
             "height": 600,
             "xaxis": {
@@ -124,14 +124,10 @@ def _of_examples(columns: dict[str, Any], split: str, examples: Examples, rows: 
     columns[f"unit|{split}"] = examples.unit
     nothing = [None] * len(rows)
     columns[f"label|{split}"] = nothing if examples.labels is None else examples.labels[rows].tolist()
-    columns[f"published|{split}"], columns[f"symbol|{split}"] = nothing, CIRCLE
-    if examples.labels is not None and examples.published is not None:
-        wrong = examples.labels[rows] != examples.published[rows]
-        if wrong.any():
-            published = np.where(wrong, examples.published[rows], -1).tolist()
-            columns[f"published|{split}"] = [value if value >= 0 else None for value in published]
-            columns[f"symbol|{split}"] = np.where(wrong, CROSS, CIRCLE).tolist()
-            columns[f"wrong|{split}"] = [None]
+    columns[f"published|{split}"] = nothing
+    if examples.published is not None:
+        published = np.where(_wrong(examples, rows), examples.published[rows], -1).tolist()
+        columns[f"published|{split}"] = [value if value >= 0 else None for value in published]
     columns[f"view|{split}"] = nothing
     if examples.views is None:
         return {}
@@ -142,12 +138,22 @@ def _of_examples(columns: dict[str, Any], split: str, examples: Examples, rows: 
     return {split: thumbnails.sheet(shown)}
 
 
-def _of_run(columns: dict[str, Any], run: OfRun, rows: np.ndarray) -> None:
+def _wrong(examples: Examples, rows: np.ndarray) -> np.ndarray:
+    """Which of the rows have a label that is not the published one, bool [rows]."""
+    if examples.labels is None or examples.published is None:
+        return np.zeros(len(rows), bool)
+    return examples.labels[rows] != examples.published[rows]
+
+
+def _of_run(columns: dict[str, Any], run: OfRun, rows: np.ndarray, wrong: np.ndarray) -> None:
     of_teacher, of_run = f"{run.split}|{run.seed}", f"{run.split}|{run.arm}|{run.seed}"
     columns[f"x|{of_teacher}"] = charts.numbers(run.x[rows])
     columns[f"teacher|{of_teacher}"] = run.teacher[rows].tolist()
     columns[f"y|{of_run}"] = charts.numbers(run.y[rows])
     columns[f"student|{of_run}"] = run.student[rows].tolist()
+    if wrong.any():
+        columns[f"wrong x|{of_run}"] = charts.numbers(run.x[rows[wrong]])
+        columns[f"wrong y|{of_run}"] = charts.numbers(run.y[rows[wrong]])
     # Where both name one class its probability is that of y.
     other = np.where(run.student[rows] == run.teacher[rows], np.nan, run.student_p[rows])
     columns[f"p|{of_run}"] = [None if value != value else round(value, 3) for value in other.astype(float).tolist()]
@@ -163,7 +169,7 @@ def _of_run(columns: dict[str, Any], run: OfRun, rows: np.ndarray) -> None:
         columns[f"slope|{subset}|{of_run}"] = f"{SUBSETS[subset][0]}: slope {line.slope:.2f}"
 
 
-def _traces(has_wrong: bool) -> list[dict[str, Any]]:
+def _traces() -> list[dict[str, Any]]:
     tip = {
         "values": {
             "id": {"column": "id|{split}"},
@@ -197,7 +203,6 @@ def _traces(has_wrong: bool) -> list[dict[str, Any]]:
             "color": {"column": "colour|{arm}"},
             "size": 5,
             "opacity": 0.45,
-            "symbol": {"column": "symbol|{split}"},
         },
         "hoverinfo": "none",
         "showlegend": False,
@@ -228,9 +233,9 @@ def _traces(has_wrong: bool) -> list[dict[str, Any]]:
         "type": "scatter",
         "mode": "markers",
         "name": "wrong label",
-        "x": {"column": "wrong|{split}"},
-        "y": {"column": "wrong|{split}"},
-        "marker": {"symbol": CROSS, "size": 7, "color": {"column": "colour|{arm}"}},
+        "x": {"column": "wrong x|{split}|{arm}|{seed}"},
+        "y": {"column": "wrong y|{split}|{arm}|{seed}"},
+        "marker": {"symbol": "x-thin-open", "size": 6, "color": "@text", "line": {"width": 1}},
         "hoverinfo": "skip",
     }
-    return [points, diagonal, *lines, *([wrong] if has_wrong else [])]
+    return [points, wrong, diagonal, *lines]
