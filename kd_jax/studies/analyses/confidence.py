@@ -132,7 +132,8 @@ def _tables(analysed: Analysed) -> list[Table]:
         "Train accuracy is on the labels that were trained on. Gain is over the same network, initialisation and batches without a"
         " teacher."
     )
-    return [Table(header, rows, tables.what_intervals_are(analysed.estimates), details)]
+    note = tables.what_intervals_are(analysed.estimates)
+    return [Table(header, rows, note, details, "Accuracy, fidelity, exaggeration", sortable=False)]
 
 
 def _figures(analysed: Analysed) -> dict[str, Figure]:
@@ -145,7 +146,7 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
         if of_split:
             logits[split] = of_split
     return {
-        "confidence": figures.confidence(logits, arms, seed),
+        "confidence": figures.confidence(logits, arms, seed, analysed.estimates),
         "slopes": figures.slopes(analysed.estimates, arms),
     }
 
