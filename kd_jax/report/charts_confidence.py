@@ -13,6 +13,7 @@ from kd_jax.report.thumbnails import Views
 
 POINTS = 20_000  # of a scatter, at most
 PAGE_POINTS = 150_000  # of all scatters of a page: they take some 20 bytes each
+FEWEST = 500  # of a scatter, however many there are
 CONFIDENCE = """Each point is an example: how sure the teacher is of its top class, and how sure the other model is of that same
     class, as log p/(1-p). On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's confidence.
     The slopes above are of this seed; their means and intervals are in the table. Point at an example, or tap on it, to see it."""
@@ -36,9 +37,14 @@ class Examples(NamedTuple):
     unit: str = "example"
 
 
-def of_points(count: int, panels: int) -> int:
-    """Return how many of some examples each of some scatters shows."""
-    return min(count, POINTS, max(PAGE_POINTS // max(panels, 1), 500))
+def drawn(count: int, panels: int) -> np.ndarray:
+    """Return the rows of `count` examples that each of a page's scatters shows, rising, int [rows]: all, or of many a part.
+
+    Args:
+        count: the number of examples.
+        panels: the number of scatters on the page.
+    """
+    return gallery.drawn(count, min(POINTS, max(PAGE_POINTS // max(panels, 1), FEWEST)))
 
 
 def chart(
@@ -63,7 +69,7 @@ def chart(
     for split in splits:
         of_split = [run for run in runs if run.split == split]
         count = len(examples[split].ids)
-        rows = gallery.drawn(count, of_points(count, len(runs)))
+        rows = drawn(count, len(runs))
         if len(rows) < count:
             cut.append(f"{len(rows):,} of the {count:,} {split} examples")
         sheets |= _of_examples(columns, split, examples[split], rows)

@@ -348,7 +348,7 @@ def _write(
                 writer = csv.DictWriter(stream, list(rows[0]) if rows else ["row"])
                 writer.writeheader()
                 writer.writerows(rows)
-        audits.write(folder, contents, first, controlled, given.names, show)
+        audits.write(folder, contents, first, controlled, given.names, show, given.labels)
         shutil.rmtree(out, ignore_errors=True)
         folder.rename(out)
     finally:
