@@ -301,4 +301,4 @@ def _write(out: Path, contents: dict[str, Any], given: Given, first: Beside, con
                 writer = csv.DictWriter(stream, list(rows[0]) if rows else ["row"])
                 writer.writeheader()
                 writer.writerows(rows)
-        audits.write(folder, contents, first, controlled, given.names, given.view)
+        audits.write(folder, contents, first, controlled, given.names, given.view, given.labels)
