@@ -18,6 +18,7 @@ class Table(NamedTuple):
         note: a sentence or two about it, for both.
         details: more about it, for the page alone.
         title: heading above it on the page; empty for none.
+        sortable: whether its rows can be sorted on the page: those of a table with a quantity per row are not of one kind.
     """
 
     header: Sequence[str]
@@ -25,6 +26,7 @@ class Table(NamedTuple):
     note: str = ""
     details: str = ""
     title: str = ""
+    sortable: bool = True
 
 
 LABEL, CELL = (
@@ -58,6 +60,13 @@ NOISE_COLUMNS = (  # where some training labels are wrong by design
     ("their lowest 25 %, clean", "exaggeration_slope", "train", "clean_lowest_25", 2),
     ("their lowest 25 %, noisy", "exaggeration_slope", "train", "noisy_lowest_25", 2),
 )
+FIRST = {  # heading in the main table: heading in the short one that a page begins with
+    "arm": "arm",
+    "test accuracy": "test accuracy",
+    "gain": "gain over one-hot",
+    "less the teacher's": "test accuracy less the teacher's",
+    "train accuracy": "accuracy on training labels",
+}
 CSV_COLUMNS = (
     "name",
     "arm",
@@ -117,6 +126,25 @@ def main_table(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> tuple[Sequ
     return turned(header, rows)
 
 
+def first_table(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> Table | None:
+    """Return the short table that a page begins with: how accurate every arm is; None where that is not known.
+
+    Args:
+        estimates: the estimates of a study or an audit.
+        arms: its arms.
+    """
+    header, rows = turned(*main_table(estimates, arms))
+    wanted = [place for place, heading in enumerate(header) if heading in FIRST]
+    kept = [[row[place] for place in wanted] for row in rows]
+    used = [place for place in range(len(wanted)) if any(row[place] != "-" for row in kept)]
+    if len(used) < 2:
+        return None
+    estimates = [estimate for estimate in estimates if estimate.name == "accuracy"]
+    names = [FIRST[header[wanted[place]]] for place in used]
+    cells = [[row[place] for place in used] for row in kept]
+    return Table(names, cells, what_intervals_are(estimates), title="Accuracies")
+
+
 def arm_per_column(
     estimates: Iterable[Estimate], corner: str, cell: Callable[[Estimate], tuple[str, str] | None]
 ) -> tuple[list[str], list[list[str]]] | None:
@@ -149,7 +177,7 @@ def everything(estimates: Iterable[Estimate]) -> Table:
         where += f", rank {estimate.rank}" if estimate.rank else ""
         over = f"{estimate.interval.count} {estimate.interval.resampled}"
         rows.append([estimate.name, estimate.arm, where, shown(estimate.interval, 4), over])
-    return Table(["name", "arm", "where", "estimate", "over"], rows)
+    return Table(["name", "arm", "where", "estimate", "over"], rows, title="All numbers")
 
 
 def what_intervals_are(estimates: Sequence[Estimate]) -> str:
