@@ -267,7 +267,7 @@ def scoreboard(summary: Mapping[str, Any], out: Path | None, quiet: bool = False
     screen = Screen(quiet)
     screen.line()
     screen.answer({"answer": summary["answer"], "verdicts": []})
-    screen.table(of_paper.table(summary), right=[0])
+    screen.table(of_paper.table(summary))
     screen.table(of_paper.counts(summary))
     others = of_paper.others(summary)
     if others is not None:

@@ -75,7 +75,7 @@ def table(summary: Mapping[str, Any]) -> Table:
     over = {each.interval.resampled for each in estimates}
     note = "Intervals are over seeds; of one seed or one teacher, over examples." if over > {"seeds"} else ""
     note = note or f"Intervals are over {next(iter(over), 'seeds')}."
-    note += " The control is what the slope would be without distillation; gain is over the same network without distillation."
+    note += " The control is the slope of a network that never met the teacher; gain is over the same network without distillation."
     return Table(["", *(column["name"] for column in columns)], kept, note, title="Side by side", sortable=False)
 
 
