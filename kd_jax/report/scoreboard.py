@@ -45,8 +45,8 @@ def answer(summary: Mapping[str, Any]) -> list[str]:
         came = "none of them run here."
         if count["run"]:
             came = (
-                f"supported here in {count['supported']} of {count['run']} run ({count['inconclusive']} inconclusive,"
-                f" {count['contradicted']} contradicted; slope above 1 in {count['above_1']})."
+                f"here supported in {count['supported']}, inconclusive in {count['inconclusive']}, contradicted in"
+                f" {count['contradicted']}, not run in {count['settings'] - count['run']} (slope above 1 in {count['above_1']})."
             )
         said.append(
             f"{count['kind'].capitalize()}, {count['split']}: reported {count['what']} in {count['found']} of"
