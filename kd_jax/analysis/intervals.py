@@ -158,6 +158,32 @@ def of_error(estimate: float, error: float, count: int, level: float = LEVEL, re
     return Interval(float(estimate), float(estimate - half), float(estimate + half), level, resampled, int(count))
 
 
+def of_slope(x: np.ndarray, y: np.ndarray, level: float = LEVEL, groups: np.ndarray | None = None) -> Interval:
+    """Return the least-squares slope of y on x with an interval over examples that holds for errors of unequal variance.
+
+    Args:
+        x, y: float [examples], at least three, of which x varies.
+        level: confidence level, between 0 and 1.
+        groups: the group of each example, int [examples], at least two groups; None where examples are independent.
+
+    Source: the standard error HC3 of MacKinnon and White, 1985, Some heteroskedasticity-consistent covariance matrix estimators; of
+    groups the sums of its terms (Liang and Zeger, 1986, Longitudinal data analysis using generalized linear models).
+    """
+    count = len(x)
+    centred, of_y = x - x.mean(), y - y.mean()
+    spread = centred @ centred
+    slope = centred @ of_y / spread
+    left = np.maximum(1 - 1 / count - centred**2 / spread, np.finfo(float).eps)  # 1 less the leverage
+    terms, free, resampled = centred * (of_y - slope * centred) / left, count - 2, "examples"
+    if groups is not None:
+        terms = np.bincount(np.unique(groups, return_inverse=True)[1], terms)
+        count, resampled = len(terms), GROUPS
+        free = max(count - 1, 1)
+        terms *= np.sqrt(count / free)
+    half = stats.t.ppf((1 + level) / 2, free) * np.sqrt(np.square(terms).sum()) / spread
+    return Interval(float(slope), float(slope - half), float(slope + half), level, resampled, count)
+
+
 def of_median(values: ArrayLike, resampled: str, level: float = LEVEL) -> Interval:
     """Return the median with the interval between two order statistics, whatever the distribution of the values.
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize
 from scipy.special import log_softmax, softmax
 
 from kd_jax.analysis import calibration, intervals
@@ -16,6 +15,8 @@ from kd_jax.analysis.intervals import LEVEL
 from kd_jax.analysis.results import Interval
 
 FEWEST = 20  # examples, of which halves say something
+FITTED_ROWS, FITTED_NUMBERS = 20_000, 1 << 25  # examples, and logits, on which a temperature is fitted at most
+BLOCK = 1 << 20  # logits that are looked at at a time
 COLDEST, HOTTEST = 1e-2, 1e2  # the range in which a temperature is looked for
 LOWEST = -700.0  # logits below their largest by more are lifted to this: their probability is 0 in float64 anyway
 
@@ -95,30 +96,96 @@ def temperature(
     z, t = _lifted(logits), np.asarray(targets)
     aim = z[np.arange(len(z)), t] if t.ndim == 1 else (t * z).sum(axis=1)
 
-    def slope(scale):
-        return ((softmax(scale * z, axis=1) * z).sum(axis=1) - aim).mean()
-
     ends = 1 / HOTTEST, 1 / COLDEST
-    if slope(0.0) >= 0 or slope(ends[0]) >= 0:
-        scale = ends[0]
-    elif slope(ends[1]) <= 0:
-        scale = ends[1]
-    else:
-        scale = float(optimize.brentq(slope, *ends, xtol=1e-10, rtol=1e-10))  # type: ignore[arg-type]
-    p = softmax(scale * z, axis=1)
-    mean = (p * z).sum(axis=1)
-    curvature = ((p * z**2).sum(axis=1) - mean**2).mean()
-    derivative = mean - aim
+    scale = ends[0] if z.mean(axis=1).mean() >= aim.mean() else _best_scale(z, aim, *ends)
+    slopes, curvature = _derivatives(z, aim, scale)
     if groups is None:
-        error = np.sqrt(np.square(derivative).mean() / len(z))
+        error = np.sqrt(np.square(slopes).mean() / len(z))
         resampled, count = "examples", len(z)
     else:
-        error = intervals.error_of_mean(derivative, groups)
+        error = intervals.error_of_mean(slopes, groups)
         resampled, count = intervals.GROUPS, len(np.unique(groups))
     error = error / curvature if curvature > 0 else np.inf
     of_scale = intervals.of_error(scale, error, count, level, resampled)
     low, high = 1 / min(of_scale.high, ends[1]), 1 / max(of_scale.low, ends[0])
     return Interval(float(1 / scale), float(low), float(high), level, resampled, count)
+
+
+def _derivatives(z, aim, scale):
+    """The loss's derivative by the scale of each example, [examples], and the mean second one. The largest of a row of z is 0."""
+    slopes, second = np.empty(len(z)), 0.0
+    rows = max(BLOCK // z.shape[1], 1)
+    for start in range(0, len(z), rows):
+        part = z[start : start + rows]
+        p = np.exp(scale * part)
+        total = p.sum(axis=1)
+        mean = np.einsum("ij,ij->i", p, part) / total
+        second += (np.einsum("ij,ij,ij->i", p, part, part) / total - mean**2).sum()
+        slopes[start : start + rows] = mean - aim[start : start + rows]
+    return slopes, second / len(z)
+
+
+def _best_scale(z, aim, low, high):
+    """The root of the mean derivative, which rises with the scale; an end of the range where the root lies beyond it.
+
+    By Newton's method, and by halving the range of log scales where that leaves it or hardly gets on.
+    """
+
+    def at(scale):
+        slopes, curvature = _derivatives(z, aim, scale)
+        return slopes.mean(), curvature
+
+    scale, before = 1.0, np.inf
+    slope, curvature = at(scale)
+    end = low if slope > 0 else high
+    if (at(end)[0] >= 0) == (slope > 0):
+        return end
+    for _ in range(200):
+        low, high = (low, scale) if slope > 0 else (scale, high)
+        step = scale - slope / curvature if curvature > 0 else np.inf
+        if abs(step - scale) <= 1e-10 * scale:
+            break
+        if not low < step < high or abs(slope) > 0.25 * before:
+            step = np.sqrt(low * high)
+        scale, before = step, abs(slope)
+        slope, curvature = at(scale)
+    return float(scale)
+
+
+def fitted_rows(count: int, classes: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """Return the rows on which a temperature is fitted, rising, int [rows]: all, or of many a part that is drawn at random.
+
+    Args:
+        count, classes: how many examples and classes there are.
+        groups: which examples depend on each other, from 0, int [examples]: whole groups are drawn; None for independent ones.
+    """
+    most = min(count, FITTED_ROWS, max(FITTED_NUMBERS // classes, 1000))
+    rng = np.random.default_rng(0)
+    if most == count:
+        return np.arange(count)
+    if groups is None:
+        return np.sort(rng.choice(count, most, replace=False))
+    sizes = np.bincount(groups)
+    order = rng.permutation(len(sizes))
+    number = max(int((np.cumsum(sizes[order]) <= most).sum()), min(FEWEST, len(sizes)))
+    rows = np.flatnonzero(np.isin(groups, order[:number]))
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+
+
+def matched(teacher: Any, student: Any, groups: np.ndarray | None = None) -> Interval:
+    """Return the temperature of the student at which the mean KL(p_teacher || p_student) is smallest, over `fitted_rows`.
+
+    >>> teacher = np.log([[0.7, 0.3], [0.4, 0.6]])
+    >>> print(f"{matched(teacher, 2.5 * teacher).estimate:.6f}")
+    2.500000
+
+    Args:
+        teacher, student: logits, float [examples, classes]; arrays, or what is indexed like them.
+        groups: which examples depend on each other, int [examples]; None for independent ones.
+    """
+    rows = fitted_rows(len(teacher), teacher.shape[1], groups)
+    of_rows = None if groups is None else groups[rows]
+    return temperature(student[rows], softmax(_lifted(teacher[rows]), axis=1), groups=of_rows)
 
 
 def calibrated(
@@ -167,7 +234,8 @@ def rescaled(teacher: ArrayLike, student: ArrayLike, groups: np.ndarray | None =
 
 def _lifted(logits: ArrayLike) -> np.ndarray:
     z = np.asarray(logits, np.float64)
-    return np.maximum(z - z.max(axis=1, keepdims=True), LOWEST)
+    with np.errstate(invalid="ignore"):
+        return np.maximum(z - z.max(axis=1, keepdims=True), LOWEST)
 
 
 def _ece(confidences, hits, rng, groups):

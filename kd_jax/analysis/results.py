@@ -1,6 +1,6 @@
 """What an analysis finds: estimates with their intervals, verdicts on claims, and runs that did not learn."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
@@ -25,8 +25,20 @@ class Interval:
     count: int
 
 
+class Measured(NamedTuple):
+    """A number of one seed.
+
+    Attributes:
+        value: the number.
+        interval: computes its interval over examples, which costs time and is asked for only with a single seed.
+    """
+
+    value: float
+    interval: Callable[[], Interval]
+
+
 # What an estimate can be about, in the order in which `summary.json` lists it.
-ABOUT = ("variant", "against", "field", "split", "subset", "layer", "directions")
+ABOUT = ("variant", "against", "field", "split", "subset", "layer", "directions", "rank")
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class Estimate:
             of those, such as `noisy_lowest_25`.
         layer: the layer whose weights were measured.
         directions: the eigendirections, or groups of them, that it is about, 0 the top; a pair for a ratio.
+        rank: the place in the teacher's ordering of the classes that it is about, 1 the top class.
         no_verdict: whether no verdict may be drawn from it, as from directions that were chosen by hand. It is not in the JSON.
     """
 
@@ -69,6 +82,7 @@ class Estimate:
     subset: str = ""
     layer: str = ""
     directions: tuple[int, ...] = ()
+    rank: int = 0
     no_verdict: bool = False
 
     def to_json(self) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """From what all runs say of each example to the estimates of `summary.json`."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kd_jax.analysis import calibration, exaggeration, intervals
+from kd_jax.analysis import beyond, calibration, exaggeration, intervals, rescaling
 from kd_jax.analysis.examples import Beside, OfModel, OfPair, beside, chosen, of_model
-from kd_jax.analysis.results import Estimate, Interval
+from kd_jax.analysis.results import Estimate, Interval, Measured
 from kd_jax.plan import TEACHER
 
 
@@ -26,6 +26,7 @@ class Pair(NamedTuple):
         y: labels as trained on, int [examples].
         true_y: labels as published, int [examples].
         ids: positions in the published split, int [examples].
+        against: the arm of the teacher.
     """
 
     arm: str
@@ -36,18 +37,7 @@ class Pair(NamedTuple):
     y: np.ndarray
     true_y: np.ndarray
     ids: np.ndarray
-
-
-class Measured(NamedTuple):
-    """A number of one seed.
-
-    Attributes:
-        value: the number.
-        interval: computes its interval over examples, which costs time and is asked for only with a single seed.
-    """
-
-    value: float
-    interval: Callable[[], Interval]
+    against: str = TEACHER
 
 
 def measure_model(model: OfModel, groups: np.ndarray | None = None) -> dict[str, Measured]:
@@ -115,6 +105,8 @@ class Compared(NamedTuple):
         y: labels as trained on, int [examples]; None without labels.
         true_y: labels as published, int [examples]; None without labels.
         groups: which examples depend on each other, such as the sequence of each token, int [examples]; None for independent ones.
+        temperature: of the run, at which it is closest to its teacher; None where the teacher's logits are not known.
+        against: the arm of the teacher.
     """
 
     arm: str
@@ -124,12 +116,18 @@ class Compared(NamedTuple):
     y: np.ndarray | None
     true_y: np.ndarray | None
     groups: np.ndarray | None = None
+    temperature: Interval | None = None
+    against: str = TEACHER
 
 
 def compared(pair: Pair) -> Compared:
     """Return what a pair's logits say of each example."""
-    said = of_model(pair.student, pair.y) if pair.teacher is None else beside(pair.teacher, pair.student, pair.y)
-    return Compared(pair.arm, pair.seed, pair.split, said, pair.y, pair.true_y)
+    about = pair.arm, pair.seed, pair.split
+    if pair.teacher is None:
+        return Compared(*about, of_model(pair.student, pair.y), pair.y, pair.true_y, against=pair.against)
+    best = rescaling.matched(pair.teacher, pair.student)
+    said = beside(pair.teacher, pair.student, pair.y, temperature=best.estimate)
+    return Compared(*about, said, pair.y, pair.true_y, temperature=best, against=pair.against)
 
 
 def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_teacher: bool = False) -> list[Estimate]:
@@ -145,14 +143,15 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_te
         is_one_teacher: whether all seeds have the same teacher. Its own estimates are then of one run, with intervals over
             examples.
     """
-    measured, hits, first = {}, {}, None
+    measured, hits, teachers, first = {}, {}, {}, None
     for pair in pairs:
+        teachers[pair.arm] = pair.against
         first = pair.seed if first is None else first
         for subset, mask in _label_subsets(pair.y, pair.true_y):
             groups = None if pair.groups is None else pair.groups[mask]
             said = pair.beside
             of_teacher, of_student, of_pair = said if isinstance(said, Beside) else (None, said, None)
-            for arm, of_all in ((TEACHER, of_teacher), (pair.arm, of_student)):
+            for arm, of_all in ((pair.against, of_teacher), (pair.arm, of_student)):
                 if of_all is None:
                     continue
                 model = chosen(of_all, mask)
@@ -160,7 +159,7 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_te
                     hits[arm, pair.seed, pair.split, subset] = model.hit, groups
                 if arm == TEACHER and is_one_teacher and pair.seed != first:
                     continue
-                for name, value in measure_model(model, groups).items():
+                for name, value in (measure_model(model, groups) | {"entropy": _mean(model.entropy, groups)}).items():
                     measured.setdefault((name, arm, pair.split, subset), {})[pair.seed] = value
                 if subset == "noisy" and pair.true_y is not None:
                     key = "accuracy_true", arm, pair.split, subset
@@ -171,12 +170,18 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_te
                 # "all", "lowest_25", "clean", "clean_lowest_25", ...; quarters are of the subset.
                 where = "_".join(part for part in (subset, quarter) if part != "all") or "all"
                 measured.setdefault((name, pair.arm, pair.split, where), {})[pair.seed] = value
+            further = beyond.measure(*(chosen(of, mask) for of in said), groups)
+            if subset == "all" and pair.temperature is not None:
+                best = pair.temperature
+                further["kl_temperature", 0] = Measured(best.estimate, lambda best=best: best)
+            for (name, rank), value in further.items():
+                measured.setdefault((name, pair.arm, pair.split, subset, rank), {})[pair.seed] = value
     for (arm, seed, split, subset), (right, groups) in hits.items():
         if arm in baselines:
             if (baselines[arm], seed, split, subset) in hits:
                 gain = right.astype(np.float64) - hits[baselines[arm], seed, split, subset][0]
                 measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain, groups)
-            if (of_teacher := hits.get((TEACHER, seed, split, subset))) is not None:
+            if (of_teacher := hits.get((teachers[arm], seed, split, subset))) is not None:
                 over = right.astype(np.float64) - of_teacher[0]
                 measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over, groups)
     listed = [_estimate(key, by_seed) for key, by_seed in measured.items()]
@@ -218,10 +223,11 @@ def _label_subsets(y: np.ndarray | None, true_y: np.ndarray | None) -> Iterator[
 
 
 def _estimate(key, by_seed):
-    name, arm, split, subset = key
+    name, arm, split, subset, *ranks = key
+    rank = ranks[0] if ranks else 0
     values = tuple(float(by_seed[seed].value) for seed in sorted(by_seed))
     interval = intervals.over_seeds(values) if len(values) > 1 else next(iter(by_seed.values())).interval()
-    return Estimate(name, arm, interval, values, split=split, subset=subset)
+    return Estimate(name, arm, interval, values, split=split, subset=subset, rank=rank)
 
 
 def _proportion(hits, groups=None):

@@ -35,7 +35,7 @@ def study(workdir: Path, summary: Mapping[str, Any]) -> None:
             _print(table)
     cost(workdir)
     record = summary["study"]
-    for line in [*about.teacher(record), *about.data(record), about.memory(record)]:
+    for line in [*about.teacher(record), *about.controls(record), *about.data(record), about.memory(record)]:
         if line:
             print(line)
     _conclusions(workdir, summary)

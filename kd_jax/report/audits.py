@@ -12,7 +12,7 @@ from kd_jax.analysis import calibration, rescaling, results
 from kd_jax.analysis.examples import Beside
 from kd_jax.analysis.results import Interval
 from kd_jax.plan import Arm
-from kd_jax.report import figures, page, tables
+from kd_jax.report import beyond, figures, page, tables
 from kd_jax.report.tables import Table
 
 CAPTIONS = {
@@ -20,6 +20,7 @@ CAPTIONS = {
         rows their density. On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's
         confidence. The control, where there is one, never met this teacher.""",
     "slopes": "The slopes of those lines, with intervals.",
+    "slopes_by_rank": beyond.CAPTION,
     "reliability": """How often a model is right, against how sure it is, in 15 bins; the area of a point is its share of
         the examples. Below the diagonal a model is too sure.""",
 }
@@ -54,6 +55,7 @@ def write(
         images[name] = figures.save(figure, folder / "figures" / name)
     listed = [
         Table(*main, tables.what_intervals_are(estimates)),
+        *filter(None, [beyond.table(estimates, arms)]),
         _advice(found),
         *_confidences(found),
         *_outside(found),
@@ -153,6 +155,8 @@ def _figures(found, first, controlled, estimates, arms) -> dict[str, Figure]:
     drawn = {"confidence": figure}
     if any(each.name == "exaggeration_slope" for each in estimates):
         drawn["slopes"] = figures.slopes(estimates, arms)
+    if (by_rank := beyond.figure(estimates, arms)) is not None:
+        drawn["slopes_by_rank"] = by_rank
     if first.teacher.hit is not None:
         drawn["reliability"] = figure = Figure(figsize=(9.4, 4.8), layout="constrained")
         for axes, (name, model) in zip(

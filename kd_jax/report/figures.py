@@ -54,6 +54,7 @@ def confidence(
         arms: the arms to draw, without the teacher.
         seed: the seed of the runs, for the title.
     """
+    controls = {arm.control for arm in arms}
     figure = Figure(figsize=(4.2 * len(arms) + 0.4, 4.1 * len(logits)), layout="constrained")
     grid = figure.subplots(len(logits), len(arms), squeeze=False)
     for row, (split, of_split) in enumerate(logits.items()):
@@ -63,7 +64,7 @@ def confidence(
         for column, arm in enumerate(arms):
             axes = grid[row][column]
             confidence_panel(*of_split[arm.name], limits=(low - margin, high + margin), ax=axes)
-            kind = "distilled" if arm.teacher else "control: one-hot labels, another seed"
+            kind = "distilled" if arm.teacher else "control" if arm.name in controls else "one-hot labels, another seed"
             axes.set_title(f"{arm.name} ({arm.model}), {split}\n{kind}", fontsize=10)
             if row == len(logits) - 1:
                 axes.set_xlabel("teacher: log p/(1-p) of its top class [nats]")

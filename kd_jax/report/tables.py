@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kd_jax.analysis.results import Estimate, Interval, index
-from kd_jax.plan import TEACHER, Arm
+from kd_jax.plan import EARLY, TEACHER, Arm
 
 
 class Table(NamedTuple):
@@ -64,6 +64,7 @@ CSV_COLUMNS = (
     "resampled",
     "count",
     "values",
+    "rank",
 )
 
 
@@ -84,8 +85,8 @@ def compared(arms: Iterable[Arm]) -> list[Arm]:
 
 
 def beside_teacher(arms: Iterable[Arm]) -> list[Arm]:
-    """Return the arms that are compared with the teacher: those of `compared` without it."""
-    return [arm for arm in compared(arms) if arm.name != TEACHER]
+    """Return the arms that are compared with a teacher: those of `compared` that are none."""
+    return [arm for arm in compared(arms) if arm.name not in (TEACHER, EARLY)]
 
 
 def main_table(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
@@ -137,6 +138,7 @@ def everything(estimates: Iterable[Estimate]) -> Table:
         pair = " and ".join(map(str, estimate.directions))
         split = f"{estimate.split}, {estimate.subset}" if estimate.split else ""
         where = split or f"{estimate.layer} {pair}".strip()
+        where += f", rank {estimate.rank}" if estimate.rank else ""
         over = f"{estimate.interval.count} {estimate.interval.resampled}"
         rows.append([estimate.name, estimate.arm, where, shown(estimate.interval, 4), over])
     return Table(["name", "arm", "where", "estimate", "over"], rows)

@@ -17,11 +17,12 @@ import numpy as np
 
 from kd_jax.analysis import audit as questions
 from kd_jax.analysis import remainder, rescaling, summary, verdicts
-from kd_jax.analysis.examples import Beside, beside
+from kd_jax.analysis.examples import RANKS, Beside, beside
 from kd_jax.analysis.results import Estimate, Verdict
 from kd_jax.config import versions
 from kd_jax.data import outputs
 from kd_jax.errors import BadInput
+from kd_jax.files import replace_folder
 from kd_jax.provenance import now
 from kd_jax.report import audits, tables
 from kd_jax.studies import audit_given
@@ -30,10 +31,6 @@ from kd_jax.studies.progress import Quiet
 from kd_jax.studies.results import Findings
 
 FEW_SEQUENCES = 20  # of fewer, intervals hold the true value a little less often than they claim
-FITTED_ROWS, FITTED_NUMBERS = (
-    20_000,
-    1 << 25,
-)  # of how many examples, and of how many logits, temperatures are fitted at most
 
 
 def audit(
@@ -151,15 +148,20 @@ def _measured(given: Given, progress_of: Callable[..., Any]) -> tuple[list[Estim
                 if not models:
                     continue
                 model = models[min(seed, len(models) - 1)]
+                best = rescaling.matched(teacher, model)
                 numbers = beside(
                     teacher,
                     model,
                     given.labels,
                     lambda rows: bar.advance(rows, "auditing", audit_given.short(model.name)),  # noqa: B023, called at once
+                    min(audit_given.top_k(teacher) or RANKS, RANKS),  # beyond those that were given there is no order
+                    best.estimate,
                 )
                 if seed == 0:
                     kept[arm] = numbers
-                yield summary.Compared(arm, seed, given.split, numbers, given.labels, given.labels, given.sequences)
+                yield summary.Compared(
+                    arm, seed, given.split, numbers, given.labels, given.labels, given.sequences, best
+                )
 
     total = count * (len(given.students) + (len(seeds) if given.controls else 0))
     with progress_of(total) as bar:
@@ -228,7 +230,7 @@ def _next_is_meant(given: Given, first: Beside) -> tuple[float, float] | None:
 def _looked_at(given: Given, first: Beside, estimates: Sequence[Estimate]) -> dict[str, Any]:
     count, classes = given.teachers[0].shape
     rng = np.random.default_rng(0)
-    rows = _fitted(count, classes, given.sequences, rng)
+    rows = rescaling.fitted_rows(count, classes, given.sequences)
     groups = None if given.sequences is None else given.sequences[rows]
     teacher, student = given.teachers[0][rows], given.students[0][rows]
     rescaled = rescaling.rescaled(teacher, student, groups)
@@ -268,20 +270,6 @@ def _outside(given: Given, first: Beside) -> dict[str, Any]:
     if student.indices is not None:
         said["assumed"] = _known(remainder.assumed(first, student.top, student.values.shape[1]))
     return said
-
-
-def _fitted(count: int, classes: int, sequences: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-    """The examples that temperatures are fitted to, rising: all, or so many at random, of tokens so many whole sequences."""
-    most = min(count, FITTED_ROWS, max(FITTED_NUMBERS // classes, 1000))
-    if most == count:
-        return np.arange(count)
-    if sequences is None:
-        return np.sort(rng.choice(count, most, replace=False))
-    sizes = np.bincount(sequences)
-    order = rng.permutation(len(sizes))
-    number = max(int((np.cumsum(sizes[order]) <= most).sum()), min(rescaling.FEWEST, len(sizes)))
-    rows = np.flatnonzero(np.isin(sequences, order[:number]))
-    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
 
 
 def _placed(given: Given, example: questions.Example) -> dict[str, Any]:
@@ -339,7 +327,6 @@ def _write(out: Path, contents: dict[str, Any], given: Given, first: Beside, con
                 writer.writeheader()
                 writer.writerows(rows)
         audits.write(folder, contents, first, controlled, given.names, given.view)
-        shutil.rmtree(out, ignore_errors=True)
-        folder.rename(out)
+        replace_folder(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -168,10 +168,10 @@ def described(given: Given, first: Beside) -> dict[str, Any]:
     """Return what an audit was about, for its `summary.json`; `first` is what the first student and its teacher say."""
 
     def of(models):
-        return [{"name": short(model.name), "kind": model.kind, "top_k": _top_k(model)} for model in models]
+        return [{"name": short(model.name), "kind": model.kind, "top_k": top_k(model)} for model in models]
 
     digest = hashlib.sha256()
-    for array in (*first.teacher[:3], *first.student[:3], *first.pair):
+    for array in (*first.teacher[:3], *first.student[:3], *first.pair[:4]):
         digest.update(np.ascontiguousarray(array).tobytes())
     count, classes = given.teachers[0].shape
     return {
@@ -195,7 +195,8 @@ def short(name: str) -> str:
     return Path(path).name if equals else name
 
 
-def _top_k(model: Model) -> int | None:
+def top_k(model: Model) -> int | None:
+    """How many of the most probable classes a model's answers are limited to; None for all."""
     return None if model.indices is None else model.values.shape[1]
 
 

@@ -25,7 +25,7 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
         writer = csv.writer(stream)
         writer.writerow(tables.CSV_COLUMNS)
         writer.writerows(tables.csv_rows(analysed.estimates))
-    main = tables.main_table(analysed.estimates, analysed.arms)
+    main = tables.main_table(analysed.estimates, analysed.shown)
     (folder / "table.md").write_text(tables.markdown(*main), encoding="utf-8")
     listed, images, captions = [], {}, {}
     for analysis in analyses.ANALYSES:
@@ -40,7 +40,7 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
         if drawn is not None:
             images["cost"], captions["cost"] = figures.save(drawn, folder / "figures" / "cost"), costs.CAPTION
     study = summary["study"]
-    said = [page.facts(study), *about.teacher(study), *about.data(study)]
+    said = [page.facts(study), *about.teacher(study), *about.controls(study), *about.data(study)]
     numbers = page.folded("Every estimate", "All numbers of summary.json", tables.everything(analysed.estimates))
     verdicts, warnings = summary["verdicts"], summary["warnings"]
     text = page.render(study["study"], said, verdicts, warnings, listed, images, captions, [numbers])

@@ -21,6 +21,11 @@ NAMES = {  # of the interface, less `eigen_ratio`, which does not come from logi
     "mean_deviation",
     "accuracy_gain",
     "accuracy_over_teacher",
+    "entropy",
+    "entropy_difference",
+    "entropy_slope",
+    "kl_scale",
+    "kl_shape",
 }
 KEYS = {"name", "arm", "split", "subset", "estimate", "low", "high", "level", "resampled", "count", "values"}
 CLASSES = 4
@@ -54,8 +59,9 @@ def pair(arm, seed, slope, split="test", wrong=0.2, noisy=0.0, examples=200):
 
 
 def study(*pairs, baselines=BASELINES):
-    """{(name, arm, split, subset): Estimate}, of which there is one each."""
+    """{(name, arm, split, subset): Estimate}, of which there is one each; those about a rank are looked at in `test_beyond`."""
     found = summary.estimates(map(summary.compared, pairs), baselines)
+    found = [e for e in found if not e.rank]
     table = {(e.name, e.arm, e.split, e.subset): e for e in found}
     assert len(table) == len(found)
     return table
@@ -67,7 +73,7 @@ def study(*pairs, baselines=BASELINES):
 def test_the_estimates_are_those_of_the_interface():
     arms = ("onehot", "student")
     table = study(*[pair(a, k, 1.5, split, noisy=0.2) for split in ("train", "test") for k in (0, 1) for a in arms])
-    assert {name for name, *_ in table} == NAMES | {"accuracy_true"}
+    assert {name for name, *_ in table} == NAMES | {"accuracy_true", "kl_temperature"}
     assert {arm for _, arm, *_ in table} == {"teacher", *arms}
     assert {split for *_, split, _ in table} == {"train", "test"}
     quarters = {f"{part}{quarter}" for part in ("", "clean_", "noisy_") for quarter in ("lowest_25", "highest_25")}
@@ -88,9 +94,9 @@ def test_the_estimates_are_those_of_the_interface():
 def test_which_arms_have_which_estimates():
     table = study(pair("onehot", 0, 0.8), pair("student", 0, 1.5))
     of = {arm: {name for name, a, *_ in table if a == arm} for arm in ("teacher", "onehot", "student")}
-    assert of["teacher"] == {"accuracy", "nll", "ece", "brier"}
-    assert of["onehot"] == NAMES - {"accuracy_gain", "accuracy_over_teacher"}
-    assert of["student"] == NAMES
+    assert of["teacher"] == {"accuracy", "nll", "ece", "brier", "entropy"}
+    assert of["onehot"] == NAMES - {"accuracy_gain", "accuracy_over_teacher"} | {"kl_temperature"}
+    assert of["student"] == NAMES | {"kl_temperature"}
 
 
 def test_the_planted_slope_of_each_seed_is_its_value_in_the_order_of_the_seeds():

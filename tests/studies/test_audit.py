@@ -37,7 +37,11 @@ def test_an_audit_of_a_studys_logits_has_the_studys_numbers(tmp_path, no_figures
     )
     train_stage.train("tested", study, tmp_path / "study", "unused", jax.devices()[:1])
     summary = analyse.analyze(tmp_path / "study")
-    of_study = {(e["name"], e["arm"], e["subset"]): e for e in summary["estimates"] if e.get("split") == "test"}
+    of_study = {
+        (e["name"], e["arm"], e["subset"], e.get("rank", 0)): e
+        for e in summary["estimates"]
+        if e.get("split") == "test"
+    }
 
     def logits(arm, which):
         folder = tmp_path / "study" / "analysis" / "pairs"
@@ -53,7 +57,7 @@ def test_an_audit_of_a_studys_logits_has_the_studys_numbers(tmp_path, no_figures
     assert len(found.estimates) > 30
     for estimate in found.estimates:
         arm = "onehot" if estimate.arm == "control" else estimate.arm
-        expected = of_study[estimate.name, arm, estimate.subset]
+        expected = of_study[estimate.name, arm, estimate.subset, estimate.rank]
         assert (estimate.interval.estimate, estimate.interval.low, estimate.values) == (
             expected["estimate"],
             expected["low"],

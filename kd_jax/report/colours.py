@@ -1,0 +1,64 @@
+"""Colours of figures and charts. A colour means the same thing in all of them, and no colour means two things.
+
+Arms have the colours of Okabe and Ito, subsets of examples those of Tol, which colour-blind people tell apart, some of them darkened:
+every one has a contrast of 3 or more (WCAG 2, criterion 1.4.11) on the page in light and in dark, so that one set serves both. Only the
+teacher is as dark as the text, and in a chart on a dark page as light as it. What is neither an arm nor a subset, such as a line of
+no effect, is grey.
+"""
+
+from collections.abc import Iterable
+
+PAGES = {"light": "#ffffff", "dark": "#16181d"}
+TEXT = "#222222"
+REFERENCE = "#808080"  # lines of no effect: student = teacher, a slope or a ratio of 1, a gain of 0
+POINT = "#8a8a8a"  # single examples
+SUBSETS = {"all": "#8a6a35", "lowest_25": "#b8408a", "highest_25": "#228833"}
+MARKERS = {"all": "o", "lowest_25": "v", "highest_25": "^"}  # for those who see no colours
+FIELDS = ("#7066c2", "#1a8a3f", "#b3447a", "#8a8a2a", "#2f9080", "#808080")  # fields of a sweep; of Tol
+
+ONEHOT, STUDENT = "#0072b2", "#d55e00"
+# Families of arms: the first arm of a name that begins so, the second, ...
+FAMILIES = {
+    "teacher": (TEXT, "#7b5cd6", "#6f7a8a"),
+    "student": (STUDENT, "#d0406a", "#c77a4a", "#a05c2c"),
+    "onehot": (ONEHOT, "#5a70c8", "#4a8fc7", "#1290a8"),
+    "control": (ONEHOT,),
+}
+NULLS = {"onehot_order": "#1790a6", "onehot_init": "#b07a00", "onehot_slower": "#cc79a7", "onehot_faster": "#2f9080"}
+OTHERS = ("#8a8a2a", "#b3447a", "#1a8a3f", "#b05a5a")
+
+
+def arms(names: Iterable[str]) -> dict[str, str]:
+    """Return {arm: colour}; the same for every figure of a study whose arms are given in the study's order.
+
+    >>> arms(["teacher", "onehot", "student", "onehot_order"])["student"]
+    '#d55e00'
+
+    Args:
+        names: names of all arms of the study, or of the first ones.
+    """
+    used = dict.fromkeys((*FAMILIES, ""), 0)
+    found = {}
+    for name in dict.fromkeys(names):
+        if name in NULLS:
+            found[name] = NULLS[name]
+            continue
+        family = next((each for each in FAMILIES if name == each or name.startswith(f"{each}_")), "")
+        colours = FAMILIES.get(family, OTHERS)
+        found[name] = colours[used[family] % len(colours)]
+        used[family] += 1
+    return found
+
+
+def dash(arm: str) -> str:
+    """Return the line style of an arm in plotly's words: teachers dashed, nulls dotted, all others solid."""
+    return "dot" if arm in NULLS else "dash" if arm.startswith("teacher") else "solid"
+
+
+def faded(colour: str, alpha: float) -> str:
+    """Return a colour given as hex with an opacity, for CSS.
+
+    >>> faded("#0072b2", 0.5)
+    'rgba(0, 114, 178, 0.5)'
+    """
+    return f"rgba({', '.join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))}, {alpha:g})"
