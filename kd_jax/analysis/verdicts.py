@@ -31,7 +31,8 @@ def withheld(verdict: Verdict, arms: Iterable[str], unlearned: Iterable[Unlearne
     if not reasons:
         return verdict
     blame = " and ".join(f"{arm} did not learn ({REASONS[reason][0]})" for arm, reason in sorted(reasons.items()))
-    return Verdict(verdict.claim, "inconclusive", f"{blame}; {verdict.because}")
+    about = {name: getattr(verdict, name) for name in ("name", "arm", "split")}
+    return Verdict(verdict.claim, "inconclusive", f"{blame}; {verdict.because}", **about)
 
 
 def exaggeration_verdicts(
@@ -60,9 +61,16 @@ def exaggeration_verdicts(
     for student, onehot in baselines.items():
         control = (controls or {}).get(student, onehot)
         teacher = (teachers or {}).get(student, TEACHER)
-        about = [v for split in ("test", "train") for v in _exaggeration(table, student, control, split, no_control)]
+        about = [
+            verdict._replace(name="exaggeration_slope", arm=student, split=split)
+            for split in ("test", "train")
+            for verdict in _exaggeration(table, student, control, split, no_control)
+        ]
         drawn += [withheld(verdict, {teacher, control or "", student}, unlearned) for verdict in about]
-        gains = _gain(table, student, against, teacher)
+        gains = [
+            verdict._replace(name="accuracy_gain", arm=student, split="test")
+            for verdict in _gain(table, student, against, teacher)
+        ]
         drawn += [withheld(verdict, (teacher, onehot, student), unlearned) for verdict in gains]
     return drawn
 

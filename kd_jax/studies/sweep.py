@@ -293,7 +293,7 @@ def _measured(
         summaries: {folder of a variant: contents of its `summary.json`}.
         unlearned: {folder of a variant: its runs that did not learn}.
     """
-    configs = {v["folder"]: _told_apart(v["config"]) for v in record["variants"]}
+    configs = {v["folder"]: told_apart(v["config"]) for v in record["variants"]}
     differing = [name for name in next(iter(configs.values())) if len({str(c[name]) for c in configs.values()}) > 1]
     listed = []
     for name, of in summaries.items():
@@ -314,7 +314,7 @@ def _measured(
     return listed
 
 
-def _told_apart(values: Mapping[str, Any]) -> dict[str, Any]:
+def told_apart(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration, as JSON values, with a field of its own for each thing that the teacher's training can do otherwise.
 
     Such a field is None where the teacher's training is as the students'.

@@ -108,8 +108,9 @@ def _tables(analysed: Analysed) -> list[Table]:
         "Train accuracy is on the labels that were trained on. Gain is over the same network, initialisation and batches without a"
         " teacher."
     )
-    main = Table(header, rows, tables.what_intervals_are(analysed.estimates), details)
-    further = beyond.table(analysed.estimates, analysed.arms)
+    note = tables.what_intervals_are(analysed.estimates)
+    main = Table(header, rows, note, details, "Accuracy, fidelity, exaggeration", sortable=False)
+    further = beyond.table(analysed.estimates, analysed.shown)
     return [main] if further is None else [main, further]
 
 
@@ -123,10 +124,10 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
         if of_split:
             logits[split] = of_split
     drawn = {
-        "confidence": figures.confidence(logits, arms, seed),
+        "confidence": figures.confidence(logits, arms, seed, analysed.estimates),
         "slopes": figures.slopes(analysed.estimates, arms),
     }
-    by_rank = beyond.figure(analysed.estimates, analysed.arms)
+    by_rank = beyond.figure(analysed.estimates, analysed.shown)
     return drawn if by_rank is None else drawn | {"slopes_by_rank": by_rank}
 
 
