@@ -47,7 +47,9 @@ def with_sklearn(folder: Path) -> list[str]:
 
     for seed in range(SEEDS):
         teacher = mlp(seed)
-        student = MLPRegressor(hidden_layer_sizes=(16,), max_iter=400, random_state=seed).fit(x, teacher.predict_log_proba(x))
+        student = MLPRegressor(hidden_layer_sizes=(16,), max_iter=400, random_state=seed).fit(
+            x, teacher.predict_log_proba(x)
+        )
         np.save(folder / f"teacher{seed}.npy", teacher.predict_log_proba(x_test))
         np.save(folder / f"student{seed}.npy", student.predict(x_test))
         np.save(folder / f"control{seed}.npy", mlp(seed + 100).predict_log_proba(x_test))
