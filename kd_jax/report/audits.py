@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kd_jax.analysis import calibration, results
+from kd_jax.analysis import calibration, rescaling, results
 from kd_jax.analysis.examples import Beside
 from kd_jax.analysis.results import Interval
 from kd_jax.plan import Arm
@@ -215,6 +215,13 @@ def _interval(values: Mapping[str, Any], digits: int = 3) -> str:
     return tables.shown(Interval(**values), digits)
 
 
+def _temperature(values: Mapping[str, Any]) -> str:
+    """A temperature with its interval, or that there is none."""
+    if rescaling.COLDEST < values["estimate"] < rescaling.HOTTEST:
+        return _interval(values)
+    return f"none from {rescaling.COLDEST:g} to {rescaling.HOTTEST:g}"
+
+
 def _advice(found: Mapping[str, Any]) -> Table:
     rows = [(each["advice"], each["because"], each["source"]) for each in found["advice"]]
     return Table(("what to do", "because", "source"), rows, title="What the numbers advise", sortable=False)
@@ -227,7 +234,7 @@ def _confidences(found: Mapping[str, Any]) -> list[Table]:
         [
             ("mean KL(teacher || student) [nats]", _interval(rescaled["kl_before"], 4)),
             ("the same, student's logits divided by the best temperature", _interval(rescaled["kl_after"], 4)),
-            ("that temperature (above 1: the student is surer)", _interval(rescaled["temperature"])),
+            ("that temperature (above 1: the student is surer)", _temperature(rescaled["temperature"])),
             ("share of the KL that it removes", f"{rescaled['removed']:.1%}"),
             ("mean entropy, teacher [nats]", f"{found['entropy']['teacher']:.4f}"),
             ("mean entropy, student [nats]", f"{found['entropy']['student']:.4f}"),
@@ -250,7 +257,13 @@ def _confidences(found: Mapping[str, Any]) -> list[Table]:
     )
     models = list(found["calibration"])
     rows = [
-        (label, *(_interval(found["calibration"][model][name]) for model in models))
+        (
+            label,
+            *(
+                (_temperature if name == "temperature" else _interval)(found["calibration"][model][name])
+                for model in models
+            ),
+        )
         for name, label in zip(names, labels, strict=True)
     ]
     note = "A temperature is fitted on one half of the examples and tried on the other, and the other way round."
