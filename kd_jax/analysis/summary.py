@@ -218,10 +218,10 @@ def _label_subsets(y: np.ndarray | None, true_y: np.ndarray | None) -> Iterator[
 
 
 def _estimate(key, by_seed):
-    name, arm, split, subset, rank = (*key, 0)[:5]
+    name, arm, split, subset, *rank = key
     values = tuple(float(by_seed[seed].value) for seed in sorted(by_seed))
     interval = intervals.over_seeds(values) if len(values) > 1 else next(iter(by_seed.values())).interval()
-    return Estimate(name, arm, interval, values, split=split, subset=subset, rank=rank)
+    return Estimate(name, arm, interval, values, split=split, subset=subset, rank=rank[0] if rank else 0)
 
 
 def _proportion(hits, groups=None):

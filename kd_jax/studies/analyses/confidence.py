@@ -101,7 +101,7 @@ def _tables(analysed: Analysed) -> list[Table]:
     header, rows = tables.main_table(analysed.estimates, analysed.arms)
     details = (
         "Train accuracy is on the labels that were trained on. Gain is over the same network, initialisation and batches without a"
-        " teacher."
+        " teacher. Best epochs are each run's own, chosen on the test set, so that their accuracy is too good."
     )
     main = Table(header, rows, tables.what_intervals_are(analysed.estimates), details)
     further = beyond.table(analysed.estimates, analysed.arms)

@@ -1,7 +1,7 @@
-"""When each training example is learnt, forgotten, and taken past its teacher's confidence: the same examples at every checkpoint.
+"""When each training example is learnt, forgotten, and taken past its teacher's confidence.
 
-Files: `trajectory/ARM-seedK.npz`, what a run says of `Look.trajectory_examples` random training examples at each of its checkpoints,
-the fields of `kd_jax.analysis.trajectories.Trajectory`.
+Files: `trajectory/ARM-seedK.npz`, what a run says of `Look.trajectory_examples` random training examples at each of its
+checkpoints, the fields of `kd_jax.analysis.trajectories.Trajectory`.
 """
 
 from pathlib import Path
@@ -18,11 +18,11 @@ from kd_jax.studies.analyses.base import Advance, Analysed, Analysis, Trained, r
 
 TITLE = "When examples are learnt, and taken past their teacher"
 NOTE = "Steps are medians over examples; a dash where half of them, in some seed, never get there. Seen at checkpoints only."
-DETAILS = """Learnt: from that step on predicted as labelled, to the end. Crossed: the first checkpoint at which the run is at least as
-    sure of the teacher's top class as the teacher was where it taught. Surer, less sure: odds that are twice the teacher's at some
-    checkpoint, or half of them or less to the end. Forgotten: right at one checkpoint and wrong at the next; forgetting between
-    checkpoints is not seen. The interval of a median over seeds is between two of the seeds' values, and with five it is their range,
-    which holds the median in 94 % of all repetitions."""
+DETAILS = """Learnt: from that step on predicted as labelled, to the end. Crossed: the first checkpoint at which the run is at least
+    as sure of the teacher's top class as the teacher was where it taught. Surer, less sure: odds that are twice the teacher's at
+    some checkpoint, or half of them or less to the end. Forgotten: right at one checkpoint and wrong at the next; forgetting
+    between checkpoints is not seen. The interval of a median over seeds is between two of the seeds' values, and with five it is
+    their range, which holds the median in 94 % of all repetitions."""
 ROWS = {  # name: (label, digits)
     "step_learnt": ("median step learnt", 0),
     "step_crossed": ("median step crossed", 0),
@@ -78,8 +78,9 @@ ANALYSIS = Analysis(
     tables=_tables,
     figures=_figures,
     captions={
-        "example_trajectories": """Random training examples along training. Left, the share that is predicted as labelled: with wrong
-            labels, dashed, this is memorising them. Right, the share of which the network has been at least as sure as the teacher
-            was where it taught, of the teacher's top class, at this checkpoint or before. Means over seeds, with their range.""",
+        "example_trajectories": """Random training examples along training. Left, the share that is predicted as labelled: with
+            wrong labels, dashed, this is memorising them. Right, the share of which the network has been at least as sure as the
+            teacher was where it taught, of the teacher's top class, at this checkpoint or before. Means over seeds, with their
+            range.""",
     },
 )
