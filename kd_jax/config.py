@@ -187,6 +187,18 @@ DistillationLoss = Literal[  # all but `auto` are the keys of `losses.DISTILLATI
 FEATURE_LOSSES: tuple[str, ...] = ("fitnets", "at", "rkd", "crd")
 
 
+FOLDER = "a folder"  # in place of its path, which another machine does not have
+
+
+def is_folder(dataset: str) -> bool:
+    """Whether `--dataset` names a prepared set by its folder, and not by its name, which may have a configuration.
+
+    >>> is_folder("/data/mine/1.0.0"), is_folder("~/mine/1.0.0"), is_folder("glue/sst2")
+    (True, True, False)
+    """
+    return dataset.startswith(("/", "~", "./", "../"))
+
+
 def loss_names(text: str) -> list[str]:
     """Return the names of the distillation losses that `--distillation` adds.
 
@@ -457,11 +469,14 @@ class Study:
     def identity(self) -> dict[str, Any]:
         """What must agree for two studies to share a work folder: all but which seeds, and what only analysis looks at.
 
-        Of a teacher that exists already it is whether there is one; `studies.teachers` sees to it that it is the same, wherever
+        Data named by its folder is told by its contents, whose fingerprint is on record, wherever it lies now. Of a teacher that
+        exists already it is whether there is one; `studies.teachers` sees to it that it is the same, wherever
         it lies now.
         """
         own = {name: value for name, value in to_json(self).items() if SECTION_OF.get(name) != "look"}
         own |= {name: bool(own[name]) for name in ("teacher_from", "teacher_logits")}
+        if is_folder(self.data.dataset):
+            own["dataset"] = FOLDER
         return {name: value for name, value in own.items() if name not in ("seeds", "seed")}
 
 

@@ -10,12 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "kd_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # room -> other rooms of this package that it may import
-HALL = {"config", "errors", "files", "provenance"}  # open to all
+HALL = {"config", "errors", "files", "provenance", "stopping"}  # open to all
 MAY_IMPORT = {
     "config": set(),
     "errors": set(),
     "files": set(),
     "provenance": set(),
+    "stopping": set(),
     "plan": set(),
     "losses": set(),
     "recipes": set(),

@@ -152,10 +152,24 @@ def _best_scale(z, aim, low, high):
     return float(scale)
 
 
-def fitted_rows(count: int, classes: int) -> np.ndarray:
-    """Return the rows on which a temperature is fitted, rising, int [rows]: all, or of many a part that is drawn at random."""
+def fitted_rows(count: int, classes: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """Return the rows on which a temperature is fitted, rising, int [rows]: all, or of many a part that is drawn at random.
+
+    Args:
+        count, classes: how many examples and classes there are.
+        groups: which examples depend on each other, from 0, int [examples]: whole groups are drawn; None for independent ones.
+    """
     most = min(count, FITTED_ROWS, max(FITTED_NUMBERS // classes, 1000))
-    return np.arange(count) if most == count else np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+    rng = np.random.default_rng(0)
+    if most == count:
+        return np.arange(count)
+    if groups is None:
+        return np.sort(rng.choice(count, most, replace=False))
+    sizes = np.bincount(groups)
+    order = rng.permutation(len(sizes))
+    number = max(int((np.cumsum(sizes[order]) <= most).sum()), min(FEWEST, len(sizes)))
+    rows = np.flatnonzero(np.isin(groups, order[:number]))
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
 
 
 def matched(teacher: Any, student: Any, groups: np.ndarray | None = None) -> Interval:
@@ -169,7 +183,7 @@ def matched(teacher: Any, student: Any, groups: np.ndarray | None = None) -> Int
         teacher, student: logits, float [examples, classes]; arrays, or what is indexed like them.
         groups: which examples depend on each other, int [examples]; None for independent ones.
     """
-    rows = fitted_rows(len(teacher), teacher.shape[1])
+    rows = fitted_rows(len(teacher), teacher.shape[1], groups)
     of_rows = None if groups is None else groups[rows]
     return temperature(student[rows], softmax(_lifted(teacher[rows]), axis=1), groups=of_rows)
 

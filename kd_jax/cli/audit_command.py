@@ -21,6 +21,9 @@ def audit(
     log_probabilities: bool = False,
     classes: int = 0,
     tokens: bool = False,
+    sequences: str = "",
+    mask: str = "",
+    shift_labels: bool = False,
 ):
     """Say what a student does differently from its teacher, from the logits of both: models of any framework.
 
@@ -30,15 +33,22 @@ def audit(
         labels: Labels [examples]: .npy, .npz, or one per line; without them nothing is said of accuracy and calibration.
         control: Logits of a network that never met the teacher, best one trained as the teacher was, from another seed: what no
             exaggeration looks like.
-        names: Text file with the name of a class per line.
-        examples: What to show of the examples: .npy of uint8 images, a text file with one per line, or a folder of images.
+        names: Text file with the name of a class per line; of tokens, the model's tokenizer.json.
+        examples: What to show of the examples: .npy of uint8 images, a text file with one per line, or a folder of images; of
+            tokens, .npy of the input ids.
         out: Folder for the report; made if absent.
         split: Whether the models were trained on these examples, which decides what is advised.
         probabilities: The files hold probabilities.
         log_probabilities: The files hold log-probabilities.
         classes: Number of classes, where a .npz holds the most probable alone (keys indices and probabilities or
             log_probabilities) [0: one more than the largest index].
-        tokens: The rows are next-token distributions of language models.
+        tokens: The rows are next-token distributions of language models; arrays may be [sequences, length, vocabulary], and labels
+            [sequences, length], where -100 leaves a position out.
+        sequences: With --tokens, the sequence that each row is from, integers [tokens]: intervals draw whole sequences, as they do
+            where arrays have three dimensions.
+        mask: With --tokens, whether each position counts, such as an attention mask of 0 and 1.
+        shift_labels: With --tokens, the labels are the inputs, as Hugging Face's models take them: the token at a position is what
+            the row before it predicts.
     """
     from kd_jax.report import tables
     from kd_jax.studies.audit import audit as run
@@ -58,6 +68,9 @@ def audit(
         examples=examples or None,
         split=split,
         tokens=tokens,
+        sequences=sequences or None,
+        mask=mask or None,
+        shift_labels=shift_labels,
         out=out,
         progress=Progress,
         command=f"kd-jax {shlex.join(sys.argv[1:])}",

@@ -33,6 +33,7 @@ def analyze(
     pairs: tuple[tuple[int, int], ...] | None = None,
     kernel_examples: int | None = None,
     workers: int = 0,
+    dataset: str = "",
 ):
     """Recompute every number and figure of a work folder from its checkpoints.
 
@@ -45,6 +46,7 @@ def analyze(
         pairs: Pairs of eigendirections to compare beside those fixed by rule, such as 0 8 0 32 [default: the study's].
         kernel_examples: Training examples for the functions along their tangent kernel's eigenvectors [default: the study's].
         workers: Processes that read and decode a streamed set [0: threads of this process].
+        dataset: Name or folder of the study's data now, where it was trained on a folder that lies elsewhere [the study's].
     """
     from kd_jax import data
     from kd_jax.cli import terminal
@@ -57,9 +59,9 @@ def analyze(
     look = {name: value for name, value in asked.items() if value is not None}
     folder = tiny_imagenet_dir or data_dir
     if sweep.is_sweep(workdir):
-        terminal.sweep(workdir, sweep.analyze(workdir, folder, look, workers, data.Loader().load, Progress))
+        terminal.sweep(workdir, sweep.analyze(workdir, folder, look, workers, data.Loader().load, Progress, dataset))
     else:
-        terminal.study(workdir, analyse.analyze(workdir, folder, look, workers, progress=Progress))
+        terminal.study(workdir, analyse.analyze(workdir, folder, look, workers, progress=Progress, dataset=dataset))
 
 
 def report(workdir: tyro.conf.Positional[Path]):

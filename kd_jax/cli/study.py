@@ -14,7 +14,7 @@ import tyro
 from kd_jax.cli import config_file, sweep_words
 from kd_jax.cli.guard import guarded, one_line_errors
 from kd_jax.config import FLAGS, SECTIONS, Study
-from kd_jax.errors import BadInput
+from kd_jax.errors import BadInput, Diverged
 from kd_jax.plan import Variant
 from kd_jax.recipes.studies import STUDIES, Preset
 
@@ -280,3 +280,5 @@ def _sweep_and_report(
         return
     terminal.sweep(workdir, summary)
     print(f"{time.monotonic() - began:.0f} s in all")
+    if diverged := summary["diverged"]:
+        raise Diverged(f"{len(diverged)} of {len(studies)} variants diverged and are left out: {', '.join(diverged)}")

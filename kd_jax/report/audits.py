@@ -58,6 +58,7 @@ def write(
         *filter(None, [beyond.table(estimates, arms)]),
         _advice(found),
         *_confidences(found),
+        *_outside(found),
         _classes(found, names),
         _confusions(found, names),
     ]
@@ -90,6 +91,16 @@ def said(contents: Mapping[str, Any]) -> list[str]:
         f" {given['split']} split. Teacher {_files(given['teacher'])}, student {_files(given['student'])}"
         + (f", control {_files(given['control'])}." if given["control"] else "; no control was given.")
     ]
+    if given["unit"] == "tokens":
+        ignored = given["rows"] - given["examples"]
+        lines.append(
+            (f"{ignored:,} positions are left out, by a mask or their label. " if ignored else "")
+            + (
+                f"The tokens are of {given['sequences']:,} sequences; intervals draw whole sequences."
+                if given["sequences"]
+                else "Which sequence a token is of is not known; intervals draw tokens."
+            )
+        )
     if not given["labels"]:
         lines.append("Without labels nothing can be said about accuracy and calibration.")
     cut = {each["top_k"] for name in ("teacher", "student", "control") for each in given[name]} - {None}
@@ -207,6 +218,31 @@ def _confidences(found: Mapping[str, Any]) -> list[Table]:
     return [scale, Table(("", *models), rows, note, title="Calibration")]
 
 
+def _outside(found: Mapping[str, Any]) -> list[Table]:
+    """What files of the most probable classes leave out, and what hangs on it."""
+    outside = found.get("outside")
+    if not outside:
+        return []
+    rows = []
+    for name in ("teacher", "student"):
+        if name in outside:
+            rows.append((f"probability outside the {name}'s list, mean", f"{outside[name]['mean']:.4f}"))
+            rows.append((f"probability outside the {name}'s list, largest", f"{outside[name]['largest']:.4f}"))
+    note = (
+        "The rest is spread evenly over all that is not listed, in the entropies and divergences too. The teacher's confidence in"
+        " its top class is exact."
+    )
+    if (assumed := outside.get("assumed")) is not None:
+        rows += [
+            ("share whose teacher's class the student does not list", f"{assumed['rows']:.2%}"),
+            ("slope over all, with an even share of the rest there", _known(assumed["slope"], ".3f")),
+            ("slope over all, with the largest share possible there", _known(assumed["slope_highest"], ".3f")),
+            ("slope over all, without those", _known(assumed["slope_listed"], ".3f")),
+        ]
+        note += " The student's confidence in that class is exact where it lists it; where it does not, it is an assumption."
+    return [Table(("", "value"), rows, note, title="What the files leave out")]
+
+
 def _named(index: int, names: Sequence[str] | None) -> str:
     return names[index] if names and index >= 0 else str(index) if index >= 0 else ""
 
@@ -250,8 +286,11 @@ def _confusions(found: Mapping[str, Any], names: Sequence[str] | None) -> Table:
 def _example(each: Mapping[str, Any], names: Sequence[str] | None, show: Any) -> tuple[tuple[str, str] | None, str]:
     """(view of an example or None, what is said of it)."""
     label = f", label {_named(each['label'], names)}" if each["label"] >= 0 else ""
+    where = f"row {each['row']}"
+    if "sequence" in each:
+        where = f"sequence {each['sequence']}, position {each['position']}"
     text = (
-        f"row {each['row']}{label}: teacher {_named(each['teacher'], names)} ({each['teacher_confidence']:.3f}), student"
+        f"{where}{label}: teacher {_named(each['teacher'], names)} ({each['teacher_confidence']:.3f}), student"
         f" {_named(each['student'], names)} ({each['student_confidence']:.3f}); {each['deviation']:+.2f} nats"
     )
     return (show(each["row"]) if show else None), text

@@ -116,6 +116,7 @@ def open_study(
     data_dir: Path | str | None = None,
     workers: int = 0,
     load: Callable[..., Dataset] = data.load,
+    dataset: str = "",
 ) -> Prepared:
     """Return the study of a work folder.
 
@@ -123,6 +124,7 @@ def open_study(
         workdir: the work folder.
         data_dir: where the data lies now; by default where it lay when the study was trained.
         workers, load: as for `prepare`.
+        dataset: the name or folder of its data now, where that is another; empty for the study's own.
 
     Raises:
         BadInput: when there is no study, or the data is absent or not the same.
@@ -130,18 +132,22 @@ def open_study(
     record = records.read_study(workdir)
     study = config.from_json(record["config"])
     set_precision(study)
-    dataset = load(study.data, data_dir or record["data"]["data_dir"], given_of(workdir, record), workers)
-    if dataset.fingerprint != record["data"]["fingerprint"]:
+    asked = replace(study.data, dataset=dataset or study.data.dataset)
+    try:
+        found = load(asked, data_dir or record["data"]["data_dir"], given_of(workdir, record), workers)
+    except BadInput as error:
+        if dataset or not config.is_folder(study.data.dataset):
+            raise
+        raise BadInput(f"{error}; where the folder lies now, kd-jax analyze --dataset=DIR says") from None
+    if found.fingerprint != record["data"]["fingerprint"]:
         raise BadInput(
-            f"{dataset.name}: fingerprint {dataset.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"
-            " the data of this study; name its --data_dir"
+            f"{found.name}: fingerprint {found.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"
+            " the data of this study; name its --data_dir, or its folder with --dataset=DIR"
         )
     own = record.get("networks", {})
     networks.remember(own)
-    plan = make_plan(
-        study, len(dataset.train.y), _teacher_steps(record), GivenTeacher.of(record), networks.sources(own)
-    )
-    return Prepared(Path(workdir), study, plan, dataset, record)
+    plan = make_plan(study, len(found.train.y), _teacher_steps(record), GivenTeacher.of(record), networks.sources(own))
+    return Prepared(Path(workdir), study, plan, found, record)
 
 
 def given_of(workdir: Path | str, record: Record) -> Given:
@@ -211,6 +217,7 @@ def _record(
             **dataset.facts(study.seed, study.training.batch_size),
         },
         "parameters": {arm.model: _parameters(study, dataset, arm.model) for arm in plan.arms},
+        "keys": {run.name: run.key for run in plan.runs if run.source is None},
         "init_from": starts,
         **({"networks": own} if own else {}),
         "teacher_hash": {},
@@ -235,7 +242,9 @@ def _continued(record: Record, previous: Record) -> Record:
         raise BadInput(f"--init_from={folders}: its weights changed since; pass another --workdir")
     begun = {key: previous[key] for key in ("platform", "versions")}
     kept = {key: previous[key] for key in ("teacher_hash", "peak_memory", "pruned") if key in previous}
-    return record | begun | kept | {"history": [*previous.get("history", [begun]), *record["history"]]}
+    # A run keeps the key under which it was begun: a later version may make another of the same configuration.
+    keys = record["keys"] | {run: key for run, key in previous.get("keys", {}).items() if run in record["keys"]}
+    return record | begun | kept | {"keys": keys, "history": [*previous.get("history", [begun]), *record["history"]]}
 
 
 def _parameters(study, dataset, model_name):

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax import data
+from kd_jax import data, stopping
 from kd_jax.analysis import across, results
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import SCHEMA, Study, from_json, to_json, versions
 from kd_jax.data import Dataset
-from kd_jax.errors import BadInput
+from kd_jax.errors import BadInput, Diverged
+from kd_jax.files import replace_folder
 from kd_jax.plan import GivenTeacher, Variant, run_key, run_name
 from kd_jax.plan import arms as arms_of
 from kd_jax.report.sweeps import write_report
@@ -64,7 +65,8 @@ def run(
 
     Raises:
         BadInput: for a variant that cannot be trained, before anything is written.
-        Stopped, Diverged: as `studies.train.train`.
+        Stopped: as `studies.train.train`.
+        Diverged: when every variant did. Of fewer, the rest is summarised, and `diverged` of the summary names them.
     """
     workdir = Path(workdir)
     _check(workdir, name)
@@ -83,20 +85,29 @@ def run(
         "versions": versions(),
     }
     trained = analysed = 0
+    diverged: dict[str, str] = {}
     with records.locked(workdir):
         records.write_json(workdir / "sweep.json", record)
         for number, (variant, study) in enumerate(studies, 1):
             folder = workdir / variant.folder
+            stopping.check()
             _say(f"variant {number} of {len(studies)}: {variant.folder}")
             ready = prepared(variant, study)
             _share(workdir, folder, ready.plan)
-            trained += train_prepared(ready, devices, progress, trackers.sinks(log, ready))
+            try:
+                trained += train_prepared(ready, devices, progress, trackers.sinks(log, ready))
+            except Diverged as error:  # the others have nothing to do with it
+                diverged[variant.folder] = str(error)
+                _say(f"{variant.folder}: {error}")
+                continue
             if not is_analysed(folder, study):
                 analyze_prepared(ready, progress)
                 analysed += 1
-        if not analysed and _summarised(workdir, record):
+        if len(diverged) == len(studies):
+            raise Diverged(f"every variant diverged; {next(iter(diverged.values()))}")
+        if not analysed and not diverged and _summarised(workdir, record):
             return trained, None
-        return trained, _summarise(workdir, record)
+        return trained, _summarise(workdir, record, diverged)
 
 
 def analyze(
@@ -106,18 +117,23 @@ def analyze(
     workers: int = 0,
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
+    dataset: str = "",
 ) -> dict[str, Any]:
     """Recompute every variant's analysis, and what they say together, from the checkpoints; return `summary.json`'s contents.
 
     Args:
         workdir: the sweep's work folder.
-        data_dir, look, workers, load, progress: as for `studies.analyse.analyze`.
+        data_dir, look, workers, load, progress, dataset: as for `studies.analyse.analyze`.
     """
     record = read(workdir)
     with records.locked(workdir):
+        without = _diverged(Path(workdir))
         for variant in record["variants"]:
+            if variant["folder"] in without:
+                continue
+            stopping.check()
             _say(f"variant {variant['folder']}")
-            analyze_study(Path(workdir) / variant["folder"], data_dir, look, workers, load, progress)
+            analyze_study(Path(workdir) / variant["folder"], data_dir, look, workers, load, progress, dataset)
         return _summarise(workdir, record)
 
 
@@ -129,6 +145,8 @@ def report(workdir: Path | str) -> None:
     """
     record = read(workdir)
     for variant in record["variants"]:
+        if variant["folder"] in _diverged(Path(workdir)):
+            continue
         write_study_report(Path(workdir) / variant["folder"])
     _summarise(workdir, record)
 
@@ -199,14 +217,20 @@ def _summarised(workdir, record):
         return False  # absent or damaged: it is made again
 
 
-def _summarise(workdir: str | Path, record: Mapping[str, Any]) -> dict[str, Any]:
+def _summarise(
+    workdir: str | Path, record: Mapping[str, Any], diverged: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Write `analysis/` of a sweep from the analyses of its variants, and return the contents of its `summary.json`.
 
     Args:
         workdir: the sweep's work folder.
         record: contents of `sweep.json`.
+        diverged: {folder of a variant: why there is no analysis of it}; by default what the last analysis of the sweep says.
     """
     workdir = Path(workdir)
+    if diverged is None:
+        diverged = _diverged(workdir)
+    record = {**record, "variants": [v for v in record["variants"] if v["folder"] not in diverged]}
     summaries = {v["folder"]: records.read_summary(workdir / v["folder"]) for v in record["variants"]}
     unlearned = {name: _unlearned(workdir / name, of) for name, of in summaries.items()}
     measured = _measured(record, summaries, unlearned)
@@ -219,7 +243,9 @@ def _summarise(workdir: str | Path, record: Mapping[str, Any]) -> dict[str, Any]
     result = {
         "estimates": [*(number.to_json() for number in together), *estimates],
         "verdicts": [verdict.to_json() for verdict in verdicts],
-        "warnings": [f"{name}: {warning}" for name, of in summaries.items() for warning in of["warnings"]],
+        "diverged": dict(diverged),
+        "warnings": [f"{name} is left out: {why}" for name, why in diverged.items()]
+        + [f"{name}: {warning}" for name, of in summaries.items() for warning in of["warnings"]],
         "unlearned": [{"variant": name, **run.to_json()} for name, of in unlearned.items() for run in of],
         "study": {
             **record,
@@ -231,10 +257,15 @@ def _summarise(workdir: str | Path, record: Mapping[str, Any]) -> dict[str, Any]
     shutil.rmtree(folder, ignore_errors=True)
     records.write_json(folder / "summary.json", result)
     write_report(folder, measured)
-    final = workdir / "analysis"
-    shutil.rmtree(final, ignore_errors=True)
-    folder.rename(final)
+    replace_folder(folder, workdir / "analysis")
     return result
+
+
+def _diverged(workdir: Path) -> dict[str, str]:
+    try:
+        return records.read_summary(workdir).get("diverged", {})
+    except BadInput:
+        return {}
 
 
 def _unlearned(workdir: Path, summary: Mapping[str, Any]) -> list[Unlearned]:

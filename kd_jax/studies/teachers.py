@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from kd_jax import config
 from kd_jax.config import Networks, Study
 from kd_jax.data import Dataset, Given, teacher_logits
@@ -409,7 +411,31 @@ def load(folder: Path | str, step: int) -> Variables:
 
     Raises:
         Damaged: when it cannot be read, or is not what was written.
+        BadInput: when a weight is not finite.
     """
     with checkpoints.trajectory(folder) as opened:
-        tree = checkpoints.nest(opened.load(step))
+        flat = opened.load(step)
+    for name, leaf in flat.items():
+        if not np.isfinite(leaf).all():
+            raise BadInput(
+                f"{folder}: expected a teacher of finite weights, found NaN or infinity in {name} at step {step}; train it anew in"
+                " another --workdir, with a lower --learning_rate"
+            )
+    tree = checkpoints.nest(flat)
     return Variables(tree["params"], tree.get("model_state", {}))
+
+
+def check_digest(name: str, variables: Any, expected: Mapping[str, str]) -> None:
+    """Raise `BadInput` where a teacher is not the one on record.
+
+    Args:
+        name: of the run that teaches, or `LOGITS`.
+        variables: what was read of it.
+        expected: {name: digest} of the record, `teacher_hash`.
+    """
+    found = checkpoints.tree_digest(variables)
+    if found != expected[name]:
+        raise BadInput(
+            f"{name}: expected the teacher on record (hash {expected[name][:12]}), found another ({found[:12]}); restore its"
+            " folder, or start in another --workdir"
+        )

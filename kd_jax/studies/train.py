@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax import data, models
+from kd_jax import data, models, stopping
 from kd_jax.config import Study
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput, Damaged
@@ -16,16 +16,16 @@ from kd_jax.errors import Stopped as Stopped
 from kd_jax.plan import LOGITS, Run
 from kd_jax.provenance import now
 from kd_jax.report import about
+from kd_jax.stopping import Request, stop_requests
 from kd_jax.studies import pretrained, teachers
 from kd_jax.studies import run as run_stage
 from kd_jax.studies.analyses import directions
 from kd_jax.studies.footprint import check_space, of_runs
 from kd_jax.studies.prepare import Prepared, prepare
 from kd_jax.studies.progress import Quiet
-from kd_jax.studies.run import stop_requests
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine
-from kd_jax.train.loop import Sink, StopRequest
+from kd_jax.train.loop import Sink
 from kd_jax.train.teachers import Constants, Table
 from kd_jax.workdir import checkpoints, records
 
@@ -101,6 +101,7 @@ def train_prepared(
             with progress(plan.total_steps, done) as bar:
                 runner = _Runner(prepared, devices, bar, stop, sinks)
                 for run in todo:
+                    stopping.check()
                     runner.train(run)
             record["peak_memory"] = parallel.peak_memory(devices)
         finally:
@@ -129,7 +130,7 @@ class _Runner:
         prepared: Prepared,
         devices: Sequence[Any],
         progress: Any,
-        stop: StopRequest,
+        stop: Request,
         sinks: Callable[[Run], Sequence[Sink]],
     ):
         self._prepared, self._devices, self._progress, self._stop = prepared, devices, progress, stop
@@ -146,7 +147,7 @@ class _Runner:
             self._progress.note(f"compiling {run.arm.name}")
         run_stage.train(workdir, run, self._engine(run), teacher, self._progress, self._stop, sinks, compiles)
         if run.taught_by:
-            self._check_hash(teacher, run.taught_by)
+            teachers.check_digest(run.taught_by, teacher, self._prepared.record["teacher_hash"])
 
     def _kind(self, run: Run) -> tuple[Any, ...]:
         return run.arm.model, bool(run.taught_by), run.training
@@ -174,7 +175,7 @@ class _Runner:
         if name not in record["teacher_hash"]:
             record["teacher_hash"][name] = checkpoints.tree_digest(variables)
             records.write_study(self._prepared.workdir, record)
-        self._check_hash(variables, name)
+        teachers.check_digest(name, variables, record["teacher_hash"])
         return variables
 
     def _network(self, run: Run, folder: Path) -> models.Variables:
@@ -201,8 +202,3 @@ class _Runner:
             values, rest = narrow
             self._table = Table(values, found.indices, rest)
         return self._table
-
-    def _check_hash(self, variables: Any, name: str) -> None:
-        found, expected = checkpoints.tree_digest(variables), self._prepared.record["teacher_hash"][name]
-        if found != expected:
-            raise RuntimeError(f"{name} changed: hash {found[:12]}, expected {expected[:12]}")

@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from kd_jax.errors import BadInput, Damaged
-from kd_jax.workdir.records import kept_steps
+from kd_jax.workdir.records import kept_steps, key_of
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax announces every save
 
@@ -116,10 +116,13 @@ class Checkpoints:
         folder: the folder that holds a folder per step.
         write: whether to open it for writing; otherwise nothing in it is touched.
         keep: number of the newest checkpoints to keep; None for all.
+        key: of the run whose checkpoints they are, as `plan.Run.key`; None where it is not on record. What is saved carries it, and
+            what carries another is taken for damaged.
     """
 
-    def __init__(self, folder: Path | str, write: bool = False, keep: int | None = None):
+    def __init__(self, folder: Path | str, write: bool = False, keep: int | None = None, key: str | None = None):
         self.folder = Path(folder).absolute()
+        self._key = key
         self._options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             # Deleting a step in place can be interrupted, and the half would still be listed.
@@ -157,7 +160,9 @@ class Checkpoints:
         if step in self._written:
             return
         arrays, leaves = pack(tree)
-        metadata = {"digest": digest(arrays, leaves), "leaves": leaves}
+        metadata = {"digest": digest(arrays, leaves), "leaves": leaves, "step": step}
+        if self._key is not None:
+            metadata["key"] = self._key
         saved = self._manager.save(step, args=ocp.args.PyTreeSave(arrays), custom_metadata=metadata, force=True)
         if not saved:
             raise OSError(f"orbax did not save step {step} in {self.folder}")
@@ -167,7 +172,7 @@ class Checkpoints:
         """Return {path: array} of a step.
 
         Raises:
-            Damaged: when it cannot be read or its digest does not agree.
+            Damaged: when it cannot be read, its digest does not agree, or it is another step, or of another run.
         """
         try:
             metadata = self._metadata(step)
@@ -179,6 +184,12 @@ class Checkpoints:
             arrays = self._manager.restore(step, args=ocp.args.PyTreeRestore(target, restore_args=how))
         except Exception as error:  # what is missing or cut short raises many types
             raise Damaged(f"{self.folder / str(step)}: cannot be read ({type(error).__name__})") from error
+        if metadata.get("step", step) != step:  # earlier versions wrote neither step nor key
+            raise Damaged(f"{self.folder / str(step)}: holds step {metadata['step']}")
+        if self._key is not None and metadata.get("key", self._key) != self._key:
+            raise Damaged(
+                f"{self.folder / str(step)}: holds another run ({metadata['key'][:12]}, not {self._key[:12]})"
+            )
         if digest(arrays, metadata["leaves"]) != metadata["digest"]:
             raise Damaged(f"{self.folder / str(step)}: its bytes are not those that were written")
         return unpack(arrays, metadata["leaves"])
@@ -238,12 +249,12 @@ def set_aside(store: Path | str, step: int) -> Path:
 
 def trajectory(folder: Path | str, write: bool = False) -> Checkpoints:
     """Return the trajectory of a run folder."""
-    return Checkpoints(Path(folder) / "trajectory", write=write)
+    return Checkpoints(Path(folder) / "trajectory", write=write, key=key_of(folder))
 
 
 def resume(folder: Path | str) -> Checkpoints:
     """Return the store of full training states of a run folder, for writing; it keeps the newest two."""
-    return Checkpoints(Path(folder) / "resume", write=True, keep=RESUMED)
+    return Checkpoints(Path(folder) / "resume", write=True, keep=RESUMED, key=key_of(folder))
 
 
 def repair(folder: Path | str) -> Checkpoints:
@@ -251,7 +262,7 @@ def repair(folder: Path | str) -> Checkpoints:
 
     It is apart from `resume`, whose states are further on.
     """
-    return Checkpoints(Path(folder) / "repair", write=True, keep=RESUMED)
+    return Checkpoints(Path(folder) / "repair", write=True, keep=RESUMED, key=key_of(folder))
 
 
 def load_variables(folder: Path | str, step: int) -> dict[str, Any]:

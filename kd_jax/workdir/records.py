@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 from kd_jax.config import SCHEMA
 from kd_jax.errors import BadInput
-from kd_jax.files import write_text
+from kd_jax.files import settle, write_text
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -53,6 +54,8 @@ def read_summary(workdir: Path | str, folder: Path | str | None = None) -> dict[
     Raises:
         BadInput: when there is no analysis, or it is damaged.
     """
+    if folder is None:
+        settle(Path(workdir) / "analysis")
     path = Path(folder or Path(workdir) / "analysis") / "summary.json"
     fix = f"run: kd-jax analyze {workdir}"
     if not path.is_file():
@@ -81,6 +84,11 @@ def read_study(workdir: Path | str) -> dict[str, Any]:
         raise BadInput(
             f"{path}: expected schema {SCHEMA} or older, found {record['schema']}; a newer version of kd_jax wrote it,"
             " install that one"
+        )
+    if "seal" in record and record["seal"] != _seal(record):
+        raise BadInput(
+            f"{path}: expected what training wrote, it was changed since (its seal does not agree); restore the file, or start in"
+            " another --workdir"
         )
     return record
 
@@ -123,8 +131,27 @@ def check_workdir(
 
 
 def write_study(workdir: Path | str, record: Mapping[str, Any]) -> None:
-    """Write `study.json`."""
-    write_json(Path(workdir) / "study.json", record)
+    """Write `study.json`, with a seal by which `read_study` notices a change by another hand."""
+    write_json(Path(workdir) / "study.json", {**record, "seal": _seal(record)})
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    """The sha256, as hex, over all of a record but its seal."""
+    sealed = {key: value for key, value in record.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
+
+
+def key_of(folder: Path | str) -> str | None:
+    """Return the key that a study's record has for the run in this folder, as `plan.Run.key`.
+
+    None where there is no record of it: for a teacher that was copied, whose digest is on record instead, and for folders of
+    earlier versions.
+    """
+    path = Path(folder).absolute()
+    try:
+        return json.loads((path.parent.parent / "study.json").read_text(encoding="utf-8"))["keys"].get(path.name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # whoever needs the record reads it, and says what is wrong with it
 
 
 def write_tokenizer(workdir: Path | str, text: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd_jax import cli
+from kd_jax import cli, stopping
 from kd_jax.cli import study as study_line
 from kd_jax.cli import terminal
 from kd_jax.config import FLAGS
@@ -139,6 +139,7 @@ def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, capsys):
 def test_told_to_stop_while_nothing_is_trained_is_75_too(tmp_path, capsys, monkeypatch):
     def analyze(*_, **__):
         os.kill(os.getpid(), signal.SIGTERM)
+        stopping.check()  # as between any two passes
         raise AssertionError("went on")
 
     before = signal.getsignal(signal.SIGTERM)
@@ -404,13 +405,14 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 
 @pytest.mark.parametrize("call", [lambda words: cli.main(["analyze", *words]), cli.analyze_main])
-def test_progress_of_an_analysis_is_seen_while_it_runs(call, monkeypatch, tmp_path):
+def test_progress_of_an_analysis_is_seen_while_it_runs(call, monkeypatch, tmp_path, capsys):
     """While flags are parsed standard error is held back; not while the analysis runs."""
 
-    seen, real = [], sys.stderr
+    seen = []
 
     def analyze(workdir, data_dir, look, workers, **_):
-        seen.append((workdir, look, sys.stderr is real))
+        print("half", file=sys.stderr, end="")
+        seen.append((workdir, look, capsys.readouterr().err == "half"))
         raise BadInput("enough")
 
     monkeypatch.setattr(analyse, "analyze", analyze)

@@ -207,7 +207,7 @@ def bad(what):
         ("few", "expected at least 8 examples, found 7"),
         ("nan", "student: row 17, column 0: expected a finite number, found nan"),
         ("seeds", "expected one file or 3, one for each --student, found 2"),
-        ("names", "expected 5, one per class, found 2"),
+        ("names", "expected 5 names, one per class, found 2"),
     ],
 )
 def test_what_cannot_be_judged_is_one_line_and_leaves_nothing(tmp_path, what, said):
