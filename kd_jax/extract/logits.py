@@ -40,7 +40,7 @@ def view_of(dataset: Dataset, precision: str) -> Callable[[Any], Any]:
 
 
 def make_on_batch(model_name: str, dataset: Dataset, precision: str) -> Callable[[Variables, Any], Any]:
-    """Return `on_batch(variables, x) -> logits [batch, classes]` of a network on clean views, in evaluation mode, to be compiled once.
+    """Return `on_batch(variables, x) -> logits [batch, classes]` of a network on clean views, in evaluation mode, under jit.
 
     Arguments as for `make_logits`.
     """

@@ -148,7 +148,7 @@ def _measured(given: Given, progress_of: Callable[..., Any]) -> tuple[list[Estim
                 if not models:
                     continue
                 model = models[min(seed, len(models) - 1)]
-                best = rescaling.matched(teacher, model)
+                best = rescaling.matched(teacher, model, given.sequences)
                 numbers = beside(
                     teacher,
                     model,

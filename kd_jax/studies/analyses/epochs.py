@@ -12,9 +12,9 @@ from kd_jax.workdir import records
 def _curves(trained: Trained, split: str) -> dict[str, list[epochs.Curve]]:
     """{arm: curve of each seed}, of the arms that are compared by their logits; a teacher is looked at up to where it teaches.
 
-    A teacher that teaches all seeds is one run.
+    A teacher that teaches all seeds is one run. Arms of which a seed has no metrics are left out.
     """
-    found: dict[str, list[epochs.Curve]] = {}
+    found: dict[str, list[epochs.Curve | None]] = {}
     given = trained.plan.given
     for run in trained.plan.runs:
         if run.arm.null_of:
@@ -23,9 +23,8 @@ def _curves(trained: Trained, split: str) -> dict[str, list[epochs.Curve]]:
             continue
         last = run.teacher_step if run.arm.name == TEACHER else run.length.total_steps
         lines = records.read_metrics(records.run_folder(trained.workdir, run.name))
-        if (curve := epochs.curve(lines, split, last)) is not None:
-            found.setdefault(run.arm.name, []).append(curve)
-    return found
+        found.setdefault(run.arm.name, []).append(epochs.curve(lines, split, last))
+    return {arm: [each for each in curves if each] for arm, curves in found.items() if all(curves)}
 
 
 def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]:
