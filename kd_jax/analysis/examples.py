@@ -133,7 +133,7 @@ def beside(
         top = of_teacher["prediction"][rows]
         x[rows], y[rows] = confidence(block_t, top), confidence(block_s, top)
         kl[rows] = _kl(logs_t, logs_s)
-        if rescaled is not None:
+        if rescaled is not None and temperature is not None:
             rescaled[rows] = _kl(logs_t, log_softmax(block_s / temperature, axis=1))
         if lower:
             classes, of_classes = _next_classes(logs_t, top, lower)

@@ -145,6 +145,8 @@ class Verdict(NamedTuple):
         adjusted: the same after Holm's correction for all verdicts of the study; None without one.
         more_seeds: how many further seeds it would take to show an effect of the size that was found; None where that is not
             known, or no number of them would.
+        name, arm, split: the quantity, the arm and the split of the data that the claim is about, as of an `Estimate`; empty where
+            it is about several or none.
     """
 
     claim: str
@@ -155,6 +157,9 @@ class Verdict(NamedTuple):
     p_value: float | None = None
     adjusted: float | None = None
     more_seeds: int | None = None
+    name: str = ""
+    arm: str = ""
+    split: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as a dict of JSON values; what is empty or not known is absent."""

@@ -26,6 +26,7 @@ class Pair(NamedTuple):
         y: labels as trained on, int [examples].
         true_y: labels as published, int [examples].
         ids: positions in the published split, int [examples].
+        against: the arm of the teacher.
     """
 
     arm: str
@@ -36,6 +37,7 @@ class Pair(NamedTuple):
     y: np.ndarray
     true_y: np.ndarray
     ids: np.ndarray
+    against: str = TEACHER
 
 
 def measure_model(model: OfModel, groups: np.ndarray | None = None) -> dict[str, Measured]:
@@ -104,6 +106,7 @@ class Compared(NamedTuple):
         true_y: labels as published, int [examples]; None without labels.
         groups: which examples depend on each other, such as the sequence of each token, int [examples]; None for independent ones.
         temperature: of the run, at which it is closest to its teacher; None where the teacher's logits are not known.
+        against: the arm of the teacher.
     """
 
     arm: str
@@ -114,16 +117,17 @@ class Compared(NamedTuple):
     true_y: np.ndarray | None
     groups: np.ndarray | None = None
     temperature: Interval | None = None
+    against: str = TEACHER
 
 
 def compared(pair: Pair) -> Compared:
     """Return what a pair's logits say of each example."""
     about = pair.arm, pair.seed, pair.split
     if pair.teacher is None:
-        return Compared(*about, of_model(pair.student, pair.y), pair.y, pair.true_y)
+        return Compared(*about, of_model(pair.student, pair.y), pair.y, pair.true_y, against=pair.against)
     best = rescaling.matched(pair.teacher, pair.student)
     said = beside(pair.teacher, pair.student, pair.y, temperature=best.estimate)
-    return Compared(*about, said, pair.y, pair.true_y, temperature=best)
+    return Compared(*about, said, pair.y, pair.true_y, temperature=best, against=pair.against)
 
 
 def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_teacher: bool = False) -> list[Estimate]:
@@ -139,14 +143,15 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_te
         is_one_teacher: whether all seeds have the same teacher. Its own estimates are then of one run, with intervals over
             examples.
     """
-    measured, hits, first = {}, {}, None
+    measured, hits, teachers, first = {}, {}, {}, None
     for pair in pairs:
+        teachers[pair.arm] = pair.against
         first = pair.seed if first is None else first
         for subset, mask in _label_subsets(pair.y, pair.true_y):
             groups = None if pair.groups is None else pair.groups[mask]
             said = pair.beside
             of_teacher, of_student, of_pair = said if isinstance(said, Beside) else (None, said, None)
-            for arm, of_all in ((TEACHER, of_teacher), (pair.arm, of_student)):
+            for arm, of_all in ((pair.against, of_teacher), (pair.arm, of_student)):
                 if of_all is None:
                     continue
                 model = chosen(of_all, mask)
@@ -176,7 +181,7 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_te
             if (baselines[arm], seed, split, subset) in hits:
                 gain = right.astype(np.float64) - hits[baselines[arm], seed, split, subset][0]
                 measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain, groups)
-            if (of_teacher := hits.get((TEACHER, seed, split, subset))) is not None:
+            if (of_teacher := hits.get((teachers[arm], seed, split, subset))) is not None:
                 over = right.astype(np.float64) - of_teacher[0]
                 measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over, groups)
     listed = [_estimate(key, by_seed) for key, by_seed in measured.items()]
@@ -218,10 +223,11 @@ def _label_subsets(y: np.ndarray | None, true_y: np.ndarray | None) -> Iterator[
 
 
 def _estimate(key, by_seed):
-    name, arm, split, subset, *rank = key
+    name, arm, split, subset, *ranks = key
+    rank = ranks[0] if ranks else 0
     values = tuple(float(by_seed[seed].value) for seed in sorted(by_seed))
     interval = intervals.over_seeds(values) if len(values) > 1 else next(iter(by_seed.values())).interval()
-    return Estimate(name, arm, interval, values, split=split, subset=subset, rank=rank[0] if rank else 0)
+    return Estimate(name, arm, interval, values, split=split, subset=subset, rank=rank)
 
 
 def _proportion(hits, groups=None):

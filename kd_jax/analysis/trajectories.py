@@ -72,8 +72,8 @@ def for_good(holds: np.ndarray, steps: np.ndarray) -> np.ndarray:
 def forgetting_events(right: np.ndarray) -> np.ndarray:
     """Return how often each example goes from right at one checkpoint to wrong at the next, int [examples].
 
-    Source: Toneva et al., 2019, An empirical study of example forgetting during deep neural network learning, section 3; they look
-    at every presentation of an example, so between checkpoints more may have happened.
+    Source: Toneva et al., 2019, An empirical study of example forgetting during deep neural network learning, section 3; they
+    look at every presentation of an example, so between checkpoints more may have happened.
 
     >>> forgetting_events(np.array([[True], [False], [True], [False]])).tolist()
     [2]
@@ -114,9 +114,10 @@ def of_examples(trajectory: Trajectory) -> dict[str, np.ndarray]:
 def estimates(trajectories: Iterable[Trajectory]) -> list[Estimate]:
     """Return the estimates of trajectories, of all examples, of clean and noisy ones, and of the teacher's quarters.
 
-    Of every step: its median over the examples, where more than half have one in every seed; and the share that has one at the end
-    of training, `share_...`. Of forgetting: the mean number of events, `forgetting_events`, and the share of those ever right that
-    are forgotten at least once, `share_forgotten`. Over seeds, medians have the interval of a median, all others Student's t.
+    Of every step: its median over the examples, where more than half have one in every seed; and the share that has one,
+    `share_...`, at the end of training. Of forgetting: the mean number of events, `forgetting_events`, and the share of those
+    ever right that are forgotten at least once, `share_forgotten`. Over seeds, medians have the interval of a median, all
+    others Student's t.
     """
     found: dict[tuple[str, str, str], list[tuple[float, Callable[[], Interval]]]] = {}
     for run in trajectories:

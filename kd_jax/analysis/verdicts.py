@@ -6,6 +6,7 @@ import numpy as np
 
 from kd_jax.analysis import intervals
 from kd_jax.analysis.results import REASONS, Estimate, Interval, Unlearned, Verdict, index
+from kd_jax.plan import TEACHER
 
 # Root mean square error, in progress, below which theory describes a run.
 FOLLOWS = 0.05
@@ -30,29 +31,47 @@ def withheld(verdict: Verdict, arms: Iterable[str], unlearned: Iterable[Unlearne
     if not reasons:
         return verdict
     blame = " and ".join(f"{arm} did not learn ({REASONS[reason][0]})" for arm, reason in sorted(reasons.items()))
-    return Verdict(verdict.claim, "inconclusive", f"{blame}; {verdict.because}")
+    about = {name: getattr(verdict, name) for name in ("name", "arm", "split")}
+    return Verdict(verdict.claim, "inconclusive", f"{blame}; {verdict.because}", **about)
 
 
 def exaggeration_verdicts(
     estimates: Iterable[Estimate],
     baselines: Mapping[str, str],
+    controls: Mapping[str, str | None] | None = None,
     unlearned: Sequence[Unlearned] = (),
     against: str = "the same network on one-hot labels",
+    teachers: Mapping[str, str] | None = None,
+    no_control: str = "",
 ) -> list[Verdict]:
     """Return the verdicts on every student's exaggeration of its teacher's low confidence, and on its gain in accuracy.
 
     Args:
         estimates: the estimates of the study.
-        baselines: {arm of a student: its one-hot arm}, which is also its control.
+        baselines: {arm of a student: its one-hot arm}, over which its gain is.
+        controls: {arm of a student: the arm that stands for another teacher of another seed, or None where there is none, so that
+            nothing can be concluded}; None where it is the one-hot arm of each.
         unlearned: the runs that did not learn; nothing is concluded from their arms.
         against: what the other arm is called.
+        teachers: {arm of a student: its teacher's}, where that is not `teacher`.
+        no_control: why a student has no control, in words.
     """
     table = index(estimates, "name", "arm", "split", "subset")
     drawn = []
     for student, onehot in baselines.items():
-        about = [v for split in ("test", "train") for v in _exaggeration(table, student, onehot, split)]
-        about += _gain(table, student, against)
-        drawn += [withheld(verdict, ("teacher", onehot, student), unlearned) for verdict in about]
+        control = (controls or {}).get(student, onehot)
+        teacher = (teachers or {}).get(student, TEACHER)
+        about = [
+            verdict._replace(name="exaggeration_slope", arm=student, split=split)
+            for split in ("test", "train")
+            for verdict in _exaggeration(table, student, control, split, no_control)
+        ]
+        drawn += [withheld(verdict, {teacher, control or "", student}, unlearned) for verdict in about]
+        gains = [
+            verdict._replace(name="accuracy_gain", arm=student, split="test")
+            for verdict in _gain(table, student, against, teacher)
+        ]
+        drawn += [withheld(verdict, (teacher, onehot, student), unlearned) for verdict in gains]
     return drawn
 
 
@@ -176,12 +195,17 @@ def _lag(
     return verdict, "; ".join(told)
 
 
-def _exaggeration(table: Mapping[tuple, Estimate], student: str, onehot: str, split: str) -> list[Verdict]:
+def _exaggeration(
+    table: Mapping[tuple, Estimate], student: str, onehot: str | None, split: str, no_control: str
+) -> list[Verdict]:
     slope = table.get(("exaggeration_slope", student, split, "lowest_25"))
     control = table.get(("exaggeration_slope", onehot, split, "lowest_25"))
+    claim = f"{student} exaggerates the teacher's low confidence ({split}, lowest 25 %: slope above 1, and above the control's)"
+    if slope is not None and onehot is None:
+        because = f"slope {_shown(slope.interval)}; no control is exchangeable with the teacher: {no_control}"
+        return [Verdict(claim, "inconclusive", because)]
     if slope is None or control is None:
         return []
-    claim = f"{student} exaggerates the teacher's low confidence ({split}, lowest 25 %: slope above 1, and above the control's)"
     because = f"slope {_shown(slope.interval)}; control {onehot} {_shown(control.interval)}"
     if slope.interval.high < 1:
         because += (
@@ -198,7 +222,7 @@ def _exaggeration(table: Mapping[tuple, Estimate], student: str, onehot: str, sp
     return [Verdict(claim, "supported" if supported else "inconclusive", because)]
 
 
-def _gain(table: Mapping[tuple, Estimate], student: str, against: str) -> list[Verdict]:
+def _gain(table: Mapping[tuple, Estimate], student: str, against: str, teacher: str) -> list[Verdict]:
     gain = table.get(("accuracy_gain", student, "test", "all"))
     if gain is None:
         return []
@@ -213,7 +237,7 @@ def _gain(table: Mapping[tuple, Estimate], student: str, against: str) -> list[V
     if len(gain.values) < 2:
         # Two trainings can differ surely, and still by chance: the claim is about distillation, not about these two networks.
         verdict, because = "inconclusive", f"{because}; one seed, how others would differ is not known"
-    fit = table.get(("accuracy", "teacher", "train", "all"))
+    fit = table.get(("accuracy", teacher, "train", "all"))
     if fit is not None:
         because += f"; the teacher fits {100 * fit.interval.estimate:.1f} % of its training labels"
     return [Verdict(f"{student} has the better test accuracy for being distilled", verdict, because)]

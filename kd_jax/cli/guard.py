@@ -118,6 +118,16 @@ def _nobody_need_read():
 
 
 @contextlib.contextmanager
+def hushed(quiet):
+    """Drop what is said on standard error while a command works, if `quiet`; an error is an exception, and comes out."""
+    if not quiet:
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
+        yield
+
+
+@contextlib.contextmanager
 def one_line_errors():
     """Turn a parser's boxed message about a bad flag into `BadInput` of one line."""
     printed = io.StringIO()

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from kd_jax.cli import config_file, sweep_words
-from kd_jax.cli.guard import guarded, one_line_errors
+from kd_jax.cli.guard import guarded, hushed, one_line_errors
 from kd_jax.config import FLAGS, SECTIONS, Study
 from kd_jax.errors import BadInput, Diverged
 from kd_jax.plan import Variant
@@ -33,6 +33,8 @@ class Session:
     """Folder of prepared TFDS sets [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets]."""
     small: bool = False
     """A reduced run, within a minute on two CPU cores; flags given beside it still count."""
+    quiet: bool = False
+    """Print the answer and errors alone: no progress, no tables."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,15 @@ def study_main(
     def run():
         session, study = _parsed(argv, description, preset, flag, prog)
         if not session.sweep:
-            return _train_and_report(name, session, study, command)
+            with hushed(session.quiet):
+                return _train_and_report(name, session, study, command)
         studies: list[tuple[Variant, Study]] = []
         for variant in sweep_words.parse(session.sweep, session.combine, flag):
             _, changed = _parsed(sweep_words.words_of(argv, variant.values), description, preset, flag, prog)
             if changed not in [other for _, other in studies]:  # one by one, a value may be that of the base
                 studies.append((variant, changed))
-        return _sweep_and_report(name, session, studies, command)
+        with hushed(session.quiet):
+            return _sweep_and_report(name, session, studies, command)
 
     return guarded(run)
 
@@ -235,6 +239,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     from kd_jax.studies.progress import Progress
     from kd_jax.studies.train import train_prepared
     from kd_jax.train import devices
+    from kd_jax.workdir import records
 
     began = time.monotonic()
     workdir = (session.workdir or Path("runs") / name).expanduser()
@@ -245,11 +250,19 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers, command=command)
     trained = train_prepared(prepared, chosen, Progress, trackers.sinks(session.log, prepared))
     if not trained and is_analysed(workdir, prepared.study):
-        print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
+        if session.quiet:
+            terminal.Screen(quiet=True).answer(records.read_summary(workdir))
+        else:
+            print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
     measure = partial(cost.measure, prepared, chosen[0])
-    terminal.study(workdir, analyze_prepared(prepared, Progress, measure))
-    print(f"{time.monotonic() - began:.0f} s in all")
+    terminal.study(workdir, analyze_prepared(prepared, Progress, measure), session.quiet)
+    _print_seconds(began, session)
+
+
+def _print_seconds(began: float, session: Session) -> None:
+    if not session.quiet:
+        print(f"{time.monotonic() - began:.0f} s in all")
 
 
 def _sweep_and_report(
@@ -261,6 +274,7 @@ def _sweep_and_report(
     from kd_jax.studies.prepare import set_precision
     from kd_jax.studies.progress import Progress
     from kd_jax.train import devices
+    from kd_jax.workdir import records
 
     began = time.monotonic()
     workdir = (session.workdir or Path("runs") / name).expanduser()
@@ -276,9 +290,12 @@ def _sweep_and_report(
     load, log = data.Loader().load, session.log
     _, summary = sweep.run(name, studies, workdir, find, chosen, session.workers, load, Progress, command, log)
     if summary is None:
-        print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
+        if session.quiet:
+            terminal.Screen(quiet=True).answer(records.read_summary(workdir))
+        else:
+            print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
-    terminal.sweep(workdir, summary)
-    print(f"{time.monotonic() - began:.0f} s in all")
+    terminal.sweep(workdir, summary, session.quiet)
+    _print_seconds(began, session)
     if diverged := summary["diverged"]:
         raise Diverged(f"{len(diverged)} of {len(studies)} variants diverged and are left out: {', '.join(diverged)}")

@@ -12,9 +12,11 @@ from kd_jax.analysis import calibration, results
 from kd_jax.analysis.examples import Beside
 from kd_jax.analysis.results import Interval
 from kd_jax.plan import Arm
-from kd_jax.report import beyond, figures, page, tables
+from kd_jax.report import beyond, colours, figures, page, tables
+from kd_jax.report.again import Again
 from kd_jax.report.tables import Table
 
+EDGE = 0.05  # of a reliability diagram beyond 0 and 1, so that the largest point is whole there
 CAPTIONS = {
     "confidence": """How sure the teacher is of its top class, and how sure the student is of that same class; of many
         rows their density. On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's
@@ -45,16 +47,14 @@ def write(
         show: `show(row)` gives what is shown of an example; None to show nothing.
     """
     found, estimates = contents["audit"], results.read(contents)
-    arms = [
-        Arm(name, _files(found["given"][name])) for name in ("teacher", "student", "control") if found["given"][name]
-    ]
+    arms = arms_of(contents)
     main = shortened(*tables.main_table(estimates, arms))
     (folder / "table.md").write_text(tables.markdown(*main), encoding="utf-8")
     images = {}
     for name, figure in _figures(found, first, controlled, estimates, arms[1:]).items():
         images[name] = figures.save(figure, folder / "figures" / name)
     listed = [
-        Table(*main, tables.what_intervals_are(estimates)),
+        Table(*main, tables.what_intervals_are(estimates), title="Accuracy, fidelity, exaggeration", sortable=False),
         *filter(None, [beyond.table(estimates, arms)]),
         _advice(found),
         *_confidences(found),
@@ -72,9 +72,29 @@ def write(
     ]
     rest.append(page.folded("Every estimate", "All numbers of summary.json", tables.everything(estimates)))
     text = page.render(
-        "Audit", said(contents), contents["verdicts"], contents["warnings"], listed, images, CAPTIONS, rest
+        "Audit",
+        said(contents),
+        contents["verdicts"],
+        contents["warnings"],
+        listed,
+        images,
+        CAPTIONS,
+        rest,
+        answer=contents.get("answer", ()),
+        first=tables.first_table(estimates, arms),
+        again=_again(found["given"]),
+        files=page.files_in(folder),
     )
     (folder / "report.html").write_text(text, encoding="utf-8")
+
+
+def _again(given: Mapping[str, Any]) -> Again:
+    """How the audit was made."""
+    listed = ", ".join(f"{package} {version}" for package, version in given["versions"].items())
+    facts = [("written", given["written"]), ("versions", listed), ("digest of what the models answer", given["digest"])]
+    for who in ("teacher", "student", "control"):
+        facts += [(who, f"{each['name']} ({each['kind'].replace('_', ' ')})") for each in given[who]]
+    return Again([given["command"]] if given["command"] else [], facts)
 
 
 def arms_of(contents: Mapping[str, Any]) -> list[Arm]:
@@ -111,8 +131,6 @@ def said(contents: Mapping[str, Any]) -> list[str]:
         )
     if (fitted := contents["audit"]["fitted_on"]) < given["examples"]:
         lines.append(f"Temperatures are fitted on {fitted:,} of the {given['unit']}, drawn at random.")
-    if given["command"]:
-        lines.append(f"{given['command']} ({given['written'][:10]}, kd_jax {given['versions']['kd_jax']})")
     return lines
 
 
@@ -122,7 +140,7 @@ def shortened(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Seq
 
 
 def reliability_panel(
-    confidences: np.ndarray, hits: np.ndarray, label: str = "", colour: str = "#222222", ax: Axes | None = None
+    confidences: np.ndarray, hits: np.ndarray, label: str = "", colour: str = colours.TEXT, ax: Axes | None = None
 ) -> Axes:
     """Draw a model's accuracy against its confidence, and return the axes.
 
@@ -136,22 +154,34 @@ def reliability_panel(
     axes = figures.axes_or_current(ax)
     found = calibration.reliability(confidences, hits)
     sizes = 12 + 400 * found.count / found.count.sum()
-    axes.plot((0, 1), (0, 1), color="#009E73", linewidth=1, linestyle="--")
+    axes.plot((0, 1), (0, 1), color=colours.REFERENCE, linewidth=1, linestyle="--")
     axes.plot(found.confidence, found.accuracy, color=colour, linewidth=1)
     axes.scatter(found.confidence, found.accuracy, s=sizes, color=colour, alpha=0.7, linewidths=0, label=label)
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="share that is right")
+    ends = (-EDGE, 1 + EDGE)
+    axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel="confidence", ylabel="share that is right")
     return axes
 
 
 def _figures(found, first, controlled, estimates, arms) -> dict[str, Figure]:
     shown = {"student": first} | ({"control": controlled} if controlled else {})
+    of_arm, said = colours.arms(("teacher", *shown)), []
+    seeds = max(len(found["given"]["student"]), 1)
     figure = Figure(figsize=(4.6 * len(shown) + 0.4, 4.8), layout="constrained")
     for axes, (arm, beside) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
         finite = np.isfinite(beside.pair.x) & np.isfinite(beside.pair.y)
         if finite.sum() < 2:
             return {}
         figures.confidence_points(beside.pair.x[finite], beside.pair.y[finite], ax=axes)
-        axes.set(title=arm, xlabel="teacher: log p/(1-p) of its top class [nats]", ylabel="same class [nats]")
+        name = found["given"][arm][0]["name"]
+        axes.set(
+            title=f"{arm}: {name}" + (f", the first of {seeds}" if seeds > 1 else ""),
+            xlabel="teacher: log p/(1-p) of its top class [nats]",
+            ylabel="same class [nats]",
+        )
+    figure.set_label(
+        f"Scatter plots of the confidence of {' and '.join(shown)} in the teacher's top class against the teacher's own,"
+        f" {len(first.pair.x):,} {found['given']['unit']}, with fitted lines."
+    )
     drawn = {"confidence": figure}
     if any(each.name == "exaggeration_slope" for each in estimates):
         drawn["slopes"] = figures.slopes(estimates, arms)
@@ -163,8 +193,12 @@ def _figures(found, first, controlled, estimates, arms) -> dict[str, Figure]:
             figure.subplots(1, 2), (("teacher", first.teacher), ("student", first.student)), strict=True
         ):
             ece = found["calibration"][name]["ece_before"]["estimate"]
-            reliability_panel(model.confidence, model.hit, ax=axes)
+            reliability_panel(model.confidence, model.hit, colour=of_arm[name], ax=axes)
             axes.set_title(f"{name}: ECE {ece:.3f}")
+            said.append(
+                f"{name}: ECE {ece:.3f}, mean confidence {model.confidence.mean():.3f}, accuracy {model.hit.mean():.3f}"
+            )
+        figure.set_label(f"Reliability diagrams, accuracy against confidence. {'; '.join(said)}.")
     return drawn
 
 
@@ -179,7 +213,7 @@ def _interval(values: Mapping[str, Any], digits: int = 3) -> str:
 
 def _advice(found: Mapping[str, Any]) -> Table:
     rows = [(each["advice"], each["because"], each["source"]) for each in found["advice"]]
-    return Table(("what to do", "because", "source"), rows, title="What the numbers advise")
+    return Table(("what to do", "because", "source"), rows, title="What the numbers advise", sortable=False)
 
 
 def _confidences(found: Mapping[str, Any]) -> list[Table]:
@@ -197,6 +231,7 @@ def _confidences(found: Mapping[str, Any]) -> list[Table]:
         "One temperature changes no prediction. What it cannot remove is a difference in what the two know, not in how sure they"
         " are.",
         title="Scale, or something else?",
+        sortable=False,
     )
     if not found["calibration"]:
         return [scale]
@@ -215,7 +250,7 @@ def _confidences(found: Mapping[str, Any]) -> list[Table]:
         for name, label in zip(names, labels, strict=True)
     ]
     note = "A temperature is fitted on one half of the examples and tried on the other, and the other way round."
-    return [scale, Table(("", *models), rows, note, title="Calibration")]
+    return [scale, Table(("", *models), rows, note, title="Calibration", sortable=False)]
 
 
 def _outside(found: Mapping[str, Any]) -> list[Table]:

@@ -1,9 +1,9 @@
 """Colours of figures and charts. A colour means the same thing in all of them, and no colour means two things.
 
-Arms have the colours of Okabe and Ito, subsets of examples those of Tol, which colour-blind people tell apart, some of them darkened:
-every one has a contrast of 3 or more (WCAG 2, criterion 1.4.11) on the page in light and in dark, so that one set serves both. Only the
-teacher is as dark as the text, and in a chart on a dark page as light as it. What is neither an arm nor a subset, such as a line of
-no effect, is grey.
+Arms have the colours of Okabe and Ito, subsets of examples those of Tol, which colour-blind people tell apart, some of them
+darkened: every one has a contrast of 3 or more (WCAG 2, criterion 1.4.11) on the page in light and in dark, so that one set serves
+both. Only the teacher is as dark as the text, and in a chart on a dark page as light as it. What is neither an arm nor a subset,
+such as a line of no effect, is grey.
 """
 
 from collections.abc import Iterable

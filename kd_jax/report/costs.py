@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from kd_jax.analysis.results import Interval
 from kd_jax.plan import TEACHER
-from kd_jax.report.figures import ARM_COLOURS
+from kd_jax.report import colours
 from kd_jax.report.tables import Table, shown
 
 TITLE = "What it costs to run"
@@ -39,7 +39,7 @@ def table(cost: Mapping[str, Any]) -> Table:
             *("-" if arm["accuracy"] is None else shown(_scaled(arm["accuracy"])) for arm in cost["arms"]),
         ],
     ]
-    return Table(header, rows, f"{sentences(cost)} {_how(cost)}".strip(), title=TITLE)
+    return Table(header, rows, f"{sentences(cost)} {_how(cost)}".strip(), title=TITLE, sortable=False)
 
 
 def _flops(count: float | None) -> str:
@@ -103,7 +103,8 @@ def figure(cost: Mapping[str, Any]) -> Figure | None:
     drawn = Figure(figsize=(6.5, 4.2), layout="constrained")
     axes = drawn.subplots()
     known = [arm for arm in cost["arms"] if arm["accuracy"] is not None]
-    for number, arm in enumerate(known):
+    of_arm, said = colours.arms(arm["arm"] for arm in cost["arms"]), []
+    for arm in known:
         time, accuracy = _scaled(cost["networks"][arm["model"]]["latency"], 1e3), _scaled(arm["accuracy"])
         across = [[time.estimate - time.low], [time.high - time.estimate]]
         up = [[accuracy.estimate - accuracy.low], [accuracy.high - accuracy.estimate]]
@@ -114,11 +115,13 @@ def figure(cost: Mapping[str, Any]) -> Figure | None:
             yerr=up,
             fmt="o",
             capsize=3,
-            color=ARM_COLOURS[number % len(ARM_COLOURS)],
+            color=of_arm[arm["arm"]],
             label=f"{arm['arm']} ({arm['model']})",
         )
+        said.append(f"{arm['arm']} {accuracy.estimate:.3f} at {time.estimate:.3g} ms")
     axes.set_xlabel(f"time of batch {cost['batches']['latency']} on {cost['device']['device']} [ms]")
     axes.set_ylabel("test accuracy")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
+    drawn.set_label(f"Test accuracy against the time of a batch: {', '.join(said)}.")
     return drawn if known else None

@@ -10,67 +10,107 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kd_jax.analysis import exaggeration
-from kd_jax.analysis.results import Estimate, index
+from kd_jax.analysis.results import Estimate, Interval, index
 from kd_jax.plan import Arm
-from kd_jax.report import tables
+from kd_jax.report import colours, tables
+from kd_jax.report.page import KINDS, Picture
 
+DPI = 130  # of PNGs
+RASTERIZED = 1500  # points beyond which they are an image in SVG and PDF too
 MANY = 4000  # points beyond which a density is easier to read than dots
-SUBSET_COLOURS = {
-    "all": "#222222",
-    "lowest_25": "#D55E00",
-    "highest_25": "#0072B2",
-}  # of Okabe and Ito, colour-blind safe
+WIDEST = 1.6  # of a panel, in ranges of all points but the outermost thousandths, before points further out are drawn at its edge
+MARGIN = 0.05  # of a panel around its points, as a share of their range
 SUBSET_LABELS = {"all": "all points", "lowest_25": "lowest 25 %", "highest_25": "highest 25 %"}
-ARM_COLOURS = ("#222222", "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#009E73", "#CC79A7")
 
 
-def save(figure: Figure, path: Path) -> str:
-    """Write a figure as `path`.png and `path`.pdf, and return the PNG in base64."""
+def save(figure: Figure, path: Path) -> Picture:
+    """Write a figure as `path`.png, .svg and .pdf, and return it for the page.
+
+    What one would see in it, in words, is the figure's label (`Figure.set_label`); it is in the PNG and the SVG too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
+    said = str(figure.get_label())
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Description": said})
     path.with_name(f"{path.name}.png").write_bytes(buffer.getvalue())
     figure.set_layout_engine("none")  # it is laid out now, and to do so takes as long as to draw
+    # A hash salt of its own and no date: the same figure is the same file.
+    with matplotlib.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}):
+        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None, "Description": said})
     figure.savefig(path.with_name(f"{path.name}.pdf"))
-    return base64.b64encode(buffer.getvalue()).decode()
+    return Picture(base64.b64encode(buffer.getvalue()).decode(), said, figure.get_figwidth(), KINDS)
 
 
 def confidence(
-    logits: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], arms: Sequence[Arm], seed: int
+    logits: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+    arms: Sequence[Arm],
+    seed: int,
+    estimates: Sequence[Estimate] = (),
 ) -> Figure:
     """Return the figure of the student's confidence against the teacher's, in the teacher's top class.
 
-    There is a column per arm and a row per split; the panels of a row share their scale.
+    There is a column per arm and a row per split; the panels of a row share their scale. Points and lines are those of one seed;
+    of several seeds the mean slope stands beside the line's own.
 
     Args:
         logits: {split: {arm: (logits of the teacher, logits of the run), each float [examples, classes]}}.
         arms: the arms to draw, without the teacher.
-        seed: the seed of the runs, for the title.
+        seed: the seed of the runs.
+        estimates: those of the study, for the mean slopes.
     """
-    figure = Figure(figsize=(4.2 * len(arms) + 0.4, 4.1 * len(logits)), layout="constrained")
+    controls = {arm.control for arm in arms}
+    figure = Figure(figsize=(4.2 * len(arms) + 0.4, 4.3 * len(logits)), layout="constrained")
     grid = figure.subplots(len(logits), len(arms), squeeze=False)
+    table = index(estimates, "name", "arm", "split", "subset")
+    said, seeds = [], 1
     for row, (split, of_split) in enumerate(logits.items()):
         points = [exaggeration.confidence_pair(*of_split[arm.name]) for arm in arms]
-        low, high = np.quantile(np.concatenate(points, axis=None), (0.001, 0.999))
-        margin = 0.05 * (high - low)
+        limits = point_limits(np.concatenate(points, axis=None))
         for column, arm in enumerate(arms):
             axes = grid[row][column]
-            confidence_panel(*of_split[arm.name], limits=(low - margin, high + margin), ax=axes)
-            kind = "distilled" if arm.teacher else "control: one-hot labels, another seed"
+            means = {}
+            for subset in colours.SUBSETS:
+                estimate = table.get(("exaggeration_slope", arm.name, split, subset))
+                if estimate is not None and estimate.interval.resampled == "seeds":
+                    means[subset], seeds = estimate.interval, estimate.interval.count
+            confidence_points(*points[column], limits, axes, means)
+            slopes = exaggeration.lines(*points[column])
+            listed = ", ".join(f"{SUBSET_LABELS[subset]} {line.slope:.2f}" for subset, line in slopes.items())
+            said.append(f"{arm.name} on {split} examples: slopes {listed}")
+            kind = "distilled" if arm.teacher else "control" if arm.name in controls else "never met the teacher"
             axes.set_title(f"{arm.name} ({arm.model}), {split}\n{kind}", fontsize=10)
             if row == len(logits) - 1:
                 axes.set_xlabel("teacher: log p/(1-p) of its top class [nats]")
             if column == 0:
                 axes.set_ylabel("same class, other model [nats]")
-    figure.suptitle(f"Confidence, seed {seed}: a slope above 1 exaggerates the teacher", fontsize=12)
+    which = f"seed {seed}" if seeds == 1 else f"seed {seed} of {seeds}; in brackets the mean of all"
+    figure.suptitle(f"Confidence of {which}. A slope above 1 exaggerates the teacher", fontsize=12)
+    figure.set_label(
+        f"Scatter plots of a network's confidence in the teacher's top class against the teacher's, a point per example, of {which},"
+        f" with fitted lines. {'; '.join(said)}."
+    )
     return figure
+
+
+def point_limits(values: np.ndarray) -> tuple[float, float]:
+    """Return the range of a panel that shows all values, or where few are far away, all but those.
+
+    Args:
+        values: float [values], finite.
+    """
+    ends, (low, high) = (values.min(), values.max()), np.quantile(values, (0.001, 0.999))
+    if ends[1] - ends[0] <= WIDEST * (high - low) or high == low:
+        low, high = ends
+    margin = MARGIN * (high - low) or 1.0
+    return float(low - margin), float(high + margin)
 
 
 def axes_or_current(ax: Axes | None) -> Axes:
@@ -96,24 +136,37 @@ def confidence_panel(
 
 
 def confidence_points(
-    x: np.ndarray, y: np.ndarray, limits: tuple[float, float] | None = None, ax: Axes | None = None
+    x: np.ndarray,
+    y: np.ndarray,
+    limits: tuple[float, float] | None = None,
+    ax: Axes | None = None,
+    means: Mapping[str, Interval] | None = None,
 ) -> Axes:
-    """Draw the same as `confidence_panel` from the confidences of teacher and student, float [examples] each, in nats."""
+    """Draw the same as `confidence_panel` from the confidences of teacher and student, float [examples] each, in nats.
+
+    Points outside of the limits are drawn as crosses at the edge, and counted. `means` has the mean slopes of all seeds by subset.
+    """
     axes = axes_or_current(ax)
-    if limits is None:
-        low, high = np.quantile(np.concatenate((x, y)), (0.001, 0.999))
-        limits = low - 0.05 * (high - low), high + 0.05 * (high - low)
-    low, high = limits
+    low, high = limits or point_limits(np.concatenate((x, y)))
+    outside = (np.minimum(x, y) < low) | (np.maximum(x, y) > high)
     if len(x) > MANY:
         axes.hexbin(x, y, gridsize=60, bins="log", cmap="Greys", extent=(low, high, low, high), linewidths=0, mincnt=1)
     else:
-        axes.scatter(x, y, s=5, color="#888888", alpha=0.5, linewidths=0)
-    axes.plot((low, high), (low, high), color="#009E73", linewidth=1, linestyle="--", label="student = teacher")
+        inside = x[~outside], y[~outside]
+        axes.scatter(*inside, s=5, color=colours.POINT, alpha=0.5, linewidths=0, rasterized=len(x) > RASTERIZED)
+    if outside.any():
+        near = 0.015 * (high - low)
+        edge = (np.clip(each[outside], low + near, high - near) for each in (x, y))
+        label = f"beyond the frame: {outside.sum()}"
+        axes.plot(*edge, "x", color="#444444", markersize=5, linestyle="", label=label)
+    axes.plot((low, high), (low, high), color=colours.REFERENCE, linewidth=1, linestyle="--", label="student = teacher")
     masks, lines = exaggeration.masks(x), exaggeration.lines(x, y)
     for subset, line in lines.items():
         ends = np.array([max(x[masks[subset]].min(), low), min(x[masks[subset]].max(), high)])
         label = f"{SUBSET_LABELS[subset]}: slope {line.slope:.2f}"
-        axes.plot(ends, line.intercept + line.slope * ends, color=SUBSET_COLOURS[subset], linewidth=2, label=label)
+        if means and subset in means:
+            label += f" [{means[subset].estimate:.2f}]"
+        axes.plot(ends, line.intercept + line.slope * ends, color=colours.SUBSETS[subset], linewidth=2, label=label)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.legend(fontsize=8, loc="upper left", framealpha=0.85)
     return axes
@@ -124,6 +177,16 @@ def slopes(estimates: Sequence[Estimate], arms: Sequence[Arm]) -> Figure:
     groups = _slope_groups(estimates, arms)
     figure = Figure(figsize=(7.5, 1.2 + 0.62 * len(groups)), layout="constrained")
     slopes_panel(estimates, arms, figure.subplots())
+    table = index(estimates, "name", "arm", "split", "subset")
+    listed = [
+        f"{arm} on {split} examples: " + ", ".join(
+            f"{SUBSET_LABELS[subset]} {tables.shown(table[key].interval, 2)}"
+            for subset in colours.SUBSETS
+            if (key := ("exaggeration_slope", arm, split, subset)) in table
+        )
+        for arm, split in groups
+    ]  # fmt: skip
+    figure.set_label(f"Exaggeration slopes with their intervals. {'; '.join(listed)}.")
     return figure
 
 
@@ -144,7 +207,7 @@ def slopes_panel(estimates: Sequence[Estimate], arms: Sequence[Arm], ax: Axes | 
     axes = axes_or_current(ax)
     table = index(estimates, "name", "arm", "split", "subset")
     groups = _slope_groups(estimates, arms)
-    offsets = dict(zip(SUBSET_COLOURS, (-0.2, 0.0, 0.2), strict=True))
+    offsets = dict(zip(colours.SUBSETS, (-0.2, 0.0, 0.2), strict=True))
     for position, (arm, split) in enumerate(groups):
         for subset, offset in offsets.items():
             estimate = table.get(("exaggeration_slope", arm, split, subset))
@@ -157,13 +220,13 @@ def slopes_panel(estimates: Sequence[Estimate], arms: Sequence[Arm], ax: Axes | 
                 value,
                 position + offset,
                 xerr=reach,
-                fmt="o",
+                fmt=colours.MARKERS[subset],
                 ms=5,
                 capsize=3,
-                color=SUBSET_COLOURS[subset],
+                color=colours.SUBSETS[subset],
                 label=label,
             )
-    axes.axvline(1, color="#009E73", linestyle="--", linewidth=1)
+    axes.axvline(1, color=colours.REFERENCE, linestyle="--", linewidth=1)
     axes.set_yticks(range(len(groups)), [f"{arm}, {split}" for arm, split in groups])
     axes.invert_yaxis()
     axes.set_xlabel("slope of the student's confidence on the teacher's (above 1: exaggerated)")
@@ -189,7 +252,15 @@ def learning_curves(metrics: Metrics) -> Figure:
         learning_panel(metrics, key, axes)
     if any(map(any, metrics.values())):
         panels[0].legend(fontsize=8)
+    figure.set_label("Curves along training: " + ", ".join(CURVES.values()) + f". {_last_epoch(metrics)}")
     return figure
+
+
+def _last_epoch(metrics: Metrics) -> str:
+    """What the last epoch has, in a sentence."""
+    last = {arm: [lines[-1] for lines in by_seed if lines] for arm, by_seed in metrics.items()}
+    listed = [f"{arm} {np.mean([line['test_accuracy'] for line in lines]):.3f}" for arm, lines in last.items() if lines]
+    return f"Mean test accuracy in the last epoch: {', '.join(listed)}." if listed else "No run has metrics."
 
 
 def learning_panel(metrics: Metrics, key: str = "test_accuracy", ax: Axes | None = None) -> Axes:
@@ -203,7 +274,8 @@ def learning_panel(metrics: Metrics, key: str = "test_accuracy", ax: Axes | None
         ax: where to draw; pyplot's current axes by default.
     """
     axes = axes_or_current(ax)
-    for number, (arm, by_seed) in enumerate(metrics.items()):
+    of_arm = colours.arms(metrics)
+    for arm, by_seed in metrics.items():
         by_epoch: dict[int, list[float]] = {}
         for lines in by_seed:
             for line in lines:
@@ -212,7 +284,7 @@ def learning_panel(metrics: Metrics, key: str = "test_accuracy", ax: Axes | None
             continue
         epochs = sorted(by_epoch)
         values = [by_epoch[epoch] for epoch in epochs]
-        colour = ARM_COLOURS[number % len(ARM_COLOURS)]
+        colour = of_arm[arm]
         axes.plot(epochs, list(map(np.mean, values)), color=colour, linewidth=1.5, label=arm)
         if len(by_seed) > 1:
             low, high = list(map(min, values)), list(map(max, values))

@@ -14,6 +14,7 @@ from kd_jax.analysis.functions import Followed, Predicted
 Predictions = Mapping[tuple[str, int], Predicted]
 
 SHOWN = 8  # groups that are drawn, from the top; more would lie over each other
+RESOLVED = 1e-9  # share of the largest eigenvalue below which rounding decides
 NEAR = 0.05  # margin of the axes beyond the smallest and the largest progress
 
 
@@ -44,6 +45,15 @@ def progress(followed: Sequence[Followed], predicted: Sequence[Predicted], oneho
         _against(against, runs, predictions, colours)
     else:
         against.set_axis_off()
+    ends = ", ".join(
+        f"group {group} {np.mean([run.progress[-1, group] for run in runs[student]]):.2f} (one-hot"
+        f" {np.mean([run.progress[-1, group] for run in runs[onehot]]):.2f})"
+        for group in range(len(colours))
+    )
+    figure.set_label(
+        f"Progress of {onehot} and {student} of {first.model} toward the labels along groups of eigenvectors of the tangent kernel,"
+        f" beside what theory predicts. The student's at the last step: {ends}."
+    )
     figure.suptitle(f"{first.model}: the function along the eigenvectors of its tangent kernel at step 0", fontsize=11)
     return figure
 
@@ -54,14 +64,18 @@ def _colours(count: int) -> list[Any]:
 
 def _spectrum(axes: Axes, run: Followed, colours: Sequence[Any]) -> None:
     """Draw the eigenvalues by rank, those of the groups that are drawn in their colours."""
-    values = np.maximum(run.eigenvalues, run.eigenvalues[0] * 1e-9)
-    ranks = np.arange(1, len(values) + 1)
+    living = int(np.sum(run.eigenvalues > run.eigenvalues[0] * RESOLVED))
+    values = run.eigenvalues[:living]
+    ranks = np.arange(1, living + 1)
     axes.loglog(ranks, values, ".", color="#bbbbbb", markersize=3)
     for group, ((start, stop), colour) in enumerate(zip(run.groups, colours, strict=False)):
         axes.loglog(ranks[start:stop], values[start:stop], ".", color=colour, markersize=5, label=str(group))
     axes.legend(fontsize=8, title="group", loc="lower left")
     axes.set(xlabel="rank", ylabel="eigenvalue of the kernel over examples", title="spectrum, in groups")
     axes.grid(alpha=0.3)
+    if living < len(run.eigenvalues):
+        said = f"the other {len(run.eigenvalues) - living}: zero beside rounding"
+        axes.set_title(f"spectrum, in groups; {said}", fontsize=9)
 
 
 def _curves(

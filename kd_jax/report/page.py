@@ -1,136 +1,250 @@
-"""One self-contained HTML page: verdicts, tables, figures. No script, no network. All text is escaped here and nowhere else."""
+"""One self-contained HTML page: the answer, accuracies, verdicts, charts, figures, tables. It loads nothing from a network.
 
-from collections.abc import Iterable, Mapping
-from html import escape
-from typing import Any
+The page itself is in `templates/`, where all text is escaped.
+"""
+
+import re
+import struct
+from base64 import b64decode
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
 from kd_jax.config import from_json, shown
+from kd_jax.report import charts as charts_of
+from kd_jax.report.again import Again
+from kd_jax.report.charts import Chart
+from kd_jax.report.glossary import Marker
 from kd_jax.report.tables import Table
 
 LONG = 60  # characters of a cell, beyond which it may take several lines
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; } .quiet { color: #666; }
-table { border-collapse: collapse; font-size: 0.86rem; margin: 0.8rem 0; } .wide { overflow-x: auto; }
-th, td { text-align: left; padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid #ddd; white-space: nowrap; }
-td { font-variant-numeric: tabular-nums; }
-img { max-width: 100%; } figure { margin: 1rem 0; } figcaption { color: #555; font-size: 0.9rem; }
-.verdict { border-left: 0.4rem solid; padding: 0.2rem 0 0.2rem 0.8rem; margin: 0.7rem 0; }
-.supported { border-color: #009E73; } .contradicted { border-color: #D55E00; } .inconclusive { border-color: #bbb; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: 1rem; }
-.card { margin: 0; } .card img { width: 6rem; image-rendering: pixelated; } .card blockquote { margin: 0 0 0.3rem; }
-td { vertical-align: top; } td.long { white-space: normal; min-width: 16rem; }
-.verdict b { text-transform: uppercase; font-size: 0.75rem; letter-spacing: 0.06em; }
-@media (prefers-color-scheme: dark) {
-  :root { color-scheme: dark; } body { background: #16181d; color: #e4e4e4; }
-  .quiet, figcaption { color: #a8adb7; } th, td { border-color: #3a3f4a; } img { background: #fff; } a { color: #8ab4f8; }
-}
-"""
+MANY_COLUMNS = 7  # beyond which a table is printed in smaller letters
+KINDS = ("png", "svg", "pdf")  # of the file of a figure
+NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?: ?%)?(?: (?:±|\[).*)?|-|")
+READABLE = 58  # pixels an inch of a figure needs at least, so that its letters can be read
+
+
+class Picture(NamedTuple):
+    """A figure as the page shows it.
+
+    Attributes:
+        png: the image, in base64.
+        alt: what one would see, for those who cannot see it.
+        inches: its width, by which the size of its letters is known; 0 where it is not known.
+        kinds: the kinds of file as which it lies in `figures/`.
+    """
+
+    png: str
+    alt: str = ""
+    inches: float = 0.0
+    kinds: Sequence[str] = ()
+
+
+class Part(NamedTuple):
+    """A part of a page: the name of a macro of `templates/parts.html`, and what it is given."""
+
+    macro: str
+    values: tuple[Any, ...]
 
 
 def render(
     name: str,
     about: Iterable[str],
-    verdicts: Iterable[Mapping[str, str]],
+    verdicts: Iterable[Mapping[str, Any]],
     warnings: Iterable[str],
     tables: Iterable[Table],
-    images: Mapping[str, str],
+    images: Mapping[str, Picture],
     captions: Mapping[str, str],
-    rest: Iterable[str] = (),
+    rest: Iterable[Part] = (),
+    *,
+    answer: Iterable[str] = (),
+    first: Table | None = None,
+    charts: Mapping[str, Chart] | None = None,
+    again: Again | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> str:
     """Return a page.
 
     Args:
         name: the name of the study.
         about: paragraphs that say what was done, as plain text.
-        verdicts: `claim`, `verdict` and `because` of each verdict, as in `summary.json`.
+        verdicts: each verdict, as in `summary.json`.
         warnings: what is wrong with it, in sentences.
         tables: the tables, in their order.
-        images: {name of a figure: PNG in base64}.
+        images: {name of a figure: what `figures.save` returned}.
         captions: {beginning of a figure's name, up to the first dash: its caption}.
-        rest: further parts of the page, as HTML.
+        rest: further parts of the page, from `gallery`, `folded`, `links` or `table`.
+        answer: sentences that answer the question of the study, the most important first.
+        first: a short table that stands above everything but the answer.
+        charts: {name: interactive chart}; without any the plotting library is left out.
+        again: how it was made.
+        files: {relative path of a file or folder: what it has}, as `files_in` returns it.
     """
-    parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        f"<title>kd_jax: {escape(name)}</title><style>{STYLE}</style></head><body>",
-        f"<h1>{escape(name)}</h1>",
-        *map(paragraph, about),
-        "<h2>What came out</h2>",
-        *(_box("contradicted", "warning", warning) for warning in warnings),
-        *(_box(each["verdict"], each["verdict"], each["claim"], each["because"]) for each in verdicts),
-        *map(table, tables),
-        "<h2>Figures</h2>",
-        *(_figure(figure, image, captions) for figure, image in images.items()),
-        *rest,
-        "</body></html>",
-    ]
-    return "\n".join(parts) + "\n"
+    charts = charts or {}
+    return _environment().get_template("page.html").render(
+        name=name,
+        about=list(about),
+        verdicts=[_verdict(each) for each in verdicts],
+        warnings=list(warnings),
+        tables=list(tables),
+        figures={each: _figure(each, picture, captions) for each, picture in images.items()},
+        rest=list(rest),
+        answer=list(answer),
+        first=first,
+        charts=charts,
+        charting=_charting() if charts else None,
+        again=again,
+        files=files or {},
+        words=Marker(),
+    )  # fmt: skip
 
 
-def paragraph(text: str) -> str:
-    """Return a paragraph in a quiet colour, as HTML."""
-    return f"<p class='quiet'>{escape(text)}</p>"
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("kd_jax.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"slug": slug, "at": lambda path: quote(path, safe="/=,")}
+    environment.globals |= {"numeric": _numeric, "long": LONG, "many": MANY_COLUMNS}
+    loader = environment.loader
+    assert loader is not None
+    environment.globals |= {
+        name: Markup(loader.get_source(environment, f"page.{name}")[0].strip()) for name in ("css", "js")
+    }
+    return environment
 
 
-def table(of: Table) -> str:
-    """Return a table with its title and notes, as HTML."""
-    lines = ["<div class='wide'><table><tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in of.header) + "</tr>"]
-    lines += ["<tr>" + "".join(map(_cell, row)) + "</tr>" for row in of.rows]
-    title = f"<h2>{escape(of.title)}</h2>" if of.title else ""
-    notes = " ".join(note for note in (of.note, of.details) if note)
-    return title + "".join(lines) + "</table></div>" + (paragraph(notes) if notes else "")
+def slug(text: str) -> str:
+    """Return a text as (part of) an id: letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "part"
 
 
-def _cell(text: str) -> str:
-    long = " class='long'" if len(text) > LONG else ""
-    return f"<td{long}>{escape(text)}</td>"
+def _numeric(rows: Sequence[Sequence[str]], column: int) -> bool:
+    """Whether all cells of a column are numbers, of which at least one is."""
+    cells = [row[column] for row in rows]
+    return any(cell not in ("", "-") for cell in cells) and all(NUMBER.fullmatch(cell) for cell in cells)
 
 
-def gallery(title: str, examples: Iterable[tuple[tuple[str, str] | None, str]]) -> str:
-    """Return a section of single examples, as HTML.
+def table(of: Table) -> Part:
+    """Return a table with its title and notes, as a part of a page."""
+    return Part("table", (of,))
+
+
+def gallery(title: str, examples: Iterable[tuple[tuple[str, str] | None, str]]) -> Part:
+    """Return a section of single examples, as a part of a page.
 
     Args:
         title: its heading.
         examples: (what is shown: ("image", PNG in base64), ("text", text) or None; what is said of it) of each.
     """
-    cards = []
-    for view, said in examples:
-        kind, content = view or ("", "")
-        shown = {
-            "image": f"<img src='data:image/png;base64,{content}' alt=''>" if kind == "image" else "",
-            "text": f"<blockquote>{escape(content)}</blockquote>",
-        }.get(kind, "")
-        cards.append(f"<figure class='card'>{shown}<figcaption>{escape(said)}</figcaption></figure>")
-    return f"<h2>{escape(title)}</h2><div class='gallery'>{''.join(cards)}</div>"
+    return Part("gallery", (title, [(*(view or ("", "")), said) for view, said in examples]))
 
 
-def folded(title: str, summary: str, of: Table) -> str:
-    """Return a section with a table that opens on demand, as HTML."""
-    return f"<h2>{escape(title)}</h2>\n<details><summary>{escape(summary)}</summary>{table(of)}</details>"
+def folded(title: str, summary: str, of: Table) -> Part:
+    """Return a section with a table that opens on demand, as a part of a page."""
+    return Part("folded", (title, summary, of))
 
 
-def links(title: str, targets: Mapping[str, str]) -> str:
-    """Return a section with a list of links, {text: path relative to the page}, as HTML."""
-    items = (
-        f"<li><a href='{escape(quote(path, safe='/=,'))}'>{escape(text)}</a></li>" for text, path in targets.items()
+def links(title: str, targets: Mapping[str, str]) -> Part:
+    """Return a section with a list of links, {text: path relative to the page}, as a part of a page."""
+    return Part("links", (title, targets))
+
+
+FILES = {  # what lies beside a page, in the order in which it is listed
+    "summary.json": "every estimate and verdict, unrounded",
+    "table.csv": "every estimate, unrounded, a row each",
+    "table.md": "the main table, as Markdown",
+    "classes.csv": "every class",
+    "examples.csv": "the examples that are shown",
+    "cost.json": "what the networks cost to run",
+    "pairs": "logits of teacher and student of every run and split (.npz)",
+    "examples": "what happened to every example (.npz)",
+    "trajectory": "training examples at every checkpoint (.npz)",
+    "eigen": "weights along eigendirections, at every checkpoint (.npz)",
+    "function": "the functions along eigenvectors of the tangent kernel (.npz)",
+    "figures": "every figure (PNG, SVG, PDF)",
+    "../study.json": "configuration, data, versions, and the programs that trained it",
+    "../sweep.json": "the variants",
+    "../runs": "metrics and checkpoints of every run",
+}
+
+
+def files_in(folder: Path, workdir: Path | None = None) -> dict[str, str]:
+    """Return {relative path: what it has} of what lies in the folder of a page, for links to it.
+
+    Args:
+        folder: the folder of the page.
+        workdir: the work folder above it; None where there is none.
+    """
+    above = [path for path in FILES if path.startswith("../") and workdir and (workdir / path[3:]).exists()]
+    known = [path for path in FILES if not path.startswith("../") and (folder / path).exists()]
+    others = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.name not in FILES and path.name != "report.html" and not path.name.startswith(".")
     )
-    return f"<h2>{escape(title)}</h2><ul>{''.join(items)}</ul>"
+    return {path: FILES.get(path, "") for path in (*known, *others, *above)}
 
 
-def _box(kind: str, label: str, text: str, because: str = "") -> str:
-    """A verdict or a warning; `kind` is one of the classes of `STYLE`."""
-    more = f"<br><span class='quiet'>{escape(because)}</span>" if because else ""
-    return f"<div class='verdict {escape(kind)}'><b>{escape(label)}</b> {escape(text)}{more}</div>"
+def _verdict(of: Mapping[str, Any]) -> dict[str, Any]:
+    """A verdict as the page shows it; a claim that is not supported is not stated."""
+    said = {
+        "supported": "{claim}.",
+        "contradicted": "The numbers contradict this claim: {claim}.",
+        "inconclusive": "The numbers do not decide whether this holds: {claim}.",
+    }[of["verdict"]].format(claim=of["claim"].rstrip("."))
+    details = [("the claim", of["claim"])] if of.get("sentence") else []
+    details += [("the numbers", of["because"])]
+    details += [("what decided", of["decided_by"])] if of.get("decided_by") else []
+    if (p := of.get("p_value")) is not None:
+        details.append(("p-value", _probability(p)))
+    if (p := of.get("adjusted")) is not None:
+        details.append(("p-value, corrected for the number of verdicts (Holm)", _probability(p)))
+    if of.get("more_seeds"):
+        details.append(("further seeds that it would take", f"about {of['more_seeds']}"))
+    text = of.get("sentence") or said
+    return {"kind": of["verdict"], "text": text[:1].upper() + text[1:], "details": details}
 
 
-def _figure(name: str, image: str, captions: Mapping[str, str]) -> str:
+def _probability(p: float) -> str:
+    return "below 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
+
+
+def _figure(name: str, picture: Picture, captions: Mapping[str, str]) -> dict[str, Any]:
+    width, height = _size(picture.png)
     caption = " ".join(captions.get(name.partition("-")[0], "").split())
-    return (
-        f"<figure><img src='data:image/png;base64,{image}' alt='{escape(name)}'>"
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    return {
+        "png": picture.png,
+        "alt": picture.alt or caption or "Figure without a description.",
+        "caption": caption,
+        "width": width,
+        "height": height,
+        "least": round(READABLE * picture.inches),
+        "files": {kind.upper(): f"figures/{name}.{kind}" for kind in picture.kinds},
+    }
+
+
+def _size(png: str) -> tuple[int, int]:
+    """Width and height of a PNG in base64, from its header; zeros where it is none."""
+    head = b64decode(png[:32])
+    return struct.unpack(">II", head[16:24]) if head[:4] == b"\x89PNG" else (0, 0)
+
+
+@cache
+def _charting() -> dict[str, Markup]:
+    """What a page with charts holds once: style, plotting library, and the script that draws; the text of none ends its element."""
+    names = {"style": charts_of.STYLE, "library": charts_of.LIBRARY, "script": charts_of.SCRIPT}
+    texts = {what: charts_of.asset(name).replace("</script", "<\\/script") for what, name in names.items()}
+    return {what: Markup(text) for what, text in texts.items()}
 
 
 def facts(study: Mapping[str, Any]) -> str:
@@ -149,11 +263,13 @@ def facts(study: Mapping[str, Any]) -> str:
     of_loss = "".join(f", {name} {value:g}" for name, value in read.items())
     of_loss += f", features {shown(told.distillation.features)}" if told.distillation.features else ""
     own = f" (the teacher with {', '.join(setup['teacher_with'])})" if setup.get("teacher_with") else ""
+    last = setup["seed"] + setup["seeds"] - 1
+    seeds = f"seeds {setup['seed']} to {last}" if setup["seeds"] > 1 else f"seed {last}"
     return (
         f"{data['name']}: {data['train_examples']} training and {data['test_examples']} test examples ({data['test_split']} split),"
         f" {data['wrong_labels']} training labels wrong by design. Teacher {teacher}, students {students};"
         f" distillation loss {told.distillation_loss}{of_loss}, temperature {setup['temperature']:g}, weight"
         f" {setup['weight']:g}; {setup['epochs']} epochs of batch {setup['batch_size']}, learning rate"
-        f" {setup['learning_rate']:g}{own}; seeds {setup['seed']} to {setup['seed'] + setup['seeds'] - 1}."
+        f" {setup['learning_rate']:g}{own}; {seeds}."
         f" Trained on {where['devices']} x {where['device']} with jax {study['versions']['jax']}."
     )

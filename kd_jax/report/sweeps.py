@@ -16,7 +16,8 @@ from kd_jax.analysis.across import StudentResult
 from kd_jax.analysis.intervals import over_seeds
 from kd_jax.analysis.results import Estimate, Interval
 from kd_jax.config import BadInput
-from kd_jax.report import figures, page, tables
+from kd_jax.report import again, colours, figures, labels, page, settings, tables
+from kd_jax.report.page import Picture
 from kd_jax.report.tables import Table
 
 # (heading, name, whose: "teacher", or the key of the arm's name in the record of the student's arm, split, subset, digits)
@@ -29,13 +30,13 @@ COLUMNS = (
     ("less the teacher's", "accuracy_over_teacher", "name", "test", "all", 3),
     ("agreement", "agreement", "name", "test", "all", 3),
     ("slope, train, lowest 25 %", "exaggeration_slope", "name", "train", "lowest_25", 2),
-    ("control", "exaggeration_slope", "baseline", "train", "lowest_25", 2),
+    ("its control, train", "exaggeration_slope", "control", "train", "lowest_25", 2),
     ("slope, test, lowest 25 %", "exaggeration_slope", "name", "test", "lowest_25", 2),
-    ("control", "exaggeration_slope", "baseline", "test", "lowest_25", 2),
+    ("its control, test", "exaggeration_slope", "control", "test", "lowest_25", 2),
 )
 CAPTIONS = {
     "variants": """Every variant with its interval: the student, and its twin without a teacher. A slope counts for distillation
-        where it is above 1 and above the twin's.""",
+        where it is above 1 and above its control's.""",
     "gain": """What the student gains over its twin, against how much of its training labels the teacher fits, and against how much
         better than the twin the teacher is on test data: mean and interval of the seeds, small dots the seeds themselves. Colours
         tell the fields that were changed.""",
@@ -72,13 +73,13 @@ def write_report(folder: Path, measured: Sequence[StudentResult]) -> None:
     if any(m.values.get("switch") for m in measured):
         drawn["switching"] = switching(measured)
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
-    (folder / "report.html").write_text(_page(summary, images), encoding="utf-8")
+    (folder / "report.html").write_text(_page(folder, summary, images), encoding="utf-8")
 
 
 def students(summary: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield (folder of a variant, record of a student's arm as in `study.json`) of a sweep's summary."""
     for name, arms in summary["study"]["arms"].items():
-        yield from ((name, arm) for arm in arms if arm["baseline"])
+        yield from ((name, {"control": arm["baseline"], **arm}) for arm in arms if arm["baseline"])
 
 
 def _index(estimates: Sequence[Estimate]) -> dict[tuple[Any, ...], Estimate]:
@@ -108,10 +109,10 @@ def table(summary: Mapping[str, Any]) -> Table:
             cells.append("-" if share is None else tables.shown(share.interval, 2))
         rows.append(cells)
     details = (
-        "Gain is over the same network, initialisation and batches without a teacher; a control is that network's slope against the"
-        " same teacher."
+        "Gain is over the same network, initialisation and batches without a teacher; a control is the slope, against the same"
+        " teacher, of a network like that from another seed."
     )
-    return Table(header, rows, tables.what_intervals_are(estimates), details)
+    return Table(header, rows, tables.what_intervals_are(estimates), details, "Every variant")
 
 
 def variants(summary: Mapping[str, Any]) -> Figure:
@@ -133,8 +134,8 @@ def variants(summary: Mapping[str, Any]) -> Figure:
     lines = np.arange(len(listed))
     for axes, (title, quantity, split, subset) in zip(grid, panels, strict=True):
         for colour, label, whose, shift in (
-            (figures.ARM_COLOURS[0], "labels alone", "baseline", -0.13),
-            (figures.ARM_COLOURS[2], "distilled", "name", 0.13),
+            (colours.ONEHOT, "labels alone", "baseline", -0.13),
+            (colours.STUDENT, "distilled", "name", 0.13),
         ):
             there = [
                 (line + shift, known[key].interval)
@@ -145,12 +146,20 @@ def variants(summary: Mapping[str, Any]) -> Figure:
                 y, of = zip(*there, strict=True)
                 _whiskers(axes, [i.estimate for i in of], y, of, colour, label, across=True)
         if "slope" in title or "gain" in title:
-            axes.axvline(1 if "slope" in title else 0, color="#888888", linewidth=0.8, linestyle="--")
+            axes.axvline(1 if "slope" in title else 0, color=colours.REFERENCE, linewidth=0.8, linestyle="--")
         axes.set_title(title, fontsize=10)
         axes.grid(axis="y", color="#eeeeee")
     grid[0].set_yticks(lines, [f"{name}, {arm['name']}" if several else name for name, arm in listed], fontsize=8)
     grid[0].invert_yaxis()
     grid[0].legend(fontsize=8)
+    gains = [
+        f"{name} {known[key].interval.estimate:+.3f}"
+        for name, arm in listed
+        if (key := (name, "accuracy_gain", arm["name"], "test", "all")) in known
+    ]
+    figure.set_label(
+        f"Test accuracy, gain and slopes of {len(listed)} variants with their intervals. Gains: {', '.join(gains)}."
+    )
     return figure
 
 
@@ -181,11 +190,12 @@ def gain(measured: Sequence[StudentResult]) -> Figure:
     base = measured[0].values
     kinds = [tuple(name for name in m.values if m.values[name] != base[name]) for m in measured]
     names = list(dict.fromkeys(kinds))
+    named: dict[Axes, list[labels.Label]] = {axes: [] for axes in grid}
     for axes, what in zip(grid, ("teacher_accuracy", "teacher_lead"), strict=True):
         for m, kind in zip(measured, kinds, strict=True):
             if not np.isfinite(getattr(m, what)).all():
                 continue
-            colour = figures.ARM_COLOURS[names.index(kind) % len(figures.ARM_COLOURS)]
+            colour = colours.FIELDS[names.index(kind) % len(colours.FIELDS)]
             of_teacher = getattr(m, what)
             axes.plot(of_teacher, m.gain, ".", color=colour, alpha=0.35, markersize=4)
             label = (" and ".join(kind) or "base") if kinds.index(kind) == measured.index(m) else None
@@ -194,15 +204,26 @@ def gain(measured: Sequence[StudentResult]) -> Figure:
                 _whiskers(axes, [x], [y], [over_seeds(m.gain)], colour, label, across=False)
             else:
                 axes.plot(x, y, "o", color=colour, label=label)
-            said = ", ".join(config.shown(tuple(v) if isinstance(v, list) else v) for v in (m.values[n] for n in kind))
-            axes.annotate(said, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7, color=colour)
+            named[axes].append(labels.Label(_value_of(m, kind), float(x), float(y), colour))
         axes.margins(x=0.12)
-        axes.axhline(0, color="#888888", linewidth=0.8, linestyle="--")
+        axes.axhline(0, color=colours.REFERENCE, linewidth=0.8, linestyle="--")
     grid[0].set_xlabel("teacher's accuracy on its training labels")
     grid[1].set_xlabel("teacher's test accuracy less that of the one-hot twin")
     grid[0].set_ylabel("gain in test accuracy over the one-hot twin")
     grid[0].legend(fontsize=8)
+    labels.place(figure, named)
+    listed = [
+        f"{m.folder} {m.gain.mean():+.3f} where the teacher fits {m.teacher_accuracy.mean():.1%}" for m in measured
+    ]
+    figure.set_label(
+        f"Gain in test accuracy against the teacher's accuracy on its training labels, and against its lead: {'; '.join(listed)}."
+    )
     return figure
+
+
+def _value_of(m: StudentResult, kind: Sequence[str]) -> str:
+    """The values of the fields in which a variant differs from the first, in words; empty for the first."""
+    return ", ".join(settings.said(name, m.values[name]) for name in kind)
 
 
 def switching(measured: Sequence[StudentResult]) -> Figure:
@@ -215,14 +236,14 @@ def switching(measured: Sequence[StudentResult]) -> Figure:
     """
     panels = {}
     for m in measured:
-        rest = ", ".join(f"{name} {value}" for name, value in m.values.items() if name != "switch")
+        rest = ", ".join(f"{name} {settings.said(name, value)}" for name, value in m.values.items() if name != "switch")
         panels.setdefault((m.arm, rest), []).append(m)
     figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, ((arm, rest), group) in zip(grid, panels.items(), strict=True):
         for colour, to_kd, label in (
-            (figures.ARM_COLOURS[1], True, "labels, then distillation"),
-            (figures.ARM_COLOURS[2], False, "distillation, then labels"),
+            (colours.FIELDS[0], True, "labels, then distillation"),
+            (colours.FIELDS[1], False, "distillation, then labels"),
         ):
             of = [(config.parse_switch(m.values["switch"]), m) for m in group]
             of = sorted(((s.epoch, m) for s, m in of if s and s.to_kd == to_kd), key=lambda pair: pair[0])
@@ -234,23 +255,34 @@ def switching(measured: Sequence[StudentResult]) -> Figure:
         plain = next((m for m in group if not m.values["switch"]), None)
         if plain is not None and len(plain.gain) > 1:
             whole = over_seeds(plain.gain)
-            axes.axhspan(whole.low, whole.high, color="#009E73", alpha=0.15)
-            axes.axhline(whole.estimate, color="#009E73", linewidth=1, label="distillation throughout")
-        axes.axhline(0, color="#888888", linewidth=0.8, linestyle="--")
+            axes.axhspan(whole.low, whole.high, color=colours.STUDENT, alpha=0.15)
+            axes.axhline(whole.estimate, color=colours.STUDENT, linewidth=1, label="distillation throughout")
+        axes.axhline(0, color=colours.REFERENCE, linewidth=0.8, linestyle="--")
         axes.set_title(f"{arm}{f', {rest}' if rest else ''}", fontsize=10)
         axes.set_xlim(left=0)
         axes.set_xlabel("epoch of the switch")
     grid[0].set_ylabel("gain in test accuracy over the one-hot twin")
     grid[0].legend(fontsize=8)
+    listed = [f"{m.folder} {m.gain.mean():+.3f}" for m in measured]
+    figure.set_label(f"Gain in test accuracy against the epoch at which the loss is switched: {', '.join(listed)}.")
     return figure
 
 
-def _page(summary: Mapping[str, Any], images: Mapping[str, str]) -> str:
+def _page(folder: Path, summary: Mapping[str, Any], images: Mapping[str, Picture]) -> str:
     study = summary["study"]
     folders = [variant["folder"] for variant in study["variants"]]
     about = f"A sweep of {len(folders)} variants, named for what differs. The first, {folders[0]}: {page.facts(study['first'])}"
     reports = page.links("Each variant", {folder: f"../{folder}/analysis/report.html" for folder in folders})
-    name = f"{study['study']}, a sweep"
     return page.render(
-        name, [about], summary["verdicts"], summary["warnings"], [table(summary)], images, CAPTIONS, [reports]
+        f"{study['study']}, a sweep",
+        [about],
+        summary["verdicts"],
+        summary["warnings"],
+        [table(summary)],
+        images,
+        CAPTIONS,
+        [reports],
+        answer=summary.get("answer", ()),
+        again=again.study(study["first"]),
+        files=page.files_in(folder, folder.parent),
     )

@@ -1,10 +1,12 @@
 """Tables of results: what a reader looks at first, and everything as CSV. Numbers are rounded here and in figures only."""
 
+import itertools
+import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kd_jax.analysis.results import Estimate, Interval, index
-from kd_jax.plan import TEACHER, Arm
+from kd_jax.plan import EARLY, TEACHER, Arm
 
 
 class Table(NamedTuple):
@@ -16,6 +18,7 @@ class Table(NamedTuple):
         note: a sentence or two about it, for both.
         details: more about it, for the page alone.
         title: heading above it on the page; empty for none.
+        sortable: whether its rows can be sorted on the page: those of a table with a quantity per row are not of one kind.
     """
 
     header: Sequence[str]
@@ -23,7 +26,14 @@ class Table(NamedTuple):
     note: str = ""
     details: str = ""
     title: str = ""
+    sortable: bool = True
 
+
+LABEL, CELL = (
+    28,
+    24,
+)  # characters beyond which the cells of a folded table are wrapped: of its first column, of the others
+NARROWEST = 20  # characters of a folded table, however narrow the terminal says that it is
 
 # (heading, name, split, subset, digits)
 COLUMNS = (
@@ -51,6 +61,13 @@ NOISE_COLUMNS = (  # where some training labels are wrong by design
     ("their lowest 25 %, clean", "exaggeration_slope", "train", "clean_lowest_25", 2),
     ("their lowest 25 %, noisy", "exaggeration_slope", "train", "noisy_lowest_25", 2),
 )
+FIRST = {  # heading in the main table: heading in the short one that a page begins with
+    "arm": "arm",
+    "test accuracy": "test accuracy",
+    "gain": "gain over one-hot",
+    "less the teacher's": "test accuracy less the teacher's",
+    "train accuracy": "accuracy on training labels",
+}
 CSV_COLUMNS = (
     "name",
     "arm",
@@ -86,8 +103,8 @@ def compared(arms: Iterable[Arm]) -> list[Arm]:
 
 
 def beside_teacher(arms: Iterable[Arm]) -> list[Arm]:
-    """Return the arms that are compared with the teacher: those of `compared` without it."""
-    return [arm for arm in compared(arms) if arm.name != TEACHER]
+    """Return the arms that are compared with a teacher: those of `compared` that are none."""
+    return [arm for arm in compared(arms) if arm.name not in (TEACHER, EARLY)]
 
 
 def main_table(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
@@ -108,6 +125,25 @@ def main_table(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> tuple[Sequ
             cells.append("-" if estimate is None else shown(estimate.interval, digits))
         rows.append([label, *cells])
     return turned(header, rows)
+
+
+def first_table(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> Table | None:
+    """Return the short table that a page begins with: how accurate every arm is; None where that is not known.
+
+    Args:
+        estimates: the estimates of a study or an audit.
+        arms: its arms.
+    """
+    header, rows = turned(*main_table(estimates, arms))
+    wanted = [place for place, heading in enumerate(header) if heading in FIRST]
+    kept = [[row[place] for place in wanted] for row in rows]
+    used = [place for place in range(len(wanted)) if any(row[place] != "-" for row in kept)]
+    if len(used) < 2:
+        return None
+    estimates = [estimate for estimate in estimates if estimate.name == "accuracy"]
+    names = [FIRST[header[wanted[place]]] for place in used]
+    cells = [[row[place] for place in used] for row in kept]
+    return Table(names, cells, what_intervals_are(estimates), title="Accuracies")
 
 
 def arm_per_column(
@@ -142,7 +178,7 @@ def everything(estimates: Iterable[Estimate]) -> Table:
         where += f", rank {estimate.rank}" if estimate.rank else ""
         over = f"{estimate.interval.count} {estimate.interval.resampled}"
         rows.append([estimate.name, estimate.arm, where, shown(estimate.interval, 4), over])
-    return Table(["name", "arm", "where", "estimate", "over"], rows)
+    return Table(["name", "arm", "where", "estimate", "over"], rows, title="All numbers")
 
 
 def what_intervals_are(estimates: Sequence[Estimate]) -> str:
@@ -185,6 +221,64 @@ def text(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def folded(header: Sequence[str], rows: Sequence[Sequence[str]], width: int, right: Collection[int] = ()) -> str:
+    """Return a table in columns that is no wider than a terminal, and in which nothing is cut.
+
+    Columns that do not fit beside the first go into further blocks, each of which begins with the first column. Then long cells
+    are wrapped.
+
+    >>> print(folded(["arm", "gain", "slope"], [["student", "0.1", "1.2"]], width=16))
+    arm      gain
+    -------------
+    student  0.1
+    <BLANKLINE>
+    arm      slope
+    --------------
+    student  1.2
+
+    Args:
+        header, rows: cells, as in `Table`.
+        width: of the terminal, in characters; at least `NARROWEST` of them are used.
+        right: positions of the columns that are aligned on the right.
+    """
+    width = max(width, NARROWEST)
+    table = [header, *rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    if sum(widths) + 2 * (len(widths) - 1) > width:
+        first, *others = (min(of, most) for of, most in zip(widths, [LABEL, *[CELL] * len(widths)], strict=False))
+        rest = width - 2  # between two columns
+        if others and first + max(others) > rest:
+            # The labels get what the widest column leaves them, but no less than their longest word or a third.
+            word = max(len(word) for line in table for word in line[0].split() or [""])
+            first = min(first, max(rest - max(others), rest // 3, min(word, rest // 2)))
+            others = [min(other, rest - first) for other in others]
+        widths = [min(first, width), *others]
+    blocks: list[list[int]] = []
+    for column in range(1, len(widths)):
+        if blocks and widths[0] + sum(widths[other] + 2 for other in [*blocks[-1], column]) <= width:
+            blocks[-1].append(column)
+        else:
+            blocks.append([column])
+    return "\n\n".join(_block(table, [0, *block], widths, right) for block in blocks or [[]])
+
+
+def _block(
+    table: Sequence[Sequence[str]], columns: Sequence[int], widths: Sequence[int], right: Collection[int]
+) -> str:
+    lines = []
+    for line in table:
+        cells = [textwrap.wrap(line[column], widths[column], break_on_hyphens=False) or [""] for column in columns]
+        for parts in itertools.zip_longest(*cells, fillvalue=""):
+            padded = [
+                part.rjust(widths[column]) if column in right else part.ljust(widths[column])
+                for part, column in zip(parts, columns, strict=True)
+            ]
+            lines.append("  ".join(padded).rstrip())
+        if len(lines) and line is table[0]:
+            lines.append("-" * max(len(each) for each in lines))
+    return "\n".join(lines)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

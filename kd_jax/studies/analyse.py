@@ -109,8 +109,9 @@ def analyze_prepared(
 def _check_teachers(prepared: Prepared) -> None:
     """Raise `BadInput` where a teacher is not the one on record, from which its students were distilled."""
     expected = prepared.record["teacher_hash"]
-    for name, step in {(run.taught_by, run.teacher_step) for run in prepared.plan.runs if run.taught_by}:
-        folder = records.run_folder(prepared.workdir, name)
+    taught = [(run.teacher_name, run.taught_by, run.teacher_step) for run in prepared.plan.runs if run.taught_by]
+    for name, by, step in dict.fromkeys(taught):
+        folder = records.run_folder(prepared.workdir, by)
         if name in expected and step in records.kept_steps(folder):
             try:
                 teachers.check_digest(name, teachers.load(folder, step), expected)
@@ -135,8 +136,7 @@ def _summary(
 
         measured = [analysis.measure(trained, folder, advance) for analysis in asked]
     estimates = [estimate for of_analysis in measured for estimate in of_analysis]
-    steps_per_epoch = prepared.record["steps_per_epoch"]
-    unlearned = learning.unlearned(workdir, folder, prepared.study, steps_per_epoch, plan.given)
+    unlearned = learning.unlearned(workdir, folder, prepared.study, prepared.record)
     verdicts, warnings = [], [run.sentence() for run in unlearned]
     warnings += pruning.sentences(prepared.record)
     for analysis in asked:

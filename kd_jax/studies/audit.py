@@ -7,7 +7,6 @@ OUT/
 
 import csv
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,10 +21,9 @@ from kd_jax.analysis.results import Estimate, Verdict
 from kd_jax.config import versions
 from kd_jax.data import outputs
 from kd_jax.errors import BadInput
-from kd_jax.files import replace_folder
 from kd_jax.provenance import now
 from kd_jax.report import audits, tables
-from kd_jax.studies import audit_given
+from kd_jax.studies import audit_given, folders
 from kd_jax.studies.audit_given import FEWEST, Given, Tokens
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.results import Findings
@@ -92,7 +90,7 @@ def audit(
     """
     out = None if out is None else Path(out).expanduser()
     if out is not None:
-        _check_out(out)
+        folders.check_out(out, "audit", "an audit")
     of_tokens = Tokens(sequences, mask, shift_labels)
     if not tokens and of_tokens != Tokens():
         raise BadInput("--sequences, --mask, --shift_labels: expected rows that are tokens; pass --tokens")
@@ -283,27 +281,9 @@ def _plain(intervals: Any) -> dict[str, Any]:
 # ---- what is written
 
 
-def _check_out(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"--out={out}: expected a folder, this is a file; pass another")
-    if out.is_dir() and any(out.iterdir()) and not _is_audit(out):
-        raise BadInput(f"--out={out}: expected a new or empty folder, or that of an audit; pass another")
-
-
-def _is_audit(folder: Path) -> bool:
-    try:
-        return "audit" in json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
 def _write(out: Path, contents: dict[str, Any], given: Given, first: Beside, controlled: Beside | None) -> None:
     """Write all files beside the old ones, which the whole of the new then replaces."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = out.with_name(f".{out.name}.new")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
+    with folders.replacing_folder(out) as folder:
         (folder / "summary.json").write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
         found = Findings(contents)
         with open(folder / "table.csv", "w", newline="", encoding="utf-8") as stream:
@@ -317,6 +297,3 @@ def _write(out: Path, contents: dict[str, Any], given: Given, first: Beside, con
                 writer.writeheader()
                 writer.writerows(rows)
         audits.write(folder, contents, first, controlled, given.names, given.view)
-        replace_folder(folder, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

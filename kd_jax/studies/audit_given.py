@@ -170,9 +170,11 @@ def described(given: Given, first: Beside) -> dict[str, Any]:
     def of(models):
         return [{"name": short(model.name), "kind": model.kind, "top_k": top_k(model)} for model in models]
 
-    digest = hashlib.sha256()
+    digest, data = hashlib.sha256(), hashlib.sha256()
     for array in (*first.teacher[:3], *first.student[:3], *first.pair[:4]):
         digest.update(np.ascontiguousarray(array).tobytes())
+    for array in first.teacher[:3] if given.labels is None else (*first.teacher[:3], given.labels):
+        data.update(np.ascontiguousarray(array).tobytes())
     count, classes = given.teachers[0].shape
     return {
         "teacher": of(given.teachers),
@@ -186,6 +188,7 @@ def described(given: Given, first: Beside) -> dict[str, Any]:
         "sequences": None if given.sequences is None else int(given.sequences.max()) + 1,
         "split": given.split,
         "digest": digest.hexdigest(),
+        "data": data.hexdigest(),  # of what the teacher says, and the labels: equal for audits of several students
     }
 
 

@@ -11,7 +11,7 @@ from kd_jax import config, data, models
 from kd_jax.config import SCHEMA, Networks, Study
 from kd_jax.data import Dataset, Given
 from kd_jax.errors import BadInput
-from kd_jax.plan import TEACHER, GivenTeacher, Plan, make_plan
+from kd_jax.plan import GivenTeacher, Plan, lengths_of, make_plan
 from kd_jax.provenance import program
 from kd_jax.studies import analyses, networks, pretrained, teachers
 from kd_jax.studies.teachers import Found
@@ -68,7 +68,7 @@ def prepare(
         workdir: the work folder; it may be absent, or hold the same study.
         data_dir: where the data lies, as `data.load` takes it; empty for data that is nowhere on disk.
         devices: the devices that `train.devices.select` returned.
-        also: steps at which the teachers are to be kept, besides those that the study asks for.
+        also: steps at which the teachers, and what stands for them, are to be kept, besides those that the study asks for.
         workers: number of processes that decode a streamed set; 0 for this one.
         load: `data.load`, or a function like it that remembers what it has loaded.
         command: the command line of this program, for `study.json`.
@@ -84,15 +84,16 @@ def prepare(
         models.check_name(model)
     for training in (study.training, study.teacher_training):
         parallel.check_batch(training.batch_size, devices)
-    given = given_of(workdir, previous) if previous else teachers.tokens(study)
-    dataset = load(study.data, data_dir, given, workers)
+    fixed = given_of(workdir, previous) if previous else teachers.tokens(study)
+    dataset = load(study.data, data_dir, fixed, workers)
     data.check(dataset, study, networks.has_dropout(study, dataset))
     own = networks.describe(study, dataset)
     networks.check_unchanged(before, own)
     engine.check(study, dataset)
     teacher = teachers.find(study, dataset, workdir, previous)
-    steps = {*also, *_teacher_steps(previous)}
-    plan = make_plan(study, len(dataset.train.y), steps, teacher.given if teacher else None, networks.sources(own))
+    begun = lengths_of(previous) if previous else None
+    given = teacher.given if teacher else None
+    plan = make_plan(study, len(dataset.train.y), also, given, networks.sources(own), begun=begun)
     # What cannot be looked at is refused now, and not after training.
     analyses.check(plan, dataset)
     starts = pretrained.describe(_started_here(study), dataset)
@@ -146,8 +147,10 @@ def open_study(
         )
     own = record.get("networks", {})
     networks.remember(own)
-    plan = make_plan(study, len(found.train.y), _teacher_steps(record), GivenTeacher.of(record), networks.sources(own))
-    return Prepared(Path(workdir), study, plan, found, record)
+    given, trained = GivenTeacher.of(record), lengths_of(record)
+    plan = make_plan(study, len(found.train.y), (), given, networks.sources(own), trained)
+    # An earlier version has less to say of its arms.
+    return Prepared(Path(workdir), study, plan, found, record | {"arms": _arms(plan)})
 
 
 def given_of(workdir: Path | str, record: Record) -> Given:
@@ -157,12 +160,6 @@ def given_of(workdir: Path | str, record: Record) -> Given:
         return Given()
     beside = pretrained.tokenizer_of(config.from_json(record["config"]).networks.init_from)
     return Given(records.read_tokenizer(workdir), tokens["vocabulary"], tokens["positions"], beside)
-
-
-def _teacher_steps(record: Record | None) -> list[int]:
-    """The steps at which the teachers of a study on record are kept; a sweep may have asked for more than the study does."""
-    of_teacher = (arm["checkpoint_steps"] for arm in record["arms"] if arm["name"] == TEACHER) if record else ()
-    return next(iter(of_teacher), [])
 
 
 def _check_workdir(workdir: Path | str, name: str, study: Study) -> Record | None:
@@ -206,7 +203,7 @@ def _record(
         "schema": SCHEMA,
         "study": name,
         "config": config.to_json(study),
-        "arms": [vars(arm) | plan.length(arm.name)._asdict() for arm in plan.arms],
+        "arms": _arms(plan),
         "steps_per_epoch": students.steps_per_epoch,
         "total_steps": students.total_steps,
         "checkpoint_steps": students.checkpoint_steps,
@@ -224,6 +221,10 @@ def _record(
         **{key: here[key] for key in ("platform", "versions")},
         "history": [here],
     }
+
+
+def _arms(plan: Plan) -> list[dict[str, Any]]:
+    return [vars(arm) | plan.length(arm.name)._asdict() for arm in plan.arms]
 
 
 def _continued(record: Record, previous: Record) -> Record:

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from kd_jax.report import about, costs, figures, page, tables
+from kd_jax.report import about, again, costs, figures, page, tables
 from kd_jax.studies import analyses
 from kd_jax.workdir import records
 
@@ -25,12 +25,13 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
         writer = csv.writer(stream)
         writer.writerow(tables.CSV_COLUMNS)
         writer.writerows(tables.csv_rows(analysed.estimates))
-    main = tables.main_table(analysed.estimates, analysed.arms)
+    main = tables.main_table(analysed.estimates, analysed.shown)
     (folder / "table.md").write_text(tables.markdown(*main), encoding="utf-8")
-    listed, images, captions = [], {}, {}
+    listed, images, captions, charts = [], {}, {}, {}
     for analysis in analyses.ANALYSES:
         listed += analysis.tables(analysed)
         captions |= analysis.captions
+        charts |= analysis.charts(analysed)
         for name, figure in analysis.figures(analysed).items():
             images[name] = figures.save(figure, folder / "figures" / name)
     cost = costs.read(folder)
@@ -40,8 +41,19 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
         if drawn is not None:
             images["cost"], captions["cost"] = figures.save(drawn, folder / "figures" / "cost"), costs.CAPTION
     study = summary["study"]
-    said = [page.facts(study), *about.teacher(study), *about.data(study)]
-    numbers = page.folded("Every estimate", "All numbers of summary.json", tables.everything(analysed.estimates))
-    verdicts, warnings = summary["verdicts"], summary["warnings"]
-    text = page.render(study["study"], said, verdicts, warnings, listed, images, captions, [numbers])
+    text = page.render(
+        study["study"],
+        [page.facts(study), *about.teacher(study), *about.controls(study), *about.data(study)],
+        summary["verdicts"],
+        summary["warnings"],
+        listed,
+        images,
+        captions,
+        [page.folded("Every estimate", "All numbers of summary.json", tables.everything(analysed.estimates))],
+        answer=summary.get("answer", ()),
+        first=tables.first_table(analysed.estimates, analysed.shown),
+        charts=charts,
+        again=again.study(study),
+        files=page.files_in(folder, Path(workdir)),
+    )
     (folder / "report.html").write_text(text, encoding="utf-8")

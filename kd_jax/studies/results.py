@@ -223,8 +223,8 @@ class Results(Findings):
 
     @property
     def _compared(self):
-        return [arm for arm in tables.compared(self._analysed.arms) if arm.name != "teacher"]
+        return tables.beside_teacher(self._analysed.shown)
 
     @property
     def _arms(self) -> Sequence[Arm]:
-        return self._analysed.arms
+        return self._analysed.shown

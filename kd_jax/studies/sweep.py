@@ -70,7 +70,9 @@ def run(
     """
     workdir = Path(workdir)
     _check(workdir, name)
-    also = sorted({study.distillation.teacher_step for _, study in studies} - {0})
+    also = sorted(
+        {study.distillation.teacher_step for _, study in studies} - {0}
+    )  # so that variants can share their runs
 
     def prepared(variant, study):
         data_dir = find(study.data.dataset)
@@ -194,7 +196,7 @@ def _share(workdir, folder, plan):
         of_other = records.read_study(path.parent)
         other, given = from_json(of_other["config"]), GivenTeacher.of(of_other)
         sources = networks.sources(of_other.get("networks", {}))
-        for arm in arms_of(other):
+        for arm in arms_of(other, given):
             for seed in other.seed_range():
                 there = records.run_folder(path.parent, run_name(arm, seed))
                 if there.is_dir() and not there.is_symlink():
@@ -278,8 +280,7 @@ def _unlearned(workdir: Path, summary: Mapping[str, Any]) -> list[Unlearned]:
     if "unlearned" in summary:
         return [Unlearned.from_json(run) for run in summary["unlearned"]]
     study = from_json(summary["study"]["config"])
-    given = GivenTeacher.of(summary["study"])
-    return learning.unlearned(workdir, workdir / "analysis", study, summary["study"]["steps_per_epoch"], given)
+    return learning.unlearned(workdir, workdir / "analysis", study, summary["study"])
 
 
 def _measured(
@@ -292,7 +293,7 @@ def _measured(
         summaries: {folder of a variant: contents of its `summary.json`}.
         unlearned: {folder of a variant: its runs that did not learn}.
     """
-    configs = {v["folder"]: _told_apart(v["config"]) for v in record["variants"]}
+    configs = {v["folder"]: told_apart(v["config"]) for v in record["variants"]}
     differing = [name for name in next(iter(configs.values())) if len({str(c[name]) for c in configs.values()}) > 1]
     listed = []
     for name, of in summaries.items():
@@ -301,18 +302,19 @@ def _measured(
         for arm in of["study"]["arms"]:
             if not arm["baseline"]:
                 continue
-            learned = not failed & {"teacher", arm["baseline"], arm["name"]}
+            teacher = arm["teacher"]
+            learned = not failed & {teacher, arm["baseline"], arm["name"]}
             values = {field: configs[name][field] for field in differing}
             gain = np.array(table["accuracy_gain", arm["name"], "test", "all"].values)
             # One teacher of all seeds has one value.
-            fit = np.broadcast_to(table["accuracy", "teacher", "train", "all"].values, gain.shape)
+            fit = np.broadcast_to(table["accuracy", teacher, "train", "all"].values, gain.shape)
             over = table.get(("accuracy_over_teacher", arm["name"], "test", "all"))
             lead = gain - over.values if over else np.full(gain.shape, np.nan)
             listed.append(across.StudentResult(name, arm["name"], values, fit, lead, gain, learned))
     return listed
 
 
-def _told_apart(values: Mapping[str, Any]) -> dict[str, Any]:
+def told_apart(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration, as JSON values, with a field of its own for each thing that the teacher's training can do otherwise.
 
     Such a field is None where the teacher's training is as the students'.

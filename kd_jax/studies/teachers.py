@@ -21,7 +21,7 @@ from kd_jax.data import tokens as tokenizers
 from kd_jax.data.teacher_logits import Table
 from kd_jax.errors import BadInput, Damaged
 from kd_jax.models import Variables
-from kd_jax.plan import LOGITS, TEACHER, GivenTeacher, Length, Plan, Run
+from kd_jax.plan import LOGITS, TEACHER, GivenTeacher, Length, Plan, Run, of_record, training_of
 from kd_jax.studies import pretrained
 from kd_jax.workdir import checkpoints, records
 
@@ -221,6 +221,7 @@ def _found_runs(study: Study, dataset: Dataset, previous: Record | None) -> Foun
         "network": arm["model"],
         **trained_on,
         "switched": switched,
+        "training": _training(study, source, theirs, arm["name"], dataset),
         "runs": runs,
     }
     return Found(_given({"teacher_from": record}), record, folders)
@@ -287,6 +288,24 @@ def _described(study: Study, source: _Source, arm: Record, theirs: Study, name: 
     start = origin or {"init": arm["init"], "order": arm["order"], "seed": int(name.rpartition("-seed")[2])}
     about = {"run": name, "step": step, "sha256": sha256} | {key: start[key] for key in ("init", "order", "seed")}
     return about | length._asdict()
+
+
+def _training(study: Study, source: _Source, theirs: Study, name: str, dataset: Dataset) -> dict[str, Any] | None:
+    """How an arm of another study was trained, as JSON values, so that it can be told whether a run here is like it.
+
+    None where it was trained elsewhere, from a teacher, or on other data, and where it started from pre-trained weights or not at
+    all.
+    """
+    given = GivenTeacher.of(source.record)
+    arm = next((arm for arm in of_record(theirs, source.record).arms if arm.name == name), None)
+    training = None if arm is None else training_of(theirs, arm)
+    if arm is None or training is None or (given is not None and name == TEACHER):
+        return None
+    alike = source.record["data"]["fingerprint"] == dataset.fingerprint and not theirs.networks.init_from
+    if arm.teacher or not alike or study.networks.init_from or not training.epochs:
+        return None
+    values = config.to_json(theirs.replaced(**vars(training)))
+    return {name: values[name] for name in vars(training)}
 
 
 # ---- a file of logits

@@ -13,7 +13,7 @@ from kd_jax.data import Dataset
 from kd_jax.errors import BadInput, Damaged
 from kd_jax.errors import Diverged as Diverged
 from kd_jax.errors import Stopped as Stopped
-from kd_jax.plan import LOGITS, Run
+from kd_jax.plan import LOGITS, TEACHER, Run
 from kd_jax.provenance import now
 from kd_jax.report import about
 from kd_jax.stopping import Request, stop_requests
@@ -94,7 +94,8 @@ def train_prepared(
             records.write_tokenizer(workdir, dataset.tokenizer)
         if not todo:
             return 0
-        for line in [*about.data(record), *about.teacher(record), *directions.left_out(plan, dataset), footprint]:
+        said = [*about.data(record), *about.teacher(record), *about.controls(record)]
+        for line in [*said, *directions.left_out(plan, dataset), footprint]:
             print(line, file=sys.stderr)
         done = plan.total_steps - sum(run.length.total_steps for run in todo)
         try:
@@ -147,7 +148,7 @@ class _Runner:
             self._progress.note(f"compiling {run.arm.name}")
         run_stage.train(workdir, run, self._engine(run), teacher, self._progress, self._stop, sinks, compiles)
         if run.taught_by:
-            teachers.check_digest(run.taught_by, teacher, self._prepared.record["teacher_hash"])
+            teachers.check_digest(run.teacher_name, teacher, self._prepared.record["teacher_hash"])
 
     def _kind(self, run: Run) -> tuple[Any, ...]:
         return run.arm.model, bool(run.taught_by), run.training
@@ -169,9 +170,9 @@ class _Runner:
 
         A damaged checkpoint of the teacher is moved aside and trained anew; one that was copied is named.
         """
-        record, name = self._prepared.record, str(run.taught_by)
-        folder = records.run_folder(self._prepared.workdir, name)
-        variables = self._answers() if name == LOGITS else self._network(run, folder)
+        record, name = self._prepared.record, run.teacher_name
+        folder = records.run_folder(self._prepared.workdir, str(run.taught_by))
+        variables = self._answers() if run.taught_by == LOGITS else self._network(run, folder)
         if name not in record["teacher_hash"]:
             record["teacher_hash"][name] = checkpoints.tree_digest(variables)
             records.write_study(self._prepared.workdir, record)
@@ -182,7 +183,7 @@ class _Runner:
         try:
             return teachers.load(folder, run.teacher_step)
         except Damaged as error:
-            own = self._prepared.plan.run(str(run.arm.teacher), run.seed)
+            own = self._prepared.plan.run(TEACHER, run.seed)
             if own.source is not None:
                 fix = "remove that run's folder and run the study's command again, which copies it anew"
                 raise BadInput(f"{error}; expected a whole checkpoint of the teacher; {fix}") from None

@@ -10,11 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kd_jax.analysis import closed_forms as theory
-from kd_jax.report import figures, page
+from kd_jax.report import again, colours, figures, page
+from kd_jax.report.page import Picture
 from kd_jax.report.tables import Table
 from kd_jax.theory.simulate import HilbertSimulation, Simulation
 from kd_jax.theory.study import Theory
 
+BELOW = -0.03  # where an axis of shares begins, so that points at 0 are whole
 CAPTIONS = {
     "progress": "Lines: closed form. Points: gradient descent. Where both models are equally far along the top direction, the"
     " student is below along every lower one.",
@@ -56,16 +58,41 @@ def write_report(
         "eigen_ratios": ratios_by_rank(shown),
         "hilbert": hilbert_rounds(hilbert),
     }
+    for name, said in alts(shown, hilbert).items():
+        drawn[name].set_label(said)
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
-    (folder / "report.html").write_text(render(summary, images), encoding="utf-8")
+    (folder / "report.html").write_text(render(summary, images, page.files_in(folder, folder.parent)), encoding="utf-8")
 
 
-def render(summary: Mapping[str, Any], images: Mapping[str, str]) -> str:
+def alts(simulations: Sequence[Simulation], hilbert: HilbertSimulation) -> dict[str, str]:
+    """Return {name of a figure: what one would see in it}, with the numbers that matter."""
+    shares, ratios = [], []
+    for simulation in simulations:
+        (student, onehot), _ = simulation.compared(), simulation.expected()
+        listed = ", ".join(f"{share:.2f}" for share in student[0] / onehot[0])
+        shares.append(f"{_titled(simulation)}: {listed}")
+        measured, _ = simulation.ratios()
+        ratios.append(f"{_titled(simulation)}: from {measured[0]:.2f} at the top to {measured[-1]:.2f} at the lowest")
+    after = f"After the first round, along the lower directions drawn, {'; '.join(shares)}."
+    return {
+        "progress": "Curves of progress along lower directions against the top one: the student's lie below those of the model"
+        f" on labels. {after}",
+        "effective_time": "Left, effective time against eigenvalue: level for the teacher, and falling toward low eigenvalues for its"
+        " students, more so every round. Right, the student's share rises to 1 the longer the teacher trains.",
+        "rounds": f"The student's share of the progress of a model on labels falls with every round. {after}",
+        "eigen_ratios": f"The eigen ratio falls with the rank of the direction. {'; '.join(ratios)}.",
+        "hilbert": f"Left, what is left of the labels falls with every round, first along low directions. Right, the size of the"
+        f" predictions falls below 1 in round {len(hilbert.closed_form.multipliers)}.",
+    }
+
+
+def render(summary: Mapping[str, Any], images: Mapping[str, Picture], files: Mapping[str, str] | None = None) -> str:
     """Return the page.
 
     Args:
         summary: contents of `summary.json`.
-        images: {name of a figure: PNG in base64}.
+        images: {name of a figure: what `figures.save` returned}.
+        files: what lies beside the page, as `page.files_in` returns it.
     """
     study = summary["study"]
     setup, where = study["config"], study["platform"]
@@ -75,7 +102,16 @@ def render(summary: Mapping[str, Any], images: Mapping[str, str]) -> str:
     )
     warnings = [summary["theory"]["warning"].removeprefix("warning: ")] if summary["theory"]["warning"] else []
     return page.render(
-        study["study"], [facts], summary["verdicts"], warnings, [reference_table(summary)], images, CAPTIONS
+        study["study"],
+        [facts],
+        summary["verdicts"],
+        warnings,
+        [reference_table(summary)],
+        images,
+        CAPTIONS,
+        answer=summary.get("answer", ()),
+        again=again.study(study),
+        files=files,
     )
 
 
@@ -102,8 +138,13 @@ def reference_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _colours(count: int) -> list[Any]:
-    """Return distinct colours that are readable on white, ordered from the top direction down."""
+    """Return distinct colours of eigendirections that are readable on white, ordered from the top direction down."""
     return [colormaps["viridis"](0.85 * k / max(count - 1, 1)) for k in range(count)]
+
+
+def _round_colours(count: int) -> list[Any]:
+    """Return distinct colours of rounds, which are none of those of directions."""
+    return [colormaps["plasma"](0.85 * k / max(count - 1, 1)) for k in range(count)]
 
 
 def _panels(count: int, size: tuple[float, float] = (11, 4.4)) -> tuple[Figure, Sequence[Axes]]:
@@ -143,7 +184,9 @@ def progress(simulations: Sequence[Simulation]) -> Figure:
             axes.plot([], [], color=colour, linewidth=3, label=f"eigenvalue {simulation.problem.eigenvalues[k]:.2g}")
         axes.plot([], [], "--o", color="#444444", mfc="white", ms=4.5, label="model on labels")
         axes.plot([], [], "-o", color="#444444", ms=4.5, label="student")
-        axes.set(xlabel="progress along the top direction", ylabel="progress along a lower direction", xlim=(0, 1.02))
+        axes.set(
+            xlabel="progress along the top direction", ylabel="progress along a lower direction", xlim=(BELOW, 1.02)
+        )
         axes.set_title(_titled(simulation), fontsize=10)
         axes.legend(fontsize=8, loc="upper left")
     return figure
@@ -159,7 +202,7 @@ def effective_time(simulations: Sequence[Simulation], study: Theory) -> Figure:
     effective = [
         theory.effective_time(rates, totals[: number + 1]) * study.learning_rate for number in range(len(totals))
     ]
-    for number, colour in enumerate(_colours(len(totals))):
+    for number, colour in enumerate(_round_colours(len(totals))):
         left.plot(eigenvalues, effective[number], color=colour, linewidth=1.3, label=_round_name(number))
         for simulation, marker in zip(simulations, "Do", strict=True):
             kept = simulation.problem.eigenvalues >= eigenvalues[0]
@@ -172,7 +215,10 @@ def effective_time(simulations: Sequence[Simulation], study: Theory) -> Figure:
     left.plot([], [], "D", ms=4, color="#444444", mfc="white", label="generated matrix")
     left.plot([], [], "o", ms=4, color="#444444", mfc="white", label="digits")
     # A teacher stopped much later is left outside, or it would flatten its students.
-    left.set(xscale="log", ylim=(0, 1.05 * min(study.teacher_time, 2 * effective[1].max())))
+    top = min(study.teacher_time, 2 * effective[1].max())
+    left.set(xscale="log", ylim=(BELOW * top, 1.05 * top))
+    if top < study.teacher_time:
+        left.text(0.02, 0.97, "the teacher's line is above", transform=left.transAxes, va="top", fontsize=8)
     left.set(xlabel="eigenvalue [top eigenvalue]", ylabel="effective time [1 / top eigenvalue]")
     left.legend(fontsize=8)
     left.set_title(f"after each round of self-distillation (teacher stopped at {study.teacher_time:g})", fontsize=10)
@@ -189,8 +235,8 @@ def effective_time(simulations: Sequence[Simulation], study: Theory) -> Figure:
         ]
         right.plot(times, share, color=colour, linewidth=1.3, label=f"eigenvalue {lower[k]:g}")
         right.plot(study.teacher_time, behind[k] / ahead[k], "D", ms=5, color=colour, mfc="white")
-    right.axhline(1, color="#888888", linewidth=1, linestyle="--")
-    right.set(xscale="log", xlabel="the teacher's training time [1 / top eigenvalue]", ylim=(0, 1.05))
+    right.axhline(1, color=colours.REFERENCE, linewidth=1, linestyle="--")
+    right.set(xscale="log", xlabel="the teacher's training time [1 / top eigenvalue]", ylim=(BELOW, 1.05))
     right.set_ylabel("student / model on labels, equally far along the top")
     right.set_title(f"the effect vanishes as the teacher fits (student's time {study.student_time:g})", fontsize=10)
     right.legend(fontsize=8, loc="lower right")
@@ -218,7 +264,7 @@ def shares_by_round(simulations: Sequence[Simulation]) -> Figure:
                 label=f"eigenvalue {simulation.problem.eigenvalues[k]:.2g}",
             )
             axes.plot(rounds, [1, *(student / onehot)[:, column]], "o", ms=5, color=colour, mfc="white")
-        axes.set(xlabel="rounds of self-distillation (0: the teacher)", ylim=(0, 1.05), xticks=rounds)
+        axes.set(xlabel="rounds of self-distillation (0: the teacher)", ylim=(BELOW, 1.05), xticks=rounds)
         axes.set_title(_titled(simulation), fontsize=10)
         axes.legend(fontsize=8)
     panels[0].set_ylabel("student / model on labels,\nequally far along the top direction")
@@ -230,10 +276,10 @@ def ratios_by_rank(simulations: Sequence[Simulation]) -> Figure:
     figure, panels = _panels(len(simulations))
     for axes, simulation in zip(panels, simulations, strict=True):
         measured, expected = simulation.ratios()
-        axes.plot(expected, color="#D55E00", linewidth=1.3, label="closed form")
-        axes.plot(measured, "o", ms=4.5, color="#D55E00", mfc="white", label="gradient descent")
-        axes.axhline(1, color="#009E73", linestyle="--", linewidth=1)
-        axes.set(xlabel="eigendirection, 0 the top", ylim=(0, 1.05))
+        axes.plot(expected, color=colours.STUDENT, linewidth=1.3, label="closed form")
+        axes.plot(measured, "o", ms=4.5, color=colours.STUDENT, mfc="white", label="gradient descent")
+        axes.axhline(1, color=colours.REFERENCE, linestyle="--", linewidth=1)
+        axes.set(xlabel="eigendirection, 0 the top", ylim=(BELOW, 1.05))
         axes.set_title(_titled(simulation), fontsize=10)
         axes.legend(fontsize=8)
     panels[0].set_ylabel("student / model on labels (eigen ratio)")
@@ -249,18 +295,18 @@ def hilbert_rounds(hilbert: HilbertSimulation) -> Figure:
     filters = np.ones_like(dense)
     measured = hilbert.targets / hilbert.targets[0]
     some = np.unique(np.linspace(0, len(hilbert.eigenvalues) - 1, 24).astype(int))
-    colours = _colours(last + 1)
+    of_round = _round_colours(last + 1)
     for number, multiplier in enumerate(closed_form.multipliers, start=1):
         filters = filters * dense / (multiplier + dense)
         if number not in {1, 2, 3, 5, 8, 13, last}:
             continue  # a reader tells seven lines apart
-        left.plot(dense, filters, color=colours[number], linewidth=1.3, label=f"after round {number}")
-        left.plot(hilbert.eigenvalues[some], measured[number][some], "o", ms=4, color=colours[number], mfc="white")
+        left.plot(dense, filters, color=of_round[number], linewidth=1.3, label=f"after round {number}")
+        left.plot(hilbert.eigenvalues[some], measured[number][some], "o", ms=4, color=of_round[number], mfc="white")
     left.set(
         xscale="log",
         xlabel="eigenvalue of the kernel matrix",
         ylabel="share of the labels that is left",
-        ylim=(0, 1.05),
+        ylim=(BELOW, 1.05),
     )
     left.legend(fontsize=8, loc="upper left")
     left.set_title("low directions go first, and more so every round", fontsize=10)
@@ -270,21 +316,21 @@ def hilbert_rounds(hilbert: HilbertSimulation) -> Figure:
     right.plot(
         rounds,
         np.linalg.norm(closed_form.targets, axis=1) / scale,
-        color=colours[0],
+        color=colours.TEXT,
         linewidth=1.3,
         label="closed form",
     )
-    right.plot(rounds, hilbert.norms(), "o", ms=5, color=colours[0], mfc="white", label="direct solves")
+    right.plot(rounds, hilbert.norms(), "o", ms=5, color=colours.TEXT, mfc="white", label="direct solves")
     start = hilbert.norms()[0]
     right.plot(
         [0, min(start, last)],
         [start, max(start - last, 0)],
         ":",
-        color="#D55E00",
+        color=colours.REFERENCE,
         label="triangle inequality: no lower",
     )
-    right.axhline(1, color="#888888", linewidth=1, linestyle="--", label="collapse")
-    right.set(xlabel="round", ylabel="size of the predictions, |z| / sqrt(N eps)", ylim=(0, None))
+    right.axhline(1, color=colours.REFERENCE, linewidth=1, linestyle="--", label="collapse")
+    right.set(xlabel="round", ylabel="size of the predictions, |z| / sqrt(N eps)", ylim=(BELOW * start, None))
     right.set_title(f"{last} rounds; guaranteed with the condition number: {hilbert.guaranteed:.2g}", fontsize=10)
     right.legend(fontsize=8)
     return figure

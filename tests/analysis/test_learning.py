@@ -150,7 +150,7 @@ def test_nothing_is_concluded_from_a_teacher_of_constant_outputs():
         for split in ("train", "test")
     ]
     without = verdicts.exaggeration_verdicts(slopes, BASELINES)
-    found = verdicts.exaggeration_verdicts(slopes, BASELINES, runs)
+    found = verdicts.exaggeration_verdicts(slopes, BASELINES, unlearned=runs)
     assert [verdict.verdict for verdict in without] == ["contradicted"] * 2
     assert [verdict.verdict for verdict in found] == ["inconclusive"] * 2
     assert all("teacher did not learn (it gives every example the same logits)" in v.because for v in found)

@@ -1,4 +1,4 @@
-"""Tables, figures, page and progress: what a reader sees."""
+"""Tables, figures and progress: what a reader sees."""
 
 import csv
 import io
@@ -9,8 +9,7 @@ import pytest
 
 from kd_jax.analysis.results import Estimate, Interval
 from kd_jax.plan import Arm, checkpoint_steps
-from kd_jax.report import figures, page, tables
-from kd_jax.report.tables import Table
+from kd_jax.report import figures, tables
 from kd_jax.studies.progress import Progress
 
 
@@ -21,18 +20,6 @@ def estimate(name="accuracy", arm="student", split="test", subset="all", value=0
 
 ESTIMATES = [estimate(), estimate("accuracy_gain", value=-0.1, low=-0.123456, high=-0.05)]
 ARMS = [Arm("student", "mlp", teacher="teacher", baseline="onehot"), Arm("onehot_order", "mlp", null_of="onehot")]
-STUDY = {
-    "study": "tested",
-    "config": {
-        **{"teacher": "mlp", "student": ["mlp"], "temperature": 4.0, "weight": 1.0, "epochs": 3},
-        **{"batch_size": 8, "learning_rate": 0.1, "seed": 0, "seeds": 3},
-    },
-    "data": {"name": "made", "train_examples": 9, "test_examples": 5, "test_split": "test", "wrong_labels": 2},
-    "platform": {"platform": "cpu", "device": "cpu", "devices": 1},
-    "versions": {"jax": "0"},
-    "parameters": {"mlp": 1234567},
-}
-VERDICTS = [{"claim": "a < b & c", "verdict": "supported", "because": "<script>"}]
 
 
 def test_an_interval_is_shown_by_its_half_width_or_by_its_ends():
@@ -59,30 +46,6 @@ def test_csv_is_unrounded():
 def test_columns_of_a_table_are_aligned_on_the_side_that_was_asked_for():
     lines = tables.text(["a", "long heading"], [["longer", "1"], ["b", "22"]], right={1}).splitlines()
     assert lines == ["a       long heading", "-" * 20, "longer             1", "b                 22"]
-
-
-def test_the_page_is_one_file_and_escapes_what_it_shows():
-    listed = [Table(["<i>", "b"], [["x & y", "1"]], "note <b>", "more", "title <u>")]
-    about, captions = [page.facts(STUDY), "</p><script>"], {"slopes": "caption <em>"}
-    rest = [page.links("<li>", {"a<b": "../50%#/x=1,y"}), page.folded("<s>", "<t>", tables.everything(ESTIMATES))]
-    images = {"slopes-<'quoted'>": "QUJD"}
-    text = page.render("tested <h1>", about, VERDICTS, ["onehot-seed0 did not <learn>"], listed, images, captions, rest)
-    assert "a &lt; b &amp; c" in text
-    assert "data:image/png;base64,QUJD" in text
-    assert "onehot-seed0 did not &lt;learn&gt;" in text
-    assert "mlp (1,234,567 parameters)" in text
-    assert "alt='slopes-&lt;&#x27;quoted&#x27;&gt;'" in text
-    assert re.findall(r"(?:src|href)=['\"](?!data:)(.*?)['\"]", text) == ["../50%25%23/x=1,y"]
-    # Of tags there are those of the skeleton alone, and each is closed.
-    assert not set(re.findall(r"<(\w+)", text)) & {"script", "i", "u", "em", "s", "t"}
-    for tag in ("table", "tr", "td", "th", "p", "figure", "figcaption", "ul", "li", "details", "div", "body", "html"):
-        assert len(re.findall(rf"<{tag}[ >]", text)) == text.count(f"</{tag}>"), tag
-
-
-def test_the_page_has_language_characters_and_the_width_of_a_telephone():
-    text = page.render("tested", [], [], [], [], {}, {})
-    assert text.startswith("<!doctype html><html lang='en'><head><meta charset='utf-8'>")
-    assert "<meta name='viewport' content='width=device-width, initial-scale=1'>" in text
 
 
 def lines_of(losses):

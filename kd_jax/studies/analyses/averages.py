@@ -30,7 +30,7 @@ def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]
 
 def _tables(analysed: Analysed) -> list[Table]:
     made = tables.arm_per_column(analysed.estimates, "averaged weights", _cell)
-    return [] if made is None else [Table(*made, NOTE)]
+    return [] if made is None else [Table(*made, NOTE, title="Averaged weights", sortable=False)]
 
 
 def _cell(estimate: Estimate) -> tuple[str, str] | None:

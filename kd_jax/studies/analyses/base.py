@@ -12,8 +12,7 @@ from kd_jax.analysis import results
 from kd_jax.analysis.results import Estimate, Unlearned, Verdict
 from kd_jax.config import Study, from_json
 from kd_jax.data import Dataset
-from kd_jax.plan import Arm, Plan
-from kd_jax.plan import arms as arms_of
+from kd_jax.plan import Arm, Plan, of_record
 from kd_jax.report.charts import Chart
 from kd_jax.report.tables import Table
 
@@ -55,6 +54,7 @@ class Analysed:
         summary: contents of `summary.json`.
         study: its configuration.
         arms: its arms.
+        shown: its arms and what else is compared by logits, in the order of tables and figures; see `plan.Design`.
         estimates: those of the summary.
     """
 
@@ -63,13 +63,15 @@ class Analysed:
     summary: Mapping[str, Any]
     study: Study
     arms: tuple[Arm, ...]
+    shown: tuple[Arm, ...]
     estimates: list[Estimate]
 
     @classmethod
     def of(cls, workdir: str | Path, folder: str | Path, summary: Mapping[str, Any]) -> "Analysed":
         """Return the study of a work folder, given where its analysis lies and what its `summary.json` contains."""
         study = from_json(summary["study"]["config"])
-        return cls(Path(workdir), Path(folder), summary, study, arms_of(study), results.read(summary))
+        design = of_record(study, summary["study"])
+        return cls(Path(workdir), Path(folder), summary, study, design.arms, design.shown, results.read(summary))
 
 
 def _no_check(plan: Plan, dataset: Dataset) -> None:

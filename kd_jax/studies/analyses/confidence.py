@@ -14,6 +14,7 @@ from kd_jax.analysis import calibration, summary, verdicts
 from kd_jax.analysis.results import Estimate, Unlearned, Verdict
 from kd_jax.analysis.summary import Pair
 from kd_jax.extract import logits as extract
+from kd_jax.plan import TEACHER
 from kd_jax.report import beyond, figures, tables
 from kd_jax.report.tables import Table
 from kd_jax.studies.analyses.base import Advance, Analysed, Analysis, Trained
@@ -37,7 +38,8 @@ def read_pairs(folder: Path, arms: Iterable[str], seeds: Iterable[int], split: s
                 with np.load(path) as arrays:
                     teacher = arrays["teacher_logits"] if "teacher_logits" in arrays.files else None
                     rest = (arrays[key] for key in ("student_logits", "labels", "true_labels", "ids"))
-                    yield Pair(arm, seed, split, teacher, *rest)
+                    against = str(arrays["against"]) if "against" in arrays.files else TEACHER
+                    yield Pair(arm, seed, split, teacher, *rest, against=against)
 
 
 def _kept(pairs: Iterable[Pair], folder: Path) -> Iterator[Pair]:
@@ -52,12 +54,13 @@ def _kept(pairs: Iterable[Pair], folder: Path) -> Iterator[Pair]:
             labels=pair.y,
             true_labels=pair.true_y,
             ids=pair.ids,
+            against=np.array(pair.against),
         )
         yield pair
 
 
 def _passes(trained: Trained) -> int:
-    return len(tables.compared(trained.plan.arms)) * len(trained.seeds)
+    return extract.passes(trained.plan) * len(trained.seeds)
 
 
 def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]:
@@ -68,7 +71,9 @@ def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]
 
 
 def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:
-    return verdicts.exaggeration_verdicts(estimates, trained.plan.baselines, unlearned)
+    plan = trained.plan
+    about = {"teachers": plan.teachers, "no_control": plan.no_control}
+    return verdicts.exaggeration_verdicts(estimates, plan.baselines, plan.controls, unlearned, **about)
 
 
 def _warn(trained: Trained, folder: Path) -> list[str]:
@@ -98,18 +103,19 @@ def _fully_fitted(trained: Trained, folder: Path) -> list[str]:
 
 
 def _tables(analysed: Analysed) -> list[Table]:
-    header, rows = tables.main_table(analysed.estimates, analysed.arms)
+    header, rows = tables.main_table(analysed.estimates, analysed.shown)
     details = (
         "Train accuracy is on the labels that were trained on. Gain is over the same network, initialisation and batches without a"
         " teacher. Best epochs are each run's own, chosen on the test set, so that their accuracy is too good."
     )
-    main = Table(header, rows, tables.what_intervals_are(analysed.estimates), details)
-    further = beyond.table(analysed.estimates, analysed.arms)
+    note = tables.what_intervals_are(analysed.estimates)
+    main = Table(header, rows, note, details, "Accuracy, fidelity, exaggeration", sortable=False)
+    further = beyond.table(analysed.estimates, analysed.shown)
     return [main] if further is None else [main, further]
 
 
 def _figures(analysed: Analysed) -> dict[str, Figure]:
-    arms = tables.beside_teacher(analysed.arms)
+    arms = tables.beside_teacher(analysed.shown)
     names, seed = [arm.name for arm in arms], analysed.study.seed
     logits = {}
     for split in ("test", "train"):
@@ -118,10 +124,10 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
         if of_split:
             logits[split] = of_split
     drawn = {
-        "confidence": figures.confidence(logits, arms, seed),
+        "confidence": figures.confidence(logits, arms, seed, analysed.estimates),
         "slopes": figures.slopes(analysed.estimates, arms),
     }
-    by_rank = beyond.figure(analysed.estimates, analysed.arms)
+    by_rank = beyond.figure(analysed.estimates, analysed.shown)
     return drawn if by_rank is None else drawn | {"slopes_by_rank": by_rank}
 
 

@@ -66,8 +66,19 @@ def _warn(trained: Trained, folder: Path) -> list[str]:
 
 
 def _tables(analysed: Analysed) -> list[Table]:
-    made = tables.arm_per_column(analysed.estimates, "ratio to onehot", _cell)
-    return [] if made is None else [Table(*made, NOTE, " ".join(DETAILS.split()))]
+    made = tables.arm_per_column(_told_apart(analysed.estimates), "ratio to onehot", _cell)
+    return [] if made is None else [Table(*made, NOTE, " ".join(DETAILS.split()), "Eigendirections")]
+
+
+def _told_apart(estimates: Sequence[Estimate]) -> list[Estimate]:
+    """Leave out movement where it is that of weights that start at zero: it is the weights."""
+    ruled = [estimate for estimate in estimates if estimate.name.startswith(("eigen_ratio", "eigen_fraction"))]
+    values = {(e.name, e.arm, e.layer, e.directions): e.values for e in ruled}
+    moved = [e for e in ruled if e.name.endswith("_moved")]
+    differ = {
+        e.layer for e in moved if values.get((e.name.removesuffix("_moved"), e.arm, e.layer, e.directions)) != e.values
+    }
+    return [e for e in ruled if not e.name.endswith("_moved") or e.layer in differ]
 
 
 def _cell(estimate: Estimate) -> tuple[str, str] | None:
@@ -123,11 +134,14 @@ ANALYSIS = Analysis(
     figures=_figures,
     captions={
         "eigen_curves": """Growth of a layer's weights along a top (across) and a lower (up) eigendirection of its inputs, the mean
-            over seeds, in the direction of the arrow; for one-hot and students with the range of the seeds. A curve below the
-            one-hot one has grown less along the lower direction at equal progress along the top one: the bias of gradient descent,
-            exaggerated. A learning rate alone should move along the same curve.""",
-        "eigen_ratios": """Left, the variance of the layer's inputs along each eigendirection. Then the same comparison for every
-            lower direction, of the weights and of their movement since the start, relative to one-hot at equal progress along the
-            top one: the mean of the seeds, and for students their range.""",
+            over seeds, in the direction of the arrow; for one-hot and students with the range of the seeds. Where weights do not
+            start at zero, their movement since the start is drawn below them. A curve below the one-hot one has grown less along
+            the lower direction at equal progress along the top one: the bias of gradient descent, exaggerated. Infinitely small
+            steps would take onehot_slower and onehot_faster along the one-hot curve: how far they part from it is what steps of
+            another size do without any teacher, and a student has to part from it further than they do.""",
+        "eigen_ratios": """Left, the variance of the layer's inputs along each eigendirection, where there is any. Then the same
+            comparison for every lower direction, relative to one-hot at equal progress along the top one, of the weights and,
+            where they do not start at zero, of their movement since the start: the mean of the seeds, and for students their
+            range.""",
     },
 )

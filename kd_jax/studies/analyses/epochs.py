@@ -10,7 +10,7 @@ from kd_jax.workdir import records
 
 
 def _curves(trained: Trained, split: str) -> dict[str, list[epochs.Curve]]:
-    """{arm: curve of each seed}, of the arms that are compared by their logits; a teacher is looked at up to where it teaches.
+    """{arm: curve of each seed}, of the arms that are compared by their logits; a teacher up to where it teaches.
 
     A teacher that teaches all seeds is one run. Arms of which a seed has no metrics are left out.
     """
@@ -21,9 +21,8 @@ def _curves(trained: Trained, split: str) -> dict[str, list[epochs.Curve]]:
             continue
         if run.arm.name == TEACHER and given is not None and given.is_one and run.seed != trained.seeds[0]:
             continue
-        last = run.teacher_step if run.arm.name == TEACHER else run.length.total_steps
         lines = records.read_metrics(records.run_folder(trained.workdir, run.name))
-        found.setdefault(run.arm.name, []).append(epochs.curve(lines, split, last))
+        found.setdefault(run.arm.name, []).append(epochs.curve(lines, split, run.arm.looked_at(run.length)))
     return {arm: [each for each in curves if each] for arm, curves in found.items() if all(curves)}
 
 

@@ -75,7 +75,7 @@ def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequen
 
 def _tables(analysed: Analysed) -> list[Table]:
     made = tables.arm_per_column(analysed.estimates, "function", _cell)
-    return [] if made is None else [Table(*made, NOTE, " ".join(DETAILS.split()))]
+    return [] if made is None else [Table(*made, NOTE, " ".join(DETAILS.split()), "Functions", sortable=False)]
 
 
 def _cell(estimate: Estimate) -> tuple[str, str] | None:

@@ -18,11 +18,11 @@ from kd_jax.studies.analyses.base import Advance, Analysed, Analysis, Trained, r
 
 TITLE = "When examples are learnt, and taken past their teacher"
 NOTE = "Steps are medians over examples; a dash where half of them, in some seed, never get there. Seen at checkpoints only."
-DETAILS = """Learnt: from that step on predicted as labelled, to the end. Crossed: the first checkpoint at which the run is at least
-    as sure of the teacher's top class as the teacher was where it taught. Surer, less sure: odds that are twice the teacher's at
-    some checkpoint, or half of them or less to the end. Forgotten: right at one checkpoint and wrong at the next; forgetting
-    between checkpoints is not seen. The interval of a median over seeds is between two of the seeds' values, and with five it is
-    their range, which holds the median in 94 % of all repetitions."""
+DETAILS = """Learnt: from that step on predicted as labelled, to the end. Crossed: the first checkpoint at which the run is at
+    least as sure of the teacher's top class as the teacher was where it taught. Surer, less sure: odds that are twice the
+    teacher's at some checkpoint, or half of them or less to the end. Forgotten: right at one checkpoint and wrong at the next;
+    forgetting between checkpoints is not seen. The interval of a median over seeds is between two of the seeds' values, and
+    with five it is their range, which holds the median in 94 % of all repetitions."""
 ROWS = {  # name: (label, digits)
     "step_learnt": ("median step learnt", 0),
     "step_crossed": ("median step crossed", 0),
@@ -64,7 +64,7 @@ def _tables(analysed: Analysed) -> list[Table]:
 
 
 def _figures(analysed: Analysed) -> dict[str, Figure]:
-    order = {arm.name: place for place, arm in enumerate(analysed.arms)}
+    order = {arm.name: place for place, arm in enumerate(analysed.shown)}
     runs = read_runs(analysed.folder / "trajectory", trajectories.Trajectory)
     runs = sorted((run for run in runs if run.arm in order), key=lambda run: (order[run.arm], run.seed))
     return {"example_trajectories": trajectory_figures.figure(runs)} if runs else {}
@@ -79,8 +79,8 @@ ANALYSIS = Analysis(
     figures=_figures,
     captions={
         "example_trajectories": """Random training examples along training. Left, the share that is predicted as labelled: with
-            wrong labels, dashed, this is memorising them. Right, the share of which the network has been at least as sure as the
-            teacher was where it taught, of the teacher's top class, at this checkpoint or before. Means over seeds, with their
-            range.""",
+            wrong labels, dashed, this is memorising them. Right, the share of which the network has been at least as sure as
+            the teacher was where it taught, of the teacher's top class, at this checkpoint or before. Means over seeds, with
+            their range.""",
     },
 )
