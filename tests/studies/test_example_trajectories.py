@@ -84,10 +84,19 @@ def test_a_file_holds_what_each_checkpoint_says_of_the_examples_it_names(done):
 
 def test_all_runs_are_asked_about_the_same_examples_and_nulls_about_none(done):
     files = sorted(path.stem for path in (done[0] / "analysis" / "trajectory").iterdir())
-    assert files == [f"{arm}-seed{seed}" for arm in ("onehot", "student", "teacher") for seed in (0, 1)]
+    arms = ("onehot-", "onehot_early-", "student-", "teacher-")
+    assert files == [f"{arm}seed{seed}" for arm in arms for seed in (0, 1)]
     ids = [run_of(done[0], name)["ids"] for name in files]
     for each in ids:
         np.testing.assert_array_equal(each, ids[0])
+
+
+def test_a_control_that_is_stopped_early_is_a_run_up_to_there(done):
+    whole, part = run_of(done[0], "onehot-seed1"), run_of(done[0], "onehot_early-seed1")
+    until = int((whole["steps"] <= 24).sum())
+    assert part["steps"].tolist() == whole["steps"][:until].tolist()
+    np.testing.assert_array_equal(part["confidence"], whole["confidence"][:until])
+    np.testing.assert_array_equal(part["right"], whole["right"][:until])
 
 
 def test_estimates_are_made_of_the_files_and_are_in_table_and_page(done):
