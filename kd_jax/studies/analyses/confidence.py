@@ -144,7 +144,7 @@ def _tables(analysed: Analysed) -> list[Table]:
     header, rows = tables.main_table(analysed.estimates, analysed.shown)
     details = (
         "Train accuracy is on the labels that were trained on. Gain is over the same network, initialisation and batches without a"
-        " teacher."
+        " teacher. Best epochs are each run's own, chosen on the test set, so that their accuracy is too good."
     )
     note = tables.what_intervals_are(analysed.estimates)
     main = Table(header, rows, note, details, "Accuracy, fidelity, exaggeration", sortable=False)
