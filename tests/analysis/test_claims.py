@@ -335,6 +335,18 @@ def test_the_sentence_of_a_gain_answers_the_question(values, sentence):
     assert found.sentence == sentence
 
 
+def test_of_several_students_and_teachers_each_is_named():
+    found = decide(
+        verdicts.exaggeration_claims(
+            [gain((0.0, 0.02, -0.01)), gain((0.06, 0.061, 0.064), "student_early")],
+            {"student": "onehot", "student_early": "onehot"},
+            teachers={"student": "teacher", "student_early": "teacher_early"},
+        )
+    )
+    assert found[0].sentence.startswith("Distillation from teacher did not measurably help student: +0.3 points")
+    assert found[1].sentence.startswith("Distillation from teacher_early helped student_early: +6.2 points")
+
+
 def test_the_sentence_of_an_exaggeration_gives_slope_and_control():
     def said(student, control):
         slopes = [slope("student", student), slope("onehot", control)]
