@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kd_jax.data import stored
 from kd_jax.data.outputs import text_lines
 from kd_jax.errors import BadInput
 
@@ -38,9 +39,9 @@ def views(source: Any, flag: str, count: int) -> Callable[[int], View]:
         if path.suffix != ".npy":
             return _checked(text_lines(path, flag), flag, count, lambda line: ("text", line[:MOST]))
         try:
-            source = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise BadInput(f"{flag}: expected a .npy of images: {' '.join(str(error).split())}") from None
+            source = stored.read(path)
+        except (FileNotFoundError, ValueError) as error:
+            raise BadInput(f"{flag}: expected a .npy of images: {error}") from None
     array = np.asanyarray(source)
     if array.dtype != np.uint8 or array.ndim not in (3, 4):
         raise BadInput(

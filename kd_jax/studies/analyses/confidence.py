@@ -12,11 +12,21 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kd_jax.analysis import calibration, gallery, summary, verdicts
+from kd_jax.analysis.claims import Claim
 from kd_jax.analysis.gallery import OfRun
-from kd_jax.analysis.results import Estimate, Unlearned, Verdict
+from kd_jax.analysis.results import Estimate, Unlearned
 from kd_jax.analysis.summary import Compared, Pair
 from kd_jax.extract import logits as extract
-from kd_jax.report import charts_confidence, charts_galleries, charts_intervals, charts_reliability, figures, tables
+from kd_jax.plan import TEACHER
+from kd_jax.report import (
+    beyond,
+    charts_confidence,
+    charts_galleries,
+    charts_intervals,
+    charts_reliability,
+    figures,
+    tables,
+)
 from kd_jax.report.charts import Chart
 from kd_jax.report.charts_confidence import Examples
 from kd_jax.report.tables import Table
@@ -42,7 +52,8 @@ def read_pairs(folder: Path, arms: Iterable[str], seeds: Iterable[int], split: s
                 with np.load(path) as arrays:
                     teacher = arrays["teacher_logits"] if "teacher_logits" in arrays.files else None
                     rest = (arrays[key] for key in ("student_logits", "labels", "true_labels", "ids"))
-                    yield Pair(arm, seed, split, teacher, *rest)
+                    against = str(arrays["against"]) if "against" in arrays.files else TEACHER
+                    yield Pair(arm, seed, split, teacher, *rest, against=against)
 
 
 def _kept(pairs: Iterable[Pair], folder: Path) -> Iterator[Pair]:
@@ -57,12 +68,13 @@ def _kept(pairs: Iterable[Pair], folder: Path) -> Iterator[Pair]:
             labels=pair.y,
             true_labels=pair.true_y,
             ids=pair.ids,
+            against=np.array(pair.against),
         )
         yield pair
 
 
 def _passes(trained: Trained) -> int:
-    return len(tables.compared(trained.plan.arms)) * len(trained.seeds)
+    return extract.passes(trained.plan) * len(trained.seeds)
 
 
 def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]:
@@ -96,8 +108,10 @@ def _noteworthy(trained: Trained, runs: Sequence[OfRun]) -> dict[str, list[int]]
     return rows
 
 
-def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:
-    return verdicts.exaggeration_verdicts(estimates, trained.plan.baselines, unlearned)
+def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Claim]:
+    plan = trained.plan
+    about = {"teachers": plan.teachers, "no_control": plan.no_control}
+    return verdicts.exaggeration_claims(estimates, plan.baselines, plan.controls, unlearned, **about)
 
 
 def _warn(trained: Trained, folder: Path) -> list[str]:
@@ -127,17 +141,19 @@ def _fully_fitted(trained: Trained, folder: Path) -> list[str]:
 
 
 def _tables(analysed: Analysed) -> list[Table]:
-    header, rows = tables.main_table(analysed.estimates, analysed.arms)
+    header, rows = tables.main_table(analysed.estimates, analysed.shown)
     details = (
         "Train accuracy is on the labels that were trained on. Gain is over the same network, initialisation and batches without a"
-        " teacher."
+        " teacher. Best epochs are each run's own, chosen on the test set, so that their accuracy is too good."
     )
     note = tables.what_intervals_are(analysed.estimates)
-    return [Table(header, rows, note, details, "Accuracy, fidelity, exaggeration", sortable=False)]
+    main = Table(header, rows, note, details, "Accuracy, fidelity, exaggeration", sortable=False)
+    further = beyond.table(analysed.estimates, analysed.shown)
+    return [main] if further is None else [main, further]
 
 
 def _figures(analysed: Analysed) -> dict[str, Figure]:
-    arms = tables.beside_teacher(analysed.arms)
+    arms = tables.beside_teacher(analysed.shown)
     names, seed = [arm.name for arm in arms], analysed.study.seed
     logits = {}
     for split in ("test", "train"):
@@ -145,15 +161,17 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
         of_split = {pair.arm: (pair.teacher, pair.student) for pair in pairs if pair.teacher is not None}
         if of_split:
             logits[split] = of_split
-    return {
+    drawn = {
         "confidence": figures.confidence(logits, arms, seed, analysed.estimates),
         "slopes": figures.slopes(analysed.estimates, arms),
     }
+    by_rank = beyond.figure(analysed.estimates, analysed.shown)
+    return drawn if by_rank is None else drawn | {"slopes_by_rank": by_rank}
 
 
 def _charts(analysed: Analysed) -> dict[str, Chart]:
-    arms = [arm.name for arm in analysed.arms]
-    compared = [arm.name for arm in tables.beside_teacher(analysed.arms)]
+    arms = [arm.name for arm in analysed.shown]
+    compared = [arm.name for arm in tables.beside_teacher(analysed.shown)]
     shown, runs, examples = views.read(analysed.folder), [], {}
     for split in _splits(analysed.folder):
         for pair in read_pairs(analysed.folder, compared, analysed.study.seed_range(), split):
@@ -195,5 +213,6 @@ ANALYSIS = Analysis(
         "slopes": """The slopes of those lines, with intervals. Over all points, regression to the mean pulls the slope between two
             equally good, independent models below 1; within a quarter the relation may bend as well. So compare a student with its
             one-hot control.""",
+        "slopes_by_rank": beyond.CAPTION,
     },
 )
