@@ -181,9 +181,11 @@ def _charts(analysed: Analysed) -> dict[str, Chart]:
     names = analysed.summary["study"]["data"].get("class_names", ())
     baselines = {arm.name: arm.baseline for arm in analysed.arms if arm.baseline}
     scatter = charts_confidence.chart(runs, examples, arms, names)
+    if scatter is not None and (shown_below := charts_galleries.galleries(runs, examples, baselines, names)):
+        caption = f"{scatter.caption} {' '.join(charts_galleries.NOTE.split())}"
+        scatter = scatter._replace(caption=caption, galleries=shown_below)
     made = {
-        "confidence": scatter
-        and scatter._replace(galleries=charts_galleries.galleries(runs, examples, baselines, names)),
+        "confidence": scatter,
         "reliability": charts_reliability.chart(charts_reliability.answers(runs, examples), arms),
         "intervals": charts_intervals.chart(analysed.estimates, arms),
     }
