@@ -29,7 +29,7 @@ def galleries(
 
     Args:
         runs, examples, names: as for `charts_confidence.chart`.
-        controls: {student: the arm without a teacher beside which it is shown}.
+        controls: {student: the arm beside which it is shown, which never met its teacher; empty for none}.
     """
     made = []
     for arm, control in controls.items():
