@@ -11,6 +11,7 @@ import numpy as np
 
 from kd_jax.analysis.examples import Beside
 from kd_jax.analysis.summary import Compared
+from kd_jax.plan import TEACHER
 
 MOST = 12  # examples of each kind
 KINDS = ("less_sure", "surer", "memorised", "resisted")
@@ -25,6 +26,7 @@ class OfRun(NamedTuple):
         teacher, student: the class that each names, int32 [examples].
         teacher_p, student_p: the probability that each gives the class that it names, float32 [examples].
         teacher_label, student_label: the probability that each gives the label, float32 [examples]; None without labels.
+        against: the arm of the teacher.
     """
 
     arm: str
@@ -38,6 +40,7 @@ class OfRun(NamedTuple):
     student_p: np.ndarray
     teacher_label: np.ndarray | None
     student_label: np.ndarray | None
+    against: str = TEACHER
 
 
 class Example(NamedTuple):
@@ -91,6 +94,7 @@ def of_run(compared: Compared) -> OfRun | None:
         np.asarray(student.confidence, np.float32),
         of_label(teacher.nll),
         of_label(student.nll),
+        compared.against,
     )
 
 

@@ -151,7 +151,8 @@ def resolved(figure: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, 
                 key = re.sub(r"\{(\w+)\}", lambda found: chosen[found[1]], value["column"])
                 if key not in columns:
                     raise _Missing(key)
-                return columns[key]
+                # A column may be another one, which is held once.
+                return of(columns[key]) if isinstance(columns[key], Mapping) else columns[key]
             return {key: of(each) for key, each in value.items()}
         return [of(each) for each in value] if isinstance(value, list | tuple) else value
 

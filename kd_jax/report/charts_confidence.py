@@ -152,9 +152,11 @@ def _wrong(examples: Examples, rows: np.ndarray) -> np.ndarray:
 
 
 def _of_run(columns: dict[str, Any], run: OfRun, rows: np.ndarray, wrong: np.ndarray) -> None:
-    of_teacher, of_run = f"{run.split}|{run.seed}", f"{run.split}|{run.arm}|{run.seed}"
-    columns[f"x|{of_teacher}"] = charts.numbers(run.x[rows])
-    columns[f"teacher|{of_teacher}"] = run.teacher[rows].tolist()
+    of_teacher, of_run = f"{run.split}|{run.against}|{run.seed}", f"{run.split}|{run.arm}|{run.seed}"
+    columns[f"x of|{of_teacher}"] = charts.numbers(run.x[rows])
+    columns[f"class of|{of_teacher}"] = run.teacher[rows].tolist()
+    for name, of in (("x", "x of"), ("teacher", "class of")):
+        columns[f"{name}|{of_run}"] = {"column": f"{of}|{of_teacher}"}
     columns[f"y|{of_run}"] = charts.numbers(run.y[rows])
     columns[f"student|{of_run}"] = run.student[rows].tolist()
     if wrong.any():
@@ -181,8 +183,8 @@ def _traces() -> list[dict[str, Any]]:
             "id": {"column": "id|{split}"},
             "label": {"column": "label|{split}"},
             "published": {"column": "published|{split}"},
-            "teacher": {"column": "teacher|{split}|{seed}"},
-            "x": {"column": "x|{split}|{seed}"},
+            "teacher": {"column": "teacher|{split}|{arm}|{seed}"},
+            "x": {"column": "x|{split}|{arm}|{seed}"},
             "student": {"column": "student|{split}|{arm}|{seed}"},
             "y": {"column": "y|{split}|{arm}|{seed}"},
             "p": {"column": "p|{split}|{arm}|{seed}"},
@@ -203,7 +205,7 @@ def _traces() -> list[dict[str, Any]]:
         "type": "scatter",
         "mode": "markers",
         "name": "examples",
-        "x": {"column": "x|{split}|{seed}"},
+        "x": {"column": "x|{split}|{arm}|{seed}"},
         "y": {"column": "y|{split}|{arm}|{seed}"},
         "marker": {
             "color": {"column": "colour|{arm}"},

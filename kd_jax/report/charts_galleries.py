@@ -9,6 +9,8 @@ from kd_jax.analysis.gallery import OfRun
 from kd_jax.report import charts
 from kd_jax.report.charts_confidence import Examples
 
+NOTE = """The examples below are chosen for being extreme, so they illustrate and prove nothing: any two models have a most
+    different example. The slopes and their controls are the evidence."""
 KINDS = {
     "less_sure": "the teacher is unsure, and the student less sure still",
     "surer": "the teacher is sure, and the student surer still",
@@ -27,7 +29,7 @@ def galleries(
 
     Args:
         runs, examples, names: as for `charts_confidence.chart`.
-        controls: {student: the arm without a teacher beside which it is shown}.
+        controls: {student: the arm beside which it is shown, which never met its teacher; empty for none}.
     """
     made = []
     for arm, control in controls.items():

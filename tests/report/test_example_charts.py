@@ -302,3 +302,28 @@ def test_an_audit_has_the_charts_of_a_study_with_the_views_that_it_was_given(stu
     without = charts_audit.charts(given, {"student": compared.beside}, [])
     assert list(without) == ["confidence"]
     assert without["confidence"].figure["views"] == {}
+
+
+def test_every_network_is_drawn_against_its_own_teacher():
+    """A study can have two: what is said of an example differs, and each teacher has its own reliability."""
+    ordinary = pairs("test", 60, seeds=1)
+    early = [pair._replace(arm=f"{pair.arm}_early", against="teacher_early") for pair in pairs("test", 61, seeds=1)]
+    early = [
+        pair._replace(
+            teacher=pair.teacher[:60], student=pair.student[:60], **{k: getattr(ordinary[0], k) for k in ABOUT}
+        )
+        for pair in early
+    ]
+    examples = {"test": Examples(*(getattr(ordinary[0], key) for key in ("ids", "y", "true_y")))}
+    arms = ["teacher", "teacher_early", "onehot", "onehot_early", "student", "student_early"]
+    figure = charts_confidence.chart(runs_of([*early, *ordinary]), examples, arms).figure
+    for pair in (*ordinary, *early):
+        drawn = charts.resolved(figure, chosen("test", pair.arm, 0))["data"][0]
+        np.testing.assert_allclose(drawn["x"], log_odds(pair.teacher, pair.teacher.argmax(1)), rtol=1e-3, atol=1e-3)
+    told = charts_reliability.answers(runs_of([*early, *ordinary]), examples)
+    for name, pair in (("teacher", ordinary[0]), ("teacher_early", early[0])):
+        (found,) = [each for each in told if each.arm == name]
+        np.testing.assert_array_equal(found.hit, pair.teacher.argmax(1) == pair.y)
+
+
+ABOUT = ("y", "true_y", "ids")

@@ -34,7 +34,8 @@
       if (keys.length === 1 && keys[0] === "column") {
         const key = each.column.replace(/\{(\w+)\}/g, (_, name) => chosen[name]);
         if (!Object.hasOwn(columns, key)) throw MISSING;
-        return columns[key];
+        // A column may be another one, which is held once.
+        return columns[key]?.column ? of(columns[key]) : columns[key];
       }
       return Object.fromEntries(keys.map((name) => [name, of(each[name])]));
     };
