@@ -113,8 +113,9 @@ def _files(folder, name, seeds):
 
 def with_language(folder: Path) -> list[str]:
     """Tiny transformers that predict the next character of English, Python's own documentation, and save what they say of it."""
-    import torch
     from pydoc_data import topics
+
+    import torch
     from torch import nn
 
     torch.set_num_threads(1)

@@ -175,11 +175,11 @@ def _charts(analysed: Analysed) -> dict[str, Chart]:
     shown, runs, examples = views.read(analysed.folder), [], {}
     for split in _splits(analysed.folder):
         for pair in read_pairs(analysed.folder, compared, analysed.study.seed_range(), split):
-            if (run := gallery.of_run(summary.compared(pair))) is not None:
+            if (run := gallery.of_pair(pair)) is not None:
                 runs.append(run)
                 examples[split] = Examples(pair.ids, pair.y, pair.true_y, shown.get(split))
     names = analysed.summary["study"]["data"].get("class_names", ())
-    controls = {arm.name: arm.control or "" for arm in analysed.arms if arm.baseline}
+    controls = {arm.name: arm.control or arm.baseline for arm in analysed.arms if arm.baseline}
     scatter = charts_confidence.chart(runs, examples, arms, names)
     if scatter is not None and (shown_below := charts_galleries.galleries(runs, examples, controls, names)):
         caption = f"{scatter.caption} {' '.join(charts_galleries.NOTE.split())}"
