@@ -268,7 +268,8 @@ class Distillation:
     """Step of the teacher's training at which it teaches, to stop it early [0: its last]."""
     early_epoch: int = 0
     """Epoch of the teacher's training after which it also teaches, as arm `student_early`, a further student of each network: what
-    depends on how well the teacher fits its labels is then seen side by side [0: none, nor where its training is no longer]."""
+    depends on how well the teacher fits its labels is then seen side by side [0: none; nor is there one where the teacher's
+    training is no longer]."""
     control: Literal["auto", "free"] = "auto"
     """What shows how much a network that knows nothing of the teacher seems to exaggerate it: one like the teacher, from another
     seed. Where no one-hot run is like it, `auto` trains one, arm `teacher_twin`, and `free` takes the teacher of the next seed."""

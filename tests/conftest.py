@@ -230,7 +230,7 @@ def write_analysed():
             estimates.append(Estimate(name, arm, interval, tuple(values), split=split, subset=subset))
         baselines = {arm["name"]: arm["baseline"] for arm in listed if arm["baseline"]}
         controls = {arm["name"]: arm["control"] for arm in listed if arm["baseline"]}
-        drawn = verdicts.exaggeration_verdicts(estimates, baselines, controls)
+        drawn = verdicts.decide(verdicts.exaggeration_claims(estimates, baselines, controls))
         summary = {
             "estimates": [each.to_json() for each in estimates],
             "verdicts": [each.to_json() for each in drawn],

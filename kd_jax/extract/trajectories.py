@@ -72,13 +72,13 @@ def trajectories(
 
     of_teacher = seen_by_teacher(plan, dataset)
     labels, noisy = split.y[rows], split.y[rows] != split.true_y[rows]
-    taught: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    taught: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
     for run in followed(plan):
-        if run.seed not in taught:
-            final = _teachers(workdir, plan, dataset, run.seed, rows, answers, of_teacher)
+        if (which := (run.arm.compared_with, run.seed)) not in taught:
+            final = _teachers(workdir, plan, dataset, which, rows, answers, of_teacher)
             top = final.argmax(axis=1)
-            taught[run.seed] = top, exaggeration.confidence(final, top).astype(np.float32)
-        top, of_final = taught[run.seed]
+            taught[which] = top, exaggeration.confidence(final, top).astype(np.float32)
+        top, of_final = taught[which]
         seen = of_teacher if run.arm.name == TEACHER else dataset
         steps, confidence, right = [], [], []
         folder = records.run_folder(workdir, run.name)
@@ -92,11 +92,10 @@ def trajectories(
         advance(run.name)
 
 
-def _teachers(workdir, plan, dataset, seed, rows, answers, seen) -> np.ndarray:
-    """The logits of the teacher that taught a seed, where it taught, on the rows that are followed."""
+def _teachers(workdir, plan, dataset, which, rows, answers, seen) -> np.ndarray:
+    """The logits of a teacher, given as (arm, seed), where it taught, on the rows that are followed."""
     if plan.given is not None and plan.given.logits:
         return given_logits(workdir, dataset, plan.study.networks.precision)["train"][rows].astype(np.float64)
-    run = plan.run(TEACHER, seed)
-    return answers(
-        run.arm.model, seen, checkpoints.load_variables(records.run_folder(workdir, run.name), plan.teacher_step)
-    )
+    name, seed = which
+    run, step = plan.network(next(arm for arm in plan.shown if arm.name == name), seed)
+    return answers(run.arm.model, seen, checkpoints.load_variables(records.run_folder(workdir, run.name), step))

@@ -7,9 +7,11 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +22,8 @@ import orbax.checkpoint as ocp
 from kd_jax.errors import BadInput, Damaged
 from kd_jax.workdir.records import kept_steps, key_of
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax announces every save
+# Orbax announces every save, and prints with its traceback what it then raises as well.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 Tree = Any  # a pytree of arrays
 Leaves = list[list[Any]]  # [path, shape, dtype] of every leaf, in order
@@ -141,8 +144,17 @@ class Checkpoints:
         self._written = set(self._manager.all_steps())
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            with _of_the_system(self.folder):
+                self._manager.close()
+        except Exception:
+            if kind is None:  # else it is what ended the block, once more
+                raise
+        finally:
+            if self._options.create:
+                for half in self.folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):  # of a save that failed
+                    shutil.rmtree(half, ignore_errors=True)
         # Steps that orbax renamed on rotation, complete or not, are of no more use.
         shutil.rmtree(self.folder / "removed", ignore_errors=True)
 
@@ -162,7 +174,8 @@ class Checkpoints:
         metadata = {"digest": digest(arrays, leaves), "leaves": leaves, "step": step}
         if self._key is not None:
             metadata["key"] = self._key
-        saved = self._manager.save(step, args=ocp.args.PyTreeSave(arrays), custom_metadata=metadata, force=True)
+        with _of_the_system(self.folder):
+            saved = self._manager.save(step, args=ocp.args.PyTreeSave(arrays), custom_metadata=metadata, force=True)
         if not saved:
             raise OSError(f"orbax did not save step {step} in {self.folder}")
         self._written.add(step)
@@ -227,6 +240,21 @@ class Checkpoints:
                 self._written.discard(step)
                 self._manager.reload()
         return None
+
+
+@contextmanager
+def _of_the_system(folder: Path) -> Iterator[None]:
+    """Raise an `OSError` for what orbax and TensorStore say in other types and many lines, such as that the disk is full."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        number = int(code[1])
+        raise OSError(number, os.strerror(number), str(folder)) from None
 
 
 def set_aside(store: Path | str, step: int) -> Path:

@@ -93,6 +93,31 @@ def read_study(workdir: Path | str) -> dict[str, Any]:
     return record
 
 
+def check_folder(flag: str, typed: str, path: Path) -> None:
+    """Refuse what cannot be a folder of this machine: nothing, an address, a name that is too long.
+
+    Args:
+        flag: the flag that names it.
+        typed: what was typed.
+        path: the same as a path.
+
+    Raises:
+        BadInput: in one line.
+    """
+    if not typed.strip():
+        raise BadInput(f"--{flag}=: expected a folder, found nothing; name one, or leave --{flag} out")
+    if "://" in typed:
+        raise BadInput(
+            f"--{flag}={typed}: expected a folder of this machine, found an address; mount the bucket (as gcsfuse and s3fs do) and"
+            " name the folder"
+        )
+    try:
+        path.exists()
+        (path / "runs" / "onehot-seed0" / "trajectory").exists()
+    except OSError as error:
+        raise BadInput(f"--{flag}={typed[:60]}...: expected a folder ({error.strerror}); name another") from None
+
+
 def check_workdir(
     workdir: Path | str,
     name: str,

@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kd_jax.analysis import calibration, summary, verdicts
-from kd_jax.analysis.results import Estimate, Unlearned, Verdict
+from kd_jax.analysis.claims import Claim
+from kd_jax.analysis.results import Estimate, Unlearned
 from kd_jax.analysis.summary import Pair
 from kd_jax.extract import logits as extract
 from kd_jax.plan import TEACHER
@@ -70,10 +71,10 @@ def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]
     return summary.estimates(map(summary.compared, _kept(pairs, folder)), trained.plan.baselines, is_one)
 
 
-def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:
+def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Claim]:
     plan = trained.plan
     about = {"teachers": plan.teachers, "no_control": plan.no_control}
-    return verdicts.exaggeration_verdicts(estimates, plan.baselines, plan.controls, unlearned, **about)
+    return verdicts.exaggeration_claims(estimates, plan.baselines, plan.controls, unlearned, **about)
 
 
 def _warn(trained: Trained, folder: Path) -> list[str]:

@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kd_jax.analysis import closed_forms, eigen, verdicts
-from kd_jax.analysis.results import Estimate, Unlearned, Verdict
+from kd_jax.analysis.claims import Claim
+from kd_jax.analysis.results import Estimate, Unlearned
 from kd_jax.config import Study
 from kd_jax.data import Dataset
 from kd_jax.extract import weights as extract
@@ -46,9 +47,9 @@ def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]
     return eigen.estimates(growths, eigen.references(trained.plan.arms), trained.study.look.pairs)
 
 
-def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:
+def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Claim]:
     references = eigen.references(trained.plan.arms)
-    return verdicts.eigen_verdicts(estimates, trained.plan.baselines, references, unlearned)
+    return verdicts.eigen_claims(estimates, trained.plan.baselines, references, unlearned)
 
 
 def left_out(plan: Plan, dataset: Dataset) -> list[str]:
