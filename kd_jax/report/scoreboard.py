@@ -81,8 +81,8 @@ def table(summary: Mapping[str, Any]) -> Table:
         rows.append(cells)
     note = (
         "Reported: student less teacher, a single run each, without an interval [R]; that it belongs to this recipe is recollected"
-        " [?]. Accuracies in points; in self-distillation, student less teacher is the gain. Twin: the student's network without distillation. Which"
-        " network teaches which, and the recipes, are our reconstruction [?]."
+        " [?]. Accuracies in points; in self-distillation, student less teacher is the gain. Twin: the student's network without"
+        " distillation. Which network teaches which, and the recipes, are our reconstruction [?]."
     )
     return Table(header, rows, note, title="All settings")
 
