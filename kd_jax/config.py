@@ -370,7 +370,7 @@ class Look:
     kernel_examples: int = 0
     """Size of the random part of the training set on which the functions that networks compute are followed along the
     eigenvectors of their tangent kernel [examples; 0: none]."""
-    trajectory_examples: int = 2000
+    trajectory_examples: int = 1000
     """How many random training examples are followed along training, to see when each is learnt, forgotten and exaggerated
     [examples; 0: none]."""
 

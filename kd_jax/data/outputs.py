@@ -132,6 +132,10 @@ def model(source: Any, name: str, kind: Kind | None = None, classes: int | None 
     values = values.reshape(-1, values.shape[-1]) if layout else values
     if indices is not None:
         classes = _top_k(name, values, indices, kind, classes)
+    elif classes not in (None, values.shape[1]):
+        raise BadInput(
+            f"{name}: --classes={classes}: expected {values.shape[1]}, as the rows have; it is for rows of the most probable alone"
+        )
     return Model(name, values, kind, indices, classes or values.shape[1], layout=layout)
 
 

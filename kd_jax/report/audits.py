@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kd_jax.analysis import calibration, results
+from kd_jax.analysis import calibration, rescaling, results
 from kd_jax.analysis.examples import Beside
 from kd_jax.analysis.results import Interval
 from kd_jax.plan import Arm
-from kd_jax.report import beyond, colours, figures, page, tables
+from kd_jax.report import beyond, charts_audit, colours, figures, page, tables
 from kd_jax.report.again import Again
 from kd_jax.report.tables import Table
 
@@ -35,6 +35,7 @@ def write(
     controlled: Beside | None,
     names: Sequence[str] | None,
     show: Callable[[int], tuple[str, str]] | None,
+    labels: np.ndarray | None = None,
 ) -> None:
     """Write `table.md`, `figures/` and `report.html` of an audit.
 
@@ -45,6 +46,7 @@ def write(
         controlled: the same of the control; None without.
         names: of the classes; None without.
         show: `show(row)` gives what is shown of an example; None to show nothing.
+        labels: int [examples]; None without.
     """
     found, estimates = contents["audit"], results.read(contents)
     arms = arms_of(contents)
@@ -71,6 +73,7 @@ def write(
         if found[key]
     ]
     rest.append(page.folded("Every estimate", "All numbers of summary.json", tables.everything(estimates)))
+    models = {"student": first} | ({"control": controlled} if controlled else {})
     text = page.render(
         "Audit",
         said(contents),
@@ -82,6 +85,7 @@ def write(
         rest,
         answer=contents.get("answer", ()),
         first=tables.first_table(estimates, arms),
+        charts=charts_audit.charts(found["given"], models, estimates, labels, names, show),
         again=_again(found["given"]),
         files=page.files_in(folder),
     )
@@ -211,6 +215,13 @@ def _interval(values: Mapping[str, Any], digits: int = 3) -> str:
     return tables.shown(Interval(**values), digits)
 
 
+def _temperature(values: Mapping[str, Any]) -> str:
+    """A temperature with its interval, or that there is none."""
+    if rescaling.COLDEST < values["estimate"] < rescaling.HOTTEST:
+        return _interval(values)
+    return f"none from {rescaling.COLDEST:g} to {rescaling.HOTTEST:g}"
+
+
 def _advice(found: Mapping[str, Any]) -> Table:
     rows = [(each["advice"], each["because"], each["source"]) for each in found["advice"]]
     return Table(("what to do", "because", "source"), rows, title="What the numbers advise", sortable=False)
@@ -223,7 +234,7 @@ def _confidences(found: Mapping[str, Any]) -> list[Table]:
         [
             ("mean KL(teacher || student) [nats]", _interval(rescaled["kl_before"], 4)),
             ("the same, student's logits divided by the best temperature", _interval(rescaled["kl_after"], 4)),
-            ("that temperature (above 1: the student is surer)", _interval(rescaled["temperature"])),
+            ("that temperature (above 1: the student is surer)", _temperature(rescaled["temperature"])),
             ("share of the KL that it removes", f"{rescaled['removed']:.1%}"),
             ("mean entropy, teacher [nats]", f"{found['entropy']['teacher']:.4f}"),
             ("mean entropy, student [nats]", f"{found['entropy']['student']:.4f}"),
@@ -246,7 +257,13 @@ def _confidences(found: Mapping[str, Any]) -> list[Table]:
     )
     models = list(found["calibration"])
     rows = [
-        (label, *(_interval(found["calibration"][model][name]) for model in models))
+        (
+            label,
+            *(
+                (_temperature if name == "temperature" else _interval)(found["calibration"][model][name])
+                for model in models
+            ),
+        )
         for name, label in zip(names, labels, strict=True)
     ]
     note = "A temperature is fitted on one half of the examples and tried on the other, and the other way round."

@@ -37,6 +37,7 @@ MEANINGS: Mapping[str, Mapping[Any, str]] = {
     "layers": {(): "the first of each network"},
     "pairs": {(): "none beside those fixed by rule"},
     "kernel_examples": {0: "none"},
+    "trajectory_examples": {0: "none"},
 }
 
 

@@ -36,6 +36,7 @@ NARROWEST = 20  # characters of a folded table, however narrow the terminal says
 # (heading, name, split, subset, digits)
 COLUMNS = (
     ("test accuracy", "accuracy", "test", "all", 3),
+    ("test accuracy, best epoch", "accuracy_best", "test", "all", 3),
     ("gain", "accuracy_gain", "test", "all", 3),
     ("less the teacher's", "accuracy_over_teacher", "test", "all", 3),
     ("train accuracy", "accuracy", "train", "all", 3),

@@ -147,7 +147,7 @@ def _measured(given: Given, progress_of: Callable[..., Any]) -> tuple[list[Estim
                 if not models:
                     continue
                 model = models[min(seed, len(models) - 1)]
-                best = rescaling.matched(teacher, model)
+                best = rescaling.matched(teacher, model, given.sequences)
                 numbers = beside(
                     teacher,
                     model,
@@ -199,6 +199,16 @@ def _warnings(given: Given, first: Beside) -> list[str]:
         said.append(
             f"{infinite} of {len(first.pair.x)} rows have a probability of exactly 0 or 1, whose confidence is infinite: slopes"
             " leave them out; pass logits instead of probabilities"
+        )
+    for name, model in (("teacher", first.teacher), ("student", first.student)):
+        if model.nll is not None and (impossible := int(np.isinf(model.nll).sum())):
+            said.append(
+                f"the {name} gives {impossible} labels a probability of 0: its NLL is infinite, and is left out"
+            )
+    if impossible := int(np.isinf(first.pair.kl).sum()):
+        said.append(
+            f"for {impossible} of {len(first.pair.kl)} rows the student gives 0 to what its teacher holds possible: the divergence"
+            " is infinite, and is left out"
         )
     finite = first.pair.x[np.isfinite(first.pair.x)]
     if not len(finite) or finite.min() == finite.max():
@@ -301,4 +311,4 @@ def _write(out: Path, contents: dict[str, Any], given: Given, first: Beside, con
                 writer = csv.DictWriter(stream, list(rows[0]) if rows else ["row"])
                 writer.writeheader()
                 writer.writerows(rows)
-        audits.write(folder, contents, first, controlled, given.names, given.view)
+        audits.write(folder, contents, first, controlled, given.names, given.view, given.labels)

@@ -5,8 +5,6 @@ from typing import Any
 
 from kd_jax.analysis import results, verdicts
 from kd_jax.analysis.results import Unlearned, Verdict
-from kd_jax.config import from_json
-from kd_jax.plan import of_record
 
 
 def on(summary: Mapping[str, Any], name: str, arm: str, split: str) -> Verdict | None:
@@ -24,13 +22,9 @@ def on(summary: Mapping[str, Any], name: str, arm: str, split: str) -> Verdict |
             return Verdict(**values)
     if any("name" in values for values in summary["verdicts"]):
         return None
-    baselines = {
-        each["name"]: each["baseline"] for each in summary.get("study", {}).get("arms", ()) if each["baseline"]
-    }
-    controls = None
-    if "config" in summary.get("study", {}):
-        study = summary["study"]
-        controls = {arm.name: arm.control for arm in of_record(from_json(study["config"]), study).arms if arm.baseline}
+    arms = [each for each in summary.get("study", {}).get("arms", ()) if each["baseline"]]
+    baselines = {each["name"]: each["baseline"] for each in arms}
+    controls = {each["name"]: each.get("control", each["baseline"]) for each in arms}
     unlearned = [Unlearned.from_json(run) for run in summary.get("unlearned", ())]
     drawn = verdicts.decide(verdicts.exaggeration_claims(results.read(summary), baselines, controls, unlearned))
     return next((each for each in drawn if (each.name, each.arm, each.split) == (name, arm, split)), None)

@@ -30,6 +30,7 @@ Leaves = list[list[Any]]  # [path, shape, dtype] of every leaf, in order
 RESUMED = 2  # whole states of a run that are kept, the newest ones
 FILES = 4  # of a checkpoint, besides those of its arrays: metadata and orbax's marks of success, of the step and of its item
 FILES_OF_ARRAY = 2  # its description and its bytes, in one chunk
+METADATA = "_CHECKPOINT_METADATA"  # orbax's file of what is known of a step
 METADATA_BYTES = 700  # of a checkpoint, about, besides what it says about every leaf
 METADATA_BYTES_OF_LEAF = 60
 
@@ -187,7 +188,7 @@ class Checkpoints:
             Damaged: when it cannot be read, its digest does not agree, or it is another step, or of another run.
         """
         try:
-            metadata = self._manager.metadata(step).custom_metadata
+            metadata = self._metadata(step)
             sizes: dict[str, int] = {}
             for _, shape, dtype in metadata["leaves"]:
                 sizes[dtype] = sizes.get(dtype, 0) + int(np.prod(shape, dtype=np.int64))
@@ -205,6 +206,14 @@ class Checkpoints:
         if digest(arrays, metadata["leaves"]) != metadata["digest"]:
             raise Damaged(f"{self.folder / str(step)}: its bytes are not those that were written")
         return unpack(arrays, metadata["leaves"])
+
+    def _metadata(self, step: int) -> Mapping[str, Any]:
+        """What `save` said of a step. Orbax reads all that it knows of it besides, which takes as long as the arrays do."""
+        try:
+            written = (self.folder / str(step) / METADATA).read_text(encoding="utf-8")
+            return json.loads(written)["custom_metadata"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return self._manager.metadata(step).custom_metadata
 
     def load_like(self, step: int, tree: Tree) -> Tree:
         """Return a tree of the structure of `tree` with the arrays of a step.
