@@ -5,8 +5,8 @@ language model's saved log-probabilities.
     python experiments/audit_examples.py torch
     python experiments/audit_examples.py language
 
-Each trains a teacher, students and a control with that library alone, writes what they say of held-out examples as files, prints the
-`kd-jax audit` command that judges them, and runs it. The last two need PyTorch; where kd_jax is not installed beside it, run the
+Each trains a teacher, students and a control with that library alone, writes what they say of held-out examples as files, prints
+the `kd-jax audit` command that judges them, and runs it. The last two need PyTorch; where kd_jax is not installed beside it, run the
 command that is printed elsewhere.
 
 RESULTS
@@ -28,7 +28,7 @@ def digits(seed: int = 0):
     """(training inputs, noisy training labels, test inputs, test labels) of the digits, a tenth of the training labels wrong."""
     from sklearn.datasets import load_digits
 
-    x, y = load_digits(return_X_y=True)
+    x, y = map(np.asarray, load_digits(return_X_y=True))
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(x))
     train, test = order[:1000], order[1000:]
@@ -113,8 +113,9 @@ def _files(folder, name, seeds):
 
 def with_language(folder: Path) -> list[str]:
     """Tiny transformers that predict the next character of English, Python's own documentation, and save what they say of it."""
-    import torch
     from pydoc_data import topics
+
+    import torch
     from torch import nn
 
     torch.set_num_threads(1)

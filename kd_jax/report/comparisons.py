@@ -9,7 +9,6 @@ from kd_jax import config
 from kd_jax.analysis import results
 from kd_jax.analysis.differences import EQUAL
 from kd_jax.analysis.results import Estimate
-from kd_jax.plan import TEACHER
 from kd_jax.report import figures, page, sweeps, tables
 from kd_jax.report.tables import Table
 

@@ -38,7 +38,9 @@ def read_json(path: Path | str, what: str, fix: str) -> dict[str, Any]:
     except OSError as error:
         raise BadInput(f"{path}: expected {what}, it cannot be read ({error.strerror}); {fix}") from None
     except ValueError as error:  # of JSON, and of UTF-8
-        raise BadInput(f"{path}: expected {what}, found: {error}; {fix}") from None
+        raise BadInput(f"{path}: expected {what}, found: {' '.join(str(error).split())}; {fix}") from None
+    except RecursionError:
+        raise BadInput(f"{path}: expected {what}, found lists in lists without end; {fix}") from None
     if not isinstance(contents, dict):
         raise BadInput(f"{path}: expected {what}, found {type(contents).__name__}; {fix}")
     return contents
@@ -150,8 +152,41 @@ def key_of(folder: Path | str) -> str | None:
     path = Path(folder).absolute()
     try:
         return json.loads((path.parent.parent / "study.json").read_text(encoding="utf-8"))["keys"].get(path.name)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None  # whoever needs the record reads it, and says what is wrong with it
+
+
+def check_name(name: Any, what: str, fix: str) -> None:
+    """Raise `BadInput` for what is no name of one file or folder, such as a path that leads elsewhere."""
+    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\\0"):
+        raise BadInput(f"{what}: expected the name of a folder, found {str(name)[:60]!r}; {fix}")
+
+
+# What is written in a run's folder, through which a link would let a run write elsewhere.
+WRITTEN = ("trajectory", "resume", "repair", "damaged", "metrics.jsonl", ".pruned")
+
+
+def check_links(workdir: Path | str) -> None:
+    """Raise `BadInput` where a link in a work folder leads to what is no run of this study or its sweep.
+
+    A run may be a link to one of the same study, `NAME`, or to the same run of another variant, `../../VARIANT/runs/NAME`: nothing
+    else is followed, so that a folder from elsewhere has nothing written or removed outside of it.
+    """
+    runs = Path(workdir) / "runs"
+    fix = "put what it points to there, or remove it"
+    if runs.is_symlink():
+        raise BadInput(f"{runs}: expected a folder, this is a link; {fix}")
+    for run in sorted(runs.iterdir()) if runs.is_dir() else []:
+        if run.is_symlink():
+            target = Path(os.readlink(run)).parts
+            of_variant = len(target) == 5 and target[:2] == ("..", "..") and target[3:] == ("runs", run.name)
+            if not (len(target) == 1 or of_variant) or ".." in target[2:] or target == ("..",):
+                raise BadInput(
+                    f"{run}: expected a run, this is a link to {Path(*target)}, which is none of this study; {fix}"
+                )
+        linked = next((run / name for name in WRITTEN if (run / name).is_symlink()), None)
+        if linked is not None:
+            raise BadInput(f"{linked}: expected a folder or file, this is a link; {fix}")
 
 
 def write_tokenizer(workdir: Path | str, text: str) -> None:
@@ -210,7 +245,7 @@ def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
     for number, line in enumerate(written, 1):
         try:
             found = json.loads(line)
-        except ValueError:  # of JSON, and of UTF-8
+        except (ValueError, RecursionError):  # of JSON, and of UTF-8
             found = None
         if isinstance(found, dict):
             lines.append(found)
