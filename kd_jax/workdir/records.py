@@ -15,6 +15,9 @@ from kd_jax.errors import BadInput
 from kd_jax.files import settle, write_text
 
 
+VERDICTS = ("supported", "contradicted", "inconclusive")
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Replace a JSON file in one step: a reader, or a crash, sees the old or the new one."""
     write_text(path, json.dumps(value, indent=1) + "\n")
@@ -62,7 +65,16 @@ def read_summary(workdir: Path | str, folder: Path | str | None = None) -> dict[
     fix = f"run: kd-jax analyze {workdir}"
     if not path.is_file():
         raise BadInput(f"{workdir}: expected analysis/summary.json; {fix}")
-    return read_json(path, "the JSON of an analysis", fix)
+    summary = read_json(path, "the JSON of an analysis", fix)
+    for key in ("estimates", "verdicts"):
+        found = summary.get(key, [])
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise BadInput(f"{path}: {key}: expected a list of records, found something else; {fix}")
+    for verdict in summary.get("verdicts", []):
+        if verdict.get("verdict") not in VERDICTS:
+            said = f"expected one of {', '.join(VERDICTS)}, found {str(verdict.get('verdict'))[:40]!r}"
+            raise BadInput(f"{path}: verdicts: {said}; {fix}")
+    return summary
 
 
 def read_study(workdir: Path | str) -> dict[str, Any]:
