@@ -5,9 +5,9 @@ language model's saved log-probabilities.
     python experiments/audit_examples.py torch
     python experiments/audit_examples.py language
 
-Each trains a teacher, students and a control with that library alone, writes what they say of held-out examples as files, prints
-the `kd-jax audit` command that judges them, and runs it. The last two need PyTorch; where kd_jax is not installed beside it, run the
-command that is printed elsewhere.
+Each trains a teacher, students and a control with that library alone, writes what they say of held-out examples as files,
+prints the `kd-jax audit` command that judges them, and runs it. The last two need PyTorch; where kd_jax is not installed
+beside it, run the command that is printed elsewhere.
 
 RESULTS
 """

@@ -268,7 +268,8 @@ class Distillation:
     """Step of the teacher's training at which it teaches, to stop it early [0: its last]."""
     early_epoch: int = 0
     """Epoch of the teacher's training after which it also teaches, as arm `student_early`, a further student of each network: what
-    depends on how well the teacher fits its labels is then seen side by side [0: none, nor where its training is no longer]."""
+    depends on how well the teacher fits its labels is then seen side by side [0: none; nor is there one where the teacher's
+    training is no longer]."""
     control: Literal["auto", "free"] = "auto"
     """What shows how much a network that knows nothing of the teacher seems to exaggerate it: one like the teacher, from another
     seed. Where no one-hot run is like it, `auto` trains one, arm `teacher_twin`, and `free` takes the teacher of the next seed."""
@@ -369,7 +370,7 @@ class Look:
     kernel_examples: int = 0
     """Size of the random part of the training set on which the functions that networks compute are followed along the
     eigenvectors of their tangent kernel [examples; 0: none]."""
-    trajectory_examples: int = 2000
+    trajectory_examples: int = 1000
     """How many random training examples are followed along training, to see when each is learnt, forgotten and exaggerated
     [examples; 0: none]."""
 
@@ -593,12 +594,38 @@ def from_json(values: Mapping[str, Any]) -> Study:
     """Return the `Study` that `to_json` wrote, also an earlier version of it.
 
     Raises:
-        BadInput: for keys that this version does not know: a newer one wrote them, and leaving them out would be another study.
+        BadInput: for keys that this version does not know: a newer one wrote them, and leaving them out would be another study; and
+            for values of another type than the field's, which no version wrote.
     """
+    fix = "restore the file, or start in another --workdir"
+    if not isinstance(values, Mapping):
+        raise BadInput(f"study.json: expected the settings of a study, found {type(values).__name__}; {fix}")
     unknown = sorted(set(values) - set(FLAGS))
     if unknown:
         raise BadInput(
             f"study.json: expected the settings of kd_jax {version('kd_jax')}, found also {', '.join(unknown)}; a newer version"
             " wrote it, install that one"
         )
-    return Study.from_flags(**{name: _tuples(value) for name, value in values.items()})
+    flat = {name: _tuples(value) for name, value in values.items()}
+    for name, value in flat.items():
+        if not _fits(FLAGS[name].type, value):
+            kind = getattr(FLAGS[name].type, "__name__", str(FLAGS[name].type))
+            found = repr(values[name])[:60]
+            raise BadInput(f"study.json: {name}: expected {kind}, found {found}; {fix}")
+    return Study.from_flags(**flat)
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Whether a value is of a field's type; a whole number is a float too."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        first, *rest = get_args(kind)
+        if not isinstance(value, tuple):
+            return False
+        if rest == [...]:
+            return all(_fits(first, part) for part in value)
+        return len(value) == 1 + len(rest) and all(map(_fits, (first, *rest), value))
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)

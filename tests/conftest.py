@@ -214,7 +214,8 @@ def write_analysed():
     """
 
     def write(folder, study, numbers=(), fingerprint="a", starts=(), warnings=(), **data):
-        listed = [asdict(arm) for arm in arms_of(study)]
+        length = {"steps_per_epoch": 1, "total_steps": 2, "checkpoint_steps": [0, 2]}
+        listed = [asdict(arm) | length for arm in arms_of(study)]
         of_data = {"name": study.data.dataset, "data_dir": "", "fingerprint": fingerprint, "classes": 10}
         of_data |= {"train_examples": 100, "test_examples": 50, "test_split": "test", "wrong_labels": 0}
         record = {"schema": 2, "study": "cifar_kd", "config": to_json(study), "arms": listed, "steps_per_epoch": 1}
@@ -228,7 +229,8 @@ def write_analysed():
             interval = over_seeds(values) if len(values) > 1 else of_error(values[0], 0.01, 50)
             estimates.append(Estimate(name, arm, interval, tuple(values), split=split, subset=subset))
         baselines = {arm["name"]: arm["baseline"] for arm in listed if arm["baseline"]}
-        drawn = verdicts.exaggeration_verdicts(estimates, baselines)
+        controls = {arm["name"]: arm["control"] for arm in listed if arm["baseline"]}
+        drawn = verdicts.decide(verdicts.exaggeration_claims(estimates, baselines, controls))
         summary = {
             "estimates": [each.to_json() for each in estimates],
             "verdicts": [each.to_json() for each in drawn],

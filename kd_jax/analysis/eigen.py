@@ -344,9 +344,11 @@ def over_seeds(
         name, arm, layer, directions, no_verdict: as in `Estimate`.
         values: float [seeds]; those that are not finite are left out.
     """
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
+    kept = np.flatnonzero(np.isfinite(values))
+    if len(kept) < 2:
         return []
+    missing = () if len(kept) == len(values) else tuple(map(int, kept))
+    values = values[kept]
     interval = intervals.over_seeds(values)
-    about: dict[str, Any] = {"layer": layer, "directions": directions, "no_verdict": no_verdict}
+    about: dict[str, Any] = {"layer": layer, "directions": directions, "no_verdict": no_verdict, "kept": missing}
     return [Estimate(name, arm, interval, tuple(map(float, values)), **about)]

@@ -196,7 +196,7 @@ def calibrated(
     Args:
         logits: float [examples, classes].
         labels: int [examples].
-        rng: decides the halves and the bootstrap of the calibration error.
+        rng: decides the halves.
         groups: which examples depend on each other, int [examples], so that no group is in both halves; None for independent ones.
     """
     z, y = _lifted(logits), np.asarray(labels)
@@ -213,7 +213,7 @@ def calibrated(
     nll, ece = [], []
     for log_p in (log_softmax(z, axis=1), log_softmax(scale[:, None] * z, axis=1)):
         nll.append(-log_p[each, y])
-        ece.append(_ece(np.exp(log_p.max(axis=1)), hits, rng, groups))
+        ece.append(calibration.ece_interval(np.exp(log_p.max(axis=1)), hits, groups=groups))
     means = (intervals.of_mean(values, groups=groups) for values in (*nll, nll[0] - nll[1]))
     return Calibration(temperature(z, y, groups=groups), *ece, *means)
 
@@ -236,14 +236,3 @@ def _lifted(logits: ArrayLike) -> np.ndarray:
     z = np.asarray(logits, np.float64)
     with np.errstate(invalid="ignore"):
         return np.maximum(z - z.max(axis=1, keepdims=True), LOWEST)
-
-
-def _ece(confidences, hits, rng, groups):
-    count = len(hits)
-    errors = intervals.bootstrap_errors(
-        lambda index: np.array([calibration.ece(confidences[index], hits[index])]), count, rng, groups=groups
-    )
-    value = calibration.ece(confidences, hits)
-    if groups is None:
-        return intervals.of_error(value, errors[0], count)
-    return intervals.of_error(value, errors[0], len(np.unique(groups)), resampled=intervals.GROUPS)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -69,6 +71,7 @@ class Estimate:
         directions: the eigendirections, or groups of them, that it is about, 0 the top; a pair for a ratio.
         rank: the place in the teacher's ordering of the classes that it is about, 1 the top class.
         no_verdict: whether no verdict may be drawn from it, as from directions that were chosen by hand. It is not in the JSON.
+        kept: where values of some seeds are missing, the positions of the others among the seeds; else empty. Not in the JSON.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Estimate:
     directions: tuple[int, ...] = ()
     rank: int = 0
     no_verdict: bool = False
+    kept: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the estimate as a flat dict of JSON values."""
@@ -129,7 +133,23 @@ def index(estimates: Iterable[Estimate], *keys: str) -> dict[tuple[Any, ...], Es
     return table
 
 
+def paired(one: Estimate, other: Estimate) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of two estimates, float64 [seeds] each, of the seeds for which both have one.
+
+    >>> interval = Interval(1.0, 0.5, 1.5, 0.95, "seeds", 2)
+    >>> student = Estimate("eigen_ratio", "student", interval, (0.7, 0.8, 0.9))
+    >>> null = Estimate("eigen_ratio", "onehot_init", interval, (1.0, 1.2), kept=(0, 2))
+    >>> [values.tolist() for values in paired(student, null)]
+    [[0.7, 0.9], [1.0, 1.2]]
+    """
+    tables = [dict(zip(each.kept or range(len(each.values)), each.values, strict=True)) for each in (one, other)]
+    both = [seed for seed in tables[0] if seed in tables[1]]
+    first, second = (np.array([table[seed] for seed in both], np.float64) for table in tables)
+    return first, second
+
+
 REQUIRED = ("claim", "verdict", "because")  # of a verdict, in JSON
+INCONCLUSIVE = "inconclusive"  # the verdict where a study shows neither the claim nor its opposite
 
 
 class Verdict(NamedTuple):
@@ -141,10 +161,11 @@ class Verdict(NamedTuple):
         because: the numbers, in words.
         sentence: the answer as one sentence for a reader who knows none of the terms; it states nothing that is not supported.
         decided_by: which comparison or null decided, in words.
-        p_value: the probability of a result as far from no effect, were there none; None where the verdict is no test.
+        p_value: the probability of a result as far from no effect, were there none; None where the verdict is no test. It is of
+            two-sided t tests over seeds; of a claim with several parts, the largest.
         adjusted: the same after Holm's correction for all verdicts of the study; None without one.
-        more_seeds: how many further seeds it would take to show an effect of the size that was found; None where that is not
-            known, or no number of them would.
+        more_seeds: how many further seeds it would take to show an effect of the size that was found in four of five studies; None
+            where that is not known, where the effect points the other way, or where even 1,000 seeds are too few.
         name, arm, split: the quantity, the arm and the split of the data that the claim is about, as of an `Estimate`; empty where
             it is about several or none.
     """

@@ -51,8 +51,8 @@ def measure_model(model: OfModel, groups: np.ndarray | None = None) -> dict[str,
     return {
         "accuracy": _proportion(hits, groups),
         "nll": _mean(model.nll, groups),
-        "ece": _statistic(
-            lambda index: np.array([calibration.ece(confidences[index], hits[index])]), len(hits), groups
+        "ece": Measured(
+            calibration.ece(confidences, hits), lambda: calibration.ece_interval(confidences, hits, groups=groups)
         ),
         "brier": _mean(model.brier, groups),
     }
@@ -236,16 +236,6 @@ def _proportion(hits, groups=None):
 
 def _mean(values, groups=None):
     return Measured(float(values.mean()), lambda: intervals.of_mean(values, groups=groups))
-
-
-def _statistic(statistic, count, groups=None):
-    value = statistic(np.arange(count))[0]
-
-    def interval():
-        error = intervals.bootstrap_errors(statistic, count, np.random.default_rng(0), groups=groups)[0]
-        return _of_error(value, error, count, groups)
-
-    return Measured(float(value), interval)
 
 
 def _of_error(value, error, count, groups):

@@ -7,6 +7,7 @@ seen to have happened, so it is known as closely as checkpoints lie.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -146,7 +147,7 @@ def estimates(trajectories: Iterable[Trajectory]) -> list[Estimate]:
         values = tuple(value for value, _ in by_seed)
         if not np.isfinite(values).all():
             continue
-        over = (lambda of: intervals.of_median(of, "seeds")) if name.startswith("step_") else intervals.over_seeds
+        over = partial(intervals.of_median, resampled="seeds") if name.startswith("step_") else intervals.over_seeds
         interval = over(values) if len(values) > 1 else by_seed[0][1]()
         if np.isfinite((interval.low, interval.high)).all():
             listed.append(Estimate(name, arm, interval, values, split="train", subset=subset))

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kd_jax import stopping
+from kd_jax.cli.guard import open_streams
 
 if TYPE_CHECKING:
     from kd_jax.cli.study import Preset as Preset
@@ -42,6 +43,7 @@ def theory_main(argv: Sequence[str] | None = None, description: str | None = Non
 
 
 def _listening(module: str, name: str, *args: Any) -> int:
+    open_streams()
     with stopping.stop_requests(leave=True):
         return getattr(import_module(f"kd_jax.cli.{module}"), name)(*args)
 

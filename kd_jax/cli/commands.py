@@ -34,6 +34,7 @@ def analyze(
     layers: tuple[str, ...] | None = None,
     pairs: tuple[tuple[int, int], ...] | None = None,
     kernel_examples: int | None = None,
+    trajectory_examples: int | None = None,
     workers: int = 0,
     dataset: str = "",
     quiet: bool = False,
@@ -48,6 +49,7 @@ def analyze(
         layers: Layers whose weights to follow along the eigendirections of their inputs [default: the study's].
         pairs: Pairs of eigendirections to compare beside those fixed by rule, such as 0 8 0 32 [default: the study's].
         kernel_examples: Training examples for the functions along their tangent kernel's eigenvectors [default: the study's].
+        trajectory_examples: Training examples to follow along training, 0 for none [default: the study's].
         workers: Processes that read and decode a streamed set [0: threads of this process].
         dataset: Name or folder of the study's data now, where it was trained on a folder that lies elsewhere [the study's].
         quiet: Print the answer and errors alone: no progress, no tables.
@@ -59,7 +61,12 @@ def analyze(
     from kd_jax.train import devices
 
     devices.select(platform)
-    asked = {"layers": layers, "pairs": pairs, "kernel_examples": kernel_examples}
+    asked = {
+        "layers": layers,
+        "pairs": pairs,
+        "kernel_examples": kernel_examples,
+        "trajectory_examples": trajectory_examples,
+    }
     look = {name: value for name, value in asked.items() if value is not None}
     folder = tiny_imagenet_dir or data_dir
     with hushed(quiet):

@@ -5,12 +5,14 @@ import errno
 import io
 import os
 import re
+import resource
 import sys
 
 from kd_jax import stopping
 from kd_jax.errors import BadInput, Diverged, Stopped
 
 OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, stopping.EXIT_STATUS
+OPEN_FILES = 128
 FULL = {errno.ENOSPC, errno.EDQUOT}
 FIXES = {
     errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
@@ -25,9 +27,10 @@ FIXES = {
 
 def guarded(run):
     """Call `run()`, turn what can go wrong for a user into one line on standard error, and return the exit status."""
-    _open_streams()
+    sys.excepthook = _without_closed_loops
     try:
         with stopping.stop_requests(leave=True), _nobody_need_read():
+            _raise_limit()
             stopping.check()  # told while the program was loaded
             run()
             sys.stdout.flush()
@@ -48,6 +51,15 @@ def guarded(run):
         return FAILED
 
 
+def _raise_limit():
+    """Allow as many open files as the system lets a program have, and refuse too few: libraries then fail in ways of their own."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if 0 <= most < OPEN_FILES:
+        raise BadInput(f"ulimit -n: expected at least {OPEN_FILES} open files, found {most}; raise it")
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _of_system(error: OSError) -> str:
     """What the file system or the operating system refuses, in one line with the fix."""
     where = f"{error.filename}: " if error.filename else ""
@@ -61,7 +73,13 @@ def _say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _open_streams():
+def _without_closed_loops(kind, error, traceback):
+    """Print an exception that nobody caught; but not what TensorStore calls back after a save that failed, of which was told."""
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, traceback)
+
+
+def open_streams():
     """Give a program that was started without standard streams some that lead nowhere.
 
     Otherwise the next files that it opens get their numbers, and libraries that write messages to them write into those files.

@@ -17,8 +17,11 @@ from kd_jax.config import FLAGS, SECTIONS, Study
 from kd_jax.errors import BadInput, Diverged
 from kd_jax.plan import Variant
 from kd_jax.recipes.studies import STUDIES, Preset
+from kd_jax.workdir import records
 
 Platform = Literal["auto", "cpu", "gpu", "tpu"]
+# A path as it was typed: `Path` makes the current folder of an empty text, and a folder of `gs://bucket`.
+Folder = Annotated[str, tyro.conf.arg(metavar="PATH")]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Session:
 
     platform: Platform = "auto"
     """Kind of device to train on; auto takes the best there is. All local devices of that kind share each batch."""
-    workdir: Path | None = None
+    workdir: Folder | None = None
     """Work folder, made if absent [default: runs/NAME of the study]. The same command again resumes it."""
     data_dir: Path | None = None
     """Folder of prepared TFDS sets [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets]."""
@@ -74,6 +77,8 @@ UNUSED = {
     "texts": ("image_size", "augment", "mixup", "cutmix"),
 }
 
+# Flags beside which a teacher teaches once.
+ONE_TEACHER = ("teacher_from", "teacher_logits", "teacher_step", "kernel_examples")
 
 GROUPS = {"look": "analysis"}  # sections whose group has another name in the help
 
@@ -156,6 +161,8 @@ def _parsed(words, description, preset, flag, prog) -> tuple[TrainingSession, St
     study = chosen.small if small else chosen.full
     if chosen.pretrained and not small and (value_of("init_from", words) or given.get("init_from")):
         study = chosen.pretrained
+    if any(value_of(name, words) or given.get(name) for name in ONE_TEACHER):
+        study = study.replaced(early_epoch=0)  # the preset's was not asked for
     study = study.replaced(**given)
     kind, default = _command(session, study, hidden=_unused(study, words), extra=extra)
     command = parse(kind, words, description, default, prog)
@@ -230,6 +237,13 @@ def parse(kind: Any, argv: Sequence[str], description: str | None, default: Any,
         )
 
 
+def workdir_of(session: Session, name: str) -> Path:
+    """Return the work folder of a study; see `records.check_folder` for what is refused."""
+    workdir = (Path("runs") / name if session.workdir is None else Path(session.workdir)).expanduser()
+    records.check_folder("workdir", str(session.workdir), workdir)
+    return workdir
+
+
 def _train_and_report(name: str, session: TrainingSession, study: Study, command: str) -> None:
     from kd_jax import data
     from kd_jax.cli import terminal
@@ -242,7 +256,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     from kd_jax.workdir import records
 
     began = time.monotonic()
-    workdir = (session.workdir or Path("runs") / name).expanduser()
+    workdir = workdir_of(session, name)
     trackers.check(session.log)
     set_precision(study)
     chosen = devices.select(session.platform)
@@ -277,7 +291,7 @@ def _sweep_and_report(
     from kd_jax.workdir import records
 
     began = time.monotonic()
-    workdir = (session.workdir or Path("runs") / name).expanduser()
+    workdir = workdir_of(session, name)
     if len({study.networks.precision == "float64" for _, study in studies}) > 1:
         raise BadInput("--sweep=precision: expected float64 in a sweep of its own; sweep float32 and bfloat16 alone")
     trackers.check(session.log)

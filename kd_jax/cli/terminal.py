@@ -100,26 +100,36 @@ class Screen:
     def answer(self, summary: Mapping[str, Any]) -> None:
         """Print what a summary answers: its sentences, then its verdicts with what decided; where quiet, the sentences alone.
 
-        Where there are no sentences, the verdicts are the answer.
+        Where there are no sentences, the verdicts are the answer. On a terminal a sentence that is a verdict's stands once.
         """
-        sentences = summary.get("answer", ())
+        sentences, verdicts = list(summary.get("answer", ())), list(summary["verdicts"])
+        if self.quiet:
+            for sentence in sentences:
+                self._write(sentence)
+            for verdict in [] if sentences else verdicts:
+                self._write(verdict.get("sentence") or verdict["claim"], label=verdict["verdict"])
+            return
         for sentence in sentences:
-            self._write(sentence, "answer")
-        for verdict in summary["verdicts"]:
-            sentence, named = verdict.get("sentence"), verdict["verdict"]
-            if self.quiet:
-                if not sentences:
-                    self._write(sentence or verdict["claim"], named, named)
-                continue
-            if self._width is not None and sentence:
-                self.line(sentence, named, named)
+            own = next((each for each in verdicts if each.get("sentence") == sentence), None)
+            if own is None or self._width is None:
+                self.line(sentence, "answer")
             else:
-                self.line(verdict["claim"], named, named)
-                if sentence and sentence not in sentences:
-                    self.line(sentence, indent=INDENT)
-            self.line(verdict["because"], "quiet", indent=INDENT)
-        if sentences or summary["verdicts"]:
+                self._verdict(own)
+                verdicts.remove(own)
+        for verdict in verdicts:
+            self._verdict(verdict)
+        if sentences or verdicts:
             self.line()
+
+    def _verdict(self, verdict: Mapping[str, Any]) -> None:
+        named, sentence = verdict["verdict"], verdict.get("sentence")
+        if self._width is not None and sentence:
+            self.line(sentence, named, named)
+        else:
+            self.line(verdict["claim"], named, named)
+            if sentence:
+                self.line(sentence, indent=INDENT)
+        self.line(verdict["because"], "quiet", indent=INDENT)
 
     def warnings(self, summary: Mapping[str, Any]) -> None:
         """Print what is wrong with it."""
@@ -267,7 +277,7 @@ def scoreboard(summary: Mapping[str, Any], out: Path | None, quiet: bool = False
     screen = Screen(quiet)
     screen.line()
     screen.answer({"answer": summary["answer"], "verdicts": []})
-    screen.table(of_paper.table(summary), right=[0])
+    screen.table(of_paper.table(summary))
     screen.table(of_paper.counts(summary))
     others = of_paper.others(summary)
     if others is not None:
@@ -284,7 +294,7 @@ def scoreboard(summary: Mapping[str, Any], out: Path | None, quiet: bool = False
         screen.line()
         screen.line(costs.note)
     for each in summary["unread"]:
-        screen.line(f"{each['folder']}: {each['why']}", "warning", "warning")
+        screen.line(each["why"], "warning", "warning")
     screen.last(out / "report.html" if out else None, [] if out else [("kd-jax paper DIR --out=DIR", "as a page")])
 
 

@@ -4,12 +4,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import tyro
 
 from kd_jax.cli.guard import guarded, hushed
-from kd_jax.cli.study import Session, command_line, parse
+from kd_jax.cli.study import Session, command_line, parse, workdir_of
 from kd_jax.theory import study as linear_study
 from kd_jax.theory.study import Theory
 
@@ -41,7 +40,7 @@ def theory_main(argv: Sequence[str] | None = None, description: str | None = Non
 def _run_and_print(session, study, command):
     from kd_jax.train import devices
 
-    workdir = (session.workdir or Path("runs") / NAME).expanduser()
+    workdir = workdir_of(session, NAME)
     chosen = devices.select(session.platform)
     warn = (lambda line: None) if session.quiet else partial(print, flush=True)
     with hushed(session.quiet):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from kd_jax.analysis.trajectories import Trajectory
 from kd_jax.data import Dataset
 from kd_jax.extract.logits import given_logits, make_on_batch, seen_by_teacher
 from kd_jax.models import Variables
-from kd_jax.plan import TEACHER, Plan, Run
+from kd_jax.plan import EARLY, TEACHER, Arm, Plan, Run
 from kd_jax.workdir import checkpoints, records
 
 FEWEST = 3  # checkpoints of a trajectory, step 0 among them
@@ -28,20 +28,36 @@ def examples(dataset: Dataset, most: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).permutation(len(dataset.examined["train"].y))[:most])
 
 
-def followed(plan: Plan) -> list[Run]:
-    """Return the runs that are followed, seed by seed: those that are compared by their logits, where they left a curve."""
-    runs = [run for run in plan.runs if not run.arm.null_of]
-    return [run for run in runs if _is_curve(run.length.checkpoint_steps)]
+class Part(NamedTuple):
+    """The part of a run that an arm or view stands for: its seed in the study, and the last step."""
+
+    arm: Arm
+    seed: int
+    last: int
 
 
-def _is_curve(steps: list[int]) -> bool:
-    return len(steps) >= FEWEST and steps[0] == 0
+def followed(plan: Plan) -> list[tuple[Run, list[Part]]]:
+    """Return [(run, what stands for it)] of the runs that are followed: those compared by their logits, where they left a curve.
+
+    A view, such as a control that is stopped early, is a run up to the step at which it is looked at.
+    """
+    found: dict[str, tuple[Run, list[Part]]] = {}
+    for seed in plan.study.seed_range():
+        for arm in plan.shown:
+            if arm.null_of or arm.name == EARLY:  # the teacher's runs once more
+                continue
+            run, step = plan.network(arm, seed)
+            last = step if arm.part_of else run.length.total_steps
+            steps = [each for each in run.length.checkpoint_steps if each <= last]
+            if len(steps) >= FEWEST and steps[0] == 0:
+                found.setdefault(run.name, (run, []))[1].append(Part(arm, seed, last))
+    return list(found.values())
 
 
 def trajectories(
     workdir: str | Path, plan: Plan, dataset: Dataset, advance: Callable[[str], None] = lambda label: None
 ) -> Iterator[Trajectory]:
-    """Yield what every run of `followed` says of `Look.trajectory_examples` training examples along its training.
+    """Yield what everything in `followed` says of `Look.trajectory_examples` training examples along its training.
 
     Examples are read once and stay in memory; checkpoints are streamed.
 
@@ -60,43 +76,46 @@ def trajectories(
         (np.searchsorted(rows, of_block), jax.device_put(x))
         for of_block, x in dataset.blocks(split.x, dataset.evaluation_size, rows, pad=True)
     ]
+    seen_by = {TEACHER: seen_by_teacher(plan, dataset)}
     known: dict[tuple[str, int], Any] = {}
 
-    def answers(model_name: str, seen: Dataset, variables: dict[str, Any]) -> np.ndarray:
-        if (key := (model_name, id(seen))) not in known:
-            known[key] = make_on_batch(model_name, seen, precision)
+    def answers(run: Run, variables: dict[str, Any]) -> np.ndarray:
+        seen = seen_by.get(run.arm.name, dataset)
+        if (key := (run.arm.model, id(seen))) not in known:
+            known[key] = make_on_batch(run.arm.model, seen, precision)
         logits = np.empty((len(rows), dataset.classes))
         for places, x in blocks:
             logits[places] = np.asarray(known[key](Variables(**variables), x))[: len(places)]
         return logits
 
-    of_teacher = seen_by_teacher(plan, dataset)
     labels, noisy = split.y[rows], split.y[rows] != split.true_y[rows]
-    taught: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for run in followed(plan):
-        if run.seed not in taught:
-            final = _teachers(workdir, plan, dataset, run.seed, rows, answers, of_teacher)
-            top = final.argmax(axis=1)
-            taught[run.seed] = top, exaggeration.confidence(final, top).astype(np.float32)
-        top, of_final = taught[run.seed]
-        seen = of_teacher if run.arm.name == TEACHER else dataset
-        steps, confidence, right = [], [], []
+    teachers: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+
+    def teacher(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """(top class, confidence in it) of a teacher where it teaches."""
+        if (name, seed) not in teachers:
+            if plan.given is not None and plan.given.logits:
+                logits = given_logits(workdir, dataset, precision)["train"][rows].astype(np.float64)
+            else:
+                run, step = plan.network(next(arm for arm in plan.shown if arm.name == name), seed)
+                logits = answers(run, checkpoints.load_variables(records.run_folder(workdir, run.name), step))
+            top = logits.argmax(axis=1)
+            teachers[name, seed] = top, exaggeration.confidence(logits, top).astype(np.float32)
+        return teachers[name, seed]
+
+    for run, parts in followed(plan):
+        steps, right = np.array(run.length.checkpoint_steps), []
+        confidences: list[list[np.ndarray]] = [[] for _ in parts]
         folder = records.run_folder(workdir, run.name)
-        for step, variables in checkpoints.stream_variables(folder, run.length.checkpoint_steps):
-            logits = answers(run.arm.model, seen, variables)
-            steps.append(step)
-            confidence.append(exaggeration.confidence(logits, top).astype(np.float32))
+        for _, variables in checkpoints.stream_variables(folder, steps.tolist()):
+            logits = answers(run, variables)
             right.append(logits.argmax(axis=1) == labels)
-        of_run = np.array(steps), np.array(confidence), np.array(right)
-        yield Trajectory(run.arm.name, run.seed, run.arm.model, split.ids[rows], *of_run, of_final, noisy)
+            for part, listed in zip(parts, confidences, strict=True):
+                top, _ = teacher(part.arm.compared_with, part.seed)
+                listed.append(exaggeration.confidence(logits, top).astype(np.float32))
+        for part, listed in zip(parts, confidences, strict=True):
+            count = int((steps <= part.last).sum())
+            of_part = steps[:count], np.array(listed[:count]), np.array(right[:count])
+            _, final = teacher(part.arm.compared_with, part.seed)
+            yield Trajectory(part.arm.name, part.seed, part.arm.model, split.ids[rows], *of_part, final, noisy)
         advance(run.name)
-
-
-def _teachers(workdir, plan, dataset, seed, rows, answers, seen) -> np.ndarray:
-    """The logits of the teacher that taught a seed, where it taught, on the rows that are followed."""
-    if plan.given is not None and plan.given.logits:
-        return given_logits(workdir, dataset, plan.study.networks.precision)["train"][rows].astype(np.float64)
-    run = plan.run(TEACHER, seed)
-    return answers(
-        run.arm.model, seen, checkpoints.load_variables(records.run_folder(workdir, run.name), plan.teacher_step)
-    )

@@ -11,6 +11,8 @@ from kd_jax.errors import BadInput
 from kd_jax.plan.arms import EARLY, TEACHER, TWIN, Arm, Design, arms, design, training_of
 from kd_jax.plan.given import LOGITS, GivenTeacher, Length, Source
 
+MOST_STEPS = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class Run:
@@ -262,6 +264,11 @@ def _length(
             " --batch_size"
         )
     total = steps_per_epoch * training.epochs
+    if total > MOST_STEPS:
+        raise BadInput(
+            f"--epochs={training.epochs}: expected at most {MOST_STEPS // steps_per_epoch} of {steps_per_epoch} steps each, for"
+            " steps are counted in 32 bits; lower it"
+        )
     whole = Length(steps_per_epoch, total, [])
     also = also | {each.looked_at(whole) for each in (arm, *views) if arm.name in (each.name, each.part_of)}
     switch = parse_switch(study.distillation.switch)
@@ -283,6 +290,8 @@ def checkpoint_steps(total_steps: int, count: int, also: Iterable[int] = ()) -> 
     """
     if not total_steps:
         return [0]
+    if count >= 2 * total_steps:  # evenly spaced ones alone are all that there are
+        return list(range(total_steps + 1))
     geometric = {round(total_steps ** (i / (count // 2))) for i in range(count // 2 + 1)}
     even_count = count - count // 2
     even = {round(total_steps * i / even_count) for i in range(even_count + 1)}

@@ -12,7 +12,7 @@ from kd_jax.analysis import calibration, rescaling, results
 from kd_jax.analysis.examples import Beside
 from kd_jax.analysis.results import Interval
 from kd_jax.plan import Arm
-from kd_jax.report import beyond, colours, figures, page, tables
+from kd_jax.report import beyond, charts_audit, colours, figures, page, tables
 from kd_jax.report.again import Again
 from kd_jax.report.tables import Table
 
@@ -35,6 +35,7 @@ def write(
     controlled: Beside | None,
     names: Sequence[str] | None,
     show: Callable[[int], tuple[str, str]] | None,
+    labels: np.ndarray | None = None,
 ) -> None:
     """Write `table.md`, `figures/` and `report.html` of an audit.
 
@@ -45,6 +46,7 @@ def write(
         controlled: the same of the control; None without.
         names: of the classes; None without.
         show: `show(row)` gives what is shown of an example; None to show nothing.
+        labels: int [examples]; None without.
     """
     found, estimates = contents["audit"], results.read(contents)
     arms = arms_of(contents)
@@ -71,6 +73,7 @@ def write(
         if found[key]
     ]
     rest.append(page.folded("Every estimate", "All numbers of summary.json", tables.everything(estimates)))
+    models = {"student": first} | ({"control": controlled} if controlled else {})
     text = page.render(
         "Audit",
         said(contents),
@@ -82,6 +85,7 @@ def write(
         rest,
         answer=contents.get("answer", ()),
         first=tables.first_table(estimates, arms),
+        charts=charts_audit.charts(found["given"], models, estimates, labels, names, show),
         again=_again(found["given"]),
         files=page.files_in(folder),
     )

@@ -46,13 +46,13 @@ def table(estimates: Sequence[Estimate], arms: Iterable[Arm]) -> Table | None:
     names = [arm.name for arm in tables.compared(arms)]
     names = list(dict.fromkeys([TEACHER, *names])) if any(e.arm == TEACHER for e in estimates) else names
     rows = []
-    for split in dict.fromkeys(key[2] for key in ranked):
+    for split in _splits(estimates):
         last = max(key[4] for key in ranked if key[2] == split)
         cells = [
             (f"slope, rank {rank}", {arm: ranked.get((SLOPE, arm, split, "all", rank)) for arm in names}, 2)
             for rank in sorted({*(rank for rank in SHOWN if rank <= last), last})
         ]
-        cells += [(label, {arm: plain.get((name, arm, split, "all")) for arm in names}, 3) for label, name in ROWS]
+        cells += [(label, {arm: plain.get((name, arm, split, "all")) for arm in names}, 4) for label, name in ROWS]
         for label, by_arm, digits in cells:
             row = [by_arm[arm] for arm in names]
             if any(row):

@@ -9,7 +9,7 @@ from kd_jax import config
 from kd_jax.analysis import results
 from kd_jax.analysis.differences import EQUAL
 from kd_jax.analysis.results import Estimate
-from kd_jax.report import figures, page, sweeps, tables
+from kd_jax.report import again, figures, page, sweeps, tables
 from kd_jax.report.tables import Table
 
 # (label of the row, name, whose: the key of the column's record that names the arm, split, subset, digits)
@@ -75,8 +75,8 @@ def table(summary: Mapping[str, Any]) -> Table:
     over = {each.interval.resampled for each in estimates}
     note = "Intervals are over seeds; of one seed or one teacher, over examples." if over > {"seeds"} else ""
     note = note or f"Intervals are over {next(iter(over), 'seeds')}."
-    note += " The control is what the slope would be without distillation; gain is over the same network without distillation."
-    return Table(["", *(column["name"] for column in columns)], kept, note, title="Side by side")
+    note += " The control is the slope of a network that never met the teacher; gain is over the same network without distillation."
+    return Table(["", *(column["name"] for column in columns)], kept, note, title="Side by side", sortable=False)
 
 
 def differences(summary: Mapping[str, Any]) -> Table | None:
@@ -97,7 +97,7 @@ def differences(summary: Mapping[str, Any]) -> Table | None:
         " without zero. Paired: the same seeds on the same data, subtracted seed by seed. Welch's t: other seeds."
     )
     header = [f"less {found[0]['against']}", *(QUANTITIES[key][0] for key in used), "method"]
-    return Table(*tables.turned(header, rows), note, title="Differences")
+    return Table(*tables.turned(header, rows), note, title="Differences", sortable=False)
 
 
 def differing(summary: Mapping[str, Any]) -> Table | None:
@@ -106,7 +106,9 @@ def differing(summary: Mapping[str, Any]) -> Table | None:
     rows = [[field, *(_value(of, name) for name in columns)] for field, of in summary["differing"].items()]
     if not rows:
         return None
-    return Table(["field", *columns], rows, "All other settings are the same.", title="What was done differently")
+    return Table(
+        ["field", *columns], rows, "All other settings are the same.", title="What was done differently", sortable=False
+    )
 
 
 def _value(of: Mapping[str, Any], name: str) -> str:
@@ -167,17 +169,19 @@ def write(folder: Path, summary: Mapping[str, Any], reports: Mapping[str, str]) 
     (folder / "table.md").write_text(tables.markdown(main.header, main.rows), encoding="utf-8")
     figure = sweeps.variants(_as_sweep(summary))
     images = {"variants": figures.save(figure, folder / "figures" / "variants")}
-    rest = [page.links("Each by itself", reports)] if reports else []
-    about = [*summary["answer"], _made(summary)]
     text = page.render(
         f"{' and '.join(_short(summary))}, side by side",
-        [each for each in about if each],
+        [],
         _verdicts(summary),
         summary["warnings"],
-        listed(summary),
+        listed(summary)[1:],
         images,
         CAPTIONS,
-        rest,
+        [page.links("Each by itself", reports)] if reports else [],
+        answer=summary["answer"],
+        first=main,
+        again=again.command(summary["made"]),
+        files=page.files_in(folder),
     )
     (folder / "report.html").write_text(text, encoding="utf-8")
 
@@ -187,21 +191,15 @@ def _short(summary: Mapping[str, Any]) -> Sequence[str]:
     return names if len(names) < 4 else [names[0], f"{len(names) - 1} more"]
 
 
-def _made(summary: Mapping[str, Any]) -> str:
-    made = summary.get("made")
-    return (
-        f"{made['command']} ({made['at'][:10]}, kd_jax {made['versions']['kd_jax']})"
-        if made and made["command"]
-        else ""
-    )
-
-
 def _verdicts(summary: Mapping[str, Any]) -> list[Mapping[str, str]]:
-    return [
-        {**verdict, "claim": f"{column['name']}: {verdict.get('sentence') or verdict['claim']}"}
-        for column in summary["columns"]
-        for verdict in column["verdicts"].values()
-    ]
+    found = []
+    for column in summary["columns"]:
+        for verdict in column["verdicts"].values():
+            said = {"claim": f"in {column['name']}, {verdict['claim']}"}
+            if verdict.get("sentence"):
+                said["sentence"] = f"In {column['name']}: {verdict['sentence']}"
+            found.append({**verdict, **said})
+    return found
 
 
 def _as_sweep(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,8 +105,8 @@ def confidence(
     which = f"seed {seed}" if seeds == 1 else f"seed {seed} of {seeds}; in brackets the mean of all"
     figure.suptitle(f"Confidence of {which}. A slope above 1 exaggerates the teacher", fontsize=12)
     figure.set_label(
-        f"Scatter plots of a network's confidence in the teacher's top class against the teacher's, a point per example, of {which},"
-        f" with fitted lines. {'; '.join(said)}."
+        f"Scatter plots of a network's confidence in the teacher's top class against the teacher's, a point per example, of"
+        f" {which}, with fitted lines. {'; '.join(said)}."
     )
     return figure
 

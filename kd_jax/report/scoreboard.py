@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from kd_jax.recipes import reported
-from kd_jax.report import page, tables
+from kd_jax.report import again, page, tables
 from kd_jax.report.tables import Table
 
 NAME = "The paper's settings"
+COUNTS = "Counts"
 CSV_COLUMNS = (
     "number",
     "kind",
@@ -41,15 +42,15 @@ def answer(summary: Mapping[str, Any]) -> list[str]:
     run = [row for row in rows if row["status"] == "run"]
     said = [f"{len(run)} of the paper's {len(rows)} settings have been run here."]
     for count in summary["counts"]:
-        said.append(
-            f"{count['kind'].capitalize()}, {count['split']}: reported {count['what']} in {count['found']} of {count['settings']}"
-            f" settings; supported here in {count['supported']} of {count['run']} run"
-            + (
-                f" ({count['inconclusive']} inconclusive, {count['contradicted']} contradicted; slope above 1 in"
-                f" {count['above_1']})."
-                if count["run"]
-                else "."
+        came = "none of them run here."
+        if count["run"]:
+            came = (
+                f"here supported in {count['supported']}, inconclusive in {count['inconclusive']}, contradicted in"
+                f" {count['contradicted']}, not run in {count['settings'] - count['run']} (slope above 1 in {count['above_1']})."
             )
+        said.append(
+            f"{count['kind'].capitalize()}, {count['split']}: reported {count['what']} in {count['found']} of"
+            f" {count['settings']} settings; {came}"
         )
     return said
 
@@ -57,35 +58,37 @@ def answer(summary: Mapping[str, Any]) -> list[str]:
 def table(summary: Mapping[str, Any]) -> Table:
     """Return a setting per row: what was reported, what was run, and what came out."""
     header = (
-        "",
         "setting",
         "recipe",
-        "reported: student less teacher",
+        "reported",
         "here",
         "student less teacher",
         "gain over its twin",
         "slope, test, lowest 25 %",
-        "exaggerates",
         "slope, train, lowest 25 %",
-        "exaggerates",
     )
     rows = []
     for row in summary["settings"]:
-        cells = [str(row["number"]), row["name"], row["recipe"] or "-", _reported(row["reported"])]
+        cells = [_named(row), row["recipe"] or "-", _reported(row["reported"])]
         if row["status"] != "run":
-            cells += [row["status"], *["-"] * 6]
+            cells += [row["status"], *["-"] * 4]
         else:
             seeds = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
             cells += [seeds, _points(row["over_teacher"]), _points(row["gain"])]
             for split in ("test", "train"):
-                cells += [_shown(row["slopes"][split]), row["verdicts"].get(split, {}).get("verdict", "-")]
+                verdict = row["verdicts"].get(split, {}).get("verdict", "no verdict")
+                cells.append(f"{_shown(row['slopes'][split])}, {verdict}" if row["slopes"][split] else "-")
         rows.append(cells)
     note = (
-        "Reported: a single run each, without an interval [R]; that it belongs to this recipe is recollected [?]. Accuracies in"
-        " points; in self-distillation, student less teacher is the gain. Twin: the student's network without distillation. Which"
-        " network teaches which, and the recipes, are our reconstruction [?]."
+        "Reported: student less teacher, a single run each, without an interval [R]; that it belongs to this recipe is recollected"
+        " [?]. Accuracies in points; in self-distillation, student less teacher is the gain. Twin: the student's network without"
+        " distillation. Which network teaches which, and the recipes, are our reconstruction [?]."
     )
-    return Table(header, rows, note, f"Source of what is reported: {reported.PAPER}.", NAME)
+    return Table(header, rows, note, title="All settings")
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    return f"{row['number']}. {row['name']}"
 
 
 def _reported(found: Mapping[str, Any] | None) -> str:
@@ -107,7 +110,7 @@ def _shown(interval: Mapping[str, Any] | None) -> str:
 
 def counts(summary: Mapping[str, Any]) -> Table:
     """Return what was reported of how many settings, and what was found here."""
-    header = ("settings", "split", "reported", "run here", "supported", "inconclusive", "contradicted", "slope above 1")
+    header = ("settings", "split", "reported", "run", "supported", "inconclusive", "contradicted", "slope above 1")
     rows = [
         (
             count["kind"],
@@ -121,19 +124,15 @@ def counts(summary: Mapping[str, Any]) -> Table:
         "Supported here needs an interval above 1 and above the control's, which is more than was reported: single runs without"
         " intervals or controls. The last column counts slopes above 1 whatever their interval."
     )
-    return Table(header, rows, note, title="Counts")
+    return Table(header, rows, note, title=COUNTS, sortable=False)
 
 
 def costs(summary: Mapping[str, Any]) -> Table | None:
-    """Return what one seed of each setting that was not run costs, and its command; None where all were run."""
-    rows = [
-        [str(row["number"]), row["name"], *_cost(row["cost"]), shlex.join(row["command"])]
-        for row in summary["settings"]
-        if row["status"] != "run"
-    ]
+    """Return what one seed of each setting that was not run costs; None where all were run."""
+    rows = [[_named(row), *_cost(row["cost"])] for row in summary["settings"] if row["status"] != "run"]
     if not rows:
         return None
-    header = ("", "setting", "steps", "examples", "operations", "hours", "command")
+    header = ("setting", "steps", "examples", "operations", "hours")
     note = (
         "Estimates for one seed: a teacher, a student and its twin. Operations: those of one example forward as XLA counts them in"
         " the program, three times as many for a step of training, and the teacher's forward beside the student's; texts at full"
@@ -239,6 +238,11 @@ def csv_rows(summary: Mapping[str, Any]) -> Iterator[list[Any]]:
         yield ["" if (value := values.get(column)) is None else value for column in CSV_COLUMNS]
 
 
+def _commands(summary: Mapping[str, Any]) -> Table:
+    rows = [(_named(row), shlex.join(row["command"])) for row in summary["settings"]]
+    return Table(("setting", "command"), rows, sortable=False)
+
+
 def elsewhere() -> Table:
     """Return what other projects report of the same networks."""
     rows = [
@@ -261,11 +265,21 @@ def write(folder: Path, summary: Mapping[str, Any], reports: Mapping[str, str]) 
     """
     main = table(summary)
     (folder / "table.md").write_text(tables.markdown(main.header, main.rows), encoding="utf-8")
-    made = summary["made"]
-    about = [*answer(summary)]
-    if made["command"]:
-        about.append(f"{made['command']} ({made['at'][:10]}, kd_jax {made['versions']['kd_jax']})")
-    warnings = [each["why"] for each in summary["unread"]]
-    rest = [page.links("Each by itself", reports)] if reports else []
-    text = page.render(NAME, about, [], warnings, [*listed(summary), elsewhere()], {}, {}, rest)
+    rest = [page.folded("How to run them", "The command of each setting", _commands(summary))]
+    if reports:
+        rest.append(page.links("Each by itself", reports))
+    text = page.render(
+        NAME,
+        [f"Source of what is reported: {reported.PAPER}."],
+        [],
+        [each["why"] for each in summary["unread"]],
+        [each for each in (*listed(summary), elsewhere()) if each.title != COUNTS],
+        {},
+        {},
+        rest,
+        answer=answer(summary),
+        first=counts(summary),
+        again=again.command(summary["made"]),
+        files=page.files_in(folder),
+    )
     (folder / "report.html").write_text(text, encoding="utf-8")

@@ -29,10 +29,15 @@ MEANINGS: Mapping[str, Mapping[Any, str]] = {
     "teacher_with": {(): "nothing: the teacher is trained as the students are"},
     "teacher_step": {0: "its last"},
     "early_epoch": {0: "none"},
+    "control": {
+        "auto": "a run like the teacher; where there is none, one is trained",
+        "free": "a run like the teacher; where there is none, the teacher of the next seed",
+    },
     "teacher_from": {"": "none: it is trained here"},
     "layers": {(): "the first of each network"},
     "pairs": {(): "none beside those fixed by rule"},
     "kernel_examples": {0: "none"},
+    "trajectory_examples": {0: "none"},
 }
 
 

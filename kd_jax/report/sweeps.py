@@ -133,8 +133,9 @@ def variants(summary: Mapping[str, Any]) -> Figure:
     grid = figure.subplots(1, len(panels), sharey=True)
     lines = np.arange(len(listed))
     for axes, (title, quantity, split, subset) in zip(grid, panels, strict=True):
+        beside = "control" if quantity == "exaggeration_slope" else "baseline"
         for colour, label, whose, shift in (
-            (colours.ONEHOT, "labels alone", "baseline", -0.13),
+            (colours.ONEHOT, "labels alone", beside, -0.13),
             (colours.STUDENT, "distilled", "name", 0.13),
         ):
             there = [

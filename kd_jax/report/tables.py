@@ -29,15 +29,14 @@ class Table(NamedTuple):
     sortable: bool = True
 
 
-LABEL, CELL = (
-    28,
-    24,
-)  # characters beyond which the cells of a folded table are wrapped: of its first column, of the others
+# Characters beyond which the cells of a folded table are wrapped: of its first column, of the others.
+LABEL, CELL = 28, 24
 NARROWEST = 20  # characters of a folded table, however narrow the terminal says that it is
 
 # (heading, name, split, subset, digits)
 COLUMNS = (
     ("test accuracy", "accuracy", "test", "all", 3),
+    ("test accuracy, best epoch", "accuracy_best", "test", "all", 3),
     ("gain", "accuracy_gain", "test", "all", 3),
     ("less the teacher's", "accuracy_over_teacher", "test", "all", 3),
     ("train accuracy", "accuracy", "train", "all", 3),
@@ -228,13 +227,13 @@ def folded(header: Sequence[str], rows: Sequence[Sequence[str]], width: int, rig
     Columns that do not fit beside the first go into further blocks, each of which begins with the first column. Then long cells
     are wrapped.
 
-    >>> print(folded(["arm", "gain", "slope"], [["student", "0.1", "1.2"]], width=16))
+    >>> print(folded(["arm", "gain", "test slope"], [["student", "0.1", "1.2"]], width=20))
     arm      gain
     -------------
     student  0.1
     <BLANKLINE>
-    arm      slope
-    --------------
+    arm      test slope
+    -------------------
     student  1.2
 
     Args:

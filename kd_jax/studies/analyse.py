@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kd_jax import config, data, stopping
+from kd_jax.analysis import answers
+from kd_jax.analysis import claims as claimed
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput, Damaged
 from kd_jax.files import fresh_folder, replace_folder
@@ -136,12 +138,14 @@ def _summary(
         measured = [analysis.measure(trained, folder, advance) for analysis in asked]
     estimates = [estimate for of_analysis in measured for estimate in of_analysis]
     unlearned = learning.unlearned(workdir, folder, prepared.study, prepared.record)
-    verdicts, warnings = [], [run.sentence() for run in unlearned]
+    claims, warnings = [], [run.sentence() for run in unlearned]
     warnings += pruning.sentences(prepared.record)
     for analysis in asked:
-        verdicts += analysis.conclude(trained, estimates, unlearned)
+        claims += analysis.conclude(trained, estimates, unlearned)
         warnings += analysis.warn(trained, folder)
+    verdicts = claimed.decide(claims)
     return {
+        "answer": answers.of_study(verdicts, prepared.record["study"]),
         "estimates": [estimate.to_json() for estimate in estimates],
         "verdicts": [verdict.to_json() for verdict in verdicts],
         "warnings": warnings,

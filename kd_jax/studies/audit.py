@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from kd_jax.analysis import answers, remainder, rescaling, summary, verdicts
 from kd_jax.analysis import audit as questions
-from kd_jax.analysis import remainder, rescaling, summary, verdicts
 from kd_jax.analysis.examples import RANKS, Beside, beside
 from kd_jax.analysis.results import Estimate, Verdict
 from kd_jax.config import versions
@@ -106,6 +106,7 @@ def audit(
     }
     said = _verdicts(given, estimates)
     contents = {
+        "answer": answers.of_audit(said, estimates, given.split, given.unit),
         "estimates": [estimate.to_json() for estimate in estimates],
         "verdicts": [verdict.to_json() for verdict in said],
         "warnings": _warnings(given, first),
@@ -170,9 +171,13 @@ def _measured(given: Given, progress_of: Callable[..., Any]) -> tuple[list[Estim
 
 
 def _verdicts(given: Given, estimates: Sequence[Estimate]) -> list[Verdict]:
-    if given.controls:
-        return verdicts.exaggeration_verdicts(estimates, {"student": "control"}, against="the control")
-    return questions.verdicts(estimates, given.split)
+    if not given.controls:
+        return verdicts.decide(questions.claims(estimates, given.split))
+    is_one = len(given.controls) == 1
+    claims = verdicts.exaggeration_claims(
+        estimates, {"student": "control"}, against="the control", is_one_control=is_one
+    )
+    return verdicts.decide(claims)
 
 
 def _warnings(given: Given, first: Beside) -> list[str]:
@@ -306,4 +311,4 @@ def _write(out: Path, contents: dict[str, Any], given: Given, first: Beside, con
                 writer = csv.DictWriter(stream, list(rows[0]) if rows else ["row"])
                 writer.writeheader()
                 writer.writerows(rows)
-        audits.write(folder, contents, first, controlled, given.names, given.view)
+        audits.write(folder, contents, first, controlled, given.names, given.view, given.labels)

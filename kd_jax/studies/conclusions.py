@@ -22,9 +22,9 @@ def on(summary: Mapping[str, Any], name: str, arm: str, split: str) -> Verdict |
             return Verdict(**values)
     if any("name" in values for values in summary["verdicts"]):
         return None
-    baselines = {
-        each["name"]: each["baseline"] for each in summary.get("study", {}).get("arms", ()) if each["baseline"]
-    }
+    arms = [each for each in summary.get("study", {}).get("arms", ()) if each["baseline"]]
+    baselines = {each["name"]: each["baseline"] for each in arms}
+    controls = {each["name"]: each.get("control", each["baseline"]) for each in arms}
     unlearned = [Unlearned.from_json(run) for run in summary.get("unlearned", ())]
-    drawn = verdicts.exaggeration_verdicts(results.read(summary), baselines, unlearned=unlearned)
+    drawn = verdicts.decide(verdicts.exaggeration_claims(results.read(summary), baselines, controls, unlearned))
     return next((each for each in drawn if (each.name, each.arm, each.split) == (name, arm, split)), None)

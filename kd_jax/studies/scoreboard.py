@@ -151,7 +151,7 @@ def _found(places: Sequence[Path]) -> tuple[list[Found], list[dict[str, str]]]:
             unread.append({"folder": str(folder), "why": str(error)})
             continue
         except (KeyError, TypeError, AttributeError) as error:
-            unread.append({"folder": str(folder), "why": f"its study.json is damaged ({error})"})
+            unread.append({"folder": str(folder), "why": f"{folder}: its study.json is damaged ({error})"})
             continue
         for arm in record["arms"]:
             if arm["baseline"]:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from kd_jax import data, stopping
-from kd_jax.analysis import across, results
+from kd_jax.analysis import across, answers, results
+from kd_jax.analysis.claims import decide
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import SCHEMA, Study, from_json, to_json, versions
 from kd_jax.data import Dataset
@@ -249,13 +250,15 @@ def _summarise(
     summaries = {v["folder"]: records.read_summary(workdir / v["folder"]) for v in record["variants"]}
     unlearned = {name: _unlearned(workdir / name, of) for name, of in summaries.items()}
     measured = _measured(record, summaries, unlearned)
-    together, verdicts = [], []
+    together, claims = [], []
     for question in (across.switching, across.helping):
-        numbers, answers = question(measured)
+        numbers, drawn = question(measured)
         together += numbers
-        verdicts += answers
+        claims += drawn
     estimates = [{"variant": name, **e} for name, of in summaries.items() for e in of["estimates"]]
+    verdicts = decide(claims)
     result = {
+        "answer": answers.of_sweep(verdicts, measured),
         "estimates": [*(number.to_json() for number in together), *estimates],
         "verdicts": [verdict.to_json() for verdict in verdicts],
         "diverged": dict(diverged),

@@ -7,9 +7,11 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +22,15 @@ import orbax.checkpoint as ocp
 from kd_jax.errors import BadInput, Damaged
 from kd_jax.workdir.records import kept_steps, key_of
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax announces every save
+# Orbax announces every save, and prints with its traceback what it then raises as well.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 Tree = Any  # a pytree of arrays
 Leaves = list[list[Any]]  # [path, shape, dtype] of every leaf, in order
 RESUMED = 2  # whole states of a run that are kept, the newest ones
 FILES = 4  # of a checkpoint, besides those of its arrays: metadata and orbax's marks of success, of the step and of its item
 FILES_OF_ARRAY = 2  # its description and its bytes, in one chunk
+METADATA = "_CHECKPOINT_METADATA"  # orbax's file of what is known of a step
 METADATA_BYTES = 700  # of a checkpoint, about, besides what it says about every leaf
 METADATA_BYTES_OF_LEAF = 60
 
@@ -141,8 +145,17 @@ class Checkpoints:
         self._written = set(self._manager.all_steps())
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            with _of_the_system(self.folder):
+                self._manager.close()
+        except Exception:
+            if kind is None:  # else it is what ended the block, once more
+                raise
+        finally:
+            if self._options.create:
+                for half in self.folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):  # of a save that failed
+                    shutil.rmtree(half, ignore_errors=True)
         # Steps that orbax renamed on rotation, complete or not, are of no more use.
         shutil.rmtree(self.folder / "removed", ignore_errors=True)
 
@@ -162,7 +175,8 @@ class Checkpoints:
         metadata = {"digest": digest(arrays, leaves), "leaves": leaves, "step": step}
         if self._key is not None:
             metadata["key"] = self._key
-        saved = self._manager.save(step, args=ocp.args.PyTreeSave(arrays), custom_metadata=metadata, force=True)
+        with _of_the_system(self.folder):
+            saved = self._manager.save(step, args=ocp.args.PyTreeSave(arrays), custom_metadata=metadata, force=True)
         if not saved:
             raise OSError(f"orbax did not save step {step} in {self.folder}")
         self._written.add(step)
@@ -174,7 +188,7 @@ class Checkpoints:
             Damaged: when it cannot be read, its digest does not agree, or it is another step, or of another run.
         """
         try:
-            metadata = self._manager.metadata(step).custom_metadata
+            metadata = self._metadata(step)
             sizes: dict[str, int] = {}
             for _, shape, dtype in metadata["leaves"]:
                 sizes[dtype] = sizes.get(dtype, 0) + int(np.prod(shape, dtype=np.int64))
@@ -192,6 +206,14 @@ class Checkpoints:
         if digest(arrays, metadata["leaves"]) != metadata["digest"]:
             raise Damaged(f"{self.folder / str(step)}: its bytes are not those that were written")
         return unpack(arrays, metadata["leaves"])
+
+    def _metadata(self, step: int) -> Mapping[str, Any]:
+        """What `save` said of a step. Orbax reads all that it knows of it besides, which takes as long as the arrays do."""
+        try:
+            written = (self.folder / str(step) / METADATA).read_text(encoding="utf-8")
+            return json.loads(written)["custom_metadata"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return self._manager.metadata(step).custom_metadata
 
     def load_like(self, step: int, tree: Tree) -> Tree:
         """Return a tree of the structure of `tree` with the arrays of a step.
@@ -227,6 +249,21 @@ class Checkpoints:
                 self._written.discard(step)
                 self._manager.reload()
         return None
+
+
+@contextmanager
+def _of_the_system(folder: Path) -> Iterator[None]:
+    """Raise an `OSError` for what orbax and TensorStore say in other types and many lines, such as that the disk is full."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        number = int(code[1])
+        raise OSError(number, os.strerror(number), str(folder)) from None
 
 
 def set_aside(store: Path | str, step: int) -> Path:

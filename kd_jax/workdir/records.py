@@ -14,7 +14,6 @@ from kd_jax.config import SCHEMA
 from kd_jax.errors import BadInput
 from kd_jax.files import settle, write_text
 
-
 VERDICTS = ("supported", "contradicted", "inconclusive")
 
 
@@ -94,6 +93,11 @@ def read_study(workdir: Path | str) -> dict[str, Any]:
             f"{path}: expected the record of a study, found none of its {' and '.join(lacking)}; restore the file or start in"
             " another --workdir"
         )
+    if not isinstance(record["study"], str) or not isinstance(record.get("schema", 1), int):
+        raise BadInput(
+            f"{path}: expected the name of a study and a number of its schema, found others; restore the file or start in another"
+            " --workdir"
+        )
     if record.get("schema", 1) > SCHEMA:
         raise BadInput(
             f"{path}: expected schema {SCHEMA} or older, found {record['schema']}; a newer version of kd_jax wrote it,"
@@ -105,6 +109,31 @@ def read_study(workdir: Path | str) -> dict[str, Any]:
             " another --workdir"
         )
     return record
+
+
+def check_folder(flag: str, typed: str, path: Path) -> None:
+    """Refuse what cannot be a folder of this machine: nothing, an address, a name that is too long.
+
+    Args:
+        flag: the flag that names it.
+        typed: what was typed.
+        path: the same as a path.
+
+    Raises:
+        BadInput: in one line.
+    """
+    if not typed.strip():
+        raise BadInput(f"--{flag}=: expected a folder, found nothing; name one, or leave --{flag} out")
+    if "://" in typed:
+        raise BadInput(
+            f"--{flag}={typed}: expected a folder of this machine, found an address; mount the bucket (as gcsfuse and s3fs do) and"
+            " name the folder"
+        )
+    try:
+        path.exists()
+        (path / "runs" / "onehot-seed0" / "trajectory").exists()
+    except OSError as error:
+        raise BadInput(f"--{flag}={typed[:60]}...: expected a folder ({error.strerror}); name another") from None
 
 
 def check_workdir(
@@ -209,7 +238,13 @@ def write_tokenizer(workdir: Path | str, text: str) -> None:
 def read_tokenizer(workdir: Path | str) -> str | None:
     """Return the contents of `tokenizer.json`, or None where there is none."""
     path = Path(workdir) / "tokenizer.json"
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        fix = "restore the file or start in another --workdir"
+        raise BadInput(f"{path}: expected the tokenizer of this study, found: {error}; {fix}") from None
 
 
 def teacher_logits_file(workdir: Path | str) -> Path:

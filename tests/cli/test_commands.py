@@ -191,6 +191,22 @@ def test_flags_beside_small_count_and_dashes_are_underscores():
     assert session.small
 
 
+@pytest.mark.parametrize(
+    ("words", "epoch"),
+    [
+        ([], 10),
+        (["--early-epoch=3"], 3),
+        (["--teacher_step=50"], 0),
+        (["--teacher-from", "runs/old"], 0),
+        (["--teacher_logits=answers.npz"], 0),
+        (["--kernel_examples=20"], 0),
+    ],
+)
+def test_the_early_teacher_of_a_preset_gives_way_to_a_teacher_that_teaches_once(words, epoch):
+    _, study = study_line._parsed(words, "", STUDIES["digits_kd"].presets, None, None)
+    assert study.distillation.early_epoch == epoch
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_help_explains_every_flag_with_its_default(name, capsys):
     with pytest.raises(SystemExit) as leaving:

@@ -135,6 +135,20 @@ def test_on_a_terminal_verdicts_are_in_colour_and_lines_are_wrapped_between_word
     assert "something that takes a long sentence to say" in words
 
 
+def test_a_sentence_that_is_a_verdicts_stands_once_on_a_terminal(on_terminal, capsys):
+    summary = {"answer": ["Whether it helps is open."], "verdicts": SUMMARY["verdicts"]}
+    stream = on_terminal(80)
+    Screen().answer(summary)
+    lines = ANSI.sub("", stream.getvalue()).splitlines()
+    assert lines == [
+        "inconclusive: Whether it helps is open.",
+        "    gain 0.01",
+        "supported: it exaggerates",
+        "    slope 1.2",
+        "",
+    ]
+
+
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_no_colour_where_it_is_not_wanted_or_not_there(on_terminal, environment):
     stream = on_terminal(80, **environment)

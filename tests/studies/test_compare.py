@@ -12,7 +12,7 @@ from kd_jax import cli
 from kd_jax.config import Study
 from kd_jax.errors import BadInput
 
-STUDY = Study.from_flags(dataset="digits", teacher="mlp_16", student=("mlp_8",), epochs=3, batch_size=10, seeds=5)
+STUDY = Study.from_flags(dataset="digits", teacher="mlp_8", student=("mlp_8",), epochs=3, batch_size=10, seeds=5)
 TWIN = [0.70, 0.72, 0.71, 0.69, 0.74]
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from kd_jax.cli import commands
 from kd_jax.config import Study
+from kd_jax.data import stored
 from kd_jax.errors import BadInput
 from kd_jax.report import figures
 from kd_jax.report.page import Picture
@@ -80,7 +81,7 @@ def edit(path, change):
 
 def poisoned(summary):
     for number, text in enumerate((SCRIPT, FORMULA)):
-        summary["verdicts"][number] |= {key: text for key in ("claim", "because", "sentence", "decided_by")}
+        summary["verdicts"][number] |= dict.fromkeys(("claim", "because", "sentence", "decided_by"), text)
         summary["estimates"][number] |= {"name": text, "resampled": text}
         summary["warnings"].append(text)
     summary["study"]["study"] = summary["study"]["data"]["name"] = summary["study"]["data"]["test_split"] = SCRIPT
@@ -141,11 +142,12 @@ class Executed:
 @pytest.mark.parametrize("folder", ["eigen", "pairs"])
 def test_pickles_and_bombs_in_an_analysis_are_refused(copy, drawn, folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stored, "ALWAYS", 1 << 20)
     path = next((copy / "analysis" / folder).glob("student-seed0-*.npz"))
     arrays = dict(np.load(path))
     for contents in (
         {key: np.array([Executed()], dtype=object) for key in arrays},
-        {"components": np.zeros((40, 10**6))},
+        {"components": np.zeros((40, 10**5))},
         None,
     ):
         if contents is None:
@@ -193,8 +195,7 @@ def test_an_analysis_that_is_a_link_is_replaced_and_not_written_through(copy, vi
 
 @pytest.mark.parametrize(
     "name",
-    ["runs/student-seed0", "runs", "runs/student-seed0/resume", "runs/student-seed0/trajectory"]
-    + ["runs/student-seed0/metrics.jsonl", "runs/student-seed0/damaged", "runs/student-seed0/repair"],
+    ["runs", *(f"runs/student-seed0{name}" for name in ("", *(f"/{name}" for name in records.WRITTEN[:-1])))],
 )
 def test_a_run_that_is_a_link_out_of_the_study_is_refused(copy, victim, name):
     path = copy / name

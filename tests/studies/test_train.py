@@ -413,7 +413,8 @@ def test_a_tracker_of_experiments_hears_what_is_written(tmp_path):
 
     study = STUDY.replaced(student=("mlp_8",), epochs=2, seeds=1)
     train_stage.train("tested", study, tmp_path, "unused", jax.devices()[:1], sinks=sinks)
-    assert [tracker.run.name for tracker in trackers] == ["teacher-seed0", "onehot-seed0", "student-seed0"]
+    names = [f"{arm}-seed0" for arm in ("teacher", "onehot", "student", "teacher_twin")]
+    assert [tracker.run.name for tracker in trackers] == names
     for tracker in trackers:
         assert tracker.lines == records.read_metrics(tmp_path / "runs" / tracker.run.name)
         assert len(tracker.lines) == 2
@@ -457,9 +458,9 @@ def test_a_study_of_a_program_without_a_history_goes_on_with_one(tmp_path):
 @pytest.mark.slow
 def test_more_seeds_are_added_and_fewer_refused(tmp_path):
     study = STUDY.replaced(student=("mlp_8",), epochs=1, seeds=1)
-    assert train(study, tmp_path) == 3
+    assert train(study, tmp_path) == 4
     before = bits(tmp_path)
-    assert train(study.replaced(seeds=2), tmp_path) == 3
+    assert train(study.replaced(seeds=2), tmp_path) == 4
     assert before.items() <= bits(tmp_path).items()
     with pytest.raises(BadInput, match="holds seeds 0 to 1"):
         train(study, tmp_path)

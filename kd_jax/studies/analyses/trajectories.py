@@ -1,4 +1,4 @@
-"""When each training example is learnt, forgotten, and taken past its teacher's confidence: the same examples at every checkpoint.
+"""When each training example is learnt, forgotten, and taken past its teacher's confidence.
 
 Files: `trajectory/ARM-seedK.npz`, what a run says of `Look.trajectory_examples` random training examples at each of its
 checkpoints, the fields of `kd_jax.analysis.trajectories.Trajectory`.
@@ -64,7 +64,7 @@ def _tables(analysed: Analysed) -> list[Table]:
 
 
 def _figures(analysed: Analysed) -> dict[str, Figure]:
-    order = {arm.name: place for place, arm in enumerate(analysed.arms)}
+    order = {arm.name: place for place, arm in enumerate(analysed.shown)}
     runs = read_runs(analysed.folder / "trajectory", trajectories.Trajectory)
     runs = sorted((run for run in runs if run.arm in order), key=lambda run: (order[run.arm], run.seed))
     return {"example_trajectories": trajectory_figures.figure(runs)} if runs else {}
