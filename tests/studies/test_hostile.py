@@ -15,6 +15,7 @@ from kd_jax.cli import commands
 from kd_jax.config import Study
 from kd_jax.data import stored
 from kd_jax.errors import BadInput
+from kd_jax.files import fresh_folder
 from kd_jax.report import figures
 from kd_jax.report.page import Picture
 from kd_jax.studies import analyse, sweep
@@ -181,16 +182,26 @@ def test_a_sweep_has_its_variants_inside_of_it(copy, folder, capsys):
     assert (copy / "analysis" / "mine.txt").read_text() == "kept by hand"
 
 
-@pytest.mark.parametrize("name", ["analysis", ".analysis", ".analysis-replaced"])
-def test_an_analysis_that_is_a_link_is_replaced_and_not_written_through(copy, victim, name, no_figures):
-    if name == "analysis":
-        shutil.rmtree(copy / "analysis")
-    (copy / name).symlink_to(victim)
+def test_an_analysis_that_is_a_link_is_replaced_and_not_written_through(copy, victim, no_figures):
+    shutil.rmtree(copy / "analysis")
+    for name in ("analysis", ".analysis", ".analysis-replaced"):
+        (copy / name).symlink_to(victim)
     analyse.analyze(copy)
     assert (copy / "analysis" / "summary.json").is_file()
-    assert not (copy / "analysis").is_symlink()
-    analyse.analyze(copy)
-    assert not (copy / ".analysis-replaced").exists()
+    assert not any((copy / name).is_symlink() for name in ("analysis", ".analysis", ".analysis-replaced"))
+
+
+@pytest.mark.parametrize("there", ["a link", "a folder", "a file", "nothing"])
+def test_a_fresh_folder_is_empty_whatever_was_there(tmp_path, victim, there):
+    path = tmp_path / "new"
+    if there == "a link":
+        path.symlink_to(victim)
+    elif there == "a folder":
+        shutil.copytree(victim, path)
+    elif there == "a file":
+        path.write_text("x")
+    assert not list(fresh_folder(path).iterdir())
+    assert not path.is_symlink()
 
 
 @pytest.mark.parametrize(
