@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from kd_jax.analysis import results
 from kd_jax.config import Study, from_json
 from kd_jax.errors import BadInput
-from kd_jax.files import replace_folder
+from kd_jax.files import fresh_folder, replace_folder
 from kd_jax.studies import sweep
 from kd_jax.workdir import records
 
@@ -148,9 +148,7 @@ def check_out(out: Path, key: str, what: str) -> None:
 def replacing_folder(out: Path) -> Iterator[Path]:
     """Give a new folder beside `out`, which takes its place when the block ends without an exception; else nothing changes."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = out.with_name(f".{out.name}.new")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder = fresh_folder(out.with_name(f".{out.name}.new"))
     try:
         yield folder
         replace_folder(folder, out)
