@@ -153,7 +153,7 @@ def _figures(found, first, controlled, estimates, arms) -> dict[str, Figure]:
     shown = {"student": first} | ({"control": controlled} if controlled else {})
     of_arm, said = colours.arms(("teacher", *shown)), []
     seeds = max(len(found["given"]["student"]), 1)
-    figure = Figure(figsize=(4.6 * len(shown) + 0.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(shown) + 0.4, 5.0), layout="compressed")
     for axes, (arm, beside) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
         finite = np.isfinite(beside.pair.x) & np.isfinite(beside.pair.y)
         if finite.sum() < 2:

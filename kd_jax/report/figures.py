@@ -90,7 +90,7 @@ def confidence(
                 axes.set_xlabel("teacher: log p/(1-p) of its top class [nats]")
             if column == 0:
                 axes.set_ylabel("same class, other model [nats]")
-    which = f"seed {seed}" if seeds == 1 else f"seed {seed} of {seeds}; in brackets the mean of all"
+    which = f"seed {seed}" if seeds == 1 else f"seed {seed}, one of {seeds}"
     figure.suptitle(f"Confidence of {which}. A slope above 1 exaggerates the teacher", fontsize=12)
     figure.set_label(
         f"Scatter plots of a network's confidence in the teacher's top class against the teacher's, a point per example, of {which},"
@@ -164,7 +164,7 @@ def confidence_points(
         ends = np.array([max(x[masks[subset]].min(), low), min(x[masks[subset]].max(), high)])
         label = f"{SUBSET_LABELS[subset]}: slope {line.slope:.2f}"
         if means and subset in means:
-            label += f" [{means[subset].estimate:.2f}]"
+            label += f" (mean of {means[subset].count}: {means[subset].estimate:.2f})"
         axes.plot(ends, line.intercept + line.slope * ends, color=colours.SUBSETS[subset], linewidth=2, label=label)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.legend(fontsize=8, loc="upper left", framealpha=0.85)
