@@ -8,6 +8,8 @@ The public names are loaded when they are first used, so that `import kd_jax` it
 - `run`: train and analyse a study, and return its results (`kd_jax.studies.api`)
 - `analyze`: recompute every number and figure of a work folder
 - `audit`: judge any student by its answers and its teacher's, whoever trained them (`kd_jax.studies.audit`)
+- `compare`: studies and audits side by side, with the differences between them (`kd_jax.studies.compare`)
+- `paper`: the paper's settings, what was reported of them, and what has been run here (`kd_jax.studies.scoreboard`)
 - `open_study`: the configuration, plan and data of a work folder
 - `export_run`: a network of a study for other programs
 - `Results`: what came out of a study: estimates, verdicts, tables, figures (`kd_jax.studies.results`)
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     from kd_jax.studies.api import open_study as open_study
     from kd_jax.studies.api import run as run
     from kd_jax.studies.audit import audit as audit
+    from kd_jax.studies.compare import compare as compare
     from kd_jax.studies.results import Results as Results
+    from kd_jax.studies.scoreboard import paper as paper
 
 __version__ = "0.1.0"
 
@@ -38,11 +42,13 @@ _WHERE = {
     "Study": "config",
     "analyze": "studies.api",
     "audit": "studies.audit",
+    "compare": "studies.compare",
     "export_run": "studies.api",
     "open_study": "studies.api",
+    "paper": "studies.scoreboard",
     "run": "studies.api",
 }
-__all__ = ["BadInput", "Results", "Study", "analyze", "audit", "export_run", "open_study", "run"]
+__all__ = ["BadInput", "Results", "Study", "analyze", "audit", "compare", "export_run", "open_study", "paper", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -187,6 +187,18 @@ DistillationLoss = Literal[  # all but `auto` are the keys of `losses.DISTILLATI
 FEATURE_LOSSES: tuple[str, ...] = ("fitnets", "at", "rkd", "crd")
 
 
+FOLDER = "a folder"  # in place of its path, which another machine does not have
+
+
+def is_folder(dataset: str) -> bool:
+    """Whether `--dataset` names a prepared set by its folder, and not by its name, which may have a configuration.
+
+    >>> is_folder("/data/mine/1.0.0"), is_folder("~/mine/1.0.0"), is_folder("glue/sst2")
+    (True, True, False)
+    """
+    return dataset.startswith(("/", "~", "./", "../"))
+
+
 def loss_names(text: str) -> list[str]:
     """Return the names of the distillation losses that `--distillation` adds.
 
@@ -254,6 +266,13 @@ class Distillation:
     "training" [none]."""
     teacher_step: int = 0
     """Step of the teacher's training at which it teaches, to stop it early [0: its last]."""
+    early_epoch: int = 0
+    """Epoch of the teacher's training after which it also teaches, as arm `student_early`, a further student of each network: what
+    depends on how well the teacher fits its labels is then seen side by side [0: none; nor is there one where the teacher's
+    training is no longer]."""
+    control: Literal["auto", "free"] = "auto"
+    """What shows how much a network that knows nothing of the teacher seems to exaggerate it: one like the teacher, from another
+    seed. Where no one-hot run is like it, `auto` trains one, arm `teacher_twin`, and `free` takes the teacher of the next seed."""
     teacher_from: str = ""
     """Work folder of a finished study whose teachers teach here too, seed by seed, or one for all seeds where it has one; or a run
     in it, such as runs/old/runs/student-seed0, which teaches all seeds. It is copied here, and not trained [empty: none]."""
@@ -280,12 +299,15 @@ class Distillation:
         _need(self, "crd_momentum", 0 <= self.crd_momentum < 1, "a number from 0 to below 1")
         _need(self, "crd_temperature", 0 < self.crd_temperature < math.inf, "a number above 0")
         _need(self, "teacher_step", self.teacher_step >= 0, "0 for the last step, or a step of the teacher's training")
+        _need(self, "early_epoch", self.early_epoch >= 0, "0 for none, or an epoch of the teacher's training")
         both = bool(self.teacher_from and self.teacher_logits)
         _need(self, "teacher_logits", not both, "none beside --teacher_from, for one teacher")
         given = "teacher_from" if self.teacher_from else "teacher_logits" if self.teacher_logits else ""
         _need(
             self, "teacher_with", not (self.teacher_with and given), f"none beside --{given}, which is not trained here"
         )
+        _need(self, "early_epoch", not (self.early_epoch and given), f"0 beside --{given}, which is not trained here")
+        _need(self, "early_epoch", not (self.early_epoch and self.teacher_step), "0 beside --teacher_step")
         both = bool(self.teacher_step and self.teacher_logits)
         _need(self, "teacher_step", not both, "0 beside --teacher_logits, which are of one network")
         both = bool(set(loss_names(self.distillation)) & set(FEATURE_LOSSES) and self.teacher_logits)
@@ -348,12 +370,17 @@ class Look:
     kernel_examples: int = 0
     """Size of the random part of the training set on which the functions that networks compute are followed along the
     eigenvectors of their tangent kernel [examples; 0: none]."""
+    trajectory_examples: int = 1000
+    """How many random training examples are followed along training, to see when each is learnt, forgotten and exaggerated
+    [examples; 0: none]."""
 
     def __post_init__(self):
         _need(self, "layers", len(set(self.layers)) == len(self.layers), "each layer once")
         _need(self, "pairs", all(0 <= a != b >= 0 for a, b in self.pairs), "two different directions each, 0 the top")
         enough = self.kernel_examples == 0 or self.kernel_examples >= 2
         _need(self, "kernel_examples", enough, "0 for none, or at least 2")
+        enough = self.trajectory_examples == 0 or self.trajectory_examples >= 2
+        _need(self, "trajectory_examples", enough, "0 for none, or at least 2")
 
 
 @dataclass(frozen=True)
@@ -388,6 +415,8 @@ class Study:
         _need(
             self.look, "kernel_examples", not both, "0 beside a teacher that was not trained here as the students are"
         )
+        both = bool(self.look.kernel_examples and self.distillation.early_epoch)
+        _need(self.distillation, "early_epoch", not both, "0 beside --kernel_examples, whose theory knows one teacher")
         if self.distillation.teacher_logits:
             why = "beside --teacher_logits, which have one answer for each example as it is"
             _need(self.training, "augment", self.training.augment == "none", f"none {why}")
@@ -450,14 +479,17 @@ class Study:
         return range(self.seed, self.seed + self.seeds)
 
     def identity(self) -> dict[str, Any]:
-        """What must agree for two studies to share a work folder: all but which seeds, and what only analysis looks at.
+        """What must agree for two studies to share a work folder: all but the seeds, the control, and what only analysis looks at.
 
-        Of a teacher that exists already it is whether there is one; `studies.teachers` sees to it that it is the same, wherever
+        Data named by its folder is told by its contents, whose fingerprint is on record, wherever it lies now. Of a teacher that
+        exists already it is whether there is one; `studies.teachers` sees to it that it is the same, wherever
         it lies now.
         """
         own = {name: value for name, value in to_json(self).items() if SECTION_OF.get(name) != "look"}
         own |= {name: bool(own[name]) for name in ("teacher_from", "teacher_logits")}
-        return {name: value for name, value in own.items() if name not in ("seeds", "seed")}
+        if is_folder(self.data.dataset):
+            own["dataset"] = FOLDER
+        return {name: value for name, value in own.items() if name not in ("seeds", "seed", "control")}
 
 
 SECTIONS = {"data": Data, "networks": Networks, "training": Training, "distillation": Distillation, "look": Look}

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,3 +83,32 @@ def write_text(path: Path | str, text: str) -> None:
     """Replace a text file, in UTF-8, in one step."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def replace_folder(new: Path, final: Path) -> None:
+    """Put a folder in the place of another. Whenever a crash comes, `final` is the old one or the new one, or `settle` makes it so.
+
+    Args:
+        new: a whole folder beside `final`, on the same file system.
+        final: the folder that it replaces; it need not exist.
+    """
+    settle(final)
+    old = _old(final)
+    if final.exists():
+        final.rename(old)
+    new.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def settle(final: Path) -> None:
+    """Bring back a folder that `replace_folder` had moved out of the way when the program was killed, or remove it if replaced."""
+    old = _old(final)
+    if old.is_dir() and not old.is_symlink():
+        if final.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(final)
+
+
+def _old(final: Path) -> Path:
+    return final.with_name(f".{final.name}-replaced")

@@ -27,10 +27,18 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(shutil.rmtree, decoded, ignore_errors=True)
     os.environ["KD_JAX_CACHE"] = decoded
 
+from dataclasses import asdict
+
 import jax
 import numpy as np
 import pytest
 from PIL import Image
+
+from kd_jax.analysis import verdicts
+from kd_jax.analysis.intervals import of_error, over_seeds
+from kd_jax.analysis.results import Estimate
+from kd_jax.config import to_json, versions
+from kd_jax.plan import arms as arms_of
 
 
 @contextmanager
@@ -196,6 +204,46 @@ def many(tmp_path_factory):
     return SimpleNamespace(
         data_dir=data_dir, folder=folder, train=train, validation=validation, write=write_streamed, encode=encode
     )
+
+
+@pytest.fixture
+def write_analysed():
+    """`write_analysed(folder, study, numbers, fingerprint="a", **data)` writes the records of a study as if it had been trained and
+    analysed, and returns its folder. `numbers` are {(name, arm, split, subset): values of the seeds}; without any there is no
+    analysis. `data` replaces what the record says of the data, and `starts` are the networks with pre-trained weights.
+    """
+
+    def write(folder, study, numbers=(), fingerprint="a", starts=(), warnings=(), **data):
+        length = {"steps_per_epoch": 1, "total_steps": 2, "checkpoint_steps": [0, 2]}
+        listed = [asdict(arm) | length for arm in arms_of(study)]
+        of_data = {"name": study.data.dataset, "data_dir": "", "fingerprint": fingerprint, "classes": 10}
+        of_data |= {"train_examples": 100, "test_examples": 50, "test_split": "test", "wrong_labels": 0}
+        record = {"schema": 2, "study": "cifar_kd", "config": to_json(study), "arms": listed, "steps_per_epoch": 1}
+        record |= {"data": of_data | data, "init_from": {name: {} for name in starts}, "versions": versions()}
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "study.json").write_text(json.dumps(record))
+        if not numbers:
+            return folder
+        estimates = []
+        for (name, arm, split, subset), values in numbers.items():
+            interval = over_seeds(values) if len(values) > 1 else of_error(values[0], 0.01, 50)
+            estimates.append(Estimate(name, arm, interval, tuple(values), split=split, subset=subset))
+        baselines = {arm["name"]: arm["baseline"] for arm in listed if arm["baseline"]}
+        controls = {arm["name"]: arm["control"] for arm in listed if arm["baseline"]}
+        drawn = verdicts.decide(verdicts.exaggeration_claims(estimates, baselines, controls))
+        summary = {
+            "estimates": [each.to_json() for each in estimates],
+            "verdicts": [each.to_json() for each in drawn],
+            "warnings": list(warnings),
+            "unlearned": [],
+            "study": record,
+        }
+        (folder / "analysis").mkdir(exist_ok=True)
+        (folder / "analysis" / "summary.json").write_text(json.dumps(summary))
+        (folder / "analysis" / "report.html").write_text("")
+        return folder
+
+    return write
 
 
 @pytest.fixture(autouse=True)

@@ -10,12 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "kd_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # room -> other rooms of this package that it may import
-HALL = {"config", "errors", "files", "provenance"}  # open to all
+HALL = {"config", "errors", "files", "provenance", "stopping"}  # open to all
 MAY_IMPORT = {
     "config": set(),
     "errors": set(),
     "files": set(),
     "provenance": set(),
+    "stopping": set(),
     "plan": set(),
     "losses": set(),
     "recipes": set(),
@@ -25,9 +26,9 @@ MAY_IMPORT = {
     "train": {"data", "losses", "models", "plan"},
     "workdir": set(),
     "extract": {"analysis", "data", "models", "plan", "train", "workdir"},
-    "report": {"analysis", "plan", "workdir"},
+    "report": {"analysis", "plan", "recipes", "workdir"},
     "export": {"models"},
-    "studies": {"analysis", "data", "export", "extract", "models", "plan", "report", "train", "workdir"},
+    "studies": {"analysis", "data", "export", "extract", "models", "plan", "recipes", "report", "train", "workdir"},
     "theory": {"analysis", "data", "plan", "report", "workdir"},
     "cli": {"analysis", "data", "plan", "recipes", "report", "studies", "theory", "train", "workdir"},
     "__main__": {"cli"},

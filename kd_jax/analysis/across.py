@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from kd_jax.analysis.claims import Claim, Part
 from kd_jax.analysis.intervals import LEVEL, over_seeds
-from kd_jax.analysis.results import Estimate, Interval, Verdict
+from kd_jax.analysis.results import Estimate, Interval
+from kd_jax.analysis.verdicts import signed_points
 
 
 class StudentResult(NamedTuple):
@@ -65,8 +67,8 @@ def ratio_of_means(numerators: ArrayLike, denominators: ArrayLike, level: float 
     return Interval(float(mean_a / mean_b), float(low), float(high), level, "seeds", count)
 
 
-def switching(measured: Sequence[StudentResult]) -> tuple[list[Estimate], list[Verdict]]:
-    """Return the estimates and verdicts about students whose loss was switched, beside those whose loss was not.
+def switching(measured: Sequence[StudentResult]) -> tuple[list[Estimate], list[Claim]]:
+    """Return the estimates and claims about students whose loss was switched, beside those whose loss was not.
 
     `gain_recovered`: share of the plain student's gain that the switched one has; absent where that gain may be zero.
     `gain_difference`: its test accuracy less the plain student's.
@@ -74,7 +76,7 @@ def switching(measured: Sequence[StudentResult]) -> tuple[list[Estimate], list[V
     Args:
         measured: every student of every variant.
     """
-    estimates, verdicts = [], []
+    estimates, claims = [], []
     for switched in measured:
         if not switched.values.get("switch"):
             continue
@@ -90,8 +92,8 @@ def switching(measured: Sequence[StudentResult]) -> tuple[list[Estimate], list[V
         share = ratio_of_means(switched.gain, plain.gain)
         if share is not None:
             estimates.append(Estimate("gain_recovered", switched.arm, share, (), **about))
-        verdicts.append(_recovers(switched, plain, share, difference))
-    return estimates, verdicts
+        claims.append(_recovers(switched, plain, share, difference))
+    return estimates, claims
 
 
 def _rest(measured: StudentResult, field: str) -> tuple[str, dict[str, Any]]:
@@ -99,71 +101,134 @@ def _rest(measured: StudentResult, field: str) -> tuple[str, dict[str, Any]]:
     return measured.arm, {name: value for name, value in measured.values.items() if name != field}
 
 
-def _recovers(switched: StudentResult, plain: StudentResult, share: Interval | None, difference: Interval) -> Verdict:
+def _recovers(switched: StudentResult, plain: StudentResult, share: Interval | None, difference: Interval) -> Claim:
+    """The claim that a switched student has half of the gain: that there is a gain, and that its own less half of it is above 0.
+
+    The second is what Fieller's interval says of the share.
+    """
     where = ", ".join(f"{name}={value}" for name, value in switched.values.items() if name != "switch")
-    claim = (
-        f"{switched.arm} with {switched.values['switch']}{f' ({where})' if where else ''} has at least half of the gain of"
-        " distillation throughout"
-    )
+    who = f"{switched.arm} with {switched.values['switch']}{f' ({where})' if where else ''}"
+    whole = over_seeds(plain.gain)
     told = f"test accuracy less that of distillation throughout {_shown(difference)}"
+    unknown = ""
     if share is None:
-        whole = over_seeds(plain.gain)
         why = "may be none" if whole.low < whole.high else "is the same in all seeds, by chance"
-        return Verdict(claim, "inconclusive", f"the gain of distillation throughout {why}, {_shown(whole)}; {told}")
-    because = f"share of the gain {_shown(share)}; {told}"
-    if plain.gain.mean() < 0:
-        return Verdict(claim, "inconclusive", f"distillation throughout loses accuracy here; {because}")
-    verdict = "supported" if share.low > 0.5 else "contradicted" if share.high < 0.5 else "inconclusive"
+        because = f"the gain of distillation throughout {why}, {_shown(whole)}; {told}"
+        unknown = "" if whole.low < whole.high else f"the gain of distillation throughout {why}"
+        number = f"that gain {why}, {signed_points(whole)}"
+    else:
+        because = f"share of the gain {_shown(share)}; {told}"
+        number = f"share {share.estimate:.2f} [{share.low:.2f}, {share.high:.2f}], {share.count} seeds"
+        if plain.gain.mean() < 0:
+            because = f"distillation throughout loses accuracy here; {because}"
+            number = f"that loses accuracy here, {signed_points(whole)}"
     if not (switched.learned and plain.learned):
-        verdict, because = "inconclusive", f"a run did not learn; {because}"
-    return Verdict(claim, verdict, because)
+        unknown, because = "a run did not learn", f"a run did not learn; {because}"
+        number = "a run did not learn"
+    there = Part("the gain of distillation throughout is above 0", plain.gain)
+    more = switched.gain - plain.gain / 2
+    return Claim(
+        f"{who} has at least half of the gain of distillation throughout",
+        because,
+        {
+            "supported": f"{who} keeps at least half of the gain of distillation: {number}.",
+            "contradicted": f"{who} keeps less than half of the gain of distillation: {number}.",
+            "inconclusive": f"Whether {who} keeps half of the gain of distillation is open: {number}.",
+        },
+        "gain_recovered",
+        switched.arm,
+        (there, Part("the switched student's gain is above half of it, same seed", more)),
+        (there, Part("the switched student's gain is below half of it, same seed", -more)),
+        open=unknown,
+        split="test",
+    )
 
 
 LEAST_SPREAD = 0.02  # of teachers' accuracies; a slope over less speaks of what was not seen
-# attribute of `StudentResult` -> (name of the estimate, whether gains are expected to rise with the attribute, the claim)
+# attribute of `StudentResult` -> (name of the estimate, whether gains are expected to rise with the attribute, the claim, unit)
 EXPECTED = {
     "teacher_accuracy": (
         "gain_per_teacher_accuracy",
         False,
         "gains less the more of its training labels the teacher fits",
+        "of the teacher's accuracy on its training labels",
     ),
     "teacher_lead": (
         "gain_per_teacher_lead",
         True,
         "gains more the better than its own network the teacher is on test data",
+        "of the teacher's lead",
     ),
 }
 
 
-def helping(measured: Sequence[StudentResult]) -> tuple[list[Estimate], list[Verdict]]:
-    """Return the estimates and verdicts about when distillation helps: gain against the teacher's accuracies.
+def helping(measured: Sequence[StudentResult]) -> tuple[list[Estimate], list[Claim]]:
+    """Return the estimates and claims about when distillation helps: gain against the teacher's accuracies.
 
     `gain_per_teacher_accuracy` (on its training labels) and `gain_per_teacher_lead` (on test data, over the student's network
-    without a teacher): within each seed the least-squares slope over variants. There is one over all variants, and one for each
-    field that alone differs between three variants or more, where teachers differ by `LEAST_SPREAD` or more.
+    without a teacher): within each seed the slope over variants, see `slopes_within`. There is one over all variants, and one for
+    each field that alone differs between three variants or more, where teachers differ by `LEAST_SPREAD` or more.
 
     Args:
         measured: every student of every variant; those of runs that did not learn are left out.
     """
-    estimates, verdicts = [], []
+    estimates, claims = [], []
     for arm in dict.fromkeys(m.arm for m in measured):
         of_arm = [m for m in measured if m.arm == arm and m.learned and not m.values.get("switch")]
         for field, group in _groups(of_arm):
             y = np.array([m.gain for m in group])
-            for what, (name, rises, claim) in EXPECTED.items():
+            for what, (name, rises, claim, of_what) in EXPECTED.items():
                 x = np.array([getattr(m, what) for m in group])
-                if x.shape[1] < 2 or not np.ptp(x, axis=0).min() >= LEAST_SPREAD:  # NaN is left out too
+                if x.shape[1] < 2 or not np.ptp(x.mean(axis=1)) >= LEAST_SPREAD:  # NaN is left out too
                     continue
-                slopes = [stats.linregress(*of_seed).slope for of_seed in zip(x.T, y.T, strict=True)]  # pyright: ignore
+                slopes = slopes_within(x, y)
                 interval = over_seeds(slopes)
                 about: dict[str, Any] = {"field": field, "split": "test", "subset": "all"}
                 estimates.append(Estimate(name, arm, interval, tuple(map(float, slopes)), **about))
-                if not field:
-                    above, below = ("supported", "contradicted") if rises else ("contradicted", "supported")
-                    verdict = above if interval.low > 0 else below if interval.high < 0 else "inconclusive"
-                    because = f"gain per unit of that accuracy {_shown(interval)}, over {len(group)} variants"
-                    verdicts.append(Verdict(f"{arm} {claim}", verdict, because))
-    return estimates, verdicts
+                if field:
+                    continue
+                number = (
+                    f"{interval.estimate:.2f} points [{interval.low:.2f}, {interval.high:.2f}] for each point {of_what}"
+                )
+                number += f", {len(group)} variants, {interval.count} seeds"
+                up, down = Part("slope above 0", slopes), Part("slope below 0", -slopes)
+                claims.append(
+                    Claim(
+                        f"{arm} {claim}",
+                        f"gain per unit of that accuracy {_shown(interval)}, over {len(group)} variants",
+                        {
+                            "supported": f"{arm} {claim}: {number}.",
+                            "contradicted": f"The opposite of what is claimed ({arm} {claim}) was found: {number}.",
+                            "inconclusive": f"It was not shown that {arm} {claim}: {number}.",
+                        },
+                        name,
+                        arm,
+                        (up if rises else down,),
+                        (down if rises else up,),
+                        split="test",
+                    )
+                )
+    return estimates, claims
+
+
+def slopes_within(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the slope of y on x over variants, within each seed, float64 [seeds].
+
+    It is cov(z, y) / cov(z, x) with z the mean of x over all other seeds (an instrumental variable), not the least-squares slope:
+    a gain and a teacher's lead are both over the same network without a teacher, whose chance would make a slope of its own.
+
+    >>> x = np.array([[0.8, 0.7], [0.9, 0.9], [1.0, 0.95]])
+    >>> slopes_within(x, 3 * x).round(9).tolist()
+    [3.0, 3.0]
+
+    Args:
+        x, y: float [variants, seeds], at least two seeds.
+
+    Source: Angrist, Imbens and Krueger, 1999, Jackknife instrumental variables estimation.
+    """
+    z = (x.sum(axis=1, keepdims=True) - x) / (x.shape[1] - 1)
+    z = z - z.mean(axis=0)
+    return (z * y).sum(axis=0) / (z * x).sum(axis=0)
 
 
 def _groups(measured: list[StudentResult]) -> Iterator[tuple[str, list[StudentResult]]]:

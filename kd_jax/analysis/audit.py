@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kd_jax.analysis.claims import Claim, Part
 from kd_jax.analysis.examples import Beside
 from kd_jax.analysis.rescaling import Calibration, Rescaled
-from kd_jax.analysis.results import Estimate, Interval, Verdict, index
+from kd_jax.analysis.results import Estimate, Interval, index
 
 FITS = 0.98  # a teacher that is right on so many of the labels that it was trained on has little to add to them
 MOST = 12  # rows of the tables of classes, confusions and examples
@@ -139,8 +140,8 @@ def extremes(beside: Beside, labels: np.ndarray | None = None, most: int = MOST)
     return below, above
 
 
-def verdicts(estimates: Sequence[Estimate], split: str) -> list[Verdict]:
-    """Return the verdict on exaggeration where there is no control to hold the student against.
+def claims(estimates: Sequence[Estimate], split: str) -> list[Claim]:
+    """Return the claim on exaggeration where there is no control to hold the student against.
 
     Regression to the mean pulls the slope between two independent models below 1, so a slope above 1 says something; but within a
     quarter the relation may bend, and how far another network trained like the teacher would be from 1 is not known. So it is never
@@ -151,15 +152,33 @@ def verdicts(estimates: Sequence[Estimate], split: str) -> list[Verdict]:
     )
     if slope is None:
         return []
-    interval = slope.interval
-    claim = "student exaggerates the teacher's low confidence (lowest 25 %: slope above 1, and above a control's)"
-    said = f"slope {shown(interval)} over {interval.count} {interval.resampled}"
-    if interval.high < 1:
-        return [Verdict(claim, "contradicted", f"{said}; a slope below 1 does not show that the student follows it")]
+    interval, values = slope.interval, np.array(slope.values)
     missing = (
         "no control was given: pass the logits of a network that was trained as the teacher was, from another seed"
     )
-    return [Verdict(claim, "inconclusive", f"{said}; {missing}")]
+    because = f"slope {shown(interval)} over {interval.count} {interval.resampled}; {missing}"
+    unknown = missing if len(values) < 2 or values.mean() >= 1 else ""
+    if not unknown:
+        because += "; a slope below 1 does not show that the student follows it"
+    number = f"slope {interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+    what = "the teacher's low confidence"
+    return [
+        Claim(
+            "student exaggerates the teacher's low confidence (lowest 25 %: slope above 1, and above a control's)",
+            because,
+            {
+                "supported": "",
+                "contradicted": f"The student does not exaggerate {what}: {number}; below 1 it need not follow it either.",
+                "inconclusive": f"Whether the student exaggerates {what} cannot be told without a control: {number}.",
+            },
+            "exaggeration_slope",
+            "student",
+            (),
+            (Part("slope below 1", 1 - values),),
+            open=unknown,
+            split=split,
+        )
+    ]
 
 
 def advice(
@@ -223,11 +242,12 @@ def advice(
                 "Stanton et al., NeurIPS 2021: students agree with their teachers less than is thought",
             )
         )
-    if agreement is not None and agreement.interval.resampled == "examples":
+    if agreement is not None and agreement.interval.resampled != "seeds":
         found.append(
             Advice(
                 "Train student and teacher from two or more further seeds and pass all files.",
-                "There is one seed: the intervals say how other examples would differ, and not how other trainings would.",
+                f"There is one seed: the intervals say how other {agreement.interval.resampled} would differ, and not how other"
+                " trainings would.",
                 "Bouthillier et al., MLSys 2021: variance between trainings decides comparisons",
             )
         )

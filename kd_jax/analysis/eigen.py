@@ -244,13 +244,13 @@ def by_layer(growths: Iterable[Growth]) -> dict[tuple[str, str], list[Growth]]:
 def references(arms: Iterable[Arm]) -> dict[str, str]:
     """Return {arm: the one-hot arm of the same network, with which it is compared}.
 
-    The teacher is among them where it is the student's network: a null of its own, of other initialisation and order at once.
+    The teacher is among them where it is the student's network, trained as that is: a null of its own, of other initialisation and
+    order at once. One that was trained otherwise differs by more than chance, so it is no null of the bias.
     """
-    onehot = {}
-    for arm in arms:
-        if arm.name != "teacher" and not arm.teacher and not arm.null_of:
-            onehot.setdefault(arm.model, arm.name)
-    return {arm.name: onehot[arm.model] for arm in arms if arm.model in onehot and arm.name != onehot[arm.model]}
+    arms = list(arms)
+    onehot = {arm.model: arm.name for arm in reversed(arms) if arm.is_onehot}
+    compared = [arm for arm in arms if arm.model in onehot and not arm.otherwise]
+    return {arm.name: onehot[arm.model] for arm in compared if arm.name != onehot[arm.model]}
 
 
 def ratios(
@@ -344,9 +344,11 @@ def over_seeds(
         name, arm, layer, directions, no_verdict: as in `Estimate`.
         values: float [seeds]; those that are not finite are left out.
     """
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
+    kept = np.flatnonzero(np.isfinite(values))
+    if len(kept) < 2:
         return []
+    missing = () if len(kept) == len(values) else tuple(map(int, kept))
+    values = values[kept]
     interval = intervals.over_seeds(values)
-    about: dict[str, Any] = {"layer": layer, "directions": directions, "no_verdict": no_verdict}
+    about: dict[str, Any] = {"layer": layer, "directions": directions, "no_verdict": no_verdict, "kept": missing}
     return [Estimate(name, arm, interval, tuple(map(float, values)), **about)]

@@ -93,8 +93,9 @@ def line(x: np.ndarray, y: np.ndarray) -> Line:
         return Line(np.nan, np.nan, np.nan)
     x_mean, y_mean = x.mean(), y.mean()
     centred = x - x_mean
-    # Not by the variance: the mean of equal numbers need not equal them, and rounding is no spread.
-    slope = centred @ (y - y_mean) / (centred @ centred) if x.min() < x.max() else np.nan
+    # Not by the variance alone: the mean of equal numbers need not equal them, and rounding is no spread. Of tiny ones it is 0.
+    spread = centred @ centred
+    slope = centred @ (y - y_mean) / spread if x.min() < x.max() and spread > 0 else np.nan
     return Line(float(slope), float(y_mean - slope * x_mean), float(y_mean - x_mean))
 
 

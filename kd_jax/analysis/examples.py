@@ -13,6 +13,8 @@ from scipy.special import log_softmax, softmax
 from kd_jax.analysis.exaggeration import BLOCK, confidence
 from kd_jax.errors import BadInput
 
+RANKS = 10  # classes of the teacher's ordering that are looked at
+
 
 class OfModel(NamedTuple):
     """What one model says of each example.
@@ -43,12 +45,18 @@ class OfPair(NamedTuple):
             `exaggeration.confidence_pair`.
         agree: whether both name the same class, bool [examples].
         kl: KL(p_teacher || p_student), in nats, float64 [examples].
+        lower_x, lower_y: the confidence of teacher and student in the teacher's second, third, ... class, in nats; computed in
+            float64 and kept as float32 [examples, ranks - 1]; None where it was not looked at.
+        kl_rescaled: `kl` with the student's logits divided by one temperature, float64 [examples]; None where none is given.
     """
 
     x: np.ndarray
     y: np.ndarray
     agree: np.ndarray
     kl: np.ndarray
+    lower_x: np.ndarray | None = None
+    lower_y: np.ndarray | None = None
+    kl_rescaled: np.ndarray | None = None
 
 
 class Beside(NamedTuple):
@@ -87,7 +95,12 @@ def of_model(logits: Any, labels: np.ndarray | None = None) -> OfModel:
 
 
 def beside(
-    teacher: Any, student: Any, labels: np.ndarray | None = None, advance: Callable[[int], None] = lambda rows: None
+    teacher: Any,
+    student: Any,
+    labels: np.ndarray | None = None,
+    advance: Callable[[int], None] = lambda rows: None,
+    ranks: int = RANKS,
+    temperature: float | None = None,
 ) -> Beside:
     """Return what a teacher and a student say of each example, in one pass over their logits.
 
@@ -100,6 +113,8 @@ def beside(
         teacher, student: logits, float [examples, classes]; arrays, or what is indexed like them. Log-probabilities are logits.
         labels: int [examples]; None where there are none.
         advance: called with the number of examples of each block that is done.
+        ranks: how many classes of the teacher's ordering are looked at, from its top one on; no more than there are.
+        temperature: by which the student's logits are divided for `OfPair.kl_rescaled`; see `rescaling.matched`.
 
     Raises:
         BadInput: for a logit that is no finite number, naming its row and column. Negative infinity is a probability of 0, and
@@ -108,19 +123,60 @@ def beside(
     count = len(teacher)
     of_teacher, of_student = _arrays(count, labels), _arrays(count, labels)
     x, y, kl = np.empty(count), np.empty(count), np.empty(count)
+    rescaled = None if temperature is None else np.empty(count)
+    lower = max(min(ranks, teacher.shape[1]) - 1, 0)
+    lower_x, lower_y = np.empty((count, lower), np.float32), np.empty((count, lower), np.float32)
     for rows in blocks(*teacher.shape):
         block_t, block_s = _block("teacher", teacher, rows), _block("student", student, rows)
         logs_t = _fill(of_teacher, rows, block_t, labels)
         logs_s = _fill(of_student, rows, block_s, labels)
         top = of_teacher["prediction"][rows]
         x[rows], y[rows] = confidence(block_t, top), confidence(block_s, top)
-        with np.errstate(invalid="ignore"):  # 0 times infinity, where the teacher has a probability of 0
-            terms = np.exp(logs_t) * (logs_t - logs_s)
-        terms[np.isneginf(logs_t)] = 0
-        kl[rows] = terms.sum(axis=1)
+        kl[rows] = _kl(logs_t, logs_s)
+        if rescaled is not None and temperature is not None:
+            rescaled[rows] = _kl(logs_t, log_softmax(block_s / temperature, axis=1))
+        if lower:
+            classes, of_classes = _next_classes(logs_t, top, lower)
+            lower_x[rows] = _log_odds(of_classes)
+            lower_y[rows] = _log_odds(np.take_along_axis(logs_s, classes, axis=1))
+            _surest(lower_y[rows], block_s, of_student["prediction"][rows], classes)
         advance(rows.stop - rows.start)
     models = OfModel(**of_teacher), OfModel(**of_student)
-    return Beside(*models, OfPair(x, y, models[0].prediction == models[1].prediction, kl))
+    agree = models[0].prediction == models[1].prediction
+    return Beside(*models, OfPair(x, y, agree, kl, lower_x, lower_y, rescaled))
+
+
+def _kl(logs_t, logs_s):
+    with np.errstate(invalid="ignore"):  # 0 times infinity, where the teacher has a probability of 0
+        terms = np.exp(logs_t) * (logs_t - logs_s)
+    terms[np.isneginf(logs_t)] = 0
+    return terms.sum(axis=1)
+
+
+def _next_classes(logs, top, count):
+    """(classes behind the top one by falling probability, their log-probabilities), each [examples, count].
+
+    Of equals the one with the lower index comes first. Where there are not so many possible classes, the rest are impossible.
+    """
+    others = logs.copy()
+    others[np.arange(len(logs)), top] = -np.inf
+    first = logs.shape[1] - count  # of those kept, in rising order
+    classes = np.sort(np.argpartition(others, first, axis=1)[:, first:], axis=1)
+    order = np.argsort(-np.take_along_axis(others, classes, axis=1), axis=1, kind="stable")
+    classes = np.take_along_axis(classes, order, axis=1)
+    return classes, np.take_along_axis(others, classes, axis=1)
+
+
+def _log_odds(logs):
+    """log p/(1-p) from log p; to full precision where p is not above 1/2."""
+    with np.errstate(divide="ignore"):
+        return logs - np.log1p(-np.exp(logs))
+
+
+def _surest(odds, block, prediction, classes):
+    """Enter the log odds of a model's own prediction where it is among the classes: it alone can have p above 1/2."""
+    rows, places = np.nonzero(classes == prediction[:, None])
+    odds[rows, places] = confidence(block[rows], prediction[rows])
 
 
 def _arrays(count, labels):

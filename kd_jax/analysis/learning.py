@@ -31,6 +31,7 @@ from scipy import stats
 from kd_jax.analysis import calibration, exaggeration
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import Switch
+from kd_jax.plan import TEACHER
 
 LEVEL = 1e-3
 ROUNDING = 1000  # units of the last place that logits may differ by and still count as equal
@@ -134,6 +135,7 @@ def unlearned(
     losses: Mapping[tuple[str, int], Sequence[float] | None],
     fits: Mapping[tuple[str, int], Outputs],
     baselines: Mapping[str, str],
+    teachers: Mapping[str, str] | None = None,
 ) -> list[Unlearned]:
     """Return the runs that did not learn, each with the first reason that holds, in the order of `losses`.
 
@@ -145,13 +147,14 @@ def unlearned(
             teacher that is taken as it is or a file of logits, which is judged by its outputs alone.
         fits: {(arm, seed): its final `Outputs`}, of the runs that have logits.
         baselines: {arm of a student: its one-hot arm}.
+        teachers: {arm of a student: its teacher's}, where that is not `teacher`.
     """
     listed = []
     for (arm, seed), of_run in losses.items():
         fit = fits.get((arm, seed))
         reason, numbers = ("", {}) if of_run is None else _by_loss(of_run)
         if not reason and fit is not None:
-            others = [fits.get((other, seed)) for other in ("teacher", baselines.get(arm, ""))]
+            others = [fits.get((other, seed)) for other in ((teachers or {}).get(arm, TEACHER), baselines.get(arm, ""))]
             reason, numbers = _by_outputs(fit, *others)
         if reason:
             listed.append(Unlearned(arm, seed, reason, numbers))

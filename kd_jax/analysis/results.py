@@ -1,8 +1,10 @@
 """What an analysis finds: estimates with their intervals, verdicts on claims, and runs that did not learn."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -12,8 +14,8 @@ class Interval:
     Attributes:
         estimate, low, high: the estimate and the ends of the range.
         level: the share of repetitions whose range holds the true value, such as 0.95.
-        resampled: what a repetition would draw anew: "examples" of the same networks, "seeds", whole trainings, or "repetitions"
-            of a time that was measured.
+        resampled: what a repetition would draw anew: "examples" of the same networks, "sequences", whole groups of tokens
+            that depend on each other, "seeds", whole trainings, or "repetitions" of a time that was measured.
         count: how many of them there were.
     """
 
@@ -25,8 +27,20 @@ class Interval:
     count: int
 
 
+class Measured(NamedTuple):
+    """A number of one seed.
+
+    Attributes:
+        value: the number.
+        interval: computes its interval over examples, which costs time and is asked for only with a single seed.
+    """
+
+    value: float
+    interval: Callable[[], Interval]
+
+
 # What an estimate can be about, in the order in which `summary.json` lists it.
-ABOUT = ("variant", "against", "field", "split", "subset", "layer", "directions")
+ABOUT = ("variant", "against", "field", "split", "subset", "layer", "directions", "rank")
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,9 @@ class Estimate:
             of those, such as `noisy_lowest_25`.
         layer: the layer whose weights were measured.
         directions: the eigendirections, or groups of them, that it is about, 0 the top; a pair for a ratio.
+        rank: the place in the teacher's ordering of the classes that it is about, 1 the top class.
         no_verdict: whether no verdict may be drawn from it, as from directions that were chosen by hand. It is not in the JSON.
+        kept: where values of some seeds are missing, the positions of the others among the seeds; else empty. Not in the JSON.
     """
 
     name: str
@@ -69,7 +85,9 @@ class Estimate:
     subset: str = ""
     layer: str = ""
     directions: tuple[int, ...] = ()
+    rank: int = 0
     no_verdict: bool = False
+    kept: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the estimate as a flat dict of JSON values."""
@@ -115,7 +133,23 @@ def index(estimates: Iterable[Estimate], *keys: str) -> dict[tuple[Any, ...], Es
     return table
 
 
+def paired(one: Estimate, other: Estimate) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of two estimates, float64 [seeds] each, of the seeds for which both have one.
+
+    >>> interval = Interval(1.0, 0.5, 1.5, 0.95, "seeds", 2)
+    >>> student = Estimate("eigen_ratio", "student", interval, (0.7, 0.8, 0.9))
+    >>> null = Estimate("eigen_ratio", "onehot_init", interval, (1.0, 1.2), kept=(0, 2))
+    >>> [values.tolist() for values in paired(student, null)]
+    [[0.7, 0.9], [1.0, 1.2]]
+    """
+    tables = [dict(zip(each.kept or range(len(each.values)), each.values, strict=True)) for each in (one, other)]
+    both = [seed for seed in tables[0] if seed in tables[1]]
+    first, second = (np.array([table[seed] for seed in both], np.float64) for table in tables)
+    return first, second
+
+
 REQUIRED = ("claim", "verdict", "because")  # of a verdict, in JSON
+INCONCLUSIVE = "inconclusive"  # the verdict where a study shows neither the claim nor its opposite
 
 
 class Verdict(NamedTuple):
@@ -127,10 +161,13 @@ class Verdict(NamedTuple):
         because: the numbers, in words.
         sentence: the answer as one sentence for a reader who knows none of the terms; it states nothing that is not supported.
         decided_by: which comparison or null decided, in words.
-        p_value: the probability of a result as far from no effect, were there none; None where the verdict is no test.
+        p_value: the probability of a result as far from no effect, were there none; None where the verdict is no test. It is of
+            two-sided t tests over seeds; of a claim with several parts, the largest.
         adjusted: the same after Holm's correction for all verdicts of the study; None without one.
-        more_seeds: how many further seeds it would take to show an effect of the size that was found; None where that is not
-            known, or no number of them would.
+        more_seeds: how many further seeds it would take to show an effect of the size that was found in four of five studies; None
+            where that is not known, where the effect points the other way, or where even 1,000 seeds are too few.
+        name, arm, split: the quantity, the arm and the split of the data that the claim is about, as of an `Estimate`; empty where
+            it is about several or none.
     """
 
     claim: str
@@ -141,6 +178,9 @@ class Verdict(NamedTuple):
     p_value: float | None = None
     adjusted: float | None = None
     more_seeds: int | None = None
+    name: str = ""
+    arm: str = ""
+    split: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as a dict of JSON values; what is empty or not known is absent."""

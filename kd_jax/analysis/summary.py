@@ -1,14 +1,14 @@
 """From what all runs say of each example to the estimates of `summary.json`."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kd_jax.analysis import calibration, exaggeration, intervals
+from kd_jax.analysis import beyond, calibration, exaggeration, intervals, rescaling
 from kd_jax.analysis.examples import Beside, OfModel, OfPair, beside, chosen, of_model
-from kd_jax.analysis.results import Estimate, Interval
+from kd_jax.analysis.results import Estimate, Interval, Measured
 from kd_jax.plan import TEACHER
 
 
@@ -26,6 +26,7 @@ class Pair(NamedTuple):
         y: labels as trained on, int [examples].
         true_y: labels as published, int [examples].
         ids: positions in the published split, int [examples].
+        against: the arm of the teacher.
     """
 
     arm: str
@@ -36,43 +37,39 @@ class Pair(NamedTuple):
     y: np.ndarray
     true_y: np.ndarray
     ids: np.ndarray
+    against: str = TEACHER
 
 
-class Measured(NamedTuple):
-    """A number of one seed.
+def measure_model(model: OfModel, groups: np.ndarray | None = None) -> dict[str, Measured]:
+    """Return {name: `Measured`} of one model with labels: `accuracy`, `nll`, `ece`, `brier`; without labels nothing.
 
-    Attributes:
-        value: the number.
-        interval: computes its interval over examples, which costs time and is asked for only with a single seed.
+    `groups`, int [examples], says which examples depend on each other; None for independent ones.
     """
-
-    value: float
-    interval: Callable[[], Interval]
-
-
-def measure_model(model: OfModel) -> dict[str, Measured]:
-    """Return {name: `Measured`} of one model with labels: `accuracy`, `nll`, `ece`, `brier`; without labels nothing."""
     hits, confidences = model.hit, model.confidence
     if hits is None or model.nll is None or model.brier is None:
         return {}
     return {
-        "accuracy": _proportion(hits),
-        "nll": _mean(model.nll),
-        "ece": _statistic(lambda index: np.array([calibration.ece(confidences[index], hits[index])]), len(hits)),
-        "brier": _mean(model.brier),
+        "accuracy": _proportion(hits, groups),
+        "nll": _mean(model.nll, groups),
+        "ece": Measured(
+            calibration.ece(confidences, hits), lambda: calibration.ece_interval(confidences, hits, groups=groups)
+        ),
+        "brier": _mean(model.brier, groups),
     }
 
 
-def measure_pair(pair: OfPair) -> dict[tuple[str, str], Measured]:
+def measure_pair(pair: OfPair, groups: np.ndarray | None = None) -> dict[tuple[str, str], Measured]:
     """Return {(name, subset of `exaggeration.SUBSETS`): `Measured`} of a student beside its teacher.
 
-    Lines are fitted to the examples in which both confidences are finite: a probability of exactly 1 has no finite one.
+    Lines are fitted to the examples in which both confidences are finite: a probability of exactly 1 has no finite one. `groups`,
+    int [examples], says which examples depend on each other; None for independent ones.
     """
-    measured = {("agreement", "all"): _proportion(pair.agree)}
+    measured = {("agreement", "all"): _proportion(pair.agree, groups)}
     if np.isfinite(pair.kl).all():
-        measured["kl", "all"] = _mean(pair.kl)
+        measured["kl", "all"] = _mean(pair.kl, groups)
     finite = np.isfinite(pair.x) & np.isfinite(pair.y)
     x, y = (pair.x, pair.y) if finite.all() else (pair.x[finite], pair.y[finite])
+    groups = groups if groups is None else groups[finite]
     if len(x) < 2:
         return measured
     lines = exaggeration.lines(x, y)
@@ -85,14 +82,14 @@ def measure_pair(pair: OfPair) -> dict[tuple[str, str], Measured]:
         def statistic(index):
             return np.array([exaggeration.lines(x[index], y[index])[subset] for subset in lines])
 
-        return intervals.bootstrap_errors(statistic, len(x), np.random.default_rng(0))
+        return intervals.bootstrap_errors(statistic, len(x), np.random.default_rng(0), groups=groups)
 
     for row, (subset, line) in enumerate(lines.items()):
         for column, name in enumerate(("exaggeration_slope", "exaggeration_intercept", "mean_deviation")):
             measured[name, subset] = Measured(
                 line[column],
-                lambda row=row, column=column, value=line[column], count=counts[subset]: intervals.of_error(
-                    value, errors()[row, column], count
+                lambda row=row, column=column, value=line[column], count=counts[subset]: _of_error(
+                    value, errors()[row, column], count, groups
                 ),
             )
     return measured
@@ -107,6 +104,9 @@ class Compared(NamedTuple):
         beside: what teacher and run say of each example; where the teacher's logits are not known, what the run says.
         y: labels as trained on, int [examples]; None without labels.
         true_y: labels as published, int [examples]; None without labels.
+        groups: which examples depend on each other, such as the sequence of each token, int [examples]; None for independent ones.
+        temperature: of the run, at which it is closest to its teacher; None where the teacher's logits are not known.
+        against: the arm of the teacher.
     """
 
     arm: str
@@ -115,12 +115,19 @@ class Compared(NamedTuple):
     beside: Beside | OfModel
     y: np.ndarray | None
     true_y: np.ndarray | None
+    groups: np.ndarray | None = None
+    temperature: Interval | None = None
+    against: str = TEACHER
 
 
 def compared(pair: Pair) -> Compared:
     """Return what a pair's logits say of each example."""
-    said = of_model(pair.student, pair.y) if pair.teacher is None else beside(pair.teacher, pair.student, pair.y)
-    return Compared(pair.arm, pair.seed, pair.split, said, pair.y, pair.true_y)
+    about = pair.arm, pair.seed, pair.split
+    if pair.teacher is None:
+        return Compared(*about, of_model(pair.student, pair.y), pair.y, pair.true_y, against=pair.against)
+    best = rescaling.matched(pair.teacher, pair.student)
+    said = beside(pair.teacher, pair.student, pair.y, temperature=best.estimate)
+    return Compared(*about, said, pair.y, pair.true_y, temperature=best, against=pair.against)
 
 
 def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_teacher: bool = False) -> list[Estimate]:
@@ -136,39 +143,47 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_te
         is_one_teacher: whether all seeds have the same teacher. Its own estimates are then of one run, with intervals over
             examples.
     """
-    measured, hits, first = {}, {}, None
+    measured, hits, teachers, first = {}, {}, {}, None
     for pair in pairs:
+        teachers[pair.arm] = pair.against
         first = pair.seed if first is None else first
         for subset, mask in _label_subsets(pair.y, pair.true_y):
+            groups = None if pair.groups is None else pair.groups[mask]
             said = pair.beside
             of_teacher, of_student, of_pair = said if isinstance(said, Beside) else (None, said, None)
-            for arm, of_all in ((TEACHER, of_teacher), (pair.arm, of_student)):
+            for arm, of_all in ((pair.against, of_teacher), (pair.arm, of_student)):
                 if of_all is None:
                     continue
                 model = chosen(of_all, mask)
                 if model.hit is not None:
-                    hits[arm, pair.seed, pair.split, subset] = model.hit
+                    hits[arm, pair.seed, pair.split, subset] = model.hit, groups
                 if arm == TEACHER and is_one_teacher and pair.seed != first:
                     continue
-                for name, value in measure_model(model).items():
+                for name, value in (measure_model(model, groups) | {"entropy": _mean(model.entropy, groups)}).items():
                     measured.setdefault((name, arm, pair.split, subset), {})[pair.seed] = value
                 if subset == "noisy" and pair.true_y is not None:
                     key = "accuracy_true", arm, pair.split, subset
-                    measured.setdefault(key, {})[pair.seed] = _proportion(model.prediction == pair.true_y[mask])
+                    measured.setdefault(key, {})[pair.seed] = _proportion(model.prediction == pair.true_y[mask], groups)
             if of_pair is None:
                 continue
-            for (name, quarter), value in measure_pair(chosen(of_pair, mask)).items():
+            for (name, quarter), value in measure_pair(chosen(of_pair, mask), groups).items():
                 # "all", "lowest_25", "clean", "clean_lowest_25", ...; quarters are of the subset.
                 where = "_".join(part for part in (subset, quarter) if part != "all") or "all"
                 measured.setdefault((name, pair.arm, pair.split, where), {})[pair.seed] = value
-    for (arm, seed, split, subset), right in hits.items():
+            further = beyond.measure(*(chosen(of, mask) for of in said), groups)
+            if subset == "all" and pair.temperature is not None:
+                best = pair.temperature
+                further["kl_temperature", 0] = Measured(best.estimate, lambda best=best: best)
+            for (name, rank), value in further.items():
+                measured.setdefault((name, pair.arm, pair.split, subset, rank), {})[pair.seed] = value
+    for (arm, seed, split, subset), (right, groups) in hits.items():
         if arm in baselines:
             if (baselines[arm], seed, split, subset) in hits:
-                gain = right.astype(np.float64) - hits[baselines[arm], seed, split, subset]
-                measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain)
-            if (of_teacher := hits.get((TEACHER, seed, split, subset))) is not None:
-                over = right.astype(np.float64) - of_teacher
-                measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over)
+                gain = right.astype(np.float64) - hits[baselines[arm], seed, split, subset][0]
+                measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain, groups)
+            if (of_teacher := hits.get((teachers[arm], seed, split, subset))) is not None:
+                over = right.astype(np.float64) - of_teacher[0]
+                measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over, groups)
     listed = [_estimate(key, by_seed) for key, by_seed in measured.items()]
     return [estimate for estimate in listed if _defined(estimate.interval)]
 
@@ -208,24 +223,22 @@ def _label_subsets(y: np.ndarray | None, true_y: np.ndarray | None) -> Iterator[
 
 
 def _estimate(key, by_seed):
-    name, arm, split, subset = key
+    name, arm, split, subset, *ranks = key
+    rank = ranks[0] if ranks else 0
     values = tuple(float(by_seed[seed].value) for seed in sorted(by_seed))
     interval = intervals.over_seeds(values) if len(values) > 1 else next(iter(by_seed.values())).interval()
-    return Estimate(name, arm, interval, values, split=split, subset=subset)
+    return Estimate(name, arm, interval, values, split=split, subset=subset, rank=rank)
 
 
-def _proportion(hits):
-    return Measured(float(hits.mean()), lambda: intervals.of_proportion(hits))
+def _proportion(hits, groups=None):
+    return Measured(float(hits.mean()), lambda: intervals.of_proportion(hits, groups=groups))
 
 
-def _mean(values):
-    return Measured(float(values.mean()), lambda: intervals.of_mean(values))
+def _mean(values, groups=None):
+    return Measured(float(values.mean()), lambda: intervals.of_mean(values, groups=groups))
 
 
-def _statistic(statistic, count):
-    value = statistic(np.arange(count))[0]
-    rng = np.random.default_rng(0)
-    return Measured(
-        float(value),
-        lambda: intervals.of_error(value, intervals.bootstrap_errors(statistic, count, rng)[0], count),
-    )
+def _of_error(value, error, count, groups):
+    if groups is None:
+        return intervals.of_error(value, error, count)
+    return intervals.of_error(value, error, len(np.unique(groups)), resampled=intervals.GROUPS)

@@ -1,7 +1,54 @@
-"""The command line: parsing, messages, progress. Only `experiments/` and the console script import it."""
+"""The command line: parsing, messages, progress. Only `experiments/` and the console script import it.
 
-from kd_jax.cli.commands import analyze_main, main
-from kd_jax.cli.study import Preset, Session, parse, run_study, study_main
-from kd_jax.cli.theory import theory_main
+What is called here listens for signals before anything heavy is loaded, so that a job that is told to stop in its first
+seconds hears it.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from kd_jax import stopping
+from kd_jax.cli.guard import open_streams
+
+if TYPE_CHECKING:
+    from kd_jax.cli.study import Preset as Preset
+    from kd_jax.cli.study import Session as Session
+    from kd_jax.cli.study import parse as parse
+    from kd_jax.cli.study import study_main as study_main
 
 __all__ = ["Preset", "Session", "analyze_main", "main", "parse", "run_study", "study_main", "theory_main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the console script `kd-jax`, and return the exit status."""
+    return _listening("commands", "main", argv)
+
+
+def analyze_main(argv: Sequence[str] | None = None) -> int:
+    """Run `experiments/analyze.py`: `kd-jax analyze` under its own name; returns the exit status."""
+    return _listening("commands", "analyze_main", argv)
+
+
+def run_study(
+    name: str, argv: Sequence[str] | None = None, description: str | None = None, prog: str | None = None
+) -> int:
+    """Run the command line of a study; see `cli.study.run_study`."""
+    return _listening("study", "run_study", name, argv, description, prog)
+
+
+def theory_main(argv: Sequence[str] | None = None, description: str | None = None, prog: str | None = None) -> int:
+    """Run the command line of the study of the theorem; see `cli.theory.theory_main`."""
+    return _listening("theory", "theory_main", argv, description, prog)
+
+
+def _listening(module: str, name: str, *args: Any) -> int:
+    open_streams()
+    with stopping.stop_requests(leave=True):
+        return getattr(import_module(f"kd_jax.cli.{module}"), name)(*args)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("kd_jax.cli.study"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,10 +13,12 @@ import tyro
 
 from kd_jax.cli import config_file, theory
 from kd_jax.cli.audit_command import audit
+from kd_jax.cli.compare_command import compare
 from kd_jax.cli.cost_command import cost
 from kd_jax.cli.export_command import export
-from kd_jax.cli.guard import OK, guarded, one_line_errors
+from kd_jax.cli.guard import OK, guarded, hushed, one_line_errors
 from kd_jax.cli.import_command import import_data
+from kd_jax.cli.paper_command import paper
 from kd_jax.cli.prune_command import prune
 from kd_jax.cli.study import Platform, run_study, value_of
 from kd_jax.config import versions
@@ -32,7 +34,10 @@ def analyze(
     layers: tuple[str, ...] | None = None,
     pairs: tuple[tuple[int, int], ...] | None = None,
     kernel_examples: int | None = None,
+    trajectory_examples: int | None = None,
     workers: int = 0,
+    dataset: str = "",
+    quiet: bool = False,
 ):
     """Recompute every number and figure of a work folder from its checkpoints.
 
@@ -44,7 +49,10 @@ def analyze(
         layers: Layers whose weights to follow along the eigendirections of their inputs [default: the study's].
         pairs: Pairs of eigendirections to compare beside those fixed by rule, such as 0 8 0 32 [default: the study's].
         kernel_examples: Training examples for the functions along their tangent kernel's eigenvectors [default: the study's].
+        trajectory_examples: Training examples to follow along training, 0 for none [default: the study's].
         workers: Processes that read and decode a streamed set [0: threads of this process].
+        dataset: Name or folder of the study's data now, where it was trained on a folder that lies elsewhere [the study's].
+        quiet: Print the answer and errors alone: no progress, no tables.
     """
     from kd_jax import data
     from kd_jax.cli import terminal
@@ -53,13 +61,21 @@ def analyze(
     from kd_jax.train import devices
 
     devices.select(platform)
-    asked = {"layers": layers, "pairs": pairs, "kernel_examples": kernel_examples}
+    asked = {
+        "layers": layers,
+        "pairs": pairs,
+        "kernel_examples": kernel_examples,
+        "trajectory_examples": trajectory_examples,
+    }
     look = {name: value for name, value in asked.items() if value is not None}
     folder = tiny_imagenet_dir or data_dir
-    if sweep.is_sweep(workdir):
-        terminal.sweep(workdir, sweep.analyze(workdir, folder, look, workers, data.Loader().load, Progress))
-    else:
-        terminal.study(workdir, analyse.analyze(workdir, folder, look, workers, progress=Progress))
+    with hushed(quiet):
+        if sweep.is_sweep(workdir):
+            summary = sweep.analyze(workdir, folder, look, workers, data.Loader().load, Progress, dataset)
+            terminal.sweep(workdir, summary, quiet)
+        else:
+            summary = analyse.analyze(workdir, folder, look, workers, progress=Progress, dataset=dataset)
+            terminal.study(workdir, summary, quiet)
 
 
 def report(workdir: tyro.conf.Positional[Path]):
@@ -120,10 +136,12 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
 
 def settings():
     """List the paper's 18 image and 12 language settings, with the command that runs each."""
+    from kd_jax.cli.terminal import Screen
     from kd_jax.recipes import images as recipes
     from kd_jax.recipes import texts as text_recipes
-    from kd_jax.report import tables
+    from kd_jax.report.tables import Table
 
+    screen = Screen()
     header = ("", "data", "label noise", "teacher", "student", "recipe")
     rows = [
         (
@@ -136,25 +154,19 @@ def settings():
         )
         for number, setting in enumerate(recipes.SETTINGS, 1)
     ]
-    print(tables.text(header, rows, right=[0]))
+    screen.table(Table(header, rows), right=[0])
     print(f"\n{textwrap.fill(recipes.NOTE, 100)}")
     for number, setting in enumerate(recipes.SETTINGS, 1):
         print(f"\n# {number}")
-        _print_command(setting.command)
+        screen.command(setting.command)
     print()
     numbered = list(enumerate(text_recipes.SETTINGS, len(recipes.SETTINGS) + 1))
     rows = [(str(number), setting.dataset, setting.teacher, setting.student) for number, setting in numbered]
-    print(tables.text(("", "texts", "teacher", "student"), rows, right=[0]))
+    screen.table(Table(("", "texts", "teacher", "student"), rows), right=[0])
     print(f"\n{textwrap.fill(text_recipes.NOTE, 100)}")
     for number, setting in numbered:
         print(f"\n# {number}")
-        _print_command(setting.command)
-
-
-def _print_command(words):
-    # Room for the backslash that goes on to the next line.
-    lines = textwrap.wrap(" ".join(words), 98, subsequent_indent="    ", break_on_hyphens=False)
-    print(" \\\n".join(lines))
+        screen.command(setting.command)
 
 
 def run(study: tyro.conf.Positional[str] = ""):
@@ -196,6 +208,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "report": report,
         "cost": cost,
         "audit": audit,
+        "compare": compare,
+        "paper": paper,
         "export": export,
         "prune": prune,
         "settings": settings,

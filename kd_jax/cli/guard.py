@@ -1,65 +1,148 @@
 """What can go wrong for a user, as one line on standard error and an exit status. Light: it is there before JAX is."""
 
 import contextlib
+import errno
 import io
 import os
 import re
-import signal
+import resource
 import sys
 
+from kd_jax import stopping
 from kd_jax.errors import BadInput, Diverged, Stopped
 
-OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
-
-
-class Terminated(BaseException):
-    """SIGTERM came while nothing was to be saved, as in an analysis."""
-
-
-@contextlib.contextmanager
-def _termination_raised():
-    """Turn SIGTERM into `Terminated`; training, which has something to save, takes it over while it runs."""
-
-    def terminate(number, frame):
-        raise Terminated
-
-    try:
-        previous = signal.signal(signal.SIGTERM, terminate)
-    except ValueError:  # not in the main thread, where no signal comes
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, stopping.EXIT_STATUS
+OPEN_FILES = 128
+FULL = {errno.ENOSPC, errno.EDQUOT}
+FIXES = {
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close other programs, for the system has no more open files",
+    errno.EROFS: "pass a --workdir that can be written",
+    errno.EACCES: "pass a --workdir that can be written",
+    errno.EPERM: "pass a --workdir that can be written",
+    errno.ENOENT: "leave the work folder where it is while it is written",
+}
 
 
 def guarded(run):
     """Call `run()`, turn what can go wrong for a user into one line on standard error, and return the exit status."""
+    sys.excepthook = _without_closed_loops
     try:
-        with _termination_raised():
+        with stopping.stop_requests(leave=True), _nobody_need_read():
+            _raise_limit()
+            stopping.check()  # told while the program was loaded
             run()
             sys.stdout.flush()
         return OK
-    except BrokenPipeError:
-        # Whoever reads has seen enough, as `head` has; Python would say so once more on leaving.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except BadInput as error:
-        print(error, file=sys.stderr)
+        _say(str(error))
         return BAD_INPUT
-    except Terminated:
-        print("stopped: told to; the same command goes on from there", file=sys.stderr)
-        return STOPPED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except Stopped as error:
-        print(f"stopped: {error}; the same command goes on from there", file=sys.stderr)
+    except (Stopped, KeyboardInterrupt) as error:
+        _say(stopping.SENTENCE.format(str(error) or stopping.TOLD))
         return STOPPED
     except Diverged as error:
-        print(error, file=sys.stderr)
+        _say(str(error))
         return FAILED
+    except OSError as error:
+        if error.errno is None:
+            raise  # it is not the system's
+        _say(_of_system(error))
+        return FAILED
+
+
+def _raise_limit():
+    """Allow as many open files as the system lets a program have, and refuse too few: libraries then fail in ways of their own."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if 0 <= most < OPEN_FILES:
+        raise BadInput(f"ulimit -n: expected at least {OPEN_FILES} open files, found {most}; raise it")
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _of_system(error: OSError) -> str:
+    """What the file system or the operating system refuses, in one line with the fix."""
+    where = f"{error.filename}: " if error.filename else ""
+    fix = "make room" if error.errno in FULL else FIXES.get(error.errno or 0, "see to it")
+    reason = " ".join((error.strerror or str(error)).split())
+    return f"{where}{reason}; what was saved before is whole; {fix} and give the same command again"
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _without_closed_loops(kind, error, traceback):
+    """Print an exception that nobody caught; but not what TensorStore calls back after a save that failed, of which was told."""
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, traceback)
+
+
+def open_streams():
+    """Give a program that was started without standard streams some that lead nowhere.
+
+    Otherwise the next files that it opens get their numbers, and libraries that write messages to them write into those files.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115, for the life of the program
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+class _Unread(io.TextIOBase):
+    """A standard stream that goes on when nobody reads it any more: work is not given up because `head` has seen enough."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self):
+        self._try(self._stream.flush)
+
+    def isatty(self):
+        return self._stream.isatty()
+
+    def fileno(self):
+        return self._stream.fileno()
+
+    @property
+    def encoding(self):
+        return self._stream.encoding
+
+    def _try(self, call):
+        try:
+            call()
+        except BrokenPipeError:
+            # What is in the buffer goes nowhere too, and Python does not complain about it on leaving.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+@contextlib.contextmanager
+def _nobody_need_read():
+    with contextlib.redirect_stdout(_Unread(sys.stdout)), contextlib.redirect_stderr(_Unread(sys.stderr)):
+        yield
+
+
+@contextlib.contextmanager
+def hushed(quiet):
+    """Drop what is said on standard error while a command works, if `quiet`; an error is an exception, and comes out."""
+    if not quiet:
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
+        yield
 
 
 @contextlib.contextmanager

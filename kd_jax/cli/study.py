@@ -12,13 +12,16 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from kd_jax.cli import config_file, sweep_words
-from kd_jax.cli.guard import guarded, one_line_errors
+from kd_jax.cli.guard import guarded, hushed, one_line_errors
 from kd_jax.config import FLAGS, SECTIONS, Study
-from kd_jax.errors import BadInput
+from kd_jax.errors import BadInput, Diverged
 from kd_jax.plan import Variant
 from kd_jax.recipes.studies import STUDIES, Preset
+from kd_jax.workdir import records
 
 Platform = Literal["auto", "cpu", "gpu", "tpu"]
+# A path as it was typed: `Path` makes the current folder of an empty text, and a folder of `gs://bucket`.
+Folder = Annotated[str, tyro.conf.arg(metavar="PATH")]
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Session:
 
     platform: Platform = "auto"
     """Kind of device to train on; auto takes the best there is. All local devices of that kind share each batch."""
-    workdir: Path | None = None
+    workdir: Folder | None = None
     """Work folder, made if absent [default: runs/NAME of the study]. The same command again resumes it."""
     data_dir: Path | None = None
     """Folder of prepared TFDS sets [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets]."""
     small: bool = False
     """A reduced run, within a minute on two CPU cores; flags given beside it still count."""
+    quiet: bool = False
+    """Print the answer and errors alone: no progress, no tables."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ UNUSED = {
     "texts": ("image_size", "augment", "mixup", "cutmix"),
 }
 
+# Flags beside which a teacher teaches once.
+ONE_TEACHER = ("teacher_from", "teacher_logits", "teacher_step", "kernel_examples")
 
 GROUPS = {"look": "analysis"}  # sections whose group has another name in the help
 
@@ -101,13 +108,15 @@ def study_main(
     def run():
         session, study = _parsed(argv, description, preset, flag, prog)
         if not session.sweep:
-            return _train_and_report(name, session, study, command)
+            with hushed(session.quiet):
+                return _train_and_report(name, session, study, command)
         studies: list[tuple[Variant, Study]] = []
         for variant in sweep_words.parse(session.sweep, session.combine, flag):
             _, changed = _parsed(sweep_words.words_of(argv, variant.values), description, preset, flag, prog)
             if changed not in [other for _, other in studies]:  # one by one, a value may be that of the base
                 studies.append((variant, changed))
-        return _sweep_and_report(name, session, studies, command)
+        with hushed(session.quiet):
+            return _sweep_and_report(name, session, studies, command)
 
     return guarded(run)
 
@@ -152,6 +161,8 @@ def _parsed(words, description, preset, flag, prog) -> tuple[TrainingSession, St
     study = chosen.small if small else chosen.full
     if chosen.pretrained and not small and (value_of("init_from", words) or given.get("init_from")):
         study = chosen.pretrained
+    if any(value_of(name, words) or given.get(name) for name in ONE_TEACHER):
+        study = study.replaced(early_epoch=0)  # the preset's was not asked for
     study = study.replaced(**given)
     kind, default = _command(session, study, hidden=_unused(study, words), extra=extra)
     command = parse(kind, words, description, default, prog)
@@ -226,6 +237,13 @@ def parse(kind: Any, argv: Sequence[str], description: str | None, default: Any,
         )
 
 
+def workdir_of(session: Session, name: str) -> Path:
+    """Return the work folder of a study; see `records.check_folder` for what is refused."""
+    workdir = (Path("runs") / name if session.workdir is None else Path(session.workdir)).expanduser()
+    records.check_folder("workdir", str(session.workdir), workdir)
+    return workdir
+
+
 def _train_and_report(name: str, session: TrainingSession, study: Study, command: str) -> None:
     from kd_jax import data
     from kd_jax.cli import terminal
@@ -235,9 +253,10 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     from kd_jax.studies.progress import Progress
     from kd_jax.studies.train import train_prepared
     from kd_jax.train import devices
+    from kd_jax.workdir import records
 
     began = time.monotonic()
-    workdir = (session.workdir or Path("runs") / name).expanduser()
+    workdir = workdir_of(session, name)
     trackers.check(session.log)
     set_precision(study)
     chosen = devices.select(session.platform)
@@ -245,11 +264,19 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers, command=command)
     trained = train_prepared(prepared, chosen, Progress, trackers.sinks(session.log, prepared))
     if not trained and is_analysed(workdir, prepared.study):
-        print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
+        if session.quiet:
+            terminal.Screen(quiet=True).answer(records.read_summary(workdir))
+        else:
+            print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
     measure = partial(cost.measure, prepared, chosen[0])
-    terminal.study(workdir, analyze_prepared(prepared, Progress, measure))
-    print(f"{time.monotonic() - began:.0f} s in all")
+    terminal.study(workdir, analyze_prepared(prepared, Progress, measure), session.quiet)
+    _print_seconds(began, session)
+
+
+def _print_seconds(began: float, session: Session) -> None:
+    if not session.quiet:
+        print(f"{time.monotonic() - began:.0f} s in all")
 
 
 def _sweep_and_report(
@@ -261,9 +288,10 @@ def _sweep_and_report(
     from kd_jax.studies.prepare import set_precision
     from kd_jax.studies.progress import Progress
     from kd_jax.train import devices
+    from kd_jax.workdir import records
 
     began = time.monotonic()
-    workdir = (session.workdir or Path("runs") / name).expanduser()
+    workdir = workdir_of(session, name)
     if len({study.networks.precision == "float64" for _, study in studies}) > 1:
         raise BadInput("--sweep=precision: expected float64 in a sweep of its own; sweep float32 and bfloat16 alone")
     trackers.check(session.log)
@@ -276,7 +304,12 @@ def _sweep_and_report(
     load, log = data.Loader().load, session.log
     _, summary = sweep.run(name, studies, workdir, find, chosen, session.workers, load, Progress, command, log)
     if summary is None:
-        print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
+        if session.quiet:
+            terminal.Screen(quiet=True).answer(records.read_summary(workdir))
+        else:
+            print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
-    terminal.sweep(workdir, summary)
-    print(f"{time.monotonic() - began:.0f} s in all")
+    terminal.sweep(workdir, summary, session.quiet)
+    _print_seconds(began, session)
+    if diverged := summary["diverged"]:
+        raise Diverged(f"{len(diverged)} of {len(studies)} variants diverged and are left out: {', '.join(diverged)}")

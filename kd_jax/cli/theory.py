@@ -4,12 +4,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import tyro
 
-from kd_jax.cli.guard import guarded
-from kd_jax.cli.study import Session, command_line, parse
+from kd_jax.cli.guard import guarded, hushed
+from kd_jax.cli.study import Session, command_line, parse, workdir_of
 from kd_jax.theory import study as linear_study
 from kd_jax.theory.study import Theory
 
@@ -41,23 +40,26 @@ def theory_main(argv: Sequence[str] | None = None, description: str | None = Non
 def _run_and_print(session, study, command):
     from kd_jax.train import devices
 
-    workdir = (session.workdir or Path("runs") / NAME).expanduser()
+    workdir = workdir_of(session, NAME)
     chosen = devices.select(session.platform)
-    print_findings(linear_study.run(NAME, study, workdir, chosen, partial(print, flush=True), command))
-    print(f"\nreport: {workdir / 'analysis' / 'report.html'}")
+    warn = (lambda line: None) if session.quiet else partial(print, flush=True)
+    with hushed(session.quiet):
+        summary = linear_study.run(NAME, study, workdir, chosen, warn, command)
+    print_findings(summary, workdir / "analysis" / "report.html", session.quiet)
 
 
-def print_findings(summary):
-    """Print the reference table, how well gradient descent obeys it, and the verdicts."""
-    from kd_jax.report import tables
+def print_findings(summary, report, quiet=False):
+    """Print the verdicts, the reference table, how well gradient descent obeys it, and where the report is."""
+    from kd_jax.cli import terminal
     from kd_jax.theory.report import reference_table
 
+    screen = terminal.Screen(quiet)
+    screen.answer(summary)
     table = reference_table(summary)
-    print(table.note)
-    print(tables.text(table.header, table.rows, right=range(len(table.header))))
-    print("\nLargest difference between closed form and simulation")
+    screen.line(table.note)
+    screen.table(table._replace(note=""), right=range(len(table.header)))
+    screen.line()
+    screen.line("Largest difference between closed form and simulation")
     for name, value in summary["theory"]["differences"].items():
-        print(f"  {name:<10} {value:.1e}")
-    print()
-    for verdict in summary["verdicts"]:
-        print(f"{verdict['verdict']}: {verdict['claim']}\n    {verdict['because']}")
+        screen.line(f"  {name:<10} {value:.1e}")
+    screen.last(report, [("kd-jax run digits_kd", "the same questions about networks")])

@@ -207,6 +207,18 @@ class Dataset:
                     f"--{name}={shown(value)}: expected {wanted} for {ours}, {self.name}; it is for {theirs}; leave it out"
                 )
 
+    def shown(self, x: Any, rows: np.ndarray) -> np.ndarray | None:
+        """Return what people are shown of some examples: thumbnails, uint8 [rows, height, width, 1 or 3], or texts, str [rows].
+
+        Args:
+            x: `Split.x` of one of the splits.
+            rows: which examples, int [rows].
+
+        Returns:
+            None for examples that nobody can look at.
+        """
+        return None
+
     # ---- inside jit
 
     def example(self, dtype: Any = np.float32) -> np.ndarray:

@@ -40,6 +40,18 @@ class Images(Dataset):
         self._refuse(data, TEXT_DATA, "images", "texts")
         self._refuse(training, TEXT_TRAINING, "images", "texts")
 
+    def shown(self, x: Any, rows: np.ndarray) -> np.ndarray:
+        """Return thumbnails of some images; see `Dataset.shown`."""
+        from kd_jax.data import views
+
+        parts, order = [], []
+        for block, images in self.blocks(x, self.evaluation_size, np.asarray(rows)):
+            order.append(block)
+            parts.append(views.small(images))
+        # Blocks may come in another order than the rows.
+        place = {row: position for position, row in enumerate(np.concatenate(order).tolist())}
+        return np.concatenate(parts)[[place[row] for row in np.asarray(rows).tolist()]]
+
     def clean_view(self, dtype: Any) -> Callable[[Any], Any]:
         """Return `view(x)`, which standardises uint8 images to floats of this dtype."""
         from kd_jax.data.augment import standardise

@@ -3,14 +3,14 @@
 Arrays stay on disk where the format allows it (`.npy`): what is returned is indexed like an array and reads the rows asked for.
 """
 
-import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
+from kd_jax.data import next_tokens, stored
 from kd_jax.data.teacher_logits import KINDS, LEAST_REST
 from kd_jax.errors import BadInput
 
@@ -21,7 +21,8 @@ TOLERANCE = (
 )
 
 
-class Model(NamedTuple):
+@dataclass(frozen=True)
+class Model:
     """A model's answers to a number of examples. Indexing it with a slice or rows gives logits, or log-probabilities, as float64.
 
     Attributes:
@@ -30,6 +31,8 @@ class Model(NamedTuple):
         kind: what the values are.
         indices: those classes, int [examples, k]; None where `values` has all.
         classes: the number of classes.
+        rows: which rows of the arrays are examples, int [examples]; None where all are.
+        layout: (sequences, length), where the rows are positions of sequences that came as an array of three dimensions.
     """
 
     name: str
@@ -37,23 +40,34 @@ class Model(NamedTuple):
     kind: Kind
     indices: Any
     classes: int
+    rows: Any = None
+    layout: tuple[int, int] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """(examples, classes)."""
-        return len(self.values), self.classes
+        return len(self), self.classes
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.values if self.rows is None else self.rows)
 
-    def __getitem__(self, rows: Any) -> np.ndarray:  # type: ignore[override]
+    def top(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return (probabilities, classes) of some examples, [examples, k] each, where only the most probable are given."""
+        rows = rows if self.rows is None else self.rows[rows]
+        values = np.asarray(self.values[rows], np.float64)
+        return values if self.kind == "probabilities" else np.exp(values), np.asarray(self.indices[rows])
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        rows = rows if self.rows is None else self.rows[rows]
         values = np.asarray(self.values[rows], np.float64)
         if self.kind == "probabilities":
             self._check(rows, values, values.sum(axis=1))
             with np.errstate(divide="ignore"):
                 values = np.log(values)
         elif self.kind == "log_probabilities":
-            self._check(rows, np.exp(values), np.exp(values).sum(axis=1))
+            with np.errstate(over="ignore"):
+                p = np.exp(values)
+            self._check(rows, p, p.sum(axis=1))
         if self.indices is None:
             return values
         rest = np.maximum(1 - np.exp(values).sum(axis=1), LEAST_REST)
@@ -66,7 +80,7 @@ class Model(NamedTuple):
         wrong = (p < 0).any(axis=1) | (total > 1 + TOLERANCE)
         if self.indices is None:
             wrong |= total < 1 - TOLERANCE
-        if wrong.any() and np.isfinite(p).all():
+        if wrong.any() and not np.isnan(p).any():
             first = int(np.arange(len(self.values))[rows][wrong.argmax()])
             raise BadInput(
                 f"{self.name}: row {first}: expected {self.kind} that add up to 1, found a sum of {total[wrong.argmax()]:.4g};"
@@ -74,7 +88,7 @@ class Model(NamedTuple):
             )
 
 
-def model(source: Any, name: str, kind: Kind | None = None, classes: int | None = None) -> Model:
+def model(source: Any, name: str, kind: Kind | None = None, classes: int | None = None, tokens: bool = False) -> Model:
     """Return a model's answers.
 
     Args:
@@ -84,6 +98,7 @@ def model(source: Any, name: str, kind: Kind | None = None, classes: int | None 
         name: what messages call it, such as `--teacher=t.npy`.
         kind: what the numbers are; by default what the key of a `.npz` says, else logits.
         classes: the number of classes, where `indices` are given; by default one more than the largest.
+        tokens: whether an array [sequences, length, vocabulary] is allowed, whose positions are then the examples.
 
     Raises:
         BadInput: in one line, when it cannot be read or is no such array.
@@ -103,13 +118,32 @@ def model(source: Any, name: str, kind: Kind | None = None, classes: int | None 
             found = found[keys[0]]
         values = found
     else:
-        values = np.asanyarray(source)
+        values = _array(source, name)
     kind = kind or "logits"
-    if getattr(values, "ndim", 0) != 2 or not np.issubdtype(values.dtype, np.floating):
-        raise BadInput(f"{name}: expected floats [examples, classes], found {values.dtype} {list(values.shape)}")
+    if values.dtype.name == "bfloat16":
+        values = values.astype(np.float32)
+    layout = (values.shape[0], values.shape[1]) if values.ndim == 3 and tokens else None
+    if values.ndim != (3 if layout else 2) or not np.issubdtype(values.dtype, np.floating):
+        fix = "; pass --tokens for [sequences, length, vocabulary]" if values.ndim == 3 and not tokens else ""
+        fix = "; bfloat16 is saved as float32" if values.dtype.str == "|V2" else fix
+        raise BadInput(f"{name}: expected floats [examples, classes], found {values.dtype} {list(values.shape)}{fix}")
+    if indices is not None and indices.shape == values.shape:
+        indices = indices.reshape(-1, values.shape[-1])
+    values = values.reshape(-1, values.shape[-1]) if layout else values
     if indices is not None:
         classes = _top_k(name, values, indices, kind, classes)
-    return Model(name, values, kind, indices, classes or values.shape[1])
+    elif classes not in (None, values.shape[1]):
+        raise BadInput(
+            f"{name}: --classes={classes}: expected {values.shape[1]}, as the rows have; it is for rows of the most probable alone"
+        )
+    return Model(name, values, kind, indices, classes or values.shape[1], layout=layout)
+
+
+def _array(source: Any, name: str) -> np.ndarray:
+    try:
+        return np.asanyarray(source)
+    except Exception as error:  # a tensor that has a gradient or lies on a device, lists of several lengths
+        raise BadInput(f"{name}: expected an array: {' '.join(str(error).split())[:200]}") from None
 
 
 def _top_k(name, values, indices, kind, classes) -> int:
@@ -122,6 +156,8 @@ def _top_k(name, values, indices, kind, classes) -> int:
         raise BadInput(
             f"{name}: expected probabilities or log_probabilities beside indices: of logits the rest is not known"
         )
+    if not indices.size:
+        raise BadInput(f"{name}: indices: expected at least one class in each row, found {list(indices.shape)}")
     classes = classes or int(indices.max()) + 1
     low, high = int(indices.min()), int(indices.max())
     if low < 0 or high >= classes:
@@ -131,6 +167,35 @@ def _top_k(name, values, indices, kind, classes) -> int:
     if twice.any():
         raise BadInput(f"{name}: indices: expected each class once in a row, row {int(twice.argmax())} has one twice")
     return classes
+
+
+def integers(source: Any, name: str, keys: Iterable[str] = ()) -> np.ndarray:
+    """Return integers or booleans of any shape.
+
+    Args:
+        source: an array, or a file: `.npy`; `.npz` (one of the keys, or any single array); `.csv`, `.tsv` or `.txt` with one per
+            line.
+        name: what messages call it.
+        keys: the keys of a `.npz` to look for.
+
+    Raises:
+        BadInput: in one line, when it cannot be read or has other numbers.
+    """
+    if isinstance(source, (str, Path)):
+        path = Path(source).expanduser()
+        found = _lines_of_numbers(path, name) if path.suffix in (".txt", ".csv", ".tsv") else _read(path, name)
+        if isinstance(found, dict):
+            known = [key for key in keys if key in found] or list(found)
+            if not known:
+                raise BadInput(f"{name}: expected an array, the file has none; write it with numpy.save")
+            found = found[known[0]]
+    else:
+        found = _array(source, name)
+    if not (np.issubdtype(found.dtype, np.integer) or found.dtype == bool):
+        raise BadInput(f"{name}: expected integers, found {found.dtype} {list(found.shape)}")
+    if found.dtype == np.uint64 and found.size and found.max() > np.iinfo(np.int64).max:
+        raise BadInput(f"{name}: expected integers of 64 bits with a sign, found {found.max()}")
+    return np.asarray(found)
 
 
 def labels(source: Any, name: str, count: int, classes: int) -> np.ndarray:
@@ -144,15 +209,8 @@ def labels(source: Any, name: str, count: int, classes: int) -> np.ndarray:
     Raises:
         BadInput: in one line, when they do not.
     """
-    found: Any = source
-    if isinstance(source, (str, Path)):
-        path = Path(source).expanduser()
-        found = _lines_of_numbers(path, name) if path.suffix in (".txt", ".csv", ".tsv") else _read(path, name)
-        if isinstance(found, dict):
-            key = next((key for key in ("labels", "y") if key in found), None) or next(iter(found), "")
-            found = found.get(key)
-    found = np.asarray(found)
-    if found.ndim != 1 or not np.issubdtype(found.dtype, np.integer):
+    found = integers(source, name, ("labels", "y"))
+    if found.ndim != 1:
         raise BadInput(f"{name}: expected integers [examples], found {found.dtype} {list(found.shape)}")
     if len(found) != count:
         raise BadInput(f"{name}: expected {count} labels, one per row of the teacher, found {len(found)}")
@@ -164,15 +222,35 @@ def labels(source: Any, name: str, count: int, classes: int) -> np.ndarray:
     return found.astype(np.int64)
 
 
-def class_names(path: Path | str, flag: str, classes: int) -> list[str]:
-    """Return the names of classes, from a text file with one per line.
+def class_names(source: Any, flag: str, classes: int) -> list[str]:
+    """Return the names of classes.
+
+    Args:
+        source: a list; a text file with one per line; or the `tokenizer.json` of a language model.
+        flag: what messages call it.
+        classes: how many there must be.
 
     Raises:
-        BadInput: when it cannot be read, or has not as many lines as there are classes.
+        BadInput: when it cannot be read, has not as many as there are classes, or names two alike or one not at all.
     """
-    names = text_lines(Path(path).expanduser(), flag)
+    if isinstance(source, (str, Path)):
+        path = Path(source).expanduser()
+        if path.suffix == ".json":
+            return next_tokens.vocabulary(path, flag, classes)
+        names = text_lines(path, flag)
+    else:
+        names = [str(name) for name in source]
     if len(names) != classes:
-        raise BadInput(f"{flag}: expected {classes} lines, one per class, found {len(names)}")
+        raise BadInput(f"{flag}: expected {classes} names, one per class, found {len(names)}")
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if not name.strip():
+            raise BadInput(f"{flag}: class {number}: expected a name, found none")
+        if name in seen:
+            raise BadInput(
+                f"{flag}: class {number}: expected a name of its own, {name[:40]!r} is class {seen[name]} too"
+            )
+        seen[name] = number
     return names
 
 
@@ -193,9 +271,12 @@ def _lines_of_numbers(path, name):
         try:
             numbers.append(int(line.strip().strip('"')))
         except ValueError:
-            if number > 1:  # a heading
+            if number > 1:  # the first is a heading
                 raise BadInput(f"{name}: line {number}: expected a whole number, found {line[:40]!r}") from None
-    return np.array(numbers, np.int64)
+    try:
+        return np.array(numbers, np.int64)
+    except OverflowError:
+        raise BadInput(f"{name}: expected whole numbers of 64 bits, found {max(numbers, key=abs)}"[:200]) from None
 
 
 def _read(path: Path, name: str) -> Any:
@@ -203,17 +284,12 @@ def _read(path: Path, name: str) -> Any:
     if path.suffix in TABLES:
         return _read_table(path, name)
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            return {key: found[key] for key in found.files}
+        return stored.read(path)
     except FileNotFoundError:
         raise BadInput(f"{name}: expected a file, there is none; check the path") from None
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        said = " ".join(str(error).split())
+    except ValueError as error:
         raise BadInput(
-            f"{name}: expected a .npy or .npz of plain arrays, or {', '.join(TABLES)}: {said}; write it with numpy.save"
+            f"{name}: expected a .npy or .npz of plain arrays, or {', '.join(TABLES)}: {error}; write it with numpy.save"
         ) from None
 
 
@@ -224,13 +300,17 @@ def _read_table(path: Path, name: str) -> np.ndarray:
             import pyarrow.parquet
 
             table = pyarrow.parquet.read_table(path)
-            columns: Sequence[Any] = [table[column].to_numpy() for column in table.column_names]
+            heading, columns = table.column_names, [column.to_numpy() for column in table.columns]
         else:
             import pandas
 
-            frame = pandas.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
+            separator = "\t" if path.suffix == ".tsv" else ","
+            first = pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, keep_default_na=False)
+            heading = [str(name) for name in first.iloc[0]]
+            frame = pandas.read_csv(path, sep=separator, header=None, skiprows=1 - _is_data(heading))
             columns = [frame[column].to_numpy() for column in frame.columns]
-        return np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
+        arrays = [np.asarray(column, np.float64) for column in columns]
+        values = np.stack(arrays, axis=1)
     except ImportError:
         raise BadInput(
             f"{name}: {extra} files are read with {package}; pip install {package}, or pass a .npy"
@@ -240,3 +320,18 @@ def _read_table(path: Path, name: str) -> np.ndarray:
     except Exception as error:  # whatever a parser finds wrong with the file
         said = " ".join(str(error).split())[:200]
         raise BadInput(f"{name}: expected a column of numbers per class: {said}") from None
+    if heading[0] in ROW_NUMBERS and (values[:, 0] == np.arange(len(values))).all():
+        raise BadInput(f"{name}: expected a column per class, the first one has row numbers; write it with index=False")
+    return values
+
+
+ROW_NUMBERS = ("", "index", "__index_level_0__")  # as pandas names its row numbers in files
+
+
+def _is_data(heading: Sequence[str]) -> bool:
+    """Whether the first line of a table is an example rather than a heading: numbers, and not those of the classes."""
+    try:
+        numbers = [float(name) for name in heading]
+    except ValueError:
+        return False
+    return numbers not in (list(range(len(numbers))), list(range(1, len(numbers) + 1)))

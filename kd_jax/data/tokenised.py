@@ -110,6 +110,12 @@ class TokenisedTexts(Dataset):
         self._refuse(training, IMAGE_TRAINING, "texts", "images")
         self._refuse(data, IMAGE_DATA, "texts", "images")
 
+    def shown(self, x: Any, rows: np.ndarray) -> np.ndarray:
+        """Return the beginnings of some texts, as the tokens spell them; see `Dataset.shown`."""
+        from kd_jax.data import views
+
+        return tokens.spelt(self.tokenizer_json, x[rows], views.MOST)
+
     def example(self, dtype: Any = np.float32) -> np.ndarray:
         """Return a batch of one text of zeros, int32."""
         return super().example(np.int32)

@@ -61,6 +61,29 @@ def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int) ->
     return rows, cut
 
 
+def spelt(tokenizer_json: str, x: np.ndarray, most: int) -> np.ndarray:
+    """Return the beginnings of texts as their tokens spell them, str [examples]; the two of a pair are joined by ` | `.
+
+    Args:
+        tokenizer_json: contents of the tokenizer.json with which tokens were made.
+        x: rows of token ids [examples, length], as `padded` makes them.
+        most: the length of the longest result.
+    """
+    tokenizer = _library().Tokenizer.from_str(tokenizer_json)
+    found = []
+    for row in x:
+        parts, part = [], []
+        for token in row[row != PAD].tolist()[1:]:  # the first one is <s>
+            if token != END:
+                part.append(token)
+            elif part:
+                parts.append(tokenizer.decode(part).strip())
+                part = []
+        text = " | ".join(parts)
+        found.append(text if len(text) <= most else f"{text[: most - 1]}\u2026")
+    return np.array(found, np.str_)
+
+
 def fit(sizes: Sequence[int], room: int) -> Sequence[int]:
     """Return the sizes to which one text or two are cut to have room, the longer one first; the library's `longest_first`.
 

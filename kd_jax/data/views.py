@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kd_jax.data import stored
 from kd_jax.data.outputs import text_lines
 from kd_jax.errors import BadInput
 
 SIDE = 96  # of a thumbnail, in pixels
+SMALL = 32  # of a thumbnail that is kept with an analysis
 MOST = 300  # characters of a text that are shown
 View = tuple[str, str]  # ("image", PNG in base64) or ("text", text)
 
@@ -37,15 +39,34 @@ def views(source: Any, flag: str, count: int) -> Callable[[int], View]:
         if path.suffix != ".npy":
             return _checked(text_lines(path, flag), flag, count, lambda line: ("text", line[:MOST]))
         try:
-            source = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise BadInput(f"{flag}: expected a .npy of images: {' '.join(str(error).split())}") from None
+            source = stored.read(path)
+        except (FileNotFoundError, ValueError) as error:
+            raise BadInput(f"{flag}: expected a .npy of images: {error}") from None
     array = np.asanyarray(source)
     if array.dtype != np.uint8 or array.ndim not in (3, 4):
         raise BadInput(
             f"{flag}: expected uint8 [examples, height, width, channels], found {array.dtype} {list(array.shape)}"
         )
     return _checked(array, flag, count, lambda pixels: ("image", _thumbnail(_image(pixels))))
+
+
+def small(images: Any) -> np.ndarray:
+    """Return images no larger than `SMALL` pixels on a side, uint8 [images, height, width, 1 or 3].
+
+    Args:
+        images: uint8 [images, height, width, 1, 3 or 4].
+    """
+    images = np.asarray(images)
+    height, width, channels = images.shape[1:]
+    if max(height, width) <= SMALL and channels in (1, 3):
+        return images
+    scale = min(SMALL / max(height, width), 1.0)
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    resized = [
+        np.asarray(_image(pixels[..., :3] if channels > 3 else pixels[..., : 3 if channels == 3 else 1]).resize(size))
+        for pixels in images
+    ]
+    return np.array(resized).reshape(len(images), size[1], size[0], 3 if channels >= 3 else 1)
 
 
 def _checked(examples: Any, flag: str, count: int, show: Callable[[Any], View]) -> Callable[[int], View]:

@@ -12,7 +12,7 @@ from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
 from kd_jax.extract.logits import make_logits, model_of, view_of
 from kd_jax.models import Variables, tangent
-from kd_jax.plan import Arm, Plan
+from kd_jax.plan import TEACHER, TWIN, Arm, Plan
 from kd_jax.workdir import checkpoints, records
 
 LIMIT = 6000  # examples * classes; the eigenvectors of such a matrix take minutes, those of one twice as large eight times longer
@@ -106,7 +106,7 @@ def _networks(plan: Plan) -> list[tuple[Arm, tuple[Arm, Arm], list[Arm]]]:
     listed = []
     for student in [arm for arm in plan.arms if arm.baseline]:
         (onehot,) = (arm for arm in plan.arms if arm.name == student.baseline)
-        followed = [arm for arm in plan.arms if arm.model == onehot.model or arm.name == "teacher"]
+        followed = [arm for arm in plan.arms if arm.name == TEACHER or (arm.model == onehot.model and arm.name != TWIN)]
         listed.append((onehot, (onehot, student), followed))
     return listed
 

@@ -14,7 +14,7 @@ from kd_jax.data import Dataset, Split, teacher_logits
 from kd_jax.data.images import Images
 from kd_jax.data.numbers import Numbers
 from kd_jax.models import Model, Variables
-from kd_jax.plan import TEACHER, Arm, Plan, Run
+from kd_jax.plan import EARLY, TEACHER, Arm, Plan, Run
 from kd_jax.workdir import checkpoints, records
 
 
@@ -39,6 +39,23 @@ def view_of(dataset: Dataset, precision: str) -> Callable[[Any], Any]:
     return dataset.clean_view(models.COMPUTE_DTYPES[analysis_precision(precision)])
 
 
+def make_on_batch(model_name: str, dataset: Dataset, precision: str) -> Callable[[Variables, Any], Any]:
+    """Return `on_batch(variables, x) -> logits [batch, classes]` of a network on clean views of a batch, in evaluation mode,
+    compiled.
+
+    Arguments as for `make_logits`.
+    """
+    model, view = model_of(model_name, dataset, precision), view_of(dataset, precision)
+
+    @jax.jit
+    def on_batch(variables, x):
+        # Without this a GPU would multiply in TF32, with three digits.
+        with jax.default_matmul_precision("highest"):
+            return model.apply(variables, view(x), train=False).logits
+
+    return on_batch
+
+
 def make_logits(model_name: str, dataset: Dataset, precision: str) -> Callable[[Variables, Any], np.ndarray]:
     """Return `logits(variables, x) -> NumPy [examples, classes]` of a network on clean views, in evaluation mode.
 
@@ -49,13 +66,7 @@ def make_logits(model_name: str, dataset: Dataset, precision: str) -> Callable[[
         dataset: the data.
         precision: the arithmetic of the study, `Networks.precision`.
     """
-    model, view = model_of(model_name, dataset, precision), view_of(dataset, precision)
-
-    @jax.jit
-    def on_batch(variables, x):
-        # Without this a GPU would multiply in TF32, with three digits.
-        with jax.default_matmul_precision("highest"):
-            return model.apply(variables, view(x), train=False).logits
+    on_batch = make_on_batch(model_name, dataset, precision)
 
     def logits(variables, x):
         answers = np.empty((len(x), dataset.classes), models.PARAMETER_DTYPES[analysis_precision(precision)])
@@ -67,54 +78,69 @@ def make_logits(model_name: str, dataset: Dataset, precision: str) -> Callable[[
     return logits
 
 
+def looked_at(plan: Plan) -> list[Arm]:
+    """Return the arms and views whose logits are looked at, but for teachers: those of `Plan.shown` that are no nulls."""
+    return [arm for arm in plan.shown if not arm.null_of and arm.name not in (TEACHER, EARLY)]
+
+
+def passes(plan: Plan) -> int:
+    """Return how often `logit_pairs` calls `advance` for one seed."""
+    return len([arm for arm in plan.shown if not arm.null_of])
+
+
 def logit_pairs(
     workdir: str | Path, plan: Plan, dataset: Dataset, advance: Callable[[str], None] = lambda label: None
 ) -> Iterator[Pair]:
-    """Yield the logits of a teacher and one of its students or their one-hot twins: for every arm, seed and split.
+    """Yield the logits of a teacher and of each network that is compared with it: for every arm or view, seed and split.
 
-    Students are looked at after their last step, the teacher where it taught. Of a streamed training set a part is looked at, see
-    `Dataset.examined`. Logits of a teacher from a file are those of the work folder's copy; splits that it lacks have none.
+    Students are looked at after their last step, the teacher where it taught, and views at their step. Of a streamed training set a
+    part is looked at, see `Dataset.examined`. Logits of a teacher from a file are those of the work folder's copy; splits that it
+    lacks have none.
 
     Args:
         workdir: the work folder.
         plan: the study's runs.
         dataset: what they were trained on.
-        advance: called after each network's pass over the data, with the run's name.
+        advance: called after each network's pass over the data, with the run's name; `passes` says how often.
 
     Raises:
         BadInput: when a run has no such step, or its checkpoint is damaged.
     """
     splits, precision = dataset.examined, plan.study.networks.precision
-    trained = [arm for arm in plan.arms if not arm.null_of and arm.name != TEACHER]
-    answer = {name: make_logits(name, dataset, precision) for name in {arm.model for arm in trained}}
+    compared = looked_at(plan)
+    teachers = {arm.name: arm for arm in plan.shown if arm.name in (TEACHER, EARLY)}
+    seen = seen_by_teacher(plan, dataset)
+    models_of = {arm.model for arm in compared if not (arm.part_of == TEACHER and seen is not dataset)}
+    answer = {name: make_logits(name, dataset, precision) for name in models_of}
+    of_file = None
+    if plan.given is not None and plan.given.logits:
+        of_file = given_logits(workdir, dataset, precision)
+    else:
+        name = plan.study.networks.teacher
+        as_teacher = answer.get(name) if seen is dataset else None
+        as_teacher = as_teacher or make_logits(name, seen, precision)
 
-    def of_all_splits(run, step, answer):
+    def of_all_splits(arm, seed):
+        run, step = plan.network(arm, seed)
+        of_arm = as_teacher if run.arm.name == TEACHER else answer[arm.model]
         variables = Variables(**checkpoints.load_variables(records.run_folder(workdir, run.name), step))
-        logits = {name: answer(variables, split.x) for name, split in splits.items()}
+        logits = {name: of_arm(variables, split.x) for name, split in splits.items()}
         advance(run.name)
         return logits
 
-    if plan.given is not None and plan.given.logits:
-        of_file = _given_logits(workdir, dataset, precision)
-        of_teachers = dict.fromkeys(plan.study.seed_range(), of_file)
-    else:
-        name, seen = plan.study.networks.teacher, seen_by_teacher(plan, dataset)
-        as_teacher = answer.get(name) if seen is dataset else None
-        as_teacher, of_teachers = as_teacher or make_logits(name, seen, precision), {}
     for seed in plan.study.seed_range():
-        of_teacher = of_teachers.get(seed)
-        if of_teacher is None:
-            of_teacher = of_all_splits(plan.run(TEACHER, seed), plan.teacher_step, as_teacher)
-        for arm in trained:
-            run = plan.run(arm.name, seed)
-            of_student = of_all_splits(run, run.length.total_steps, answer[arm.model])
+        of_teachers = (
+            {TEACHER: of_file} if of_file else {name: of_all_splits(of, seed) for name, of in teachers.items()}
+        )
+        for arm in compared:
+            of_teacher, of_arm = of_teachers[arm.compared_with], of_all_splits(arm, seed)
             for name, split in splits.items():
-                of_split = of_teacher.get(name)
-                yield Pair(arm.name, seed, name, of_split, of_student[name], split.y, split.true_y, split.ids)
+                about = of_teacher.get(name), of_arm[name], split.y, split.true_y, split.ids, arm.compared_with
+                yield Pair(arm.name, seed, name, *about)
 
 
-def _given_logits(workdir, dataset, precision):
-    """{split: logits} of a teacher from a file, of the splits that it has."""
+def given_logits(workdir: str | Path, dataset: Dataset, precision: str) -> dict[str, np.ndarray]:
+    """Return {split: logits [examples, classes]} of a teacher that is a file, of the splits that it has."""
     tables = teacher_logits.read(records.teacher_logits_file(workdir), dataset)
     dtype = models.PARAMETER_DTYPES[analysis_precision(precision)]
     return {name: table.logits(dataset.examined[name].ids, dataset.classes, dtype) for name, table in tables.items()}

@@ -13,7 +13,7 @@ from kd_jax.data import Dataset
 from kd_jax.errors import BadInput
 from kd_jax.extract.logits import model_of, view_of
 from kd_jax.models import Variables, layers
-from kd_jax.plan import TEACHER, Arm, Plan
+from kd_jax.plan import TEACHER, TWIN, Arm, Plan
 from kd_jax.workdir import checkpoints, records
 
 PATCH_BATCH = 100  # examples at a time; a convolution has a vector per pixel
@@ -68,7 +68,7 @@ def chosen_layers(plan: Plan, dataset: Dataset) -> list[tuple[Arm, str]]:
                 f"--checkpoints={kept}: expected at least three steps in a trajectory, {arm.name} has {shown(tuple(steps))};"
                 " pass more --checkpoints, or train for more steps"
             )
-    onehots = [arm for arm in plan.arms if not arm.teacher and not arm.null_of and arm.name != "teacher"]
+    onehots = [arm for arm in plan.arms if arm.is_onehot]
     names = {arm.model: layer_names(dataset, arm.model) for arm in onehots}
     for layer in look.layers:
         if not any(layer in known for known in names.values()):
@@ -100,9 +100,10 @@ def _check_pairs(pairs, count, where):
 def followed(plan: Plan, onehot: Arm) -> list[Arm]:
     """Return the arms that are followed beside a one-hot arm: those of its network, but for a teacher without training.
 
-    And but for a teacher from elsewhere whose trajectory is no curve.
+    And but for a second teacher, which is no null, and for a teacher from elsewhere whose trajectory is no curve.
     """
-    arms = [arm for arm in plan.arms if arm.model == onehot.model and plan.length(arm.name).total_steps]
+    own = [arm for arm in plan.arms if arm.model == onehot.model and arm.name != TWIN]
+    arms = [arm for arm in own if plan.length(arm.name).total_steps]
     return [arm for arm in arms if not _is_given(plan, arm) or _is_curve(plan.length(arm.name).checkpoint_steps)]
 
 

@@ -108,7 +108,7 @@ def load(directory: str | Path, name: str, variables: Variables) -> tuple[Variab
 
     Raises:
         BadInput: for a file that is missing or damaged; for the configuration of another network; for a tensor of the encoder that
-            is missing, that this network has no place for, or that has another shape or type.
+            is missing, that this network has no place for, that has another shape or type, or that is not finite.
     """
     _check_config(directory, name, variables.params)
     used, missing = [], []
@@ -162,6 +162,11 @@ def _tensor(directory, file, key, leaf, transposed):
             f" {stored.get_dtype()}; pass weights that are not quantised"
         )
     value = file.get_tensor(key)
+    if not np.isfinite(value).all():
+        raise BadInput(
+            f"--init_from={directory}: expected finite numbers in {key} of model.safetensors, found NaN or infinity; download it"
+            " anew, or ask whoever made it"
+        )
     return np.array(value.T if transposed else value, leaf.dtype, order="C")
 
 

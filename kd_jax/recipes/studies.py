@@ -49,7 +49,8 @@ _DIGITS = Study.from_flags(
     batch_size=128,
     learning_rate=0.05,
     optimizer="sgd",
-    nulls=("order", "init", "slower", "faster"),
+    early_epoch=10,  # chosen before the seeds that are reported
+    nulls=("order", "slower", "faster"),  # the teacher is another initialisation
     checkpoints=40,
     seeds=5,
 )

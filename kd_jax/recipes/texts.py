@@ -102,9 +102,19 @@ class Setting(NamedTuple):
     student: str
 
     @property
+    def study(self) -> Study:
+        """The study that its command runs."""
+        return study(self.dataset, pretrained=True).replaced(
+            teacher=self.teacher, student=(self.student,), init_from=tuple(self._folders)
+        )
+
+    @property
+    def _folders(self) -> list[str]:
+        return [name.replace("_", "-") for name in dict.fromkeys((self.teacher, self.student))]
+
+    @property
     def command(self) -> list[str]:
         """The words of the command that runs this setting, in a work folder of its own."""
-        folders = [name.replace("_", "-") for name in dict.fromkeys((self.teacher, self.student))]
         return [
             "kd-jax",
             "run",
@@ -113,7 +123,7 @@ class Setting(NamedTuple):
             f"--teacher={self.teacher}",
             f"--student={self.student}",
             "--init_from",
-            *folders,
+            *self._folders,
             f"--workdir=runs/{self.dataset.replace('/', '_')}-{self.teacher}-{self.student}",
         ]
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from kd_jax.plan import EARLY, NEXT, TWIN
+
 
 def data(record: Mapping[str, Any]) -> list[str]:
     """Return sentences about the texts of a study and how they are read, about pre-trained weights, and networks of one's own.
@@ -87,6 +89,34 @@ def _logits(record: Mapping[str, Any], logits: Mapping[str, Any]) -> list[str]:
             f"It has no answers for the {' and '.join(lacking)} examples: what compares with a teacher on them is left out."
         )
     return said
+
+
+def controls(record: Mapping[str, Any]) -> list[str]:
+    """Return sentences about teachers and controls of a study that are no runs of an ordinary one.
+
+    Args:
+        record: contents of `study.json`.
+    """
+    arms, said = {arm["name"]: arm for arm in record["arms"]}, []
+    epoch = record["config"].get("early_epoch", 0)
+    if any(arm["teacher"] == EARLY for arm in arms.values()):
+        said.append(f"{EARLY} is the teacher after {epoch} epochs; it teaches {_named(arms, 'teacher', EARLY)}.")
+    for control in dict.fromkeys(arm.get("control") for arm in arms.values() if arm.get("control")):
+        whose = _named(arms, "control", control)
+        if control == TWIN:
+            what = "a second teacher, trained as the first from another random stream"
+        elif control.startswith(NEXT):
+            what = "the teacher of the next seed, so neighbouring seeds share networks"
+        elif control not in arms:
+            what = f"{control.removesuffix('_early')} at the step at which the teacher teaches"
+        else:
+            continue
+        said.append(f"{control}, the control of {whose}, is {what}.")
+    return said
+
+
+def _named(arms: Mapping[str, Mapping[str, Any]], key: str, value: str) -> str:
+    return " and ".join(name for name, arm in arms.items() if arm.get(key) == value)
 
 
 def memory(record: Mapping[str, Any]) -> str:

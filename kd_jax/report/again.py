@@ -37,6 +37,11 @@ def study(record: Mapping[str, Any]) -> Again:
     return Again(commands_of(history), facts, [configuration(record["config"])])
 
 
+def command(made: Mapping[str, Any]) -> Again:
+    """Return how a report was made that trains nothing; `made` has the `command`, the time `at` and the `versions` of a program."""
+    return Again([made["command"]] if made["command"] else [], [("written", made["at"]), _versions(made)])
+
+
 def commands_of(history: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the different command lines of the programs of a history."""
     return list(dict.fromkeys(each["command"] for each in history if each.get("command")))

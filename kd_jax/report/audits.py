@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kd_jax.analysis import calibration, results
+from kd_jax.analysis import calibration, rescaling, results
 from kd_jax.analysis.examples import Beside
 from kd_jax.analysis.results import Interval
 from kd_jax.plan import Arm
-from kd_jax.report import colours, figures, page, tables
+from kd_jax.report import beyond, charts_audit, colours, figures, page, tables
 from kd_jax.report.again import Again
 from kd_jax.report.tables import Table
 
@@ -22,6 +22,7 @@ CAPTIONS = {
         rows their density. On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's
         confidence. The control, where there is one, never met this teacher.""",
     "slopes": "The slopes of those lines, with intervals.",
+    "slopes_by_rank": beyond.CAPTION,
     "reliability": """How often a model is right, against how sure it is, in 15 bins; the area of a point is its share of
         the examples. Below the diagonal a model is too sure.""",
 }
@@ -34,6 +35,7 @@ def write(
     controlled: Beside | None,
     names: Sequence[str] | None,
     show: Callable[[int], tuple[str, str]] | None,
+    labels: np.ndarray | None = None,
 ) -> None:
     """Write `table.md`, `figures/` and `report.html` of an audit.
 
@@ -44,6 +46,7 @@ def write(
         controlled: the same of the control; None without.
         names: of the classes; None without.
         show: `show(row)` gives what is shown of an example; None to show nothing.
+        labels: int [examples]; None without.
     """
     found, estimates = contents["audit"], results.read(contents)
     arms = arms_of(contents)
@@ -54,8 +57,10 @@ def write(
         images[name] = figures.save(figure, folder / "figures" / name)
     listed = [
         Table(*main, tables.what_intervals_are(estimates), title="Accuracy, fidelity, exaggeration", sortable=False),
+        *filter(None, [beyond.table(estimates, arms)]),
         _advice(found),
         *_confidences(found),
+        *_outside(found),
         _classes(found, names),
         _confusions(found, names),
     ]
@@ -68,6 +73,7 @@ def write(
         if found[key]
     ]
     rest.append(page.folded("Every estimate", "All numbers of summary.json", tables.everything(estimates)))
+    models = {"student": first} | ({"control": controlled} if controlled else {})
     text = page.render(
         "Audit",
         said(contents),
@@ -79,6 +85,7 @@ def write(
         rest,
         answer=contents.get("answer", ()),
         first=tables.first_table(estimates, arms),
+        charts=charts_audit.charts(found["given"], models, estimates, labels, names, show),
         again=_again(found["given"]),
         files=page.files_in(folder),
     )
@@ -108,6 +115,16 @@ def said(contents: Mapping[str, Any]) -> list[str]:
         f" {given['split']} split. Teacher {_files(given['teacher'])}, student {_files(given['student'])}"
         + (f", control {_files(given['control'])}." if given["control"] else "; no control was given.")
     ]
+    if given["unit"] == "tokens":
+        ignored = given["rows"] - given["examples"]
+        lines.append(
+            (f"{ignored:,} positions are left out, by a mask or their label. " if ignored else "")
+            + (
+                f"The tokens are of {given['sequences']:,} sequences; intervals draw whole sequences."
+                if given["sequences"]
+                else "Which sequence a token is of is not known; intervals draw tokens."
+            )
+        )
     if not given["labels"]:
         lines.append("Without labels nothing can be said about accuracy and calibration.")
     cut = {each["top_k"] for name in ("teacher", "student", "control") for each in given[name]} - {None}
@@ -172,6 +189,8 @@ def _figures(found, first, controlled, estimates, arms) -> dict[str, Figure]:
     drawn = {"confidence": figure}
     if any(each.name == "exaggeration_slope" for each in estimates):
         drawn["slopes"] = figures.slopes(estimates, arms)
+    if (by_rank := beyond.figure(estimates, arms)) is not None:
+        drawn["slopes_by_rank"] = by_rank
     if first.teacher.hit is not None:
         drawn["reliability"] = figure = Figure(figsize=(9.4, 4.8), layout="constrained")
         for axes, (name, model) in zip(
@@ -196,6 +215,13 @@ def _interval(values: Mapping[str, Any], digits: int = 3) -> str:
     return tables.shown(Interval(**values), digits)
 
 
+def _temperature(values: Mapping[str, Any]) -> str:
+    """A temperature with its interval, or that there is none."""
+    if rescaling.COLDEST < values["estimate"] < rescaling.HOTTEST:
+        return _interval(values)
+    return f"none from {rescaling.COLDEST:g} to {rescaling.HOTTEST:g}"
+
+
 def _advice(found: Mapping[str, Any]) -> Table:
     rows = [(each["advice"], each["because"], each["source"]) for each in found["advice"]]
     return Table(("what to do", "because", "source"), rows, title="What the numbers advise", sortable=False)
@@ -208,7 +234,7 @@ def _confidences(found: Mapping[str, Any]) -> list[Table]:
         [
             ("mean KL(teacher || student) [nats]", _interval(rescaled["kl_before"], 4)),
             ("the same, student's logits divided by the best temperature", _interval(rescaled["kl_after"], 4)),
-            ("that temperature (above 1: the student is surer)", _interval(rescaled["temperature"])),
+            ("that temperature (above 1: the student is surer)", _temperature(rescaled["temperature"])),
             ("share of the KL that it removes", f"{rescaled['removed']:.1%}"),
             ("mean entropy, teacher [nats]", f"{found['entropy']['teacher']:.4f}"),
             ("mean entropy, student [nats]", f"{found['entropy']['student']:.4f}"),
@@ -231,11 +257,42 @@ def _confidences(found: Mapping[str, Any]) -> list[Table]:
     )
     models = list(found["calibration"])
     rows = [
-        (label, *(_interval(found["calibration"][model][name]) for model in models))
+        (
+            label,
+            *(
+                (_temperature if name == "temperature" else _interval)(found["calibration"][model][name])
+                for model in models
+            ),
+        )
         for name, label in zip(names, labels, strict=True)
     ]
     note = "A temperature is fitted on one half of the examples and tried on the other, and the other way round."
     return [scale, Table(("", *models), rows, note, title="Calibration", sortable=False)]
+
+
+def _outside(found: Mapping[str, Any]) -> list[Table]:
+    """What files of the most probable classes leave out, and what hangs on it."""
+    outside = found.get("outside")
+    if not outside:
+        return []
+    rows = []
+    for name in ("teacher", "student"):
+        if name in outside:
+            rows.append((f"probability outside the {name}'s list, mean", f"{outside[name]['mean']:.4f}"))
+            rows.append((f"probability outside the {name}'s list, largest", f"{outside[name]['largest']:.4f}"))
+    note = (
+        "The rest is spread evenly over all that is not listed, in the entropies and divergences too. The teacher's confidence in"
+        " its top class is exact."
+    )
+    if (assumed := outside.get("assumed")) is not None:
+        rows += [
+            ("share whose teacher's class the student does not list", f"{assumed['rows']:.2%}"),
+            ("slope over all, with an even share of the rest there", _known(assumed["slope"], ".3f")),
+            ("slope over all, with the largest share possible there", _known(assumed["slope_highest"], ".3f")),
+            ("slope over all, without those", _known(assumed["slope_listed"], ".3f")),
+        ]
+        note += " The student's confidence in that class is exact where it lists it; where it does not, it is an assumption."
+    return [Table(("", "value"), rows, note, title="What the files leave out")]
 
 
 def _named(index: int, names: Sequence[str] | None) -> str:
@@ -281,8 +338,11 @@ def _confusions(found: Mapping[str, Any], names: Sequence[str] | None) -> Table:
 def _example(each: Mapping[str, Any], names: Sequence[str] | None, show: Any) -> tuple[tuple[str, str] | None, str]:
     """(view of an example or None, what is said of it)."""
     label = f", label {_named(each['label'], names)}" if each["label"] >= 0 else ""
+    where = f"row {each['row']}"
+    if "sequence" in each:
+        where = f"sequence {each['sequence']}, position {each['position']}"
     text = (
-        f"row {each['row']}{label}: teacher {_named(each['teacher'], names)} ({each['teacher_confidence']:.3f}), student"
+        f"{where}{label}: teacher {_named(each['teacher'], names)} ({each['teacher_confidence']:.3f}), student"
         f" {_named(each['student'], names)} ({each['student_confidence']:.3f}); {each['deviation']:+.2f} nats"
     )
     return (show(each["row"]) if show else None), text

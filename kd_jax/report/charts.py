@@ -4,13 +4,14 @@ A chart is a figure of plotly.js with a few more keys, so that one chart can sho
 
 - `columns`: {key: array or value}. Anywhere in `data` and `layout`, `{"column": KEY}` stands for a column.
 - `controls`: what the reader chooses, each `{"name", "label", "kind", "options"}`; kind is `select` or `range` (a slider). An
-  option is `{"value", "text"}`. In a key, `{NAME}` stands for the value of the control of that name: `{"column": "y|{arm}"}`.
-  `options` may be a column too, where they depend on another control. A trace one of whose columns does not exist is left out.
+  option is `{"value", "text"}`; `first` is the value at first, where it is not that of the first option. In a key `{NAME}` stands
+  for the value of the control of that name: `{"column": "y|{arm}"}`. `options` may be a column too, where they depend on another
+  control. A trace one of whose columns does not exist is left out.
 - `@text`, `@faint` and `@page` as a colour are those of the page's text, of its grid lines and of its background.
 - `meta.tip` of a trace: what is shown of the point under the pointer, `{"values", "lines", "views", "view"}`. `values` are columns;
   `lines` are texts in which `{value}` is replaced, `{value:class}` by the name of a class and `{value:p}` by the probability whose
   log-odds it is; a line with a value that is null is left out. `view` is a column of positions in the set of views named `views`.
-- `views`: {name: thumbnails or texts of examples}, see `charts_confidence.sprite`.
+- `views`: {name: thumbnails or texts of examples}, see `thumbnails.sheet`.
 - `names`: the names of the classes.
 
 `assets/kd_charts.js` draws them, with `resolved` in JavaScript.
@@ -18,7 +19,7 @@ A chart is a figure of plotly.js with a few more keys, so that one chart can sho
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,18 @@ LIBRARY, SCRIPT, STYLE = "plotly-basic.min.js", "kd_charts.js", "kd_charts.css"
 DIGITS = 4  # significant digits of a number in a chart: more than a screen has pixels
 
 
+class Gallery(NamedTuple):
+    """Single examples beside each other.
+
+    Attributes:
+        title: what they have in common.
+        examples: (what is shown: ("image", PNG in base64), ("text", text) or None; what is said of it) of each.
+    """
+
+    title: str
+    examples: Sequence[tuple[tuple[str, str] | None, str]]
+
+
 class Chart(NamedTuple):
     """An interactive chart.
 
@@ -39,12 +52,14 @@ class Chart(NamedTuple):
         figure: the figure as JSON values: `data` and `layout` of plotly.js, and what the module's docstring adds.
         caption: how to read it, in sentences.
         alt: what one would see, for those who cannot see it.
+        galleries: examples that belong to it, for the page to show below it; they need neither pointer nor script.
     """
 
     title: str
     figure: dict[str, Any]
     caption: str = ""
     alt: str = ""
+    galleries: Sequence[Gallery] = ()
 
     def json(self) -> str:
         """Return the figure as JSON that may stand in a `<script type="application/json">` block; see `embedded`."""
@@ -87,17 +102,19 @@ def _number(value: float, digits: int) -> float | int | None:
     return int(short) if short == int(short) else short
 
 
-def control(name: str, label: str, options: Any, kind: str = "select") -> dict[str, Any]:
+def control(name: str, label: str, options: Any, kind: str = "select", first: Any = None) -> dict[str, Any]:
     """Return a control of a chart.
 
     Args:
         name: the name by which keys of columns refer to it.
         label: what the reader sees.
-        options: {value: text}, in their order, the first one chosen; or `{"column": KEY}` of a column of `choices`.
+        options: {value: text}, in their order; or `{"column": KEY}` of a column of `choices`.
         kind: `select`, or `range` for a slider.
+        first: the value that is chosen at first, or a column of it; None for that of the first option.
     """
     listed = options if list(options) == ["column"] else choices(options)
-    return {"name": name, "label": label, "kind": kind, "options": listed}
+    chosen = {} if first is None else {"first": first}
+    return {"name": name, "label": label, "kind": kind, "options": listed} | chosen
 
 
 def choices(options: Mapping[str, str]) -> list[dict[str, str]]:

@@ -20,8 +20,8 @@ QUANTITIES = {
     "seconds": "seconds per epoch",
 }
 MOST_EPOCHS = 400  # epochs that are drawn of a run; of longer ones every second, third ... and the last
-CAPTION = """The mean over the seeds that have an epoch, and their range as a band. Training losses of arms with other objectives
-    are not comparable. Speed is as the program wrote it down, with whatever else the machine was doing."""
+CAPTION = """The mean over the seeds that have an epoch, and their range as a band. Training losses of arms with other
+    objectives are not comparable. Speed is as the program wrote it down, with whatever else the machine was doing."""
 ALT = """Lines along the epochs of training, one for each arm, for a quantity chosen above."""
 
 

@@ -24,8 +24,9 @@ FAMILIES = {
     "onehot": (ONEHOT, "#5a70c8", "#4a8fc7", "#1290a8"),
     "control": (ONEHOT,),
 }
-NULLS = {"onehot_order": "#1790a6", "onehot_init": "#b07a00", "onehot_slower": "#cc79a7", "onehot_faster": "#2f9080"}
-OTHERS = ("#8a8a2a", "#b3447a", "#1a8a3f", "#b05a5a")
+NULLS = {"onehot_order": "#1790a6", "onehot_init": "#b07a00", "onehot_slower": "#cc79a7", "onehot_faster": "#8a8a2a"}
+DASHES = {"onehot_order": "dot", "onehot_init": "dashdot", "onehot_slower": "longdash", "onehot_faster": "longdashdot"}
+OTHERS = ("#7066c2", "#b3447a", "#1a8a3f", "#b05a5a")
 
 
 def arms(names: Iterable[str]) -> dict[str, str]:
@@ -51,8 +52,8 @@ def arms(names: Iterable[str]) -> dict[str, str]:
 
 
 def dash(arm: str) -> str:
-    """Return the line style of an arm in plotly's words: teachers dashed, nulls dotted, all others solid."""
-    return "dot" if arm in NULLS else "dash" if arm.startswith("teacher") else "solid"
+    """Return the line style of an arm in plotly's words: teachers dashed, nulls dotted and dashed, all others solid."""
+    return DASHES.get(arm, "dash" if arm.startswith("teacher") else "solid")
 
 
 def faded(colour: str, alpha: float) -> str:

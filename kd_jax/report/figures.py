@@ -66,6 +66,7 @@ def confidence(
         seed: the seed of the runs.
         estimates: those of the study, for the mean slopes.
     """
+    controls = {arm.control for arm in arms}
     figure = Figure(figsize=(4.2 * len(arms) + 0.4, 4.3 * len(logits)), layout="constrained")
     grid = figure.subplots(len(logits), len(arms), squeeze=False)
     table = index(estimates, "name", "arm", "split", "subset")
@@ -84,7 +85,7 @@ def confidence(
             slopes = exaggeration.lines(*points[column])
             listed = ", ".join(f"{SUBSET_LABELS[subset]} {line.slope:.2f}" for subset, line in slopes.items())
             said.append(f"{arm.name} on {split} examples: slopes {listed}")
-            kind = "distilled" if arm.teacher else "never met the teacher"
+            kind = "distilled" if arm.teacher else "control" if arm.name in controls else "never met the teacher"
             axes.set_title(f"{arm.name} ({arm.model}), {split}\n{kind}", fontsize=10)
             if row == len(logits) - 1:
                 axes.set_xlabel("teacher: log p/(1-p) of its top class [nats]")
@@ -93,8 +94,8 @@ def confidence(
     which = f"seed {seed}" if seeds == 1 else f"seed {seed}, one of {seeds}"
     figure.suptitle(f"Confidence of {which}. A slope above 1 exaggerates the teacher", fontsize=12)
     figure.set_label(
-        f"Scatter plots of a network's confidence in the teacher's top class against the teacher's, a point per example, of {which},"
-        f" with fitted lines. {'; '.join(said)}."
+        f"Scatter plots of a network's confidence in the teacher's top class against the teacher's, a point per example, of"
+        f" {which}, with fitted lines. {'; '.join(said)}."
     )
     return figure
 

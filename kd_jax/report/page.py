@@ -168,6 +168,7 @@ FILES = {  # what lies beside a page, in the order in which it is listed
     "cost.json": "what the networks cost to run",
     "pairs": "logits of teacher and student of every run and split (.npz)",
     "examples": "what happened to every example (.npz)",
+    "trajectory": "training examples at every checkpoint (.npz)",
     "eigen": "weights along eigendirections, at every checkpoint (.npz)",
     "function": "the functions along eigenvectors of the tangent kernel (.npz)",
     "figures": "every figure (PNG, SVG, PDF)",

@@ -28,10 +28,16 @@ MEANINGS: Mapping[str, Mapping[Any, str]] = {
     "crd_negatives": {0: "the authors' 16384, or as many as there are training examples"},
     "teacher_with": {(): "none: as the students"},
     "teacher_step": {0: "its last"},
+    "early_epoch": {0: "none"},
+    "control": {
+        "auto": "a run like the teacher; where there is none, one is trained",
+        "free": "a run like the teacher; where there is none, the teacher of the next seed",
+    },
     "teacher_from": {"": "none: it is trained here"},
     "layers": {(): "the first of each network"},
     "pairs": {(): "none beside those fixed by rule"},
     "kernel_examples": {0: "none"},
+    "trajectory_examples": {0: "none"},
 }
 
 

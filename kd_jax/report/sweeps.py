@@ -30,13 +30,13 @@ COLUMNS = (
     ("less the teacher's", "accuracy_over_teacher", "name", "test", "all", 3),
     ("agreement", "agreement", "name", "test", "all", 3),
     ("slope, train, lowest 25 %", "exaggeration_slope", "name", "train", "lowest_25", 2),
-    ("its control, train", "exaggeration_slope", "baseline", "train", "lowest_25", 2),
+    ("its control, train", "exaggeration_slope", "control", "train", "lowest_25", 2),
     ("slope, test, lowest 25 %", "exaggeration_slope", "name", "test", "lowest_25", 2),
-    ("its control, test", "exaggeration_slope", "baseline", "test", "lowest_25", 2),
+    ("its control, test", "exaggeration_slope", "control", "test", "lowest_25", 2),
 )
 CAPTIONS = {
     "variants": """Every variant with its interval: the student, and its twin without a teacher. A slope counts for distillation
-        where it is above 1 and above the twin's.""",
+        where it is above 1 and above its control's.""",
     "gain": """What the student gains over its twin, against how much of its training labels the teacher fits, and against how much
         better than the twin the teacher is on test data: mean and interval of the seeds, small dots the seeds themselves. Colours
         tell the fields that were changed.""",
@@ -79,7 +79,7 @@ def write_report(folder: Path, measured: Sequence[StudentResult]) -> None:
 def students(summary: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield (folder of a variant, record of a student's arm as in `study.json`) of a sweep's summary."""
     for name, arms in summary["study"]["arms"].items():
-        yield from ((name, arm) for arm in arms if arm["baseline"])
+        yield from ((name, {"control": arm["baseline"], **arm}) for arm in arms if arm["baseline"])
 
 
 def _index(estimates: Sequence[Estimate]) -> dict[tuple[Any, ...], Estimate]:
@@ -109,8 +109,8 @@ def table(summary: Mapping[str, Any]) -> Table:
             cells.append("-" if share is None else tables.shown(share.interval, 2))
         rows.append(cells)
     details = (
-        "Gain is over the same network, initialisation and batches without a teacher; a control is that network's slope against the"
-        " same teacher."
+        "Gain is over the same network, initialisation and batches without a teacher; a control is the slope, against the same"
+        " teacher, of a network like that from another seed."
     )
     return Table(header, rows, tables.what_intervals_are(estimates), details, "Every variant")
 
@@ -133,8 +133,9 @@ def variants(summary: Mapping[str, Any]) -> Figure:
     grid = figure.subplots(1, len(panels), sharey=True)
     lines = np.arange(len(listed))
     for axes, (title, quantity, split, subset) in zip(grid, panels, strict=True):
+        beside = "control" if quantity == "exaggeration_slope" else "baseline"
         for colour, label, whose, shift in (
-            (colours.ONEHOT, "labels alone", "baseline", -0.13),
+            (colours.ONEHOT, "labels alone", beside, -0.13),
             (colours.STUDENT, "distilled", "name", 0.13),
         ):
             there = [

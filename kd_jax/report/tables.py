@@ -1,10 +1,12 @@
 """Tables of results: what a reader looks at first, and everything as CSV. Numbers are rounded here and in figures only."""
 
+import itertools
+import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kd_jax.analysis.results import Estimate, Interval, index
-from kd_jax.plan import TEACHER, Arm
+from kd_jax.plan import EARLY, TEACHER, Arm
 
 
 class Table(NamedTuple):
@@ -27,9 +29,14 @@ class Table(NamedTuple):
     sortable: bool = True
 
 
+# Characters beyond which the cells of a folded table are wrapped: of its first column, of the others.
+LABEL, CELL = 28, 24
+NARROWEST = 20  # characters of a folded table, however narrow the terminal says that it is
+
 # (heading, name, split, subset, digits)
 COLUMNS = (
     ("test accuracy", "accuracy", "test", "all", 3),
+    ("test accuracy, best epoch", "accuracy_best", "test", "all", 3),
     ("gain", "accuracy_gain", "test", "all", 3),
     ("less the teacher's", "accuracy_over_teacher", "test", "all", 3),
     ("train accuracy", "accuracy", "train", "all", 3),
@@ -73,6 +80,7 @@ CSV_COLUMNS = (
     "resampled",
     "count",
     "values",
+    "rank",
 )
 
 
@@ -93,8 +101,8 @@ def compared(arms: Iterable[Arm]) -> list[Arm]:
 
 
 def beside_teacher(arms: Iterable[Arm]) -> list[Arm]:
-    """Return the arms that are compared with the teacher: those of `compared` without it."""
-    return [arm for arm in compared(arms) if arm.name != TEACHER]
+    """Return the arms that are compared with a teacher: those of `compared` that are none."""
+    return [arm for arm in compared(arms) if arm.name not in (TEACHER, EARLY)]
 
 
 def main_table(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
@@ -165,6 +173,7 @@ def everything(estimates: Iterable[Estimate]) -> Table:
         pair = " and ".join(map(str, estimate.directions))
         split = f"{estimate.split}, {estimate.subset}" if estimate.split else ""
         where = split or f"{estimate.layer} {pair}".strip()
+        where += f", rank {estimate.rank}" if estimate.rank else ""
         over = f"{estimate.interval.count} {estimate.interval.resampled}"
         rows.append([estimate.name, estimate.arm, where, shown(estimate.interval, 4), over])
     return Table(["name", "arm", "where", "estimate", "over"], rows, title="All numbers")
@@ -176,10 +185,10 @@ def what_intervals_are(estimates: Sequence[Estimate]) -> str:
         return ""
     first = next((e.interval for e in estimates if e.interval.resampled == "seeds"), estimates[0].interval)
     if first.resampled == "seeds":
-        one = any(e.arm == TEACHER and e.name == "accuracy" and e.interval.resampled == "examples" for e in estimates)
-        rest = " The teacher is one for all seeds; its own intervals are over examples." if one else ""
+        own = next((e.interval.resampled for e in estimates if e.arm == TEACHER and e.name == "accuracy"), "seeds")
+        rest = f" The teacher is one for all seeds; its own intervals are over {own}." if own != "seeds" else ""
         return f"Mean and {first.level:.0%} interval over {first.count} seeds.{rest}"
-    return f"One seed; {first.level:.0%} intervals over examples: how other seeds would differ is not in them."
+    return f"One seed; {first.level:.0%} intervals over {first.resampled}: how other seeds would differ is not in them."
 
 
 def turned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
@@ -210,6 +219,64 @@ def text(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def folded(header: Sequence[str], rows: Sequence[Sequence[str]], width: int, right: Collection[int] = ()) -> str:
+    """Return a table in columns that is no wider than a terminal, and in which nothing is cut.
+
+    Columns that do not fit beside the first go into further blocks, each of which begins with the first column. Then long cells
+    are wrapped.
+
+    >>> print(folded(["arm", "gain", "test slope"], [["student", "0.1", "1.2"]], width=20))
+    arm      gain
+    -------------
+    student  0.1
+    <BLANKLINE>
+    arm      test slope
+    -------------------
+    student  1.2
+
+    Args:
+        header, rows: cells, as in `Table`.
+        width: of the terminal, in characters; at least `NARROWEST` of them are used.
+        right: positions of the columns that are aligned on the right.
+    """
+    width = max(width, NARROWEST)
+    table = [header, *rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    if sum(widths) + 2 * (len(widths) - 1) > width:
+        first, *others = (min(of, most) for of, most in zip(widths, [LABEL, *[CELL] * len(widths)], strict=False))
+        rest = width - 2  # between two columns
+        if others and first + max(others) > rest:
+            # The labels get what the widest column leaves them, but no less than their longest word or a third.
+            word = max(len(word) for line in table for word in line[0].split() or [""])
+            first = min(first, max(rest - max(others), rest // 3, min(word, rest // 2)))
+            others = [min(other, rest - first) for other in others]
+        widths = [min(first, width), *others]
+    blocks: list[list[int]] = []
+    for column in range(1, len(widths)):
+        if blocks and widths[0] + sum(widths[other] + 2 for other in [*blocks[-1], column]) <= width:
+            blocks[-1].append(column)
+        else:
+            blocks.append([column])
+    return "\n\n".join(_block(table, [0, *block], widths, right) for block in blocks or [[]])
+
+
+def _block(
+    table: Sequence[Sequence[str]], columns: Sequence[int], widths: Sequence[int], right: Collection[int]
+) -> str:
+    lines = []
+    for line in table:
+        cells = [textwrap.wrap(line[column], widths[column], break_on_hyphens=False) or [""] for column in columns]
+        for parts in itertools.zip_longest(*cells, fillvalue=""):
+            padded = [
+                part.rjust(widths[column]) if column in right else part.ljust(widths[column])
+                for part, column in zip(parts, columns, strict=True)
+            ]
+            lines.append("  ".join(padded).rstrip())
+        if len(lines) and line is table[0]:
+            lines.append("-" * max(len(each) for each in lines))
+    return "\n".join(lines)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kd_jax import config, data
+from kd_jax import config, data, stopping
+from kd_jax.analysis import answers
+from kd_jax.analysis import claims as claimed
 from kd_jax.data import Dataset
-from kd_jax.errors import BadInput
-from kd_jax.studies import analyses, networks
+from kd_jax.errors import BadInput, Damaged
+from kd_jax.files import replace_folder
+from kd_jax.studies import analyses, networks, teachers
 from kd_jax.studies import prune as pruning
 from kd_jax.studies.analyses import learning
 from kd_jax.studies.prepare import Prepared, open_study
@@ -36,6 +39,7 @@ def analyze(
     workers: int = 0,
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
+    dataset: str = "",
 ) -> dict[str, Any]:
     """Recompute every number and figure of a work folder from its checkpoints, and return `summary.json`'s contents.
 
@@ -44,11 +48,12 @@ def analyze(
         data_dir: where the data lies now; by default where it lay when the study was trained.
         look: {name: value} of fields of `config.Look`, instead of the study's own.
         workers, load, progress: as for `studies.train.train`.
+        dataset: as for `studies.prepare.open_study`.
 
     Raises:
         BadInput: as `studies.prepare.open_study`; or when a run is not finished, or another program works in the folder.
     """
-    opened = open_study(workdir, data_dir, workers, load)
+    opened = open_study(workdir, data_dir, workers, load, dataset)
     study = opened.study.replaced(**look or {})
     record = opened.record | {"config": config.to_json(study)}
     plan = replace(opened.plan, study=study)  # what analysis looks at changes no run
@@ -81,6 +86,7 @@ def analyze_prepared(
                     f"{prepared.workdir}: expected finished runs, {run.name} is not (its trajectory lacks step {steps}); run the"
                     " study's command again"
                 )
+        _check_teachers(prepared)
         prepared, lost = pruning.available(prepared)
         asked = [analysis for analysis in analyses.ANALYSES if not (lost and analysis.needs_curves)]
         analyses.check(prepared.plan, prepared.dataset, asked)
@@ -98,9 +104,24 @@ def analyze_prepared(
         before = final.with_name("analysis-before-pruning")
         if lost and (final / "eigen").is_dir() and not before.exists():
             final.rename(before)  # it has what cannot be computed again
-        shutil.rmtree(final, ignore_errors=True)
-        folder.rename(final)
+        replace_folder(folder, final)
     return summary
+
+
+def _check_teachers(prepared: Prepared) -> None:
+    """Raise `BadInput` where a teacher is not the one on record, from which its students were distilled."""
+    expected = prepared.record["teacher_hash"]
+    taught = [(run.teacher_name, run.taught_by, run.teacher_step) for run in prepared.plan.runs if run.taught_by]
+    for name, by, step in dict.fromkeys(taught):
+        folder = records.run_folder(prepared.workdir, by)
+        if name in expected and step in records.kept_steps(folder):
+            try:
+                teachers.check_digest(name, teachers.load(folder, step), expected)
+            except Damaged as error:
+                raise BadInput(
+                    f"{error}; expected a whole checkpoint; move that step's folder away and run the study's command again, which"
+                    " trains it anew"
+                ) from None
 
 
 def _summary(
@@ -112,18 +133,20 @@ def _summary(
     with progress_of(sum(analysis.passes(trained) for analysis in asked)) as progress:
 
         def advance(label: str) -> None:
+            stopping.check()
             progress.advance(1, "analysing", label)
 
         measured = [analysis.measure(trained, folder, advance) for analysis in asked]
     estimates = [estimate for of_analysis in measured for estimate in of_analysis]
-    steps_per_epoch = prepared.record["steps_per_epoch"]
-    unlearned = learning.unlearned(workdir, folder, prepared.study, steps_per_epoch, plan.given)
-    verdicts, warnings = [], [run.sentence() for run in unlearned]
+    unlearned = learning.unlearned(workdir, folder, prepared.study, prepared.record)
+    claims, warnings = [], [run.sentence() for run in unlearned]
     warnings += pruning.sentences(prepared.record)
     for analysis in asked:
-        verdicts += analysis.conclude(trained, estimates, unlearned)
+        claims += analysis.conclude(trained, estimates, unlearned)
         warnings += analysis.warn(trained, folder)
+    verdicts = claimed.decide(claims)
     return {
+        "answer": answers.of_study(verdicts, prepared.record["study"]),
         "estimates": [estimate.to_json() for estimate in estimates],
         "verdicts": [verdict.to_json() for verdict in verdicts],
         "warnings": warnings,

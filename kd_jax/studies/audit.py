@@ -6,55 +6,29 @@ OUT/
 """
 
 import csv
-import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from kd_jax.analysis import answers, remainder, rescaling, summary, verdicts
 from kd_jax.analysis import audit as questions
-from kd_jax.analysis import rescaling, summary, verdicts
-from kd_jax.analysis.examples import Beside, beside
+from kd_jax.analysis.examples import RANKS, Beside, beside
 from kd_jax.analysis.results import Estimate, Verdict
 from kd_jax.config import versions
 from kd_jax.data import outputs
-from kd_jax.data.outputs import Model
-from kd_jax.data.views import views
 from kd_jax.errors import BadInput
 from kd_jax.provenance import now
 from kd_jax.report import audits, tables
+from kd_jax.studies import audit_given, folders
+from kd_jax.studies.audit_given import FEWEST, Given, Tokens
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.results import Findings
 
-FEWEST = 8  # examples: quarters of fewer have a single one
-FITTED_ROWS, FITTED_NUMBERS = (
-    20_000,
-    1 << 25,
-)  # of how many examples, and of how many logits, temperatures are fitted at most
-
-
-class Given(NamedTuple):
-    """What an audit is about, after a check.
-
-    Attributes:
-        teachers, students, controls: one for each seed; one teacher or one control may stand for all seeds.
-        labels: int64 [examples]; None without.
-        names: of the classes; None without.
-        split: the split that the examples are from.
-        unit: what an example is called: `examples` or `tokens`.
-    """
-
-    teachers: list[Model]
-    students: list[Model]
-    controls: list[Model]
-    labels: np.ndarray | None
-    names: list[str] | None
-    split: str
-    unit: str
+FEW_SEQUENCES = 20  # of fewer, intervals hold the true value a little less often than they claim
 
 
 def audit(
@@ -69,11 +43,24 @@ def audit(
     examples: Any = None,
     split: str = "test",
     tokens: bool = False,
+    sequences: Any = None,
+    mask: Any = None,
+    shift_labels: bool = False,
     out: Path | str | None = None,
     progress: Callable[..., Any] = Quiet,
     command: str = "",
 ) -> "Audit":
     """Judge a student by its answers and its teacher's: fidelity, exaggeration, calibration, where they part, what to do.
+
+    A student whose confidence is one and a half times its teacher's:
+
+    >>> rng = np.random.default_rng(0)
+    >>> teacher = rng.normal(size=(500, 3))
+    >>> found = audit(teacher, 1.5 * teacher)
+    >>> print(f"{found.summary['audit']['rescaled']['temperature']['estimate']:.3f}")
+    1.500
+    >>> found.verdicts[0].verdict  # without a control it is never called supported
+    'inconclusive'
 
     Args:
         teacher, student: logits float [examples, classes] of the same examples in the same order, as arrays or files; or a list of
@@ -83,10 +70,17 @@ def audit(
             seed. It is what "no exaggeration" looks like. One, or one for each seed.
         kind: `logits`, `log_probabilities` or `probabilities`; by default what a `.npz` says, else logits.
         classes: the number of classes, where only the most probable are given.
-        names: names of the classes, a list or a text file.
+        names: names of the classes, a list or a text file; of tokens, the model's `tokenizer.json`.
         examples: what to show of the examples; see `data.views.views`.
         split: `train` where teacher and student were trained on these examples, which decides what is advised; else `test`.
-        tokens: whether the rows are next-token distributions of language models.
+        tokens: whether the rows are next-token distributions of language models. Arrays may then be
+            [sequences, length, vocabulary], and labels [sequences, length], where -100 leaves a position out. What is shown of an
+            example is the token in its context, from `examples`, int ids of the inputs [sequences, length], or from the labels.
+        sequences: of tokens, the sequence that each is from, int [tokens], or [sequences] to join those that depend on each
+            other. With it, or where arrays have three dimensions, intervals draw whole sequences.
+        mask: of tokens, whether each counts, bool or 0 and 1, such as an attention mask.
+        shift_labels: whether the labels are the inputs, as Hugging Face's models take them, so that the token at a position is
+            what the row before it predicts.
         out: the folder in which the report is written; None to write nothing.
         progress: `progress(total, done)` returns a context manager that counts blocks of rows.
         command: the command line of this program, for the record.
@@ -96,22 +90,31 @@ def audit(
     """
     out = None if out is None else Path(out).expanduser()
     if out is not None:
-        _check_out(out)
-    given = _given(teacher, student, labels, control, kind, classes, names, split, tokens)
-    show = None if examples is None else views(examples, _flag("examples", examples), len(given.teachers[0]))
+        folders.check_out(out, "audit", "an audit")
+    of_tokens = Tokens(sequences, mask, shift_labels)
+    if not tokens and of_tokens != Tokens():
+        raise BadInput("--sequences, --mask, --shift_labels: expected rows that are tokens; pass --tokens")
+    given = audit_given.read(
+        teacher, student, labels, control, kind, classes, names, examples, split, of_tokens if tokens else None
+    )
     estimates, first, controlled = _measured(given, progress)
     found = _looked_at(given, first, estimates)
-    found["given"] = _described(given, first) | {"command": command, "written": now(), "versions": versions()}
+    found["given"] = audit_given.described(given, first) | {
+        "command": command,
+        "written": now(),
+        "versions": versions(),
+    }
     said = _verdicts(given, estimates)
     contents = {
+        "answer": answers.of_audit(said, estimates, given.split, given.unit),
         "estimates": [estimate.to_json() for estimate in estimates],
         "verdicts": [verdict.to_json() for verdict in said],
-        "warnings": _warnings(first),
+        "warnings": _warnings(given, first),
         "audit": found,
     }
-    contents = json.loads(json.dumps(contents))
+    contents = json.loads(json.dumps(contents, allow_nan=False))
     if out is not None:
-        _write(out, contents, given, first, controlled, show)
+        _write(out, contents, given, first, controlled)
     return Audit(contents)
 
 
@@ -126,94 +129,6 @@ class Audit(Findings):
     @property
     def _arms(self):
         return audits.arms_of(self.summary)
-
-
-# ---- what is given
-
-
-def _flag(name: str, source: Any) -> str:
-    return f"--{name}={source}" if isinstance(source, (str, Path)) else name
-
-
-def _list(source: Any) -> list[Any]:
-    if source is None:
-        return []
-    return list(source) if isinstance(source, (list, tuple)) else [source]
-
-
-def _given(teacher, student, labels, control, kind, classes, names, split, tokens) -> Given:
-    def models(name, sources):
-        return [outputs.model(each, _flag(name, each), kind, classes) for each in _list(sources)]
-
-    teachers, students, controls = models("teacher", teacher), models("student", student), models("control", control)
-    everyone = [*teachers, *students, *controls]
-    if not teachers or not students:
-        raise BadInput("audit: expected a teacher and a student; pass --teacher and --student")
-    most = max(each.classes for each in everyone)
-    everyone = [each._replace(classes=most) if each.indices is not None else each for each in everyone]
-    first = everyone[0]
-    for each in everyone[1:]:
-        if each.shape != first.shape:
-            raise BadInput(
-                f"{each.name}: expected {list(first.shape)} [examples, classes] as in {first.name}, found {list(each.shape)}"
-            )
-    count, number = first.shape
-    if number < 2:
-        raise BadInput(
-            f"{first.name}: expected two classes or more, found {number}; for one probability p pass [1-p, p]"
-        )
-    if count < FEWEST:
-        raise BadInput(f"{first.name}: expected at least {FEWEST} examples, found {count}")
-    seeds = len(students)
-    for name, those in (("teacher", teachers), ("control", controls)):
-        if len(those) not in (0, 1, seeds):
-            raise BadInput(f"--{name}: expected one file or {seeds}, one for each --student, found {len(those)}")
-    y = None if labels is None else outputs.labels(labels, _flag("labels", labels), count, number)
-    if isinstance(names, (str, Path)):
-        names = outputs.class_names(names, _flag("names", names), number)
-    elif names is not None and len(names) != number:
-        raise BadInput(f"names: expected {number}, one per class, found {len(names)}")
-    cut = len(teachers), len(teachers) + seeds
-    return Given(
-        everyone[: cut[0]],
-        everyone[cut[0] : cut[1]],
-        everyone[cut[1] :],
-        y,
-        names,
-        split,
-        "tokens" if tokens else "examples",
-    )
-
-
-def _described(given: Given, first: Beside) -> dict[str, Any]:
-    def of(models):
-        return [{"name": _short(model.name), "kind": model.kind, "top_k": _top_k(model)} for model in models]
-
-    digest = hashlib.sha256()
-    for array in (*first.teacher[:3], *first.student[:3], *first.pair):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    count, classes = given.teachers[0].shape
-    return {
-        "teacher": of(given.teachers),
-        "student": of(given.students),
-        "control": of(given.controls),
-        "unit": given.unit,
-        "examples": count,
-        "classes": classes,
-        "labels": given.labels is not None,
-        "split": given.split,
-        "digest": digest.hexdigest(),
-    }
-
-
-def _short(name: str) -> str:
-    """The file's name alone, of a flag and a path."""
-    _, equals, path = name.partition("=")
-    return Path(path).name if equals else name
-
-
-def _top_k(model: Model) -> int | None:
-    return None if model.indices is None else model.values.shape[1]
 
 
 # ---- what is measured
@@ -232,15 +147,20 @@ def _measured(given: Given, progress_of: Callable[..., Any]) -> tuple[list[Estim
                 if not models:
                     continue
                 model = models[min(seed, len(models) - 1)]
+                best = rescaling.matched(teacher, model, given.sequences)
                 numbers = beside(
                     teacher,
                     model,
                     given.labels,
-                    lambda rows: bar.advance(rows, "auditing", _short(model.name)),  # noqa: B023, called at once
+                    lambda rows: bar.advance(rows, "auditing", audit_given.short(model.name)),  # noqa: B023, called at once
+                    min(audit_given.top_k(teacher) or RANKS, RANKS),  # beyond those that were given there is no order
+                    best.estimate,
                 )
                 if seed == 0:
                     kept[arm] = numbers
-                yield summary.Compared(arm, seed, given.split, numbers, given.labels, given.labels)
+                yield summary.Compared(
+                    arm, seed, given.split, numbers, given.labels, given.labels, given.sequences, best
+                )
 
     total = count * (len(given.students) + (len(seeds) if given.controls else 0))
     with progress_of(total) as bar:
@@ -251,18 +171,44 @@ def _measured(given: Given, progress_of: Callable[..., Any]) -> tuple[list[Estim
 
 
 def _verdicts(given: Given, estimates: Sequence[Estimate]) -> list[Verdict]:
-    if given.controls:
-        return verdicts.exaggeration_verdicts(estimates, {"student": "control"}, against="the control")
-    return questions.verdicts(estimates, given.split)
+    if not given.controls:
+        return verdicts.decide(questions.claims(estimates, given.split))
+    is_one = len(given.controls) == 1
+    claims = verdicts.exaggeration_claims(
+        estimates, {"student": "control"}, against="the control", is_one_control=is_one
+    )
+    return verdicts.decide(claims)
 
 
-def _warnings(first: Beside) -> list[str]:
+def _warnings(given: Given, first: Beside) -> list[str]:
     infinite = int((~np.isfinite(first.pair.x) | ~np.isfinite(first.pair.y)).sum())
     said = []
+    if given.unit == "tokens" and given.sequences is None:
+        said.append(
+            "each token counts as an observation of its own, but those of one sequence depend on each other, so that intervals are"
+            " too narrow; pass logits [sequences, length, vocabulary], or --sequences"
+        )
+    if given.sequences is not None and (number := int(given.sequences.max()) + 1) < FEW_SEQUENCES:
+        said.append(f"there are {number} sequences: intervals over so few hold the true value less often than 95 %")
+    if (better := _next_is_meant(given, first)) is not None:
+        said.append(
+            f"the teacher is right on {better[0]:.1%} of the labels, and on {better[1]:.1%} of those of the next position: are the"
+            " labels the inputs, as Hugging Face's models take them? Then pass --shift_labels"
+        )
     if infinite:
         said.append(
             f"{infinite} of {len(first.pair.x)} rows have a probability of exactly 0 or 1, whose confidence is infinite: slopes"
             " leave them out; pass logits instead of probabilities"
+        )
+    for name, model in (("teacher", first.teacher), ("student", first.student)):
+        if model.nll is not None and (impossible := int(np.isinf(model.nll).sum())):
+            said.append(
+                f"the {name} gives {impossible} labels a probability of 0: its NLL is infinite, and is left out"
+            )
+    if impossible := int(np.isinf(first.pair.kl).sum()):
+        said.append(
+            f"for {impossible} of {len(first.pair.kl)} rows the student gives 0 to what its teacher holds possible: the divergence"
+            " is infinite, and is left out"
         )
     finite = first.pair.x[np.isfinite(first.pair.x)]
     if not len(finite) or finite.min() == finite.max():
@@ -270,24 +216,40 @@ def _warnings(first: Beside) -> list[str]:
     return said
 
 
+def _next_is_meant(given: Given, first: Beside) -> tuple[float, float] | None:
+    """The teacher's accuracies as labels stand and a position on, where the second is far better; else None."""
+    if given.unit != "tokens" or given.labels is None or first.teacher.hit is None or given.rows is None:
+        return None
+    follows = np.diff(given.rows) == 1
+    if given.sequences is not None:
+        follows &= np.diff(given.sequences) == 0
+    if follows.sum() < FEWEST:
+        return None
+    now = float(first.teacher.hit[:-1][follows].mean())
+    then = float((first.teacher.prediction[:-1] == given.labels[1:])[follows].mean())
+    return (now, then) if then > 2 * now + 0.02 else None
+
+
 def _looked_at(given: Given, first: Beside, estimates: Sequence[Estimate]) -> dict[str, Any]:
     count, classes = given.teachers[0].shape
     rng = np.random.default_rng(0)
-    most = min(count, FITTED_ROWS, max(FITTED_NUMBERS // classes, 1000))
-    rows = np.arange(count) if most == count else np.sort(rng.choice(count, most, replace=False))
+    rows = rescaling.fitted_rows(count, classes, given.sequences)
+    groups = None if given.sequences is None else given.sequences[rows]
     teacher, student = given.teachers[0][rows], given.students[0][rows]
-    rescaled = rescaling.rescaled(teacher, student)
+    rescaled = rescaling.rescaled(teacher, student, groups)
     calibrations = {}
     if given.labels is not None:
         y = given.labels[rows]
         calibrations = {
-            name: rescaling.calibrated(logits, y, rng) for name, logits in (("teacher", teacher), ("student", student))
+            name: rescaling.calibrated(logits, y, rng, groups)
+            for name, logits in (("teacher", teacher), ("student", student))
         }
     below, above = questions.extremes(first, given.labels)
     advice = questions.advice(estimates, given.split, calibrations, rescaled)
     return {
-        "fitted_on": most,
+        "fitted_on": len(rows),
         "rescaled": _plain(rescaled) | {"removed": rescaled.removed},
+        "outside": _outside(given, first),
         "calibration": {name: each.to_json() for name, each in calibrations.items()},
         "entropy": {
             "teacher": float(first.teacher.entropy.mean()),
@@ -295,10 +257,31 @@ def _looked_at(given: Given, first: Beside, estimates: Sequence[Estimate]) -> di
         },
         "classes": [_known(each) for each in questions.classes(first, classes)],
         "confusions": [each._asdict() for each in questions.confusions(first, classes)],
-        "less_sure": [each._asdict() for each in below],
-        "surer": [each._asdict() for each in above],
+        "less_sure": [_placed(given, each) for each in below],
+        "surer": [_placed(given, each) for each in above],
         "advice": [each._asdict() for each in advice],
     }
+
+
+def _outside(given: Given, first: Beside) -> dict[str, Any]:
+    """What the files of the most probable classes leave out, of those models that have such; empty where none has."""
+    count, said = len(given.teachers[0]), {}
+    for name, model in (("teacher", given.teachers[0]), ("student", given.students[0])):
+        if model.indices is not None:
+            said[name] = remainder.mass(model.top, count, model.values.shape[1])._asdict()
+    student = given.students[0]
+    if student.indices is not None:
+        said["assumed"] = _known(remainder.assumed(first, student.top, student.values.shape[1]))
+    return said
+
+
+def _placed(given: Given, example: questions.Example) -> dict[str, Any]:
+    """An example with its row in the arrays, and where they have sequences, its place there."""
+    values = example._asdict()
+    row = values["row"] if given.rows is None else int(given.rows[values["row"]])
+    layout = given.teachers[0].layout
+    place = {} if layout is None else {"sequence": row // layout[1], "position": row % layout[1]}
+    return values | {"row": row} | place
 
 
 def _known(values: Any) -> dict[str, Any]:
@@ -313,29 +296,9 @@ def _plain(intervals: Any) -> dict[str, Any]:
 # ---- what is written
 
 
-def _check_out(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"--out={out}: expected a folder, this is a file; pass another")
-    if out.is_dir() and any(out.iterdir()) and not _is_audit(out):
-        raise BadInput(f"--out={out}: expected a new or empty folder, or that of an audit; pass another")
-
-
-def _is_audit(folder: Path) -> bool:
-    try:
-        return "audit" in json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def _write(
-    out: Path, contents: dict[str, Any], given: Given, first: Beside, controlled: Beside | None, show: Any
-) -> None:
+def _write(out: Path, contents: dict[str, Any], given: Given, first: Beside, controlled: Beside | None) -> None:
     """Write all files beside the old ones, which the whole of the new then replaces."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = out.with_name(f".{out.name}.new")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
+    with folders.replacing_folder(out) as folder:
         (folder / "summary.json").write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
         found = Findings(contents)
         with open(folder / "table.csv", "w", newline="", encoding="utf-8") as stream:
@@ -348,8 +311,4 @@ def _write(
                 writer = csv.DictWriter(stream, list(rows[0]) if rows else ["row"])
                 writer.writeheader()
                 writer.writerows(rows)
-        audits.write(folder, contents, first, controlled, given.names, show)
-        shutil.rmtree(out, ignore_errors=True)
-        folder.rename(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        audits.write(folder, contents, first, controlled, given.names, given.view, given.labels)

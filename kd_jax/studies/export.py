@@ -119,7 +119,7 @@ def _card(prepared: Prepared, run: Run, step: int, variables: Variables) -> dict
             "run": run.taught_by,
             "architecture": "a file of logits" if is_file else study.networks.teacher,
             "step": run.teacher_step,
-            "hash": given.key(run.seed) if given else record["teacher_hash"].get(run.taught_by, "unknown"),
+            "hash": given.key(run.seed) if given else record["teacher_hash"].get(run.teacher_name, "unknown"),
             "loss": study.distillation_loss,
         }
     return {

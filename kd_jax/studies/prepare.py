@@ -11,7 +11,7 @@ from kd_jax import config, data, models
 from kd_jax.config import SCHEMA, Networks, Study
 from kd_jax.data import Dataset, Given
 from kd_jax.errors import BadInput
-from kd_jax.plan import TEACHER, GivenTeacher, Plan, make_plan
+from kd_jax.plan import GivenTeacher, Plan, lengths_of, make_plan
 from kd_jax.provenance import program
 from kd_jax.studies import analyses, networks, pretrained, teachers
 from kd_jax.studies.teachers import Found
@@ -68,7 +68,7 @@ def prepare(
         workdir: the work folder; it may be absent, or hold the same study.
         data_dir: where the data lies, as `data.load` takes it; empty for data that is nowhere on disk.
         devices: the devices that `train.devices.select` returned.
-        also: steps at which the teachers are to be kept, besides those that the study asks for.
+        also: steps at which the teachers, and what stands for them, are to be kept, besides those that the study asks for.
         workers: number of processes that decode a streamed set; 0 for this one.
         load: `data.load`, or a function like it that remembers what it has loaded.
         command: the command line of this program, for `study.json`.
@@ -84,15 +84,16 @@ def prepare(
         models.check_name(model)
     for training in (study.training, study.teacher_training):
         parallel.check_batch(training.batch_size, devices)
-    given = given_of(workdir, previous) if previous else teachers.tokens(study)
-    dataset = load(study.data, data_dir, given, workers)
+    fixed = given_of(workdir, previous) if previous else teachers.tokens(study)
+    dataset = load(study.data, data_dir, fixed, workers)
     data.check(dataset, study, networks.has_dropout(study, dataset))
     own = networks.describe(study, dataset)
     networks.check_unchanged(before, own)
     engine.check(study, dataset)
     teacher = teachers.find(study, dataset, workdir, previous)
-    steps = {*also, *_teacher_steps(previous)}
-    plan = make_plan(study, len(dataset.train.y), steps, teacher.given if teacher else None, networks.sources(own))
+    begun = lengths_of(previous) if previous else None
+    given = teacher.given if teacher else None
+    plan = make_plan(study, len(dataset.train.y), also, given, networks.sources(own), begun=begun)
     # What cannot be looked at is refused now, and not after training.
     analyses.check(plan, dataset)
     starts = pretrained.describe(_started_here(study), dataset)
@@ -116,6 +117,7 @@ def open_study(
     data_dir: Path | str | None = None,
     workers: int = 0,
     load: Callable[..., Dataset] = data.load,
+    dataset: str = "",
 ) -> Prepared:
     """Return the study of a work folder.
 
@@ -123,6 +125,7 @@ def open_study(
         workdir: the work folder.
         data_dir: where the data lies now; by default where it lay when the study was trained.
         workers, load: as for `prepare`.
+        dataset: the name or folder of its data now, where that is another; empty for the study's own.
 
     Raises:
         BadInput: when there is no study, or the data is absent or not the same.
@@ -130,18 +133,24 @@ def open_study(
     record = records.read_study(workdir)
     study = config.from_json(record["config"])
     set_precision(study)
-    dataset = load(study.data, data_dir or record["data"]["data_dir"], given_of(workdir, record), workers)
-    if dataset.fingerprint != record["data"]["fingerprint"]:
+    asked = replace(study.data, dataset=dataset or study.data.dataset)
+    try:
+        found = load(asked, data_dir or record["data"]["data_dir"], given_of(workdir, record), workers)
+    except BadInput as error:
+        if dataset or not config.is_folder(study.data.dataset):
+            raise
+        raise BadInput(f"{error}; where the folder lies now, kd-jax analyze --dataset=DIR says") from None
+    if found.fingerprint != record["data"]["fingerprint"]:
         raise BadInput(
-            f"{dataset.name}: fingerprint {dataset.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"
-            " the data of this study; name its --data_dir"
+            f"{found.name}: fingerprint {found.fingerprint[:12]}, expected {record['data']['fingerprint'][:12]},"
+            " the data of this study; name its --data_dir, or its folder with --dataset=DIR"
         )
     own = record.get("networks", {})
     networks.remember(own)
-    plan = make_plan(
-        study, len(dataset.train.y), _teacher_steps(record), GivenTeacher.of(record), networks.sources(own)
-    )
-    return Prepared(Path(workdir), study, plan, dataset, record)
+    given, trained = GivenTeacher.of(record), lengths_of(record)
+    plan = make_plan(study, len(found.train.y), (), given, networks.sources(own), trained)
+    # An earlier version has less to say of its arms.
+    return Prepared(Path(workdir), study, plan, found, record | {"arms": _arms(plan)})
 
 
 def given_of(workdir: Path | str, record: Record) -> Given:
@@ -151,12 +160,6 @@ def given_of(workdir: Path | str, record: Record) -> Given:
         return Given()
     beside = pretrained.tokenizer_of(config.from_json(record["config"]).networks.init_from)
     return Given(records.read_tokenizer(workdir), tokens["vocabulary"], tokens["positions"], beside)
-
-
-def _teacher_steps(record: Record | None) -> list[int]:
-    """The steps at which the teachers of a study on record are kept; a sweep may have asked for more than the study does."""
-    of_teacher = (arm["checkpoint_steps"] for arm in record["arms"] if arm["name"] == TEACHER) if record else ()
-    return next(iter(of_teacher), [])
 
 
 def _check_workdir(workdir: Path | str, name: str, study: Study) -> Record | None:
@@ -200,7 +203,7 @@ def _record(
         "schema": SCHEMA,
         "study": name,
         "config": config.to_json(study),
-        "arms": [vars(arm) | plan.length(arm.name)._asdict() for arm in plan.arms],
+        "arms": _arms(plan),
         "steps_per_epoch": students.steps_per_epoch,
         "total_steps": students.total_steps,
         "checkpoint_steps": students.checkpoint_steps,
@@ -211,12 +214,17 @@ def _record(
             **dataset.facts(study.seed, study.training.batch_size),
         },
         "parameters": {arm.model: _parameters(study, dataset, arm.model) for arm in plan.arms},
+        "keys": {run.name: run.key for run in plan.runs if run.source is None},
         "init_from": starts,
         **({"networks": own} if own else {}),
         "teacher_hash": {},
         **{key: here[key] for key in ("platform", "versions")},
         "history": [here],
     }
+
+
+def _arms(plan: Plan) -> list[dict[str, Any]]:
+    return [vars(arm) | plan.length(arm.name)._asdict() for arm in plan.arms]
 
 
 def _continued(record: Record, previous: Record) -> Record:
@@ -235,7 +243,9 @@ def _continued(record: Record, previous: Record) -> Record:
         raise BadInput(f"--init_from={folders}: its weights changed since; pass another --workdir")
     begun = {key: previous[key] for key in ("platform", "versions")}
     kept = {key: previous[key] for key in ("teacher_hash", "peak_memory", "pruned") if key in previous}
-    return record | begun | kept | {"history": [*previous.get("history", [begun]), *record["history"]]}
+    # A run keeps the key under which it was begun: a later version may make another of the same configuration.
+    keys = record["keys"] | {run: key for run, key in previous.get("keys", {}).items() if run in record["keys"]}
+    return record | begun | kept | {"keys": keys, "history": [*previous.get("history", [begun]), *record["history"]]}
 
 
 def _parameters(study, dataset, model_name):

@@ -11,6 +11,7 @@ from typing import Any
 
 from kd_jax.config import from_json
 from kd_jax.errors import BadInput
+from kd_jax.plan import lengths_of, of_record, run_name
 from kd_jax.studies.prepare import Prepared
 from kd_jax.workdir import records
 
@@ -77,8 +78,9 @@ def prune(workdir: Path | str, keep: str = "analysed", dry_run: bool = False) ->
     """Take away what finished runs of a study or sweep no longer need, and return what that was.
 
     Gone are the states from which a run goes on after it was stopped, checkpoints that nobody asked for, and of the others those
-    that `keep` leaves out. Both ends of a trajectory stay with `every=N`, the last step with `last`, and always the step at which a
-    teacher teaches. `study.json` says from then on which steps were taken away, so they are not trained again.
+    that `keep` leaves out. Both ends of a trajectory stay with `every=N`, the last step with `last`, and always the steps at which
+    a teacher teaches and a control stands for it. `study.json` says from then on which steps were taken away, so they are not
+    trained again.
 
     Args:
         workdir: the work folder of a study or a sweep.
@@ -159,13 +161,13 @@ def _prune(studies: Mapping[Path, dict[str, Any]], keep: str, every: int, dry_ru
 def _runs(record: Mapping[str, Any]) -> Iterable[tuple[str, list[int], set[int]]]:
     """(name, steps asked for, steps to keep in any case) of every run that was trained in a study, rather than copied to it."""
     study, copies = from_json(record["config"]), record.get("teacher_from", {}).get("runs", {})
-    for arm in record["arms"]:
-        teaches = study.distillation.teacher_step or arm["total_steps"]
-        also = {teaches} if arm["name"] == "teacher" else set()
+    design, lengths = of_record(study, record), lengths_of(record)
+    for arm in design.arms:
+        length = lengths[arm.name]
+        also = {each.looked_at(length) for each in design.shown if arm.name in (each.name, each.part_of)}
         for seed in study.seed_range():
-            name = f"{arm['name']}-seed{seed}"
-            if name not in copies:
-                yield name, arm["checkpoint_steps"], also
+            if (name := run_name(arm, seed)) not in copies:
+                yield name, length.checkpoint_steps, also
 
 
 def _measured(folder: Path) -> tuple[int, int]:

@@ -25,7 +25,7 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
         writer = csv.writer(stream)
         writer.writerow(tables.CSV_COLUMNS)
         writer.writerows(tables.csv_rows(analysed.estimates))
-    main = tables.main_table(analysed.estimates, analysed.arms)
+    main = tables.main_table(analysed.estimates, analysed.shown)
     (folder / "table.md").write_text(tables.markdown(*main), encoding="utf-8")
     listed, images, captions, charts = [], {}, {}, {}
     for analysis in analyses.ANALYSES:
@@ -43,7 +43,7 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
     study = summary["study"]
     text = page.render(
         study["study"],
-        [page.facts(study), *about.teacher(study), *about.data(study)],
+        [page.facts(study), *about.teacher(study), *about.controls(study), *about.data(study)],
         summary["verdicts"],
         summary["warnings"],
         listed,
@@ -51,7 +51,7 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
         captions,
         [page.folded("Every estimate", "All numbers of summary.json", tables.everything(analysed.estimates))],
         answer=summary.get("answer", ()),
-        first=tables.first_table(analysed.estimates, analysed.arms),
+        first=tables.first_table(analysed.estimates, analysed.shown),
         charts=charts,
         again=again.study(study),
         files=page.files_in(folder, Path(workdir)),

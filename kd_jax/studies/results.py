@@ -71,7 +71,9 @@ class Findings:
         asked = ", ".join(map(str, [name, arm, *about.values()]))
         if found:
             keys = [
-                key for key in ("split", "subset", "layer", "directions") if len({getattr(e, key) for e in found}) > 1
+                key
+                for key in ("split", "subset", "layer", "directions", "rank")
+                if len({getattr(e, key) for e in found}) > 1
             ]
             raise BadInput(f"{asked}: expected one estimate, found {len(found)}; say also which {' and '.join(keys)}")
         names = ", ".join(sorted({each.name for each in self.estimates if each.arm == arm}))
@@ -221,8 +223,8 @@ class Results(Findings):
 
     @property
     def _compared(self):
-        return [arm for arm in tables.compared(self._analysed.arms) if arm.name != "teacher"]
+        return tables.beside_teacher(self._analysed.shown)
 
     @property
     def _arms(self) -> Sequence[Arm]:
-        return self._analysed.arms
+        return self._analysed.shown

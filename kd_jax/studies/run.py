@@ -1,11 +1,8 @@
 """One run of a study and its folder: the sinks that write it, and being told to stop on the way."""
 
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +11,10 @@ import numpy as np
 
 from kd_jax.models import Variables
 from kd_jax.plan import Run
+from kd_jax.stopping import Request
 from kd_jax.studies.progress import Quiet
 from kd_jax.train.engine import Engine
-from kd_jax.train.loop import Segment, Sink, StopRequest, train_run
+from kd_jax.train.loop import Segment, Sink, train_run
 from kd_jax.train.state import TrainState
 from kd_jax.train.teachers import Constants as TeacherConstants
 from kd_jax.workdir import checkpoints, records
@@ -122,7 +120,7 @@ def train(
     engine: Engine,
     teacher: TeacherConstants | None,
     progress: Quiet,
-    stop: StopRequest,
+    stop: Request,
     sinks: Sequence[Sink] = (),
     compiles: bool = False,
 ) -> None:
@@ -175,30 +173,3 @@ def _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, be
         own = [ProgressLine(progress, counts=False), TrajectoryStore(trajectory), ResumeStore(states)]
         train_run(engine, part, teacher, own, stop, newest)
     shutil.rmtree(folder / "repair")
-
-
-class _Stop:
-    requested = False
-
-
-@contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Turn the first SIGTERM or SIGINT into a request to save and stop; a second SIGINT interrupts at once.
-
-    Outside the main thread, where Python lets nobody handle signals, no request comes.
-    """
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def request(number, frame):
-        stop.requested = True
-        signal.signal(signal.SIGINT, previous[signal.SIGINT])
-
-    previous = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax import data
-from kd_jax.analysis import across, results
+from kd_jax import data, stopping
+from kd_jax.analysis import across, answers, results
+from kd_jax.analysis.claims import decide
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import SCHEMA, Study, from_json, to_json, versions
 from kd_jax.data import Dataset
-from kd_jax.errors import BadInput
+from kd_jax.errors import BadInput, Diverged
+from kd_jax.files import replace_folder
 from kd_jax.plan import GivenTeacher, Variant, run_key, run_name
 from kd_jax.plan import arms as arms_of
 from kd_jax.report.sweeps import write_report
@@ -64,11 +66,14 @@ def run(
 
     Raises:
         BadInput: for a variant that cannot be trained, before anything is written.
-        Stopped, Diverged: as `studies.train.train`.
+        Stopped: as `studies.train.train`.
+        Diverged: when every variant did. Of fewer, the rest is summarised, and `diverged` of the summary names them.
     """
     workdir = Path(workdir)
     _check(workdir, name)
-    also = sorted({study.distillation.teacher_step for _, study in studies} - {0})
+    also = sorted(
+        {study.distillation.teacher_step for _, study in studies} - {0}
+    )  # so that variants can share their runs
 
     def prepared(variant, study):
         data_dir = find(study.data.dataset)
@@ -83,20 +88,29 @@ def run(
         "versions": versions(),
     }
     trained = analysed = 0
+    diverged: dict[str, str] = {}
     with records.locked(workdir):
         records.write_json(workdir / "sweep.json", record)
         for number, (variant, study) in enumerate(studies, 1):
             folder = workdir / variant.folder
+            stopping.check()
             _say(f"variant {number} of {len(studies)}: {variant.folder}")
             ready = prepared(variant, study)
             _share(workdir, folder, ready.plan)
-            trained += train_prepared(ready, devices, progress, trackers.sinks(log, ready))
+            try:
+                trained += train_prepared(ready, devices, progress, trackers.sinks(log, ready))
+            except Diverged as error:  # the others have nothing to do with it
+                diverged[variant.folder] = str(error)
+                _say(f"{variant.folder}: {error}")
+                continue
             if not is_analysed(folder, study):
                 analyze_prepared(ready, progress)
                 analysed += 1
-        if not analysed and _summarised(workdir, record):
+        if len(diverged) == len(studies):
+            raise Diverged(f"every variant diverged; {next(iter(diverged.values()))}")
+        if not analysed and not diverged and _summarised(workdir, record):
             return trained, None
-        return trained, _summarise(workdir, record)
+        return trained, _summarise(workdir, record, diverged)
 
 
 def analyze(
@@ -106,18 +120,23 @@ def analyze(
     workers: int = 0,
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
+    dataset: str = "",
 ) -> dict[str, Any]:
     """Recompute every variant's analysis, and what they say together, from the checkpoints; return `summary.json`'s contents.
 
     Args:
         workdir: the sweep's work folder.
-        data_dir, look, workers, load, progress: as for `studies.analyse.analyze`.
+        data_dir, look, workers, load, progress, dataset: as for `studies.analyse.analyze`.
     """
     record = read(workdir)
     with records.locked(workdir):
+        without = _diverged(Path(workdir))
         for variant in record["variants"]:
+            if variant["folder"] in without:
+                continue
+            stopping.check()
             _say(f"variant {variant['folder']}")
-            analyze_study(Path(workdir) / variant["folder"], data_dir, look, workers, load, progress)
+            analyze_study(Path(workdir) / variant["folder"], data_dir, look, workers, load, progress, dataset)
         return _summarise(workdir, record)
 
 
@@ -129,6 +148,8 @@ def report(workdir: Path | str) -> None:
     """
     record = read(workdir)
     for variant in record["variants"]:
+        if variant["folder"] in _diverged(Path(workdir)):
+            continue
         write_study_report(Path(workdir) / variant["folder"])
     _summarise(workdir, record)
 
@@ -176,7 +197,7 @@ def _share(workdir, folder, plan):
         of_other = records.read_study(path.parent)
         other, given = from_json(of_other["config"]), GivenTeacher.of(of_other)
         sources = networks.sources(of_other.get("networks", {}))
-        for arm in arms_of(other):
+        for arm in arms_of(other, given):
             for seed in other.seed_range():
                 there = records.run_folder(path.parent, run_name(arm, seed))
                 if there.is_dir() and not there.is_symlink():
@@ -199,27 +220,37 @@ def _summarised(workdir, record):
         return False  # absent or damaged: it is made again
 
 
-def _summarise(workdir: str | Path, record: Mapping[str, Any]) -> dict[str, Any]:
+def _summarise(
+    workdir: str | Path, record: Mapping[str, Any], diverged: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Write `analysis/` of a sweep from the analyses of its variants, and return the contents of its `summary.json`.
 
     Args:
         workdir: the sweep's work folder.
         record: contents of `sweep.json`.
+        diverged: {folder of a variant: why there is no analysis of it}; by default what the last analysis of the sweep says.
     """
     workdir = Path(workdir)
+    if diverged is None:
+        diverged = _diverged(workdir)
+    record = {**record, "variants": [v for v in record["variants"] if v["folder"] not in diverged]}
     summaries = {v["folder"]: records.read_summary(workdir / v["folder"]) for v in record["variants"]}
     unlearned = {name: _unlearned(workdir / name, of) for name, of in summaries.items()}
     measured = _measured(record, summaries, unlearned)
-    together, verdicts = [], []
+    together, claims = [], []
     for question in (across.switching, across.helping):
-        numbers, answers = question(measured)
+        numbers, drawn = question(measured)
         together += numbers
-        verdicts += answers
+        claims += drawn
     estimates = [{"variant": name, **e} for name, of in summaries.items() for e in of["estimates"]]
+    verdicts = decide(claims)
     result = {
+        "answer": answers.of_sweep(verdicts, measured),
         "estimates": [*(number.to_json() for number in together), *estimates],
         "verdicts": [verdict.to_json() for verdict in verdicts],
-        "warnings": [f"{name}: {warning}" for name, of in summaries.items() for warning in of["warnings"]],
+        "diverged": dict(diverged),
+        "warnings": [f"{name} is left out: {why}" for name, why in diverged.items()]
+        + [f"{name}: {warning}" for name, of in summaries.items() for warning in of["warnings"]],
         "unlearned": [{"variant": name, **run.to_json()} for name, of in unlearned.items() for run in of],
         "study": {
             **record,
@@ -231,10 +262,15 @@ def _summarise(workdir: str | Path, record: Mapping[str, Any]) -> dict[str, Any]
     shutil.rmtree(folder, ignore_errors=True)
     records.write_json(folder / "summary.json", result)
     write_report(folder, measured)
-    final = workdir / "analysis"
-    shutil.rmtree(final, ignore_errors=True)
-    folder.rename(final)
+    replace_folder(folder, workdir / "analysis")
     return result
+
+
+def _diverged(workdir: Path) -> dict[str, str]:
+    try:
+        return records.read_summary(workdir).get("diverged", {})
+    except BadInput:
+        return {}
 
 
 def _unlearned(workdir: Path, summary: Mapping[str, Any]) -> list[Unlearned]:
@@ -247,8 +283,7 @@ def _unlearned(workdir: Path, summary: Mapping[str, Any]) -> list[Unlearned]:
     if "unlearned" in summary:
         return [Unlearned.from_json(run) for run in summary["unlearned"]]
     study = from_json(summary["study"]["config"])
-    given = GivenTeacher.of(summary["study"])
-    return learning.unlearned(workdir, workdir / "analysis", study, summary["study"]["steps_per_epoch"], given)
+    return learning.unlearned(workdir, workdir / "analysis", study, summary["study"])
 
 
 def _measured(
@@ -261,7 +296,7 @@ def _measured(
         summaries: {folder of a variant: contents of its `summary.json`}.
         unlearned: {folder of a variant: its runs that did not learn}.
     """
-    configs = {v["folder"]: _told_apart(v["config"]) for v in record["variants"]}
+    configs = {v["folder"]: told_apart(v["config"]) for v in record["variants"]}
     differing = [name for name in next(iter(configs.values())) if len({str(c[name]) for c in configs.values()}) > 1]
     listed = []
     for name, of in summaries.items():
@@ -270,18 +305,19 @@ def _measured(
         for arm in of["study"]["arms"]:
             if not arm["baseline"]:
                 continue
-            learned = not failed & {"teacher", arm["baseline"], arm["name"]}
+            teacher = arm["teacher"]
+            learned = not failed & {teacher, arm["baseline"], arm["name"]}
             values = {field: configs[name][field] for field in differing}
             gain = np.array(table["accuracy_gain", arm["name"], "test", "all"].values)
             # One teacher of all seeds has one value.
-            fit = np.broadcast_to(table["accuracy", "teacher", "train", "all"].values, gain.shape)
+            fit = np.broadcast_to(table["accuracy", teacher, "train", "all"].values, gain.shape)
             over = table.get(("accuracy_over_teacher", arm["name"], "test", "all"))
             lead = gain - over.values if over else np.full(gain.shape, np.nan)
             listed.append(across.StudentResult(name, arm["name"], values, fit, lead, gain, learned))
     return listed
 
 
-def _told_apart(values: Mapping[str, Any]) -> dict[str, Any]:
+def told_apart(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration, as JSON values, with a field of its own for each thing that the teacher's training can do otherwise.
 
     Such a field is None where the teacher's training is as the students'.

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from kd_jax import config
 from kd_jax.config import Networks, Study
 from kd_jax.data import Dataset, Given, teacher_logits
@@ -19,7 +21,7 @@ from kd_jax.data import tokens as tokenizers
 from kd_jax.data.teacher_logits import Table
 from kd_jax.errors import BadInput, Damaged
 from kd_jax.models import Variables
-from kd_jax.plan import LOGITS, TEACHER, GivenTeacher, Length, Plan, Run
+from kd_jax.plan import LOGITS, TEACHER, GivenTeacher, Length, Plan, Run, of_record, training_of
 from kd_jax.studies import pretrained
 from kd_jax.workdir import checkpoints, records
 
@@ -219,6 +221,7 @@ def _found_runs(study: Study, dataset: Dataset, previous: Record | None) -> Foun
         "network": arm["model"],
         **trained_on,
         "switched": switched,
+        "training": _training(study, source, theirs, arm["name"], dataset),
         "runs": runs,
     }
     return Found(_given({"teacher_from": record}), record, folders)
@@ -285,6 +288,24 @@ def _described(study: Study, source: _Source, arm: Record, theirs: Study, name: 
     start = origin or {"init": arm["init"], "order": arm["order"], "seed": int(name.rpartition("-seed")[2])}
     about = {"run": name, "step": step, "sha256": sha256} | {key: start[key] for key in ("init", "order", "seed")}
     return about | length._asdict()
+
+
+def _training(study: Study, source: _Source, theirs: Study, name: str, dataset: Dataset) -> dict[str, Any] | None:
+    """How an arm of another study was trained, as JSON values, so that it can be told whether a run here is like it.
+
+    None where it was trained elsewhere, from a teacher, or on other data, and where it started from pre-trained weights or not at
+    all.
+    """
+    given = GivenTeacher.of(source.record)
+    arm = next((arm for arm in of_record(theirs, source.record).arms if arm.name == name), None)
+    training = None if arm is None else training_of(theirs, arm)
+    if arm is None or training is None or (given is not None and name == TEACHER):
+        return None
+    alike = source.record["data"]["fingerprint"] == dataset.fingerprint and not theirs.networks.init_from
+    if arm.teacher or not alike or study.networks.init_from or not training.epochs:
+        return None
+    values = config.to_json(theirs.replaced(**vars(training)))
+    return {name: values[name] for name in vars(training)}
 
 
 # ---- a file of logits
@@ -409,7 +430,31 @@ def load(folder: Path | str, step: int) -> Variables:
 
     Raises:
         Damaged: when it cannot be read, or is not what was written.
+        BadInput: when a weight is not finite.
     """
     with checkpoints.trajectory(folder) as opened:
-        tree = checkpoints.nest(opened.load(step))
+        flat = opened.load(step)
+    for name, leaf in flat.items():
+        if not np.isfinite(leaf).all():
+            raise BadInput(
+                f"{folder}: expected a teacher of finite weights, found NaN or infinity in {name} at step {step}; train it anew in"
+                " another --workdir, with a lower --learning_rate"
+            )
+    tree = checkpoints.nest(flat)
     return Variables(tree["params"], tree.get("model_state", {}))
+
+
+def check_digest(name: str, variables: Any, expected: Mapping[str, str]) -> None:
+    """Raise `BadInput` where a teacher is not the one on record.
+
+    Args:
+        name: of the run that teaches, or `LOGITS`.
+        variables: what was read of it.
+        expected: {name: digest} of the record, `teacher_hash`.
+    """
+    found = checkpoints.tree_digest(variables)
+    if found != expected[name]:
+        raise BadInput(
+            f"{name}: expected the teacher on record (hash {expected[name][:12]}), found another ({found[:12]}); restore its"
+            " folder, or start in another --workdir"
+        )

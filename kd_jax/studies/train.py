@@ -7,25 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax import data, models
+from kd_jax import data, models, stopping
 from kd_jax.config import Study
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput, Damaged
 from kd_jax.errors import Diverged as Diverged
 from kd_jax.errors import Stopped as Stopped
-from kd_jax.plan import LOGITS, Run
+from kd_jax.plan import LOGITS, TEACHER, Run
 from kd_jax.provenance import now
 from kd_jax.report import about
+from kd_jax.stopping import Request, stop_requests
 from kd_jax.studies import pretrained, teachers
 from kd_jax.studies import run as run_stage
 from kd_jax.studies.analyses import directions
 from kd_jax.studies.footprint import check_space, of_runs
 from kd_jax.studies.prepare import Prepared, prepare
 from kd_jax.studies.progress import Quiet
-from kd_jax.studies.run import stop_requests
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine
-from kd_jax.train.loop import Sink, StopRequest
+from kd_jax.train.loop import Sink
 from kd_jax.train.teachers import Constants, Table
 from kd_jax.workdir import checkpoints, records
 
@@ -94,13 +94,15 @@ def train_prepared(
             records.write_tokenizer(workdir, dataset.tokenizer)
         if not todo:
             return 0
-        for line in [*about.data(record), *about.teacher(record), *directions.left_out(plan, dataset), footprint]:
+        said = [*about.data(record), *about.teacher(record), *about.controls(record)]
+        for line in [*said, *directions.left_out(plan, dataset), footprint]:
             print(line, file=sys.stderr)
         done = plan.total_steps - sum(run.length.total_steps for run in todo)
         try:
             with progress(plan.total_steps, done) as bar:
                 runner = _Runner(prepared, devices, bar, stop, sinks)
                 for run in todo:
+                    stopping.check()
                     runner.train(run)
             record["peak_memory"] = parallel.peak_memory(devices)
         finally:
@@ -129,7 +131,7 @@ class _Runner:
         prepared: Prepared,
         devices: Sequence[Any],
         progress: Any,
-        stop: StopRequest,
+        stop: Request,
         sinks: Callable[[Run], Sequence[Sink]],
     ):
         self._prepared, self._devices, self._progress, self._stop = prepared, devices, progress, stop
@@ -146,7 +148,7 @@ class _Runner:
             self._progress.note(f"compiling {run.arm.name}")
         run_stage.train(workdir, run, self._engine(run), teacher, self._progress, self._stop, sinks, compiles)
         if run.taught_by:
-            self._check_hash(teacher, run.taught_by)
+            teachers.check_digest(run.teacher_name, teacher, self._prepared.record["teacher_hash"])
 
     def _kind(self, run: Run) -> tuple[Any, ...]:
         return run.arm.model, bool(run.taught_by), run.training
@@ -168,20 +170,20 @@ class _Runner:
 
         A damaged checkpoint of the teacher is moved aside and trained anew; one that was copied is named.
         """
-        record, name = self._prepared.record, str(run.taught_by)
-        folder = records.run_folder(self._prepared.workdir, name)
-        variables = self._answers() if name == LOGITS else self._network(run, folder)
+        record, name = self._prepared.record, run.teacher_name
+        folder = records.run_folder(self._prepared.workdir, str(run.taught_by))
+        variables = self._answers() if run.taught_by == LOGITS else self._network(run, folder)
         if name not in record["teacher_hash"]:
             record["teacher_hash"][name] = checkpoints.tree_digest(variables)
             records.write_study(self._prepared.workdir, record)
-        self._check_hash(variables, name)
+        teachers.check_digest(name, variables, record["teacher_hash"])
         return variables
 
     def _network(self, run: Run, folder: Path) -> models.Variables:
         try:
             return teachers.load(folder, run.teacher_step)
         except Damaged as error:
-            own = self._prepared.plan.run(str(run.arm.teacher), run.seed)
+            own = self._prepared.plan.run(TEACHER, run.seed)
             if own.source is not None:
                 fix = "remove that run's folder and run the study's command again, which copies it anew"
                 raise BadInput(f"{error}; expected a whole checkpoint of the teacher; {fix}") from None
@@ -201,8 +203,3 @@ class _Runner:
             values, rest = narrow
             self._table = Table(values, found.indices, rest)
         return self._table
-
-    def _check_hash(self, variables: Any, name: str) -> None:
-        found, expected = checkpoints.tree_digest(variables), self._prepared.record["teacher_hash"][name]
-        if found != expected:
-            raise RuntimeError(f"{name} changed: hash {found[:12]}, expected {expected[:12]}")

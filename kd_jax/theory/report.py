@@ -77,8 +77,8 @@ def alts(simulations: Sequence[Simulation], hilbert: HilbertSimulation) -> dict[
     return {
         "progress": "Curves of progress along lower directions against the top one: the student's lie below those of the model"
         f" on labels. {after}",
-        "effective_time": "Left, effective time against eigenvalue: level for the teacher, and falling toward low eigenvalues for its"
-        " students, more so every round. Right, the student's share rises to 1 the longer the teacher trains.",
+        "effective_time": "Left, effective time against eigenvalue: level for the teacher, and falling toward low eigenvalues for"
+        " its students, more so every round. Right, the student's share rises to 1 the longer the teacher trains.",
         "rounds": f"The student's share of the progress of a model on labels falls with every round. {after}",
         "eigen_ratios": f"The eigen ratio falls with the rank of the direction. {'; '.join(ratios)}.",
         "hilbert": f"Left, what is left of the labels falls with every round, first along low directions. Right, the size of the"

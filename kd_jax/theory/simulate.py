@@ -345,6 +345,8 @@ def verdicts(simulations: Sequence[Simulation], kernel_rounds: HilbertSimulation
             "gradient descent progresses along every direction as the closed forms say",
             "supported" if largest < AGREES else "contradicted",
             f"largest difference in progress {largest:.1e}, over all directions, rounds and recorded steps",
+            f"Gradient descent {'progresses' if largest < AGREES else 'does not progress'} along every direction as the closed"
+            f" forms say: the largest difference in progress is {largest:.1e}.",
         )
     )
     rounds, difference, collapsed = (
@@ -360,6 +362,8 @@ def verdicts(simulations: Sequence[Simulation], kernel_rounds: HilbertSimulation
             "supported" if holds else "contradicted",
             f"rounds: {rounds}, {ended}; guaranteed {kernel_rounds.guaranteed:.2g}; largest difference to direct solves"
             f" {difference:.1e}",
+            f"In Hilbert space the rounds of self-distillation {'are' if holds else 'are not'} those of theory: {rounds} rounds,"
+            f" {ended}; {kernel_rounds.guaranteed:.2g} are guaranteed.",
         )
     )
     return listed
@@ -368,18 +372,26 @@ def verdicts(simulations: Sequence[Simulation], kernel_rounds: HilbertSimulation
 def _behind(name: str, student: np.ndarray, onehot: np.ndarray, resolution: float) -> Iterator[Verdict]:
     """Yield the verdicts on progress [seeds, rounds, lower directions]."""
     gap = (onehot - student)[:, 0]
+    behind = _sign(gap, resolution)
+    is_so = {"supported": "the student is behind", "contradicted": "the student is not behind"}
     yield Verdict(
         f"{name}: equally far along the top direction, the student is behind along every lower one",
-        _sign(gap, resolution),
+        behind,
         f"progress {gap.min():.2g} to {gap.max():.2g} lower, over the drawn directions (resolved: {resolution:.0e})",
+        f"{name}: equally far along the top direction, {is_so.get(behind, 'it is open whether the student is behind')} along every"
+        f" lower one, by a progress of {gap.min():.2g} to {gap.max():.2g}.",
     )
     if student.shape[1] > 1:
         share = student / onehot
         fall = 1 - share[:, 1:] / share[:, :-1]
+        further = _sign(fall, resolution + 1e-14 / np.abs(student).min())
+        is_so = {"supported": "leaves", "contradicted": "does not leave"}
         yield Verdict(
             f"{name}: every further round leaves the lower directions further behind",
-            _sign(fall, resolution + 1e-14 / np.abs(student).min()),
+            further,
             f"student / one-hot progress falls by {fall.min():.2g} to {fall.max():.2g} of itself in a round",
+            f"{name}: every further round {is_so.get(further, 'may or may not leave')} the lower directions further behind:"
+            f" progress relative to one-hot falls by {fall.min():.2g} to {fall.max():.2g} of itself.",
         )
 
 

@@ -131,10 +131,12 @@ def run(
             **{key: here[key] for key in ("platform", "versions")},
             "history": [here | {"ended": now()}],
         }
+        verdicts = linear.verdicts(simulations, hilbert)
         theory = linear.summary(simulations, hilbert, study.teacher_time, study.student_time)
         summary = {
+            "answer": [verdict.sentence for verdict in verdicts[:2]],
             "estimates": [],
-            "verdicts": [verdict.to_json() for verdict in linear.verdicts(simulations, hilbert)],
+            "verdicts": [verdict.to_json() for verdict in verdicts],
             "study": record,
             "theory": {**theory, "warning": warning},
         }

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,21 +11,12 @@ from kd_jax.data.dataset import Feed
 from kd_jax.errors import Diverged, Stopped
 from kd_jax.models import Variables
 from kd_jax.plan import Run
+from kd_jax.stopping import Request
 from kd_jax.train import devices
 from kd_jax.train.engine import Engine
 from kd_jax.train.epoch import Constants
 from kd_jax.train.state import TrainState
 from kd_jax.train.teachers import Constants as TeacherConstants
-
-
-class StopRequest(Protocol):
-    """Tells a run to save and stop.
-
-    Attributes:
-        requested: becomes true when the run is to stop.
-    """
-
-    requested: bool
 
 
 class Segment(NamedTuple):
@@ -117,7 +108,7 @@ def train_run(
     run: Run,
     teacher: TeacherConstants | None = None,
     sinks: Sequence[Sink] = (),
-    stop: StopRequest | None = None,
+    stop: Request | None = None,
     restore: Callable[[Any], Any] | None = None,
 ) -> Outcome:
     """Train a run to its end.
@@ -133,7 +124,7 @@ def train_run(
 
     Raises:
         Stopped: the run was told to stop, and has saved its state.
-        Diverged: the training loss is not finite.
+        Diverged: the training loss or a weight is not finite.
     """
     init_key, _ = _keys(run.seed, run.arm.init)
     _, view_key = _keys(run.seed, run.arm.order)
@@ -151,7 +142,7 @@ def train_run(
         for sink in sinks:
             sink.start(run, first)
         if first in trajectory:
-            _keep(sinks, first, state)
+            _keep(sinks, run, first, state)
         began = paused = time.monotonic()
         step = first
         for pause in segments(state, totals, engine, constants, feed, length.total_steps, sorted(trajectory)):
@@ -168,8 +159,10 @@ def train_run(
                 sink.segment(Segment(pause.step, pause.step - step, pause.epoch, totals, pace, line))
             step = pause.step
             if step in trajectory:
-                _keep(sinks, step, state)
-            wanted = (stop is not None and stop.requested) or any(sink.wants_save() for sink in sinks)
+                _keep(sinks, run, step, state)
+            wanted = any(sink.wants_save() for sink in sinks)
+            if stop is not None and stop.requested:
+                wanted = stop.is_saving = True
             if devices.agree(wanted) or step == length.total_steps:
                 # After the end of an epoch the sums start again from nothing.
                 _save(sinks, step, state, engine.zero() if pause.ends_epoch else totals)
@@ -217,11 +210,18 @@ def _keys(seed, stream):
     return jax.random.split(jax.random.fold_in(jax.random.key(seed), stream))
 
 
-def _keep(sinks, step, state):
-    if sinks:
-        variables = jax.device_get(state.kept)
-        for sink in sinks:
-            sink.keep(step, variables)
+def _keep(sinks, run, step, state):
+    """Hand the network to the sinks, if its numbers are finite.
+
+    The loss of a step is that before its update, so after the last step nothing else would show that the update went wrong.
+    """
+    variables = jax.device_get(state.kept)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
+        raise Diverged(
+            f"{run.name}: its weights are no finite numbers at step {step}; lower --learning_rate or raise --warmup"
+        )
+    for sink in sinks:
+        sink.keep(step, variables)
 
 
 def _save(sinks, step, state, totals):

@@ -13,23 +13,27 @@
       analysis/                what `studies.analyse` derives from the above; it may be deleted
 
 `study.json` has these keys: `schema` (2; absent in folders written before there was one), `study` (its name), `config` (every
-setting under its flag's name), `arms` (each kind of run, with its steps), `steps_per_epoch`, `total_steps`, `checkpoint_steps` (of
-the students), `descent_times`, `teacher_time`, `data` (name, folder, fingerprint, sizes), `parameters` (of each network),
+setting under its flag's name), `arms` (each kind of run, with its steps; see `plan.Arm`), `steps_per_epoch`, `total_steps`,
+`checkpoint_steps` (of the students), `descent_times`, `teacher_time`, `data` (name, folder, fingerprint, sizes), `parameters` (of
+each network), `keys` ({run: its `plan.Run.key`}, of the runs that are trained here; every checkpoint carries that of its run),
 `init_from`, `networks` (of one's own, where there are any: {name: file, sha256, kind, target, folder}, see
 `studies.networks.describe`), `teacher_hash`, `platform` and `versions` (of the program that began the study), `history` (of every
-program that trained a part of it, in order: `platform`, `versions`, `command`, `started`, `ended`, and `revision` where it ran from
-a git checkout), `peak_memory`, and of a study that was pruned `pruned`: `keep`, what was asked for last, and `steps`, {run: the
-steps of its trajectory that were taken away, rising}.
+program that trained a part of it, in order: `platform`, `versions`, `command`, `started`, `ended`, and `revision` where it ran
+from a git checkout), `peak_memory`, and of a study that was pruned `pruned`: `keep`, what was asked for last, and `steps`, {run:
+the steps of its trajectory that were taken away, rising}. `seal` is a sha256 over all other keys, by which a change by another
+hand is noticed.
 
 A study whose teacher existed already has one of two more. `teacher_from` has `folder`, `study`, `network`, `data` and
-`fingerprint` of the study that the teacher is from, `mean` and `std` with which its images were standardised, whether its loss was
-`switched`, and `runs`: {run here: `run` there, `step` at which it teaches, `sha256` of its variables, its `init`, `order` and
-`seed`, and its length}. `teacher_logits` has `file` (its name), `sha256` over the answers that are used, `splits` that it has,
-`kind`, `top_k` (0: all classes) and `dtype`.
+`fingerprint` of the study that the teacher is from, `mean` and `std` with which its images were standardised, whether its loss
+was `switched`, how it was trained (`training`, null where that was elsewhere, on other data or from a teacher), and `runs`: {run
+here: `run` there, `step` at which it teaches, `sha256` of its variables, its `init`, `order` and `seed`, and its length}.
+`teacher_logits` has `file` (its name), `sha256` over the answers that are used, `splits` that it has, `kind`, `top_k` (0: all
+classes) and `dtype`.
 
 A checkpoint is a dict of one-dimensional arrays, one per dtype ("float32": [n]), because orbax's cost is per leaf and not per byte.
-Its custom metadata holds `leaves`, a list of [path, shape, dtype] in the order in which they lie in those arrays, and `digest`, a
-sha256 over leaves and bytes, because neither orbax nor TensorStore notices a flipped bit.
+Its custom metadata holds `leaves`, a list of [path, shape, dtype] in the order in which they lie in those arrays, `digest`, a
+sha256 over leaves and bytes, because neither orbax nor TensorStore notices a flipped bit, and its `step` and the `key` of its run,
+because folders can be renamed and copied.
 
 `records` has the JSON files, metrics and the lock, and needs no JAX; `checkpoints` alone knows orbax.
 """

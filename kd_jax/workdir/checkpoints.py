@@ -7,9 +7,11 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +20,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from kd_jax.errors import BadInput, Damaged
-from kd_jax.workdir.records import kept_steps
+from kd_jax.workdir.records import kept_steps, key_of
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax announces every save
+# Orbax announces every save, and prints with its traceback what it then raises as well.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 Tree = Any  # a pytree of arrays
 Leaves = list[list[Any]]  # [path, shape, dtype] of every leaf, in order
 RESUMED = 2  # whole states of a run that are kept, the newest ones
 FILES = 4  # of a checkpoint, besides those of its arrays: metadata and orbax's marks of success, of the step and of its item
 FILES_OF_ARRAY = 2  # its description and its bytes, in one chunk
+METADATA = "_CHECKPOINT_METADATA"  # orbax's file of what is known of a step
 METADATA_BYTES = 700  # of a checkpoint, about, besides what it says about every leaf
 METADATA_BYTES_OF_LEAF = 60
 
@@ -115,10 +119,13 @@ class Checkpoints:
         folder: the folder that holds a folder per step.
         write: whether to open it for writing; otherwise nothing in it is touched.
         keep: number of the newest checkpoints to keep; None for all.
+        key: of the run whose checkpoints they are, as `plan.Run.key`; None where it is not on record. What is saved carries it, and
+            what carries another is taken for damaged.
     """
 
-    def __init__(self, folder: Path | str, write: bool = False, keep: int | None = None):
+    def __init__(self, folder: Path | str, write: bool = False, keep: int | None = None, key: str | None = None):
         self.folder = Path(folder).absolute()
+        self._key = key
         self._options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             # Deleting a step in place can be interrupted, and the half would still be listed.
@@ -138,8 +145,17 @@ class Checkpoints:
         self._written = set(self._manager.all_steps())
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            with _of_the_system(self.folder):
+                self._manager.close()
+        except Exception:
+            if kind is None:  # else it is what ended the block, once more
+                raise
+        finally:
+            if self._options.create:
+                for half in self.folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):  # of a save that failed
+                    shutil.rmtree(half, ignore_errors=True)
         # Steps that orbax renamed on rotation, complete or not, are of no more use.
         shutil.rmtree(self.folder / "removed", ignore_errors=True)
 
@@ -156,8 +172,11 @@ class Checkpoints:
         if step in self._written:
             return
         arrays, leaves = pack(tree)
-        metadata = {"digest": digest(arrays, leaves), "leaves": leaves}
-        saved = self._manager.save(step, args=ocp.args.PyTreeSave(arrays), custom_metadata=metadata, force=True)
+        metadata = {"digest": digest(arrays, leaves), "leaves": leaves, "step": step}
+        if self._key is not None:
+            metadata["key"] = self._key
+        with _of_the_system(self.folder):
+            saved = self._manager.save(step, args=ocp.args.PyTreeSave(arrays), custom_metadata=metadata, force=True)
         if not saved:
             raise OSError(f"orbax did not save step {step} in {self.folder}")
         self._written.add(step)
@@ -166,10 +185,10 @@ class Checkpoints:
         """Return {path: array} of a step.
 
         Raises:
-            Damaged: when it cannot be read or its digest does not agree.
+            Damaged: when it cannot be read, its digest does not agree, or it is another step, or of another run.
         """
         try:
-            metadata = self._manager.metadata(step).custom_metadata
+            metadata = self._metadata(step)
             sizes: dict[str, int] = {}
             for _, shape, dtype in metadata["leaves"]:
                 sizes[dtype] = sizes.get(dtype, 0) + int(np.prod(shape, dtype=np.int64))
@@ -178,9 +197,23 @@ class Checkpoints:
             arrays = self._manager.restore(step, args=ocp.args.PyTreeRestore(target, restore_args=how))
         except Exception as error:  # what is missing or cut short raises many types
             raise Damaged(f"{self.folder / str(step)}: cannot be read ({type(error).__name__})") from error
+        if metadata.get("step", step) != step:  # earlier versions wrote neither step nor key
+            raise Damaged(f"{self.folder / str(step)}: holds step {metadata['step']}")
+        if self._key is not None and metadata.get("key", self._key) != self._key:
+            raise Damaged(
+                f"{self.folder / str(step)}: holds another run ({metadata['key'][:12]}, not {self._key[:12]})"
+            )
         if digest(arrays, metadata["leaves"]) != metadata["digest"]:
             raise Damaged(f"{self.folder / str(step)}: its bytes are not those that were written")
         return unpack(arrays, metadata["leaves"])
+
+    def _metadata(self, step: int) -> Mapping[str, Any]:
+        """What `save` said of a step. Orbax reads all that it knows of it besides, which takes as long as the arrays do."""
+        try:
+            written = (self.folder / str(step) / METADATA).read_text(encoding="utf-8")
+            return json.loads(written)["custom_metadata"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return self._manager.metadata(step).custom_metadata
 
     def load_like(self, step: int, tree: Tree) -> Tree:
         """Return a tree of the structure of `tree` with the arrays of a step.
@@ -218,6 +251,21 @@ class Checkpoints:
         return None
 
 
+@contextmanager
+def _of_the_system(folder: Path) -> Iterator[None]:
+    """Raise an `OSError` for what orbax and TensorStore say in other types and many lines, such as that the disk is full."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        number = int(code[1])
+        raise OSError(number, os.strerror(number), str(folder)) from None
+
+
 def set_aside(store: Path | str, step: int) -> Path:
     """Move a damaged checkpoint from its store to `damaged/` of the run folder, and return where it is now."""
     store = Path(store)
@@ -229,12 +277,12 @@ def set_aside(store: Path | str, step: int) -> Path:
 
 def trajectory(folder: Path | str, write: bool = False) -> Checkpoints:
     """Return the trajectory of a run folder."""
-    return Checkpoints(Path(folder) / "trajectory", write=write)
+    return Checkpoints(Path(folder) / "trajectory", write=write, key=key_of(folder))
 
 
 def resume(folder: Path | str) -> Checkpoints:
     """Return the store of full training states of a run folder, for writing; it keeps the newest two."""
-    return Checkpoints(Path(folder) / "resume", write=True, keep=RESUMED)
+    return Checkpoints(Path(folder) / "resume", write=True, keep=RESUMED, key=key_of(folder))
 
 
 def repair(folder: Path | str) -> Checkpoints:
@@ -242,7 +290,7 @@ def repair(folder: Path | str) -> Checkpoints:
 
     It is apart from `resume`, whose states are further on.
     """
-    return Checkpoints(Path(folder) / "repair", write=True, keep=RESUMED)
+    return Checkpoints(Path(folder) / "repair", write=True, keep=RESUMED, key=key_of(folder))
 
 
 def load_variables(folder: Path | str, step: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 from kd_jax.config import SCHEMA
 from kd_jax.errors import BadInput
-from kd_jax.files import write_text
+from kd_jax.files import settle, write_text
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -53,6 +54,8 @@ def read_summary(workdir: Path | str, folder: Path | str | None = None) -> dict[
     Raises:
         BadInput: when there is no analysis, or it is damaged.
     """
+    if folder is None:
+        settle(Path(workdir) / "analysis")
     path = Path(folder or Path(workdir) / "analysis") / "summary.json"
     fix = f"run: kd-jax analyze {workdir}"
     if not path.is_file():
@@ -82,7 +85,37 @@ def read_study(workdir: Path | str) -> dict[str, Any]:
             f"{path}: expected schema {SCHEMA} or older, found {record['schema']}; a newer version of kd_jax wrote it,"
             " install that one"
         )
+    if "seal" in record and record["seal"] != _seal(record):
+        raise BadInput(
+            f"{path}: expected what training wrote, it was changed since (its seal does not agree); restore the file, or start in"
+            " another --workdir"
+        )
     return record
+
+
+def check_folder(flag: str, typed: str, path: Path) -> None:
+    """Refuse what cannot be a folder of this machine: nothing, an address, a name that is too long.
+
+    Args:
+        flag: the flag that names it.
+        typed: what was typed.
+        path: the same as a path.
+
+    Raises:
+        BadInput: in one line.
+    """
+    if not typed.strip():
+        raise BadInput(f"--{flag}=: expected a folder, found nothing; name one, or leave --{flag} out")
+    if "://" in typed:
+        raise BadInput(
+            f"--{flag}={typed}: expected a folder of this machine, found an address; mount the bucket (as gcsfuse and s3fs do) and"
+            " name the folder"
+        )
+    try:
+        path.exists()
+        (path / "runs" / "onehot-seed0" / "trajectory").exists()
+    except OSError as error:
+        raise BadInput(f"--{flag}={typed[:60]}...: expected a folder ({error.strerror}); name another") from None
 
 
 def check_workdir(
@@ -123,8 +156,27 @@ def check_workdir(
 
 
 def write_study(workdir: Path | str, record: Mapping[str, Any]) -> None:
-    """Write `study.json`."""
-    write_json(Path(workdir) / "study.json", record)
+    """Write `study.json`, with a seal by which `read_study` notices a change by another hand."""
+    write_json(Path(workdir) / "study.json", {**record, "seal": _seal(record)})
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    """The sha256, as hex, over all of a record but its seal."""
+    sealed = {key: value for key, value in record.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
+
+
+def key_of(folder: Path | str) -> str | None:
+    """Return the key that a study's record has for the run in this folder, as `plan.Run.key`.
+
+    None where there is no record of it: for a teacher that was copied, whose digest is on record instead, and for folders of
+    earlier versions.
+    """
+    path = Path(folder).absolute()
+    try:
+        return json.loads((path.parent.parent / "study.json").read_text(encoding="utf-8"))["keys"].get(path.name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # whoever needs the record reads it, and says what is wrong with it
 
 
 def write_tokenizer(workdir: Path | str, text: str) -> None:

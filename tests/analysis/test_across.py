@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from kd_jax.analysis import across
+from kd_jax.analysis.claims import decide
 
 
 def measured(folder, gain, accuracy=(1.0, 1.0, 1.0), lead=(0.0, 0.0, 0.0), learned=True, **values):
@@ -46,7 +47,8 @@ def test_a_switched_student_is_held_against_the_one_that_differs_by_the_switch_a
         measured("c", [0.001, 0.003, 0.002], switch="kd:onehot@5", teacher_step=0),
         measured("d", [0.050, 0.050, 0.050], switch="", teacher_step=9),
     ]
-    numbers, verdicts = across.switching(studies)
+    numbers, claims = across.switching(studies)
+    verdicts = decide(claims)
     table = {(n.name, n.variant): n for n in numbers}
     assert {n.against for n in numbers} == {"a"}
     np.testing.assert_allclose(table["gain_difference", "b"].values, [-0.002, -0.001, -0.003], atol=1e-12)
@@ -71,14 +73,15 @@ def test_nothing_is_concluded_from_a_share_of_nothing_or_of_a_loss_or_of_runs_th
         (measured("a", [-0.020, -0.021, -0.022], switch=""), "loses accuracy"),
         (measured("a", [0.011, 0.012, 0.013], switch="", learned=False), "did not learn"),
     ):
-        _, (verdict,) = across.switching([plain, switched])
+        (verdict,) = decide(across.switching([plain, switched])[1])
         assert verdict.verdict == "inconclusive"
         assert said in verdict.because
 
 
 def test_gains_that_agree_in_all_seeds_by_chance_conclude_nothing():
     equal = [measured(name, [0.01, 0.01], switch=switch) for name, switch in (("a", ""), ("b", "onehot:kd@5"))]
-    numbers, (verdict,) = across.switching(equal)
+    numbers, claims = across.switching(equal)
+    (verdict,) = decide(claims)
     assert [number.name for number in numbers] == ["gain_difference"]
     assert verdict.verdict == "inconclusive"
     assert "the same in all seeds, by chance" in verdict.because
@@ -90,14 +93,15 @@ def test_gain_against_accuracy_is_the_slope_within_each_seed():
     slopes, offsets = np.array([-0.2, -0.25, -0.3]), np.array([0.3, 0.1, 0.5])
     studies = [measured(str(i), offsets + slopes * row, row, 2 * (1 - row), decay=i) for i, row in enumerate(accuracy)]
     studies.append(measured("failed", [9.0, 9.0, 9.0], [0.1, 0.1, 0.1], [9.0, 0.0, 1.0], learned=False, decay=7))
-    (fit, lead), verdicts = across.helping(studies)
+    (fit, lead), claims = across.helping(studies)
+    verdicts = decide(claims)
     np.testing.assert_allclose(fit.values, slopes)
     np.testing.assert_allclose(lead.values, -slopes / 2)
     assert (fit.name, lead.name) == ("gain_per_teacher_accuracy", "gain_per_teacher_lead")
     assert [verdict.verdict for verdict in verdicts] == ["supported", "supported"]
     assert "over 3 variants" in verdicts[0].because
     reverse = [study._replace(gain=-study.gain) for study in studies]
-    assert [verdict.verdict for verdict in across.helping(reverse)[1]] == ["contradicted", "contradicted"]
+    assert [verdict.verdict for verdict in decide(across.helping(reverse)[1])] == ["contradicted", "contradicted"]
 
 
 def test_teachers_of_almost_one_accuracy_have_no_slope():

@@ -121,12 +121,14 @@ def test_a_planted_lag_is_estimated_and_the_null_is_near_one():
     json = found["eigen_ratio", "student", (0, 8)].to_json()
     assert json["directions"] == [0, 8]
     assert "split" not in json
-    verdict, *_ = verdicts.eigen_verdicts(list(found.values()), {"student": "onehot"}, references)
+    verdict, *_ = verdicts.decide(verdicts.eigen_claims(list(found.values()), {"student": "onehot"}, references))
     assert verdict.verdict == "supported"
     swapped = eigen.estimates(
         [g._replace(arm={"student": "onehot", "onehot": "student"}.get(g.arm, g.arm)) for g in growths], references
     )
-    assert verdicts.eigen_verdicts(swapped, {"student": "onehot"}, references)[0].verdict == "contradicted"
+    assert (
+        verdicts.decide(verdicts.eigen_claims(swapped, {"student": "onehot"}, references))[0].verdict == "contradicted"
+    )
 
 
 def test_a_student_that_lags_no_more_than_a_null_does_supports_nothing():
@@ -138,7 +140,7 @@ def test_a_student_that_lags_no_more_than_a_null_does_supports_nothing():
         growths += [grown_layer(arm, seed, lagging * (1 + 0.01 * rng.normal(size=16))) for seed in range(4)]
     references = {"student": "onehot", "onehot_slower": "onehot"}
     found = eigen.estimates(growths, references)
-    assert verdicts.eigen_verdicts(found, {"student": "onehot"}, references)[0].verdict == "inconclusive"
+    assert verdicts.decide(verdicts.eigen_claims(found, {"student": "onehot"}, references))[0].verdict == "inconclusive"
 
 
 def test_with_one_seed_there_is_no_interval_and_so_no_estimate():
@@ -212,6 +214,6 @@ def test_pairs_chosen_by_hand_are_estimated_and_decide_nothing():
     assert list(of_pairs) == [(0, 2), (0, 4), (0, 8), (0, 11)]
     assert of_pairs[0, 11].interval.estimate == pytest.approx(1.5, abs=0.05)
     assert [of_pairs[pair].no_verdict for pair in of_pairs] == [False, False, False, True]
-    verdict, *_ = verdicts.eigen_verdicts(found, {"student": "onehot"}, {"student": "onehot"})
+    verdict, *_ = verdicts.decide(verdicts.eigen_claims(found, {"student": "onehot"}, {"student": "onehot"}))
     assert verdict.verdict == "supported"
     assert "0 and 11" not in verdict.because

@@ -172,13 +172,15 @@ def test_theory_describes_a_student_when_its_error_and_its_twins_are_small(error
         for run in followed
     ]
     found = functions.estimates(followed, predicted, OF_STUDY)
-    linear, composed = verdicts.function_verdicts(found, {"student": "onehot"})
+    linear, composed = verdicts.decide(verdicts.function_claims(found, {"student": "onehot"}))
     assert linear.verdict == "supported"
     assert composed.verdict == verdict
     assert "a(s) a(T)" in composed.claim
     assert "the kernel of student moves by 12.0 %" in composed.because
     failed = [Unlearned("teacher", 0, "at_chance")]
-    assert {v.verdict for v in verdicts.function_verdicts(found, {"student": "onehot"}, failed)} == {"inconclusive"}
+    assert {v.verdict for v in verdicts.decide(verdicts.function_claims(found, {"student": "onehot"}, failed))} == {
+        "inconclusive"
+    }
 
 
 def test_verdicts_look_where_the_students_filter_lags():
@@ -193,14 +195,14 @@ def test_verdicts_look_where_the_students_filter_lags():
         found = [e for e in functions.estimates(followed, predicted, OF_STUDY) if e.name == "function_ratio"]
         for arm in ("student", "onehot_slower"):
             assert {e.directions for e in found if e.arm == arm and not e.no_verdict} == expected
-        bias = verdicts.function_bias_verdicts(found, {"student": "onehot"}, eigen.references(OF_STUDY))
+        bias = verdicts.decide(verdicts.function_bias_claims(found, {"student": "onehot"}, eigen.references(OF_STUDY)))
         assert [verdict.verdict for verdict in bias] == ["supported"] * bool(expected)
 
 
 def test_without_a_prediction_theory_is_not_judged_and_the_bias_is_in_every_group():
     found = functions.estimates([run for seed in (0, 1) for run in runs_of(seed)], [], OF_STUDY)
-    assert verdicts.function_verdicts(found, {"student": "onehot"}) == []
-    (bias,) = verdicts.function_bias_verdicts(found, {"student": "onehot"}, eigen.references(OF_STUDY))
+    assert verdicts.decide(verdicts.function_claims(found, {"student": "onehot"})) == []
+    (bias,) = verdicts.decide(verdicts.function_bias_claims(found, {"student": "onehot"}, eigen.references(OF_STUDY)))
     assert bias.verdict == "supported"
     assert "function" in bias.claim
     assert "directions 0 and 1, 1 and 2" in bias.because

@@ -143,14 +143,14 @@ def test_nothing_is_concluded_from_a_teacher_of_constant_outputs():
     fit = learning.outputs(constant, labels, labels)
     assert fit.accuracy == fit.chance == 0.512
     runs = learning.unlearned({("teacher", 0): FALLING}, {("teacher", 0): fit}, BASELINES)
-    interval = Interval(0.0, -0.001, 0.001, 0.95, "examples", 100)
+    interval = Interval(0.0, -0.001, 0.001, 0.95, "seeds", 2)
     slopes = [
-        Estimate("exaggeration_slope", arm, interval, (0.0,), split=split, subset="lowest_25")
+        Estimate("exaggeration_slope", arm, interval, (0.0005, -0.0005), split=split, subset="lowest_25")
         for arm in ("student", "onehot")
         for split in ("train", "test")
     ]
-    without = verdicts.exaggeration_verdicts(slopes, BASELINES)
-    found = verdicts.exaggeration_verdicts(slopes, BASELINES, runs)
+    without = verdicts.decide(verdicts.exaggeration_claims(slopes, BASELINES))
+    found = verdicts.decide(verdicts.exaggeration_claims(slopes, BASELINES, unlearned=runs))
     assert [verdict.verdict for verdict in without] == ["contradicted"] * 2
     assert [verdict.verdict for verdict in found] == ["inconclusive"] * 2
     assert all("teacher did not learn (it gives every example the same logits)" in v.because for v in found)

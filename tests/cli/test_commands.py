@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd_jax import cli
+from kd_jax import cli, stopping
 from kd_jax.cli import study as study_line
 from kd_jax.cli import terminal
 from kd_jax.config import FLAGS
@@ -139,6 +139,7 @@ def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, capsys):
 def test_told_to_stop_while_nothing_is_trained_is_75_too(tmp_path, capsys, monkeypatch):
     def analyze(*_, **__):
         os.kill(os.getpid(), signal.SIGTERM)
+        stopping.check()  # as between any two passes
         raise AssertionError("went on")
 
     before = signal.getsignal(signal.SIGTERM)
@@ -188,6 +189,22 @@ def test_flags_beside_small_count_and_dashes_are_underscores():
     session, study = study_line._parsed(words, "", preset, None, None)
     assert study == preset.small.replaced(batch_size=7, weight_decay=0.5)
     assert session.small
+
+
+@pytest.mark.parametrize(
+    ("words", "epoch"),
+    [
+        ([], 10),
+        (["--early-epoch=3"], 3),
+        (["--teacher_step=50"], 0),
+        (["--teacher-from", "runs/old"], 0),
+        (["--teacher_logits=answers.npz"], 0),
+        (["--kernel_examples=20"], 0),
+    ],
+)
+def test_the_early_teacher_of_a_preset_gives_way_to_a_teacher_that_teaches_once(words, epoch):
+    _, study = study_line._parsed(words, "", STUDIES["digits_kd"].presets, None, None)
+    assert study.distillation.early_epoch == epoch
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -293,7 +310,7 @@ def test_a_study_of_tiny_imagenet_is_found_again_where_it_lay_and_where_a_flag_s
     monkeypatch.setattr(analyse, "analyze", lambda workdir, data_dir, *_, **__: prepare.open_study(workdir, data_dir))
     monkeypatch.setattr(analyse, "analyze_prepared", lambda prepared, *_: prepared)
     monkeypatch.setattr(
-        terminal, "study", lambda workdir, opened: print(opened.dataset.name, opened.dataset.train.x.shape)
+        terminal, "study", lambda workdir, opened, *_: print(opened.dataset.name, opened.dataset.train.x.shape)
     )
     flags = ["--small", "--platform=cpu", f"--tiny_imagenet_dir={folder}", f"--workdir={workdir}", "--seeds=1"]
     flags += ["--teacher=linear", "--student=linear", "--train_examples=0", "--test_examples=0", "--epochs=2"]
@@ -406,13 +423,14 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 
 @pytest.mark.parametrize("call", [lambda words: cli.main(["analyze", *words]), cli.analyze_main])
-def test_progress_of_an_analysis_is_seen_while_it_runs(call, monkeypatch, tmp_path):
+def test_progress_of_an_analysis_is_seen_while_it_runs(call, monkeypatch, tmp_path, capsys):
     """While flags are parsed standard error is held back; not while the analysis runs."""
 
-    seen, real = [], sys.stderr
+    seen = []
 
     def analyze(workdir, data_dir, look, workers, **_):
-        seen.append((workdir, look, sys.stderr is real))
+        print("half", file=sys.stderr, end="")
+        seen.append((workdir, look, capsys.readouterr().err == "half"))
         raise BadInput("enough")
 
     monkeypatch.setattr(analyse, "analyze", analyze)

@@ -140,6 +140,7 @@ def test_the_commands_of_the_settings_run_what_they_say(studied):
         program, run, name, *flags = setting.command
         assert (program, run) == ("kd-jax", "run")
         study, recipe = studied(*flags, experiment=name), recipes.study(setting.recipe)
+        assert study == setting.study
         assert (study.data.dataset, study.data.label_noise) == (setting.dataset, setting.label_noise)
         assert (study.networks.teacher, study.networks.student) == (setting.teacher, (setting.student,))
         assert (study.training.epochs, study.training.learning_rate, study.training.decay_at) == (

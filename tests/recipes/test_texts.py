@@ -99,6 +99,7 @@ def test_the_language_settings_are_12_over_the_papers_data_and_networks(studied)
         program, run, name, *flags = setting.command
         assert (program, run, name) == ("kd-jax", "run", "text_kd")
         study, recipe = studied(*flags), text_recipes.study(setting.dataset, pretrained=True)
+        assert study == setting.study
         assert (study.data.dataset, study.networks.teacher, study.networks.student) == (
             setting.dataset,
             setting.teacher,

@@ -191,7 +191,10 @@ def test_a_run_without_metrics_is_named_and_nothing_is_concluded_from_its_arm(do
     (workdir / "runs" / "onehot-seed1" / "metrics.jsonl").unlink()
     (workdir / "runs" / "teacher-seed0" / "metrics.jsonl").write_text("", encoding="utf-8")
     found = analyse.analyze(workdir)
-    assert found["estimates"] == done[1]["estimates"]
+    # How good the two were at their best epoch is not known any more, nor that of their other seed alone told instead.
+    lost = [each for each in done[1]["estimates"] if "_best" in each["name"] and each["arm"] != "student"]
+    assert lost
+    assert found["estimates"] == [each for each in done[1]["estimates"] if each not in lost]
     assert found["unlearned"] == [
         {"arm": "teacher", "seed": 0, "reason": "no_metrics"},
         {"arm": "onehot", "seed": 1, "reason": "no_metrics"},

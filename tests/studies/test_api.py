@@ -143,4 +143,4 @@ def test_a_study_trains_in_a_thread(tmp_path):
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [3]
+    assert found == [4]

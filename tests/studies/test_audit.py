@@ -37,7 +37,11 @@ def test_an_audit_of_a_studys_logits_has_the_studys_numbers(tmp_path, no_figures
     )
     train_stage.train("tested", study, tmp_path / "study", "unused", jax.devices()[:1])
     summary = analyse.analyze(tmp_path / "study")
-    of_study = {(e["name"], e["arm"], e["subset"]): e for e in summary["estimates"] if e.get("split") == "test"}
+    of_study = {
+        (e["name"], e["arm"], e["subset"], e.get("rank", 0)): e
+        for e in summary["estimates"]
+        if e.get("split") == "test"
+    }
 
     def logits(arm, which):
         folder = tmp_path / "study" / "analysis" / "pairs"
@@ -53,7 +57,7 @@ def test_an_audit_of_a_studys_logits_has_the_studys_numbers(tmp_path, no_figures
     assert len(found.estimates) > 30
     for estimate in found.estimates:
         arm = "onehot" if estimate.arm == "control" else estimate.arm
-        expected = of_study[estimate.name, arm, estimate.subset]
+        expected = of_study[estimate.name, arm, estimate.subset, estimate.rank]
         assert (estimate.interval.estimate, estimate.interval.low, estimate.values) == (
             expected["estimate"],
             expected["low"],
@@ -203,7 +207,7 @@ def bad(what):
         ("few", "expected at least 8 examples, found 7"),
         ("nan", "student: row 17, column 0: expected a finite number, found nan"),
         ("seeds", "expected one file or 3, one for each --student, found 2"),
-        ("names", "expected 5, one per class, found 2"),
+        ("names", "expected 5 names, one per class, found 2"),
     ],
 )
 def test_what_cannot_be_judged_is_one_line_and_leaves_nothing(tmp_path, what, said):

@@ -259,12 +259,12 @@ class _Given:
 
 
 def test_the_source_is_part_of_what_a_run_is():
-    teacher, onehot, student = arms(STUDY.replaced(student=("mynets:Other",)))
+    teacher, onehot, student, twin = arms(STUDY.replaced(student=("mynets:Other",)))
 
     def key(arm, **sources):
         return run_key(STUDY, arm, 0, None, {f"mynets:{name}": value for name, value in sources.items()})
 
-    assert key(teacher, Net="a") != key(teacher, Net="b")
+    assert len({key(arm, Net=source) for arm in (teacher, twin) for source in "ab"}) == 4
     assert key(onehot, Net="a", Other="c") == key(onehot, Net="b", Other="c")
     assert key(student, Net="a", Other="c") != key(student, Net="b", Other="c")  # its teacher's
     assert run_key(STUDY, teacher, 0) == run_key(STUDY, teacher, 0, None, {})

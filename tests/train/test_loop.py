@@ -151,3 +151,20 @@ def test_a_loss_that_is_no_number_is_said_before_any_sink_hears_of_the_epoch():
     with pytest.raises(Diverged, match=r"onehot-seed0: the loss is (nan|inf).*lower --learning_rate"):
         train_run(compiled, run, sinks=[recorder])
     assert recorder.lines == []
+
+
+def test_weights_that_are_no_numbers_after_the_last_step_are_not_kept():
+    """The loss of the last step is that before its update, so it is finite; nothing but the weights shows what went wrong."""
+    compiled, run = built()
+
+    def advance(state, totals, constants, feed, step, end):
+        state, totals = compiled.advance(state, totals, constants, feed, step, end)
+        if end == run.length.total_steps:
+            state = state._replace(params=jax.tree.map(lambda leaf: leaf + np.inf, state.params))
+        return state, totals
+
+    recorder = Recorder()
+    with pytest.raises(Diverged, match="onehot-seed0: its weights are no finite numbers at step 15; lower --learning"):
+        train_run(compiled._replace(advance=advance), run, sinks=[recorder])
+    assert 15 not in recorder.kept
+    assert 15 not in recorder.saved

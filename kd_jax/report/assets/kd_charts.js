@@ -3,6 +3,7 @@
   "use strict";
   const CONFIG = { displayModeBar: false, displaylogo: false, responsive: true, doubleClick: "reset" };
   const PRINT_WIDTH = 660;
+  const NARROW = 620; // pixels, below which legends stand below and titles are broken into lines
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const coarse = matchMedia("(pointer: coarse)");
   const LIGHT = { text: "#222222", faint: "rgba(127, 127, 127, 0.28)", page: "#ffffff" };
@@ -52,14 +53,31 @@
     return drawn;
   }
 
-  function layoutOf(spec, chosen, theme, narrow) {
-    const layout = resolve(spec.layout, spec.columns ?? {}, chosen, theme);
+  // plotly.js does not break lines of titles
+  function wrapped(text, most) {
+    const rows = [""];
+    for (const word of text.split(" ")) {
+      if (rows.at(-1) && rows.at(-1).length + word.length > most) rows.push("");
+      rows.push(`${rows.pop()} ${word}`.trim());
+    }
+    return rows.join("<br>");
+  }
+
+  function layoutOf(spec, chosen, theme, width) {
+    const narrow = width < NARROW;
+    // plotly.js writes into a layout, so columns are copied.
+    const layout = structuredClone(resolve(spec.layout, spec.columns ?? {}, chosen, theme));
     const axis = { gridcolor: theme.faint, zerolinecolor: theme.faint, linecolor: theme.faint, automargin: true };
     for (const name of Object.keys(layout)) {
-      if (/^[xy]axis\d*$/.test(name)) layout[name] = { ...axis, ...layout[name] };
+      if (!/^[xy]axis\d*$/.test(name)) continue;
+      layout[name] = { ...axis, ...layout[name] };
+      const text = layout[name].title?.text;
+      if (narrow && text) layout[name].title = { text: wrapped(text, 34), font: { size: 12 } };
     }
+    // A square plot is no higher than it is wide.
+    if (narrow && layout.yaxis?.scaleanchor) layout.height = Math.min(layout.height, width + 200);
     const legend = narrow
-      ? { orientation: "h", y: -0.25, yanchor: "top", x: 0 }
+      ? { orientation: "h", xref: "container", yref: "container", x: 0, y: 0, yanchor: "bottom" }
       : { orientation: "v", x: 1.02, y: 1, yanchor: "top" };
     return {
       xaxis: axis,
@@ -70,7 +88,7 @@
       plot_bgcolor: "rgba(0, 0, 0, 0)",
       height: 460,
       ...layout,
-      margin: { l: 60, r: 16, t: 24, b: 50, ...layout.margin },
+      margin: { l: 60, r: 16, t: 24, b: narrow ? 110 : 50, ...layout.margin },
       legend: { ...legend, bgcolor: "rgba(0, 0, 0, 0)", ...layout.legend },
       font: { family: "system-ui, sans-serif", size: 13, color: theme.text, ...layout.font },
     };
@@ -83,11 +101,12 @@
     return p > 0.9995 ? "> 0.999" : p < 0.0005 ? "< 0.001" : p.toFixed(3);
   };
 
-  function lines(tip, index, names) {
+  function lines(tip, index, names, chosen) {
     const said = [];
     for (const line of tip.lines) {
       let known = true;
       const text = line.replace(/\{(\w+)(?::(\w+))?\}/g, (_, name, kind) => {
+        if (!Object.hasOwn(tip.values, name)) return chosen[name];
         const value = tip.values[name][index];
         if (value === null || value === undefined) known = false;
         if (kind === "class") return names?.[value] ?? String(value);
@@ -123,7 +142,7 @@
     if (set && position !== null && position !== undefined) {
       shown.push(set.texts ? element("blockquote", { textContent: set.texts[position] }) : thumbnail(set, position));
     }
-    for (const line of lines(tip, point.pointIndex, chart.spec.names)) shown.push(element("div", { textContent: line }));
+    for (const line of lines(tip, point.pointIndex, chart.spec.names, chart.chosen)) shown.push(element("div", { textContent: line }));
     chart.tip.replaceChildren(...shown);
   }
 
@@ -138,14 +157,34 @@
     const top = plot.top - figure.top + point.yaxis._offset + point.yaxis.d2p(point.y);
     const beside = left + 16 + chart.tip.offsetWidth < figure.width ? left + 16 : Math.max(0, left - 16 - chart.tip.offsetWidth);
     chart.tip.style.left = `${beside}px`;
-    chart.tip.style.top = `${Math.max(0, top - chart.tip.offsetHeight / 2)}px`;
+    const lowest = plot.bottom - figure.top - chart.tip.offsetHeight;
+    chart.tip.style.top = `${Math.max(0, Math.min(top - chart.tip.offsetHeight / 2, lowest))}px`;
+  }
+
+  // The same for the keyboard: one example after the other, those first on which the two differ most.
+  function step(chart, by) {
+    const trace = chart.plot.data?.find((each) => each.meta?.tip);
+    if (!trace) return;
+    if (chart.walked !== trace) {
+      const differ = (index) => Math.abs(trace.y[index] - trace.x[index]);
+      const known = [...trace.x.keys()].filter((index) => trace.x[index] !== null && trace.y[index] !== null);
+      Object.assign(chart, { walked: trace, order: known.sort((a, b) => differ(b) - differ(a)), at: by > 0 ? -1 : 0 });
+    }
+    chart.at = (chart.at + by + chart.order.length) % chart.order.length;
+    const index = chart.order[chart.at];
+    const { xaxis, yaxis } = chart.plot._fullLayout;
+    showTip(chart, { points: [{ data: trace, pointIndex: index, x: trace.x[index], y: trace.y[index], xaxis, yaxis }] });
   }
 
   // ---- controls: HTML elements, which the keyboard reaches and screen readers know
 
   function optionsOf(chart, control) {
-    const listed = resolve(control.options, chart.spec.columns ?? {}, chart.chosen, {});
-    if (!listed.some((option) => option.value === chart.chosen[control.name])) chart.chosen[control.name] = listed[0].value;
+    const of = (value) => resolve(value, chart.spec.columns ?? {}, chart.chosen, {});
+    const listed = of(control.options);
+    const has = (value) => listed.some((option) => option.value === value);
+    if (has(chart.chosen[control.name])) return listed;
+    const first = of(control.first ?? null);
+    chart.chosen[control.name] = has(first) ? first : listed[0].value;
     return listed;
   }
 
@@ -202,6 +241,10 @@
       place.append(made);
     };
     const heading = chart.figure.querySelector("h3").textContent;
+    if (chart.spec.data.some((trace) => trace.meta?.tip)) {
+      button("Previous example", "Show the example on which the two differ a little more", () => step(chart, -1));
+      button("Next example", "Show the example on which the two differ most, then the next", () => step(chart, 1));
+    }
     button("PNG", `Download "${heading}" as PNG`, () => download(chart, "png"));
     button("SVG", `Download "${heading}" as SVG`, () => download(chart, "svg"));
     button("Reset view", `Show all of "${heading}" again`, () => draw(chart, { reset: true }));
@@ -209,7 +252,7 @@
 
   async function download(chart, format) {
     const width = Math.max(chart.plot.clientWidth, 640);
-    const layout = layoutOf(chart.spec, chart.chosen, LIGHT, false);
+    const layout = layoutOf(chart.spec, chart.chosen, LIGHT, width);
     const chosen = chart.inputs.map(([control]) => chart.chosen[control.name]);
     const title = [chart.figure.querySelector("h3").textContent, ...chosen].join(", ");
     const whole = { ...layout, width, paper_bgcolor: "#ffffff", title: { text: escaped(title), font: { size: 14 } } };
@@ -230,18 +273,22 @@
 
   function draw(chart, { reset = false, print = false } = {}) {
     chart.isDrawn = true;
+    chart.isNarrow = chart.plot.clientWidth < NARROW;
     chart.tip.hidden = true;
     const theme = print ? LIGHT : themeOf(chart.figure);
     const data = traces(chart.spec, chart.chosen, theme);
-    const layout = layoutOf(chart.spec, chart.chosen, theme, print || chart.plot.clientWidth < 620);
+    const layout = layoutOf(chart.spec, chart.chosen, theme, print ? PRINT_WIDTH : chart.plot.clientWidth);
     if (print) layout.width = PRINT_WIDTH;
     // A view that the reader has zoomed stays while the same choice is drawn again, as in another colour scheme.
     if (reset) chart.resets += 1;
     layout.uirevision = `${Object.values(chart.chosen).join("|")} ${chart.resets}`;
     chart.plot.classList.toggle("chart-empty", !data.length);
-    return Plotly.react(chart.plot, data, layout, CONFIG).then(() => {
-      if (chart.listens) return;
-      chart.listens = true;
+    // `react` forgets to make a plot square again once its ranges have changed.
+    const isSquare = Boolean(layout.yaxis?.scaleanchor);
+    const drawn = (isSquare ? Plotly.newPlot : Plotly.react)(chart.plot, data, layout, CONFIG);
+    if (chart.listens && !isSquare) return drawn;
+    chart.listens = true;
+    return drawn.then(() => {
       chart.plot.on("plotly_hover", (event) => showTip(chart, event));
       chart.plot.on("plotly_click", (event) => showTip(chart, event));
       chart.plot.on("plotly_unhover", () => (chart.tip.hidden = !coarse.matches));
@@ -284,6 +331,11 @@
       { rootMargin: "400px" },
     );
     for (const figure of document.querySelectorAll("figure.chart")) visible.observe(add(figure).figure);
+    // plotly.js follows the width; where the legend stands changes with it.
+    const resized = new ResizeObserver(() => {
+      for (const chart of all) if (chart.isDrawn && chart.isNarrow !== chart.plot.clientWidth < NARROW) schedule(chart);
+    });
+    all.forEach((chart) => resized.observe(chart.plot));
     dark.addEventListener("change", () => all.filter((chart) => chart.isDrawn).forEach((chart) => schedule(chart)));
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape") all.forEach((chart) => (chart.tip.hidden = true));

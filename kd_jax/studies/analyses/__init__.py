@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from kd_jax.data import Dataset
 from kd_jax.plan import Plan
-from kd_jax.studies.analyses import averages, confidence, directions, functions, learning
+from kd_jax.studies.analyses import averages, confidence, directions, epochs, functions, learning, trajectories
 from kd_jax.studies.analyses.base import Analysed as Analysed
 from kd_jax.studies.analyses.base import Analysis as Analysis
 from kd_jax.studies.analyses.base import Trained as Trained
@@ -14,6 +14,8 @@ ANALYSES: tuple[Analysis, ...] = (
     confidence.ANALYSIS,
     averages.ANALYSIS,
     learning.ANALYSIS,
+    epochs.ANALYSIS,
+    trajectories.ANALYSIS,
     directions.ANALYSIS,
     functions.ANALYSIS,
 )

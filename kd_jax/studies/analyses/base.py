@@ -9,15 +9,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kd_jax.analysis import results
+from kd_jax.analysis.claims import Claim
 from kd_jax.analysis.results import Estimate, Unlearned, Verdict
 from kd_jax.config import Study, from_json
 from kd_jax.data import Dataset
-from kd_jax.plan import Arm, Plan
-from kd_jax.plan import arms as arms_of
+from kd_jax.plan import Arm, Plan, of_record
 from kd_jax.report.charts import Chart
 from kd_jax.report.tables import Table
 
 Advance = Callable[[str], None]
+Conclusion = Claim | Verdict
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Analysed:
         summary: contents of `summary.json`.
         study: its configuration.
         arms: its arms.
+        shown: its arms and what else is compared by logits, in the order of tables and figures; see `plan.Design`.
         estimates: those of the summary.
     """
 
@@ -63,13 +65,15 @@ class Analysed:
     summary: Mapping[str, Any]
     study: Study
     arms: tuple[Arm, ...]
+    shown: tuple[Arm, ...]
     estimates: list[Estimate]
 
     @classmethod
     def of(cls, workdir: str | Path, folder: str | Path, summary: Mapping[str, Any]) -> "Analysed":
         """Return the study of a work folder, given where its analysis lies and what its `summary.json` contains."""
         study = from_json(summary["study"]["config"])
-        return cls(Path(workdir), Path(folder), summary, study, arms_of(study), results.read(summary))
+        design = of_record(study, summary["study"])
+        return cls(Path(workdir), Path(folder), summary, study, design.arms, design.shown, results.read(summary))
 
 
 def _no_check(plan: Plan, dataset: Dataset) -> None:
@@ -84,7 +88,7 @@ def _nothing_measured(trained: Trained, folder: Path, advance: Advance) -> list[
     return []
 
 
-def _no_verdicts(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:
+def _no_claims(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> Sequence[Conclusion]:
     return []
 
 
@@ -115,8 +119,9 @@ class Analysis:
         passes: `passes(trained)` says how often `measure` will call `advance`.
         measure: `measure(trained, folder, advance)` runs networks over checkpoints, writes what it takes from them as files below
             `folder`, the folder of the analysis, and returns the estimates. It calls `advance(name of a run)` as it goes.
-        conclude: `conclude(trained, estimates, unlearned)` draws verdicts from the estimates of all analyses; nothing may be
-            concluded from arms of the runs in `unlearned`, for which there is `verdicts.withheld`.
+        conclude: `conclude(trained, estimates, unlearned)` returns claims with the estimates that bear on them, which are decided
+            together with those of all other analyses, or verdicts that are drawn without a test; nothing may be concluded from arms
+            of the runs in `unlearned`, for which there is `verdicts.withheld`.
         warn: `warn(trained, folder)` returns sentences about what is wrong with the study, from the files that were written.
         tables: `tables(analysed)` returns the tables for page and terminal.
         figures: `figures(analysed)` returns {name: figure}.
@@ -129,7 +134,7 @@ class Analysis:
     check: Callable[[Plan, Dataset], None] = _no_check
     passes: Callable[[Trained], int] = _no_passes
     measure: Callable[[Trained, Path, Advance], list[Estimate]] = _nothing_measured
-    conclude: Callable[[Trained, Sequence[Estimate], Sequence[Unlearned]], list[Verdict]] = _no_verdicts
+    conclude: Callable[[Trained, Sequence[Estimate], Sequence[Unlearned]], Sequence[Conclusion]] = _no_claims
     warn: Callable[[Trained, Path], list[str]] = _no_warnings
     tables: Callable[[Analysed], list[Table]] = _no_tables
     figures: Callable[[Analysed], dict[str, Figure]] = _no_figures

@@ -1,6 +1,7 @@
 """How good the students are, how far they follow their teachers, and whether they exaggerate their confidence: from logits.
 
-Files: `pairs/ARM-seedK-SPLIT.npz`, the logits of a run and of its teacher, where they are known, with labels and example ids.
+Files: `pairs/ARM-seedK-SPLIT.npz`, the logits of a run and of its teacher, where they are known, with labels and example ids;
+`views.npz`, what is shown of single examples, see `views`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,12 +11,26 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from kd_jax.analysis import calibration, summary, verdicts
-from kd_jax.analysis.results import Estimate, Unlearned, Verdict
-from kd_jax.analysis.summary import Pair
+from kd_jax.analysis import calibration, gallery, summary, verdicts
+from kd_jax.analysis.claims import Claim
+from kd_jax.analysis.gallery import OfRun
+from kd_jax.analysis.results import Estimate, Unlearned
+from kd_jax.analysis.summary import Compared, Pair
 from kd_jax.extract import logits as extract
-from kd_jax.report import figures, tables
+from kd_jax.plan import TEACHER
+from kd_jax.report import (
+    beyond,
+    charts_confidence,
+    charts_galleries,
+    charts_intervals,
+    charts_reliability,
+    figures,
+    tables,
+)
+from kd_jax.report.charts import Chart
+from kd_jax.report.charts_confidence import Examples
 from kd_jax.report.tables import Table
+from kd_jax.studies.analyses import views
 from kd_jax.studies.analyses.base import Advance, Analysed, Analysis, Trained
 from kd_jax.studies.analyses.base import students as students_of
 
@@ -37,7 +52,8 @@ def read_pairs(folder: Path, arms: Iterable[str], seeds: Iterable[int], split: s
                 with np.load(path) as arrays:
                     teacher = arrays["teacher_logits"] if "teacher_logits" in arrays.files else None
                     rest = (arrays[key] for key in ("student_logits", "labels", "true_labels", "ids"))
-                    yield Pair(arm, seed, split, teacher, *rest)
+                    against = str(arrays["against"]) if "against" in arrays.files else TEACHER
+                    yield Pair(arm, seed, split, teacher, *rest, against=against)
 
 
 def _kept(pairs: Iterable[Pair], folder: Path) -> Iterator[Pair]:
@@ -52,23 +68,50 @@ def _kept(pairs: Iterable[Pair], folder: Path) -> Iterator[Pair]:
             labels=pair.y,
             true_labels=pair.true_y,
             ids=pair.ids,
+            against=np.array(pair.against),
         )
         yield pair
 
 
 def _passes(trained: Trained) -> int:
-    return len(tables.compared(trained.plan.arms)) * len(trained.seeds)
+    return extract.passes(trained.plan) * len(trained.seeds)
 
 
 def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]:
     pairs = extract.logit_pairs(trained.workdir, trained.plan, trained.dataset, advance)
     given = trained.plan.given
     is_one = given is not None and given.is_one and len(trained.seeds) > 1
-    return summary.estimates(map(summary.compared, _kept(pairs, folder)), trained.plan.baselines, is_one)
+    runs: list[OfRun] = []
+    compared = _remembered(map(summary.compared, _kept(pairs, folder)), runs)
+    estimates = summary.estimates(compared, trained.plan.baselines, is_one)
+    views.keep(trained.dataset, _noteworthy(trained, runs), folder)
+    return estimates
 
 
-def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:
-    return verdicts.exaggeration_verdicts(estimates, trained.plan.baselines, unlearned)
+def _remembered(compared: Iterable[Compared], runs: list[OfRun]) -> Iterator[Compared]:
+    """Pass on what is compared, and keep of each run what is said of single examples."""
+    for each in compared:
+        if (run := gallery.of_run(each)) is not None:
+            runs.append(run)
+        yield each
+
+
+def _noteworthy(trained: Trained, runs: Sequence[OfRun]) -> dict[str, list[int]]:
+    """{split: rows of the examples in the galleries of all students}."""
+    rows: dict[str, list[int]] = {}
+    for split, of_split in trained.dataset.examined.items():
+        for arm in students_of(trained.plan.arms):
+            own = [run for run in runs if (run.arm, run.split) == (arm.name, split)]
+            if own:
+                found = gallery.gallery(own, (), of_split.y, of_split.true_y)
+                rows.setdefault(split, []).extend(each.row for kind in found.values() for each in kind)
+    return rows
+
+
+def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Claim]:
+    plan = trained.plan
+    about = {"teachers": plan.teachers, "no_control": plan.no_control}
+    return verdicts.exaggeration_claims(estimates, plan.baselines, plan.controls, unlearned, **about)
 
 
 def _warn(trained: Trained, folder: Path) -> list[str]:
@@ -98,17 +141,19 @@ def _fully_fitted(trained: Trained, folder: Path) -> list[str]:
 
 
 def _tables(analysed: Analysed) -> list[Table]:
-    header, rows = tables.main_table(analysed.estimates, analysed.arms)
+    header, rows = tables.main_table(analysed.estimates, analysed.shown)
     details = (
         "Train accuracy is on the labels that were trained on. Gain is over the same network, initialisation and batches without a"
-        " teacher."
+        " teacher. Best epochs are each run's own, chosen on the test set, so that their accuracy is too good."
     )
     note = tables.what_intervals_are(analysed.estimates)
-    return [Table(header, rows, note, details, "Accuracy, fidelity, exaggeration", sortable=False)]
+    main = Table(header, rows, note, details, "Accuracy, fidelity, exaggeration", sortable=False)
+    further = beyond.table(analysed.estimates, analysed.shown)
+    return [main] if further is None else [main, further]
 
 
 def _figures(analysed: Analysed) -> dict[str, Figure]:
-    arms = tables.beside_teacher(analysed.arms)
+    arms = tables.beside_teacher(analysed.shown)
     names, seed = [arm.name for arm in arms], analysed.study.seed
     logits = {}
     for split in ("test", "train"):
@@ -116,10 +161,39 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
         of_split = {pair.arm: (pair.teacher, pair.student) for pair in pairs if pair.teacher is not None}
         if of_split:
             logits[split] = of_split
-    return {
+    drawn = {
         "confidence": figures.confidence(logits, arms, seed, analysed.estimates),
         "slopes": figures.slopes(analysed.estimates, arms),
     }
+    by_rank = beyond.figure(analysed.estimates, analysed.shown)
+    return drawn if by_rank is None else drawn | {"slopes_by_rank": by_rank}
+
+
+def _charts(analysed: Analysed) -> dict[str, Chart]:
+    arms = [arm.name for arm in analysed.shown]
+    compared = [arm.name for arm in tables.beside_teacher(analysed.shown)]
+    shown, runs, examples = views.read(analysed.folder), [], {}
+    for split in _splits(analysed.folder):
+        for pair in read_pairs(analysed.folder, compared, analysed.study.seed_range(), split):
+            if (run := gallery.of_run(summary.compared(pair))) is not None:
+                runs.append(run)
+                examples[split] = Examples(pair.ids, pair.y, pair.true_y, shown.get(split))
+    names = analysed.summary["study"]["data"].get("class_names", ())
+    baselines = {arm.name: arm.baseline for arm in analysed.arms if arm.baseline}
+    scatter = charts_confidence.chart(runs, examples, arms, names)
+    made = {
+        "confidence": scatter
+        and scatter._replace(galleries=charts_galleries.galleries(runs, examples, baselines, names)),
+        "reliability": charts_reliability.chart(charts_reliability.answers(runs, examples), arms),
+        "intervals": charts_intervals.chart(analysed.estimates, arms),
+    }
+    return {name: chart for name, chart in made.items() if chart is not None}
+
+
+def _splits(folder: Path) -> list[str]:
+    """The splits of which an analysis has logits: the test set, the training set, further ones."""
+    found = {path.stem.rpartition("-")[2] for path in (folder / "pairs").glob("*-seed*-*.npz")}
+    return sorted(found, key=lambda split: (split != "test", split != "train", split))
 
 
 ANALYSIS = Analysis(
@@ -130,11 +204,13 @@ ANALYSIS = Analysis(
     warn=_warn,
     tables=_tables,
     figures=_figures,
+    charts=_charts,
     captions={
         "confidence": """Each point is an example: how sure the teacher is of its top class, and how sure the other model is of that
             same class. On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's confidence.""",
         "slopes": """The slopes of those lines, with intervals. Over all points, regression to the mean pulls the slope between two
             equally good, independent models below 1; within a quarter the relation may bend as well. So compare a student with its
             one-hot control.""",
+        "slopes_by_rank": beyond.CAPTION,
     },
 )

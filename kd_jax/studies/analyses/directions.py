@@ -11,12 +11,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kd_jax.analysis import closed_forms, eigen, verdicts
-from kd_jax.analysis.results import Estimate, Unlearned, Verdict
+from kd_jax.analysis.claims import Claim
+from kd_jax.analysis.results import Estimate, Unlearned
 from kd_jax.config import Study
 from kd_jax.data import Dataset
 from kd_jax.extract import weights as extract
 from kd_jax.plan import Plan
-from kd_jax.report import eigen_figures, tables
+from kd_jax.report import charts_directions, eigen_figures, tables
+from kd_jax.report.charts import Chart
 from kd_jax.report.tables import Table
 from kd_jax.studies.analyses.base import Advance, Analysed, Analysis, Trained, read_runs
 
@@ -46,9 +48,9 @@ def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]
     return eigen.estimates(growths, eigen.references(trained.plan.arms), trained.study.look.pairs)
 
 
-def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:
+def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Claim]:
     references = eigen.references(trained.plan.arms)
-    return verdicts.eigen_verdicts(estimates, trained.plan.baselines, references, unlearned)
+    return verdicts.eigen_claims(estimates, trained.plan.baselines, references, unlearned)
 
 
 def left_out(plan: Plan, dataset: Dataset) -> list[str]:
@@ -100,6 +102,13 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
     return drawn
 
 
+def _charts(analysed: Analysed) -> dict[str, Chart]:
+    growths = read_runs(analysed.folder / "eigen", eigen.Growth)
+    arms = [arm.name for arm in analysed.arms]
+    made = charts_directions.chart(growths, eigen.references(analysed.arms), arms, analysed.study.look.pairs)
+    return {} if made is None else {"directions": made}
+
+
 def linear_theory(
     study: Study, record: Mapping[str, Any], model: str
 ) -> Callable[[np.ndarray, float], np.ndarray] | None:
@@ -132,6 +141,7 @@ ANALYSIS = Analysis(
     warn=_warn,
     tables=_tables,
     figures=_figures,
+    charts=_charts,
     captions={
         "eigen_curves": """Growth of a layer's weights along a top (across) and a lower (up) eigendirection of its inputs, the mean
             over seeds, in the direction of the arrow; for one-hot and students with the range of the seeds. Where weights do not

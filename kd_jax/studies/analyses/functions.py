@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kd_jax.analysis import eigen, functions, linearisation, verdicts
-from kd_jax.analysis.results import Estimate, Unlearned, Verdict
+from kd_jax.analysis.claims import Claim
+from kd_jax.analysis.results import Estimate, Unlearned
 from kd_jax.data import Dataset
 from kd_jax.extract import functions as extract
 from kd_jax.plan import Plan
@@ -67,10 +68,10 @@ def _keep(followed: list[functions.Followed], predicted: list[functions.Predicte
         np.savez(folder / name, **{**predictions.get((run.arm, run.seed), {}), **run._asdict()})
 
 
-def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Verdict]:
+def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Claim]:
     baselines, references = trained.plan.baselines, eigen.references(trained.plan.arms)
-    on_bias = verdicts.function_bias_verdicts(estimates, baselines, references, unlearned)
-    return on_bias + verdicts.function_verdicts(estimates, baselines, unlearned)
+    on_bias = verdicts.function_bias_claims(estimates, baselines, references, unlearned)
+    return on_bias + verdicts.function_claims(estimates, baselines, unlearned)
 
 
 def _tables(analysed: Analysed) -> list[Table]:

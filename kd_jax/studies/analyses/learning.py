@@ -1,5 +1,6 @@
 """How the runs learned, epoch by epoch, and which of them did not: `kd_jax.analysis.learning` says what counts as that."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,7 @@ from matplotlib.figure import Figure
 from kd_jax.analysis import learning
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import Study, loss_names, parse_switch
-from kd_jax.plan import TEACHER, GivenTeacher, run_name, training_of
-from kd_jax.plan import arms as arms_of
+from kd_jax.plan import TEACHER, GivenTeacher, of_record, run_name, training_of
 from kd_jax.report import charts_learning, figures, tables
 from kd_jax.report.charts import Chart
 from kd_jax.studies.analyses.base import Analysed, Analysis
@@ -17,20 +17,19 @@ from kd_jax.studies.analyses.confidence import read_pairs
 from kd_jax.workdir import records
 
 
-def unlearned(
-    workdir: Path, folder: Path, study: Study, steps_per_epoch: int, given: GivenTeacher | None = None
-) -> list[Unlearned]:
+def unlearned(workdir: Path, folder: Path, study: Study, record: Mapping[str, Any]) -> list[Unlearned]:
     """Return the runs of a study that did not learn, from their metrics and the logits that an analysis has kept.
 
     Args:
         workdir: the work folder, with the metrics of the runs.
         folder: the folder of the analysis, with the logits.
         study: the study's configuration.
-        steps_per_epoch: steps of an epoch of the students' training.
-        given: the teacher that exists already, where the study has one. One that teaches all seeds is judged once; a file of
-            logits, and a run whose own loss was switched, by its logits alone.
+        record: contents of its `study.json`. A teacher that exists already and teaches all seeds is judged once; a file of logits,
+            a run whose own loss was switched, and a part of a run, by its logits alone.
     """
-    arms, seeds = arms_of(study), study.seed_range()
+    design, given, seeds = of_record(study, record), GivenTeacher.of(record), study.seed_range()
+    arms, steps_per_epoch = design.arms, record["steps_per_epoch"]
+    views = [view for view in design.views if not view.of_next_seed]
     switch = parse_switch(study.distillation.switch)
     losses: dict[tuple[str, int], list[float] | None] = {}
     if given is not None and given.logits:
@@ -48,12 +47,16 @@ def unlearned(
                 # In the first epoch it contrasts with a memory that holds no embedding yet, which is another loss.
                 lines = lines[1:] or lines
             losses[arm.name, seed] = learning.comparable_losses(lines, of_arm, steps_per_epoch) if trained else None
-    fits = {}
-    for pair in read_pairs(folder, [arm.name for arm in tables.beside_teacher(arms)], seeds, "train"):
-        if pair.teacher is not None and (TEACHER, pair.seed) not in fits:
-            fits[TEACHER, pair.seed] = learning.outputs(pair.teacher, pair.y, pair.true_y)
+    losses |= {(view.name, seed): None for view in views for seed in seeds}
+    compared = tables.beside_teacher((*arms, *views))
+    teachers, fits = {arm.name: arm.compared_with for arm in compared}, {}
+    for pair in read_pairs(folder, teachers, seeds, "train"):
+        of_teacher = teachers[pair.arm], pair.seed
+        if pair.teacher is not None and of_teacher not in fits:
+            fits[of_teacher] = learning.outputs(pair.teacher, pair.y, pair.true_y)
         fits[pair.arm, pair.seed] = learning.outputs(pair.student, pair.y, pair.true_y, pair.teacher)
-    return learning.unlearned(losses, fits, {arm.name: arm.baseline for arm in arms if arm.baseline})
+    baselines = {arm.name: arm.baseline for arm in arms if arm.baseline}
+    return learning.unlearned(losses, fits, baselines, teachers)
 
 
 def read_metrics(analysed: Analysed) -> dict[str, list[list[dict[str, Any]]]]:

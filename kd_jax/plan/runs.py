@@ -3,141 +3,15 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from kd_jax.config import Study, Training, parse_switch
 from kd_jax.errors import BadInput
+from kd_jax.plan.arms import EARLY, TEACHER, TWIN, Arm, Design, arms, design, training_of
+from kd_jax.plan.given import LOGITS, GivenTeacher, Length, Source
 
-TEACHER = "teacher"  # the name of the teacher's arm, and of a teacher without one in estimates
-LOGITS = "teacher_logits"  # what teaches where the teacher is a file
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One kind of run in a study; an arm and a seed are a run.
-
-    Attributes:
-        name: the `ARM` of the run's folder.
-        model: name of the network.
-        teacher: name of the arm that it is distilled from; None for a run on one-hot labels.
-        baseline: the arm that differs from this one only by having no teacher; None where there is none.
-        init, order: which random stream of the seed gives the initialisation, and which gives batches and views. A student and
-            its one-hot twin share theirs, so they start equal and see the same; the teacher has its own, so a one-hot twin
-            of the teacher's architecture is what another seed of the teacher would be.
-        rate: factor of the learning rate.
-        null_of: the one-hot arm that this one repeats with a difference that is not a teacher; None for all others.
-    """
-
-    name: str
-    model: str
-    teacher: str | None = None
-    baseline: str | None = None
-    init: int = 1
-    order: int = 1
-    rate: float = 1.0
-    null_of: str | None = None
-
-
-NULLS: dict[str, dict[str, Any]] = {
-    "order": {"order": 2},
-    "init": {"init": 2},
-    "slower": {"rate": 0.25},
-    "faster": {"rate": 4.0},
-}
-
-
-def arms(study: Study) -> tuple[Arm, ...]:
-    """Return the arms of a study in the order in which they can run: the teacher, then each student's one-hot twin and it.
-
-    The first student's arms are `onehot` and `student`; a further student's carry its network's name. Nulls repeat the first. Where
-    the teacher is a file of logits it is no run, so there is no such arm.
-    """
-    networks = study.networks
-    listed = [] if study.distillation.teacher_logits else [Arm(TEACHER, networks.teacher, init=0, order=0)]
-    for index, model in enumerate(networks.student):
-        suffix = f"_{model.replace(':', '.')}" if index else ""  # a name of a folder, also where `:` is none
-        onehot, student = f"onehot{suffix}", f"student{suffix}"
-        listed += [Arm(onehot, model), Arm(student, model, teacher=TEACHER, baseline=onehot)]
-    for null in networks.nulls:
-        listed.append(Arm(f"onehot_{null}", networks.student[0], null_of="onehot", **NULLS[null]))
-    return tuple(listed)
-
-
-class Length(NamedTuple):
-    """How long a run is, in steps.
-
-    Attributes:
-        steps_per_epoch, total_steps: the steps of an epoch, and of the whole training.
-        checkpoint_steps: steps of its trajectory, rising.
-    """
-
-    steps_per_epoch: int
-    total_steps: int
-    checkpoint_steps: list[int]
-
-
-class Source(NamedTuple):
-    """A finished run of another work folder that teaches here.
-
-    Attributes:
-        run: its name there.
-        step: the step at which it teaches.
-        sha256: the digest of its variables at that step, as hex; its identity.
-        length: its length.
-        init, order, seed: the random streams from which it started and saw its batches; see `Arm`.
-    """
-
-    run: str
-    step: int
-    sha256: str
-    length: Length
-    init: int
-    order: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class GivenTeacher:
-    """A teacher that exists already, as `study.json` keeps it: runs of another work folder, or a file of logits.
-
-    Attributes:
-        sources: {seed of this study: the run that teaches it}; empty for logits.
-        logits: the digest of the answers that are used, as hex; empty for runs.
-        splits: names of the splits for which there are logits.
-        standardised: (mean, std) of the channels of the images on which the runs were trained; None where it is not about such.
-        switched: whether the loss of the runs was changed in mid-training.
-    """
-
-    sources: Mapping[int, Source]
-    logits: str = ""
-    splits: tuple[str, ...] = ()
-    standardised: tuple[Any, Any] | None = None
-    switched: bool = False
-
-    @property
-    def is_one(self) -> bool:
-        """Whether one teacher teaches all seeds."""
-        return len({source.sha256 for source in self.sources.values()}) <= 1
-
-    def key(self, seed: int) -> str:
-        """Return the digest of what teaches a seed."""
-        return self.logits or self.sources[seed].sha256
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any] | None) -> "GivenTeacher | None":
-        """Return the given teacher of the contents of a `study.json`; None where teachers are trained."""
-        if record and (logits := record.get("teacher_logits")):
-            return cls({}, logits["sha256"], tuple(logits["splits"]))
-        if not record or not (given := record.get("teacher_from")):
-            return None
-        sources = {}
-        for name, of_run in given["runs"].items():
-            own = {key: value for key, value in of_run.items() if key not in Length._fields}
-            length = Length(*(of_run[key] for key in Length._fields))
-            sources[int(name.rpartition("seed")[2])] = Source(length=length, **own)
-        standardised = (given["mean"], given["std"]) if "mean" in given else None
-        return cls(sources, standardised=standardised, switched=given["switched"])
+MOST_STEPS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -170,6 +44,11 @@ class Run:
         """The name of its folder."""
         return run_name(self.arm, self.seed)
 
+    @property
+    def teacher_name(self) -> str:
+        """What its teacher is called in `study.json`: a run that teaches at two steps has two names."""
+        return LOGITS if self.taught_by == LOGITS else f"{self.arm.teacher}-seed{self.seed}"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -180,16 +59,33 @@ class Plan:
         arms: its arms, the teacher first.
         runs: every arm for every seed, seed by seed.
         given: the teacher that exists already; None where teachers are trained.
+        views: further kinds of networks that are looked at, parts of those runs; see `Design`.
+        no_control: why a student has no control, in words; empty where all have one.
     """
 
     study: Study
     arms: tuple[Arm, ...]
     runs: tuple[Run, ...]
     given: GivenTeacher | None = None
+    views: tuple[Arm, ...] = ()
+    no_control: str = ""
+
+    @property
+    def shown(self) -> tuple[Arm, ...]:
+        """The arms and views in the order in which they are shown; see `Design.shown`."""
+        return Design(self.arms, self.views).shown
 
     def run(self, arm: str, seed: int) -> Run:
         """Return the run of an arm and a seed."""
         return next(run for run in self.runs if run.arm.name == arm and run.seed == seed)
+
+    def network(self, arm: Arm, seed: int) -> tuple[Run, int]:
+        """Return the run of an arm or view and a seed, and the step at which it is looked at."""
+        if arm.of_next_seed:
+            seeds = self.study.seed_range()
+            seed = seeds[(seeds.index(seed) + 1) % len(seeds)]
+        run = self.run(arm.part_of or arm.name, seed)
+        return run, arm.looked_at(run.length)
 
     @property
     def starts_with_teacher(self) -> tuple[int, ...]:
@@ -215,12 +111,22 @@ class Plan:
     @property
     def teacher_step(self) -> int:
         """The step at which teachers teach; 0 for a file of logits."""
-        return next(run.teacher_step for run in self.runs if run.taught_by)
+        return next(run.teacher_step for run in self.runs if run.arm.teacher == TEACHER)
 
     @property
     def baselines(self) -> dict[str, str]:
         """{student's arm: the arm that differs from it by having no teacher}."""
         return {arm.name: arm.baseline for arm in self.arms if arm.baseline}
+
+    @property
+    def controls(self) -> dict[str, str | None]:
+        """{student's arm: the arm or view that is exchangeable with its teacher; None where there is none}."""
+        return {arm.name: arm.control for arm in self.arms if arm.baseline}
+
+    @property
+    def teachers(self) -> dict[str, str]:
+        """{student's arm: the arm or view that teaches it}."""
+        return {arm.name: arm.teacher for arm in self.arms if arm.teacher}
 
 
 class Variant(NamedTuple):
@@ -241,28 +147,35 @@ def make_plan(
     also: Iterable[int] = (),
     given: GivenTeacher | None = None,
     sources: Mapping[str, str] | None = None,
+    trained: Mapping[str, Length] | None = None,
+    begun: Mapping[str, Length] | None = None,
 ) -> Plan:
     """Return the `Plan` of a study.
 
     Args:
         study: the configuration.
         train_examples: size of the training set, at least a batch of every training, which `data.check` sees to.
-        also: steps at which teachers are kept besides; those beyond their end are left out.
+        also: steps at which teachers, and the controls that stand for them, are kept besides; those beyond their end are left out.
         given: the teacher that exists already, where the study has one.
         sources: {network of one's own: sha256 of its source}.
+        trained: {arm: how long its runs are} of a study on record, which has no other arms, and no other steps.
+        begun: the same of a study that goes on: the steps that were asked for stay so, and arms may come in addition.
 
     Raises:
         BadInput: for a teacher that is stopped after its end, or gradients that are accumulated for longer than an epoch.
     """
     if study.distillation.is_teacher_given != (given is not None):
         raise ValueError("a study with teacher_from or teacher_logits, and no other, needs the teacher that is given")
-    listed, runs = arms(study), []
-    trainings = {arm.name: training_of(study, arm) for arm in listed}
-    lengths = {
-        arm.name: _length(study, arm, trainings[arm.name], train_examples, also if arm.name == TEACHER else ())
-        for arm in listed
-        if arm.name != TEACHER or given is None
-    }
+    made, runs = design(study, given, trained), []
+    trainings = {arm.name: training_of(study, arm) for arm in made.arms}
+    lengths = dict(trained or {})
+    views = [view for view in made.views if not view.of_next_seed]
+    for arm in made.arms:
+        if arm.name not in lengths and not (arm.name == TEACHER and given is not None):
+            like_teacher = arm.is_onehot and arm.model == study.networks.teacher
+            steps = {*also} if like_teacher or arm.name in (TEACHER, TWIN) else set()
+            steps |= {*begun[arm.name].checkpoint_steps} if begun and arm.name in begun else set()
+            lengths[arm.name] = _length(study, arm, trainings[arm.name], train_examples, steps, views)
     step = study.distillation.teacher_step
     if given is None:
         total = lengths[TEACHER].total_steps
@@ -270,29 +183,26 @@ def make_plan(
             raise BadInput(
                 f"--teacher_step={step}: expected at most {total}, the steps of a training; pass 0 for the last"
             )
-        step = step or total
+    teaching = {arm.name: arm for arm in (*made.arms, *made.views)}
     for seed in study.seed_range():
         source = given.sources.get(seed) if given else None
-        for arm in listed:
-            taught_by = f"{arm.teacher}-seed{seed}" if arm.teacher else None
+        for arm in made.arms:
+            taught_by = f"{TEACHER}-seed{seed}" if arm.teacher else None
             if taught_by and study.distillation.teacher_logits:
                 taught_by = LOGITS
             copied = source if arm.name == TEACHER else None
             length = copied.length if copied else lengths[arm.name]
-            key, at = run_key(study, arm, seed, given, sources), source.step if source else step
+            key = run_key(study, arm, seed, given, sources)
+            at = source.step if source else 0
+            if given is None:
+                at = teaching[arm.teacher or TEACHER].looked_at(lengths[TEACHER])
             runs.append(Run(arm, seed, trainings[arm.name], length, taught_by, at, key, copied))
-    return Plan(study, listed, tuple(runs), given)
+    return Plan(study, made.arms, tuple(runs), given, made.views, made.no_control)
 
 
 def run_name(arm: Arm, seed: int) -> str:
     """Return the name of the folder of a run."""
     return f"{arm.name}-seed{seed}"
-
-
-def training_of(study: Study, arm: Arm) -> Training:
-    """Return how the runs of an arm are trained."""
-    training = study.teacher_training if arm.name == TEACHER else study.training
-    return replace(training, learning_rate=arm.rate * training.learning_rate)
 
 
 def run_key(
@@ -335,14 +245,17 @@ def run_key(
             *taught.features,
         ]
         own = given.key(seed) if given is not None else run_key(study, arms(study)[0], seed, None, sources)
-        read["teacher"] = [own, 0 if given is not None else taught.teacher_step]
+        early = {"epoch": taught.early_epoch} if arm.teacher == EARLY else taught.teacher_step
+        read["teacher"] = [own, 0 if given is not None else early]
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
 
 
-def _length(study: Study, arm: Arm, training: Training, train_examples: int, also: Iterable[int]) -> Length:
+def _length(
+    study: Study, arm: Arm, training: Training, train_examples: int, also: set[int], views: Iterable[Arm]
+) -> Length:
     """How long the runs of an arm are.
 
-    Where a loss is switched there is a checkpoint before and one after, and one where an early-stopped teacher teaches.
+    Where a loss is switched there is a checkpoint before and one after, and one wherever the runs are looked at.
     """
     steps_per_epoch = train_examples // training.batch_size
     if training.accumulate > max(steps_per_epoch, 1):
@@ -351,13 +264,19 @@ def _length(study: Study, arm: Arm, training: Training, train_examples: int, als
             " --batch_size"
         )
     total = steps_per_epoch * training.epochs
-    also = {*also, study.distillation.teacher_step} if arm.name == TEACHER else set(also)
+    if total > MOST_STEPS:
+        raise BadInput(
+            f"--epochs={training.epochs}: expected at most {MOST_STEPS // steps_per_epoch} of {steps_per_epoch} steps each, for"
+            " steps are counted in 32 bits; lower it"
+        )
+    whole = Length(steps_per_epoch, total, [])
+    also = also | {each.looked_at(whole) for each in (arm, *views) if arm.name in (each.name, each.part_of)}
     switch = parse_switch(study.distillation.switch)
     if switch is not None and arm.teacher:
         begins = round(switch.epoch * steps_per_epoch)
         also |= {begins, begins + switch.ramp}
     also = {step for step in also if step <= total}
-    return Length(steps_per_epoch, total, checkpoint_steps(total, training.checkpoints, also))
+    return whole._replace(checkpoint_steps=checkpoint_steps(total, training.checkpoints, also))
 
 
 def checkpoint_steps(total_steps: int, count: int, also: Iterable[int] = ()) -> list[int]:
@@ -371,6 +290,8 @@ def checkpoint_steps(total_steps: int, count: int, also: Iterable[int] = ()) -> 
     """
     if not total_steps:
         return [0]
+    if count >= 2 * total_steps:  # evenly spaced ones alone are all that there are
+        return list(range(total_steps + 1))
     geometric = {round(total_steps ** (i / (count // 2))) for i in range(count // 2 + 1)}
     even_count = count - count // 2
     even = {round(total_steps * i / even_count) for i in range(even_count + 1)}
