@@ -163,6 +163,7 @@ FILES = {  # what lies beside a page, in the order in which it is listed
     "summary.json": "every estimate and verdict, unrounded",
     "table.csv": "every estimate, unrounded, a row each",
     "table.md": "the main table, as Markdown",
+    "views.npz": "what the charts show of the examples",
     "classes.csv": "every class",
     "examples.csv": "the examples that are shown",
     "cost.json": "what the networks cost to run",
