@@ -292,7 +292,7 @@ def _outside(found: Mapping[str, Any]) -> list[Table]:
             ("slope over all, without those", _known(assumed["slope_listed"], ".3f")),
         ]
         note += " The student's confidence in that class is exact where it lists it; where it does not, it is an assumption."
-    return [Table(("", "value"), rows, note, title="What the files leave out")]
+    return [Table(("", "value"), rows, note, title="What the files leave out", sortable=False)]
 
 
 def _named(index: int, names: Sequence[str] | None) -> str:
