@@ -16,7 +16,7 @@ from kd_jax.report import beyond, charts_audit, colours, figures, page, tables
 from kd_jax.report.again import Again
 from kd_jax.report.tables import Table
 
-EDGE = 0.05  # of a reliability diagram beyond 0 and 1, so that the largest point is whole there
+EDGE = 0.06  # of a reliability diagram beyond 0 and 1, so that the largest point is whole there
 CAPTIONS = {
     "confidence": """How sure the teacher is of its top class, and how sure the student is of that same class; of many
         rows their density. On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's
