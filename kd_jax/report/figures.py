@@ -107,9 +107,10 @@ def point_limits(values: np.ndarray) -> tuple[float, float]:
         values: float [values], finite.
     """
     ends, (low, high) = (values.min(), values.max()), np.quantile(values, (0.001, 0.999))
-    if ends[1] - ends[0] <= WIDEST * (high - low) or high == low:
+    is_all = ends[1] - ends[0] <= WIDEST * (high - low) or high == low
+    if is_all:
         low, high = ends
-    margin = MARGIN * (high - low) or 1.0
+    margin = (MARGIN if is_all else (WIDEST - 1) / 2) * (high - low) or 1.0
     return float(low - margin), float(high + margin)
 
 
