@@ -256,7 +256,7 @@ def test_an_unfinished_teacher_a_damaged_one_and_one_for_other_data_are_refused(
         ("classes", 7, "10 classes, found 7"),
         ("image_shape", [9, 9, 1], r"\[8, 8, 1\] images of .*, found"),
     ):
-        records.write_json(source / "study.json", record | {"data": record["data"] | {key: value}})
+        records.write_study(source, record | {"data": record["data"] | {key: value}})
         refused(study, tmp_path / "work", f"expected a teacher for {said}")
 
 
@@ -267,6 +267,9 @@ def test_a_teacher_that_changed_since_a_folder_was_begun_is_refused(own, tmp_pat
     train(study, workdir)
     shutil.rmtree(source / "runs" / "teacher-seed0")
     shutil.copytree(source / "runs" / "teacher-seed1", source / "runs" / "teacher-seed0")
+    refused(study, workdir, r"expected a whole checkpoint, .*teacher-seed0/trajectory/15: holds another run")
+    shutil.rmtree(source)
+    train(STUDY.replaced(seeds=1, learning_rate=0.02), source)
     refused(study, workdir, r"its weights changed since this work folder was begun \(sha256 .*pass another --workdir")
     # Without the original a copy that lacks something cannot be made whole; a study that trains its own is another one.
     shutil.rmtree(source)
