@@ -73,7 +73,7 @@ def of_sweep(verdicts: Sequence[Verdict], measured: Sequence[StudentResult]) -> 
     sentences = [each.sentence for each in switched] if len(switched) < MOST else [_counted(switched)]
     sentences = (sentences + rest)[:MOST]
     gains = [each for each in measured if each.learned and len(each.gain) > 1]
-    if len(sentences) < MOST and gains:
+    if len(sentences) < MOST and len(gains) > 1:
         gains.sort(key=lambda each: float(each.gain.mean()))
         least, most = (f"{signed_points(over_seeds(each.gain))} ({each.folder})" for each in (gains[0], gains[-1]))
         among = (

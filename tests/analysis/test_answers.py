@@ -67,3 +67,8 @@ def test_a_sweep_is_answered_by_its_verdicts_and_the_range_of_gains():
     assert answers.of_sweep(switched, [])[0] == (
         "Of 4 switched students, 2 keep at least half of the gain, 1 keep less, 1 open."
     )
+
+
+def test_one_variant_has_no_range_of_gains():
+    gain = np.array([0.01, 0.02, 0.03])
+    assert answers.of_sweep([], [across.StudentResult("a", "student", {}, gain, gain, gain, True)]) == [answers.NOTHING]

@@ -196,7 +196,7 @@ def test_without_an_effect_a_claim_is_supported_in_at_most_one_study_in_twenty(k
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_closely(kind, seeds):
-    assert simulated.rate(KINDS[kind], seeds, 0.0, 3000) < 0.05
+    assert simulated.rate(KINDS[kind], seeds, 0.0, 1500) < 0.05
 
 
 @pytest.mark.parametrize(
