@@ -147,6 +147,25 @@ def test_one_arm_has_one_colour_in_all_charts(study):
         assert points["marker"]["color"] == curve["line"]["color"] == colours.arms(ARMS)[arm]
 
 
+def test_students_of_two_teachers_are_each_drawn_beside_their_own(study):
+    listed, examples = study
+    own = next(pair for pair in listed if (pair.arm, pair.split) == ("student", "test"))
+    other = own._replace(arm="student_early", teacher=own.teacher[:, ::-1] * 0.5, against="teacher_early")
+    arms = [*ARMS, "student_early", "teacher_early"]
+    runs = runs_of([own, other])
+    figure = charts_confidence.chart(runs, examples, arms).figure
+    for pair in (own, other):
+        drawn = charts.resolved(figure, chosen("test", pair.arm, 0))
+        points = drawn["data"][0]
+        top = pair.teacher.argmax(axis=1)
+        assert np.allclose(points["x"], log_odds(pair.teacher, top), rtol=1e-3, atol=1e-3)
+        assert points["meta"]["tip"]["values"]["teacher"] == top.tolist()
+        assert points["meta"]["tip"]["values"]["against"] == pair.against
+        assert drawn["layout"]["xaxis"]["title"]["text"].startswith(f"{pair.against}:")
+    found = {(each.arm, each.seed) for each in charts_reliability.answers(runs, examples)}
+    assert found == {("teacher", 0), ("student", 0), ("teacher_early", 0), ("student_early", 0)}
+
+
 # ---- reliability
 
 
