@@ -169,9 +169,9 @@ def _first(mask: np.ndarray, order: np.ndarray, most: int) -> np.ndarray:
 
 
 def _example(row: int, means: Mapping[str, np.ndarray], runs: Sequence[OfRun]) -> Example:
-    classes = {name: _most_often([int(getattr(run, name)[row]) for run in runs]) for name in ("teacher", "student")}
+    teacher, student = (_most_often([int(getattr(run, name)[row]) for run in runs]) for name in ("teacher", "student"))
     numbers = {name: float(values[row]) for name, values in means.items()}
-    return Example(row, classes["teacher"], classes["student"], **numbers)
+    return Example(row=row, teacher=teacher, student=student, **numbers)
 
 
 def _most_often(values: Sequence[int]) -> int:
