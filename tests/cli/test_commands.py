@@ -49,7 +49,7 @@ def run_digits(*flags):
         (["--temperature=nan"], r"--temperature=nan: expected a number above 0"),
         (["--weight=1.5"], r"--weight=1\.5: expected a number from 0 to 1"),
         (["--label_noise=-0.1"], r"--label_noise=-0\.1: expected a number from 0 to 1"),
-        (["--seeds=0"], r"--seeds=0: expected a whole number of at least 1"),
+        (["--seeds=0"], r"--seeds=0: expected a whole number from 1 to 10000"),
         (["--epochs=two"], r"--epochs.*two"),
         (["--batch_size=5000"], r"--batch_size=5000: expected at most the 1297 training examples"),
         (["--train_examples=99999"], r"--train_examples=99999: expected at most 1297"),
