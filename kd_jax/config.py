@@ -66,6 +66,7 @@ class Data:
     """A tokenizer.json to use instead [empty: that of the pre-trained weights, or else one is trained]."""
 
     def __post_init__(self):
+        _need(self, "dataset", bool(self.dataset.strip()), "the name of a set, or the folder of a prepared one")
         _need(self, "label_noise", 0 <= self.label_noise <= 1, "a number from 0 to 1")
         _need(self, "noise_seed", self.noise_seed >= 0, "a whole number of at least 0")
         _need(self, "image_size", self.image_size == 0 or self.image_size >= 8, "0 for 224, or at least 8")

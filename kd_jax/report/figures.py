@@ -102,7 +102,7 @@ def confidence(
                 axes.set_xlabel("teacher: log p/(1-p) of its top class [nats]")
             if column == 0:
                 axes.set_ylabel("same class, other model [nats]")
-    which = f"seed {seed}" if seeds == 1 else f"seed {seed} of {seeds}; in brackets the mean of all"
+    which = f"seed {seed}" if seeds == 1 else f"seed {seed}, one of {seeds}"
     figure.suptitle(f"Confidence of {which}. A slope above 1 exaggerates the teacher", fontsize=12)
     figure.set_label(
         f"Scatter plots of a network's confidence in the teacher's top class against the teacher's, a point per example, of"
@@ -118,9 +118,10 @@ def point_limits(values: np.ndarray) -> tuple[float, float]:
         values: float [values], finite.
     """
     ends, (low, high) = (values.min(), values.max()), np.quantile(values, (0.001, 0.999))
-    if ends[1] - ends[0] <= WIDEST * (high - low) or high == low:
+    is_all = ends[1] - ends[0] <= WIDEST * (high - low) or high == low
+    if is_all:
         low, high = ends
-    margin = MARGIN * (high - low) or 1.0
+    margin = (MARGIN if is_all else (WIDEST - 1) / 2) * (high - low) or 1.0
     return float(low - margin), float(high + margin)
 
 
@@ -176,7 +177,7 @@ def confidence_points(
         ends = np.array([max(x[masks[subset]].min(), low), min(x[masks[subset]].max(), high)])
         label = f"{SUBSET_LABELS[subset]}: slope {line.slope:.2f}"
         if means and subset in means:
-            label += f" [{means[subset].estimate:.2f}]"
+            label += f" (mean of {means[subset].count}: {means[subset].estimate:.2f})"
         axes.plot(ends, line.intercept + line.slope * ends, color=colours.SUBSETS[subset], linewidth=2, label=label)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.legend(fontsize=8, loc="upper left", framealpha=0.85)

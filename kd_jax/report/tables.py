@@ -62,6 +62,7 @@ NOISE_COLUMNS = (  # where some training labels are wrong by design
 FIRST = {  # heading in the main table: heading in the short one that a page begins with
     "arm": "arm",
     "test accuracy": "test accuracy",
+    "test accuracy, best epoch": "at its best epoch",
     "gain": "gain over one-hot",
     "less the teacher's": "test accuracy less the teacher's",
     "train accuracy": "accuracy on training labels",

@@ -52,14 +52,16 @@ def _files(given: list[Mapping[str, Any]]) -> str:
 
 
 def opened(folder: Path | str) -> list[Opened]:
-    """Return the analysed study or audit of a folder, or of a sweep all its variants.
+    """Return the analysed study or audit of a folder, or of a sweep all its variants but those that diverged.
 
     Raises:
         BadInput: in one line, when there is none, it was not analysed, or a file is damaged.
     """
     folder = Path(folder).expanduser()
     if sweep.is_sweep(folder):
-        return [of_study(folder / variant["folder"]) for variant in sweep.read(folder)["variants"]]
+        without = sweep.left_out(folder)
+        variants = [variant["folder"] for variant in sweep.read(folder)["variants"]]
+        return [of_study(folder / variant) for variant in variants if variant not in without]
     if (folder / "study.json").is_file():
         return [of_study(folder)]
     path = folder / "summary.json"

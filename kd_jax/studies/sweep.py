@@ -129,7 +129,7 @@ def analyze(
     """
     record = read(workdir)
     with records.locked(workdir):
-        without = _diverged(Path(workdir))
+        without = left_out(Path(workdir))
         for variant in record["variants"]:
             if variant["folder"] in without:
                 continue
@@ -147,7 +147,7 @@ def report(workdir: Path | str) -> None:
     """
     record = read(workdir)
     for variant in record["variants"]:
-        if variant["folder"] in _diverged(Path(workdir)):
+        if variant["folder"] in left_out(Path(workdir)):
             continue
         write_study_report(Path(workdir) / variant["folder"])
     _summarise(workdir, record)
@@ -241,7 +241,7 @@ def _summarise(
     """
     workdir = Path(workdir)
     if diverged is None:
-        diverged = _diverged(workdir)
+        diverged = left_out(workdir)
     record = {**record, "variants": [v for v in record["variants"] if v["folder"] not in diverged]}
     if not record["variants"]:
         raise BadInput(
@@ -278,7 +278,8 @@ def _summarise(
     return result
 
 
-def _diverged(workdir: Path) -> dict[str, str]:
+def left_out(workdir: Path | str) -> dict[str, str]:
+    """Return {folder of a variant: why there is no analysis of it} of a sweep."""
     try:
         return records.read_summary(workdir).get("diverged", {})
     except BadInput:

@@ -177,15 +177,17 @@ def _charts(analysed: Analysed) -> dict[str, Chart]:
     shown, runs, examples = views.read(analysed.folder), [], {}
     for split in _splits(analysed.folder):
         for pair in read_pairs(analysed.folder, compared, analysed.study.seed_range(), split):
-            if (run := gallery.of_run(summary.compared(pair))) is not None:
+            if (run := gallery.of_pair(pair)) is not None:
                 runs.append(run)
                 examples[split] = Examples(pair.ids, pair.y, pair.true_y, shown.get(split))
     names = analysed.summary["study"]["data"].get("class_names", ())
-    baselines = {arm.name: arm.baseline for arm in analysed.arms if arm.baseline}
+    controls = {arm.name: arm.control or arm.baseline for arm in analysed.arms if arm.baseline}
     scatter = charts_confidence.chart(runs, examples, arms, names)
+    if scatter is not None and (shown_below := charts_galleries.galleries(runs, examples, controls, names)):
+        caption = f"{scatter.caption} {' '.join(charts_galleries.NOTE.split())}"
+        scatter = scatter._replace(caption=caption, galleries=shown_below)
     made = {
-        "confidence": scatter
-        and scatter._replace(galleries=charts_galleries.galleries(runs, examples, baselines, names)),
+        "confidence": scatter,
         "reliability": charts_reliability.chart(charts_reliability.answers(runs, examples), arms),
         "intervals": charts_intervals.chart(analysed.estimates, arms),
     }
@@ -212,7 +214,7 @@ ANALYSIS = Analysis(
             same class. On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's confidence.""",
         "slopes": """The slopes of those lines, with intervals. Over all points, regression to the mean pulls the slope between two
             equally good, independent models below 1; within a quarter the relation may bend as well. So compare a student with its
-            one-hot control.""",
+            control.""",
         "slopes_by_rank": beyond.CAPTION,
     },
 )

@@ -60,7 +60,7 @@ def _tables(analysed: Analysed) -> list[Table]:
         return f"{label}, {estimate.subset}" if split else label, tables.shown(estimate.interval, digits)
 
     made = tables.arm_per_column(of, "training examples", cell)
-    return [] if made is None else [Table(*made, NOTE, " ".join(DETAILS.split()), TITLE)]
+    return [] if made is None else [Table(*made, NOTE, " ".join(DETAILS.split()), TITLE, sortable=False)]
 
 
 def _figures(analysed: Analysed) -> dict[str, Figure]:
