@@ -30,6 +30,7 @@ PACKAGES = (
     "numpy",
     "scipy",
 )
+MOST_SEEDS = 10_000  # a study lists all of its runs; more seeds are several studies
 SCHEMA = 2  # of `study.json`; 1, which has no such number, is that of versions whose studies had no sections
 
 
@@ -403,7 +404,7 @@ class Study:
     """The first seed; the others follow."""
 
     def __post_init__(self):
-        _need(self, "seeds", self.seeds >= 1, "a whole number of at least 1")
+        _need(self, "seeds", 1 <= self.seeds <= MOST_SEEDS, f"a whole number from 1 to {MOST_SEEDS}")
         _need(
             self, "seed", 0 <= self.seed <= 2**32 - self.seeds, "a whole number from 0 to below 2^32, the last seed too"
         )

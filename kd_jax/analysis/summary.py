@@ -80,7 +80,8 @@ def measure_pair(pair: OfPair, groups: np.ndarray | None = None) -> dict[tuple[s
         """Standard errors [lines, numbers]. One bootstrap serves all, and each draw is cut into quarters anew."""
 
         def statistic(index):
-            return np.array([exaggeration.lines(x[index], y[index])[subset] for subset in lines])
+            drawn = exaggeration.lines(x[index], y[index])
+            return np.array([drawn[subset] for subset in lines])
 
         return intervals.bootstrap_errors(statistic, len(x), np.random.default_rng(0), groups=groups)
 

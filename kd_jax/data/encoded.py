@@ -15,6 +15,7 @@ import numpy as np
 from kd_jax.data import jpeg
 from kd_jax.data.arrays import hashed
 from kd_jax.data.dataset import Split
+from kd_jax.data.features import builder_of
 from kd_jax.errors import BadInput
 
 
@@ -76,9 +77,7 @@ class Records:
         return f"{folder}/{info.filenames[shard]}: record {position - first} ({split} example {position})"
 
     def _builder(self):
-        import tensorflow_datasets as tfds
-
-        return tfds.builder_from_directory(self._named[0])
+        return builder_of(self._named[0])
 
     def _source(self):
         if self._opened is None:

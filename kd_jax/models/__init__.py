@@ -36,6 +36,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -237,7 +238,14 @@ def _apply(module, variables, x, train=False, keys=None):
     if variables.model_state:
         collections["batch_stats"] = variables.model_state
     if not train:
-        logits, updated = module.apply(collections, x, train=False, mutable=[FEATURES])
+        try:
+            logits, updated = module.apply(collections, x, train=False, mutable=[FEATURES])
+        except (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError) as error:
+            said = " ".join(str(error).split("(http")[0].split())
+            raise BadInput(
+                f"a checkpoint: expected the parameters of the network that study.json names, found another's: {said} Restore"
+                " study.json, or the run's folder"
+            ) from None
         return Outputs(logits, _features(module, updated), variables.model_state)
     more: Any = {"keys": keys} if isinstance(module, RoBERTa) else {}  # no other network draws anything
     logits, updated = module.apply(collections, x, train=True, mutable=["batch_stats", FEATURES], **more)

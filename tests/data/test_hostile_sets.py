@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from kd_jax.data import text, tfds
+from kd_jax.data import features, text, tfds
 from kd_jax.errors import BadInput
 
 OWN = "tensorflow_datasets.core.features.text_feature.Text"
@@ -52,7 +52,7 @@ def test_only_features_of_tfds_are_made(tmp_path, folder, change, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     renamed(folder, change)
     with pytest.raises(BadInput, match=r"features of TFDS in .*features\.json"):
-        tfds.builder_of(folder)
+        features.builder_of(folder)
     with pytest.raises(BadInput) as caught:
         tfds.load(str(folder), tmp_path)
     assert "\n" not in str(caught.value)

@@ -262,3 +262,26 @@ def test_an_archive_whose_members_have_paths_as_names_writes_nothing(tmp_path, c
     with pytest.raises(BadInput, match="kd-jax analyze"):
         write_report(copy)
     assert not list(tmp_path.rglob("PWNED*"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("teacher", "mlp_9", "expected the parameters of the network that study.json names"),
+        ("student", ["../../../x"], "expected one of linear"),
+        ("seeds", 10**9, "expected a whole number from 1 to"),
+        ("seed", 2**63, "expected a whole number from 0"),
+        ("seed", "0/../../x", "seed: expected int"),
+        ("dataset", "../../../../etc", "expected a folder with a dataset_info"),
+        ("layers", ["../../x"], "expected a layer of a student"),
+        ("kernel_examples", 10**6, "expected at most the 120 training examples"),
+        ("temperature", "4", "temperature: expected float"),
+        ("switch", "(" * 1000, "--switch="),
+    ],
+)
+def test_settings_of_a_stranger_are_one_line(copy, capsys, field, value, said):
+    record = {key: each for key, each in records.read_study(copy).items() if key != "seal"}
+    records.write_study(copy, record | {"config": record["config"] | {field: value}})
+    assert commands.main(["analyze", str(copy)]) == 2
+    assert said in (line := capsys.readouterr().err)
+    assert len(line.strip().splitlines()) == 1

@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
-from kd_jax.data import prepared, tfds
+from kd_jax.data import prepared
+from kd_jax.data.features import builder_of
 from kd_jax.errors import BadInput
 
 POLYNOMIAL = 0x82F63B78  # of CRC-32C, its bits reversed
@@ -71,7 +72,7 @@ def convert(folder: Path, name: str, data_dir: Path) -> Path:
 def _described(folder) -> tuple[dict[str, Any], dict[str, list[tuple[Path, int]]]]:
     """Return (contents of dataset_info.json, {split: [(file, number of its records)]})."""
     try:
-        builder = tfds.builder_of(folder)
+        builder = builder_of(folder)
         info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
     except BadInput:
         raise
