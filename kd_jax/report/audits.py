@@ -16,7 +16,7 @@ from kd_jax.report import beyond, charts_audit, colours, figures, page, tables
 from kd_jax.report.again import Again
 from kd_jax.report.tables import Table
 
-EDGE = 0.05  # of a reliability diagram beyond 0 and 1, so that the largest point is whole there
+EDGE = 0.06  # of a reliability diagram beyond 0 and 1, so that the largest point is whole there
 CAPTIONS = {
     "confidence": """How sure the teacher is of its top class, and how sure the student is of that same class; of many
         rows their density. On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's
@@ -170,7 +170,7 @@ def _figures(found, first, controlled, estimates, arms) -> dict[str, Figure]:
     shown = {"student": first} | ({"control": controlled} if controlled else {})
     of_arm, said = colours.arms(("teacher", *shown)), []
     seeds = max(len(found["given"]["student"]), 1)
-    figure = Figure(figsize=(4.6 * len(shown) + 0.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(shown) + 0.4, 5.0), layout="compressed")
     for axes, (arm, beside) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
         finite = np.isfinite(beside.pair.x) & np.isfinite(beside.pair.y)
         if finite.sum() < 2:
@@ -292,7 +292,7 @@ def _outside(found: Mapping[str, Any]) -> list[Table]:
             ("slope over all, without those", _known(assumed["slope_listed"], ".3f")),
         ]
         note += " The student's confidence in that class is exact where it lists it; where it does not, it is an assumption."
-    return [Table(("", "value"), rows, note, title="What the files leave out")]
+    return [Table(("", "value"), rows, note, title="What the files leave out", sortable=False)]
 
 
 def _named(index: int, names: Sequence[str] | None) -> str:

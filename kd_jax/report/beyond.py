@@ -58,7 +58,9 @@ def table(estimates: Sequence[Estimate], arms: Iterable[Arm]) -> Table | None:
             if any(row):
                 shown = ("-" if each is None else tables.shown(each.interval, digits) for each in row)
                 rows.append([f"{split}: {label}", *shown])
-    return Table(["beyond the top class", *names], rows, NOTE, " ".join(DETAILS.split()), "Beyond the top class")
+    return Table(
+        ["beyond the top class", *names], rows, NOTE, " ".join(DETAILS.split()), "Beyond the top class", sortable=False
+    )
 
 
 def figure(estimates: Sequence[Estimate], arms: Sequence[Arm]) -> Figure | None:

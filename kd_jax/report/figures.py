@@ -6,6 +6,7 @@ return a whole matplotlib `Figure` made of panels, which `save` writes as PNG an
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,21 @@ from kd_jax.report import colours, tables
 from kd_jax.report.page import KINDS, Picture
 
 DPI = 130  # of PNGs
+MOST_CHARACTERS = 150  # of the name of a file
 RASTERIZED = 1500  # points beyond which they are an image in SVG and PDF too
 MANY = 4000  # points beyond which a density is easier to read than dots
 WIDEST = 1.6  # of a panel, in ranges of all points but the outermost thousandths, before points further out are drawn at its edge
 MARGIN = 0.05  # of a panel around its points, as a share of their range
 SUBSET_LABELS = {"all": "all points", "lowest_25": "lowest 25 %", "highest_25": "highest 25 %"}
+
+
+def file_name(name: str) -> str:
+    """Return the name of a figure as that of its files: a model or a layer in it may be called anything.
+
+    >>> file_name("eigen_curves-mlp_16-../../x")
+    'eigen_curves-mlp_16-.._.._x'
+    """
+    return re.sub(r"[^\w.,=+-]", "_", name)[:MOST_CHARACTERS].lstrip(".") or "_"
 
 
 def save(figure: Figure, path: Path) -> Picture:
@@ -91,7 +102,7 @@ def confidence(
                 axes.set_xlabel("teacher: log p/(1-p) of its top class [nats]")
             if column == 0:
                 axes.set_ylabel("same class, other model [nats]")
-    which = f"seed {seed}" if seeds == 1 else f"seed {seed} of {seeds}; in brackets the mean of all"
+    which = f"seed {seed}" if seeds == 1 else f"seed {seed}, one of {seeds}"
     figure.suptitle(f"Confidence of {which}. A slope above 1 exaggerates the teacher", fontsize=12)
     figure.set_label(
         f"Scatter plots of a network's confidence in the teacher's top class against the teacher's, a point per example, of"
@@ -107,9 +118,10 @@ def point_limits(values: np.ndarray) -> tuple[float, float]:
         values: float [values], finite.
     """
     ends, (low, high) = (values.min(), values.max()), np.quantile(values, (0.001, 0.999))
-    if ends[1] - ends[0] <= WIDEST * (high - low) or high == low:
+    is_all = ends[1] - ends[0] <= WIDEST * (high - low) or high == low
+    if is_all:
         low, high = ends
-    margin = MARGIN * (high - low) or 1.0
+    margin = (MARGIN if is_all else (WIDEST - 1) / 2) * (high - low) or 1.0
     return float(low - margin), float(high + margin)
 
 
@@ -165,7 +177,7 @@ def confidence_points(
         ends = np.array([max(x[masks[subset]].min(), low), min(x[masks[subset]].max(), high)])
         label = f"{SUBSET_LABELS[subset]}: slope {line.slope:.2f}"
         if means and subset in means:
-            label += f" [{means[subset].estimate:.2f}]"
+            label += f" (mean of {means[subset].count}: {means[subset].estimate:.2f})"
         axes.plot(ends, line.intercept + line.slope * ends, color=colours.SUBSETS[subset], linewidth=2, label=label)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.legend(fontsize=8, loc="upper left", framealpha=0.85)

@@ -26,7 +26,7 @@ LONG = 60  # characters of a cell, beyond which it may take several lines
 MANY_COLUMNS = 7  # beyond which a table is printed in smaller letters
 KINDS = ("png", "svg", "pdf")  # of the file of a figure
 NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?: ?%)?(?: (?:±|\[).*)?|-|")
-READABLE = 58  # pixels an inch of a figure needs at least, so that its letters can be read
+READABLE = 84  # pixels an inch of a figure has at least on a telephone, so that its letters can be read
 
 
 class Picture(NamedTuple):
@@ -163,6 +163,7 @@ FILES = {  # what lies beside a page, in the order in which it is listed
     "summary.json": "every estimate and verdict, unrounded",
     "table.csv": "every estimate, unrounded, a row each",
     "table.md": "the main table, as Markdown",
+    "views.npz": "what the charts show of the examples",
     "classes.csv": "every class",
     "examples.csv": "the examples that are shown",
     "cost.json": "what the networks cost to run",
@@ -205,18 +206,8 @@ def _verdict(of: Mapping[str, Any]) -> dict[str, Any]:
     details = [("the claim", of["claim"])] if of.get("sentence") else []
     details += [("the numbers", of["because"])]
     details += [("what decided", of["decided_by"])] if of.get("decided_by") else []
-    if (p := of.get("p_value")) is not None:
-        details.append(("p-value", _probability(p)))
-    if (p := of.get("adjusted")) is not None:
-        details.append(("p-value, corrected for the number of verdicts (Holm)", _probability(p)))
-    if of.get("more_seeds"):
-        details.append(("further seeds that it would take", f"about {of['more_seeds']}"))
     text = of.get("sentence") or said
     return {"kind": of["verdict"], "text": text[:1].upper() + text[1:], "details": details}
-
-
-def _probability(p: float) -> str:
-    return "below 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
 
 
 def _figure(name: str, picture: Picture, captions: Mapping[str, str]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ MEANINGS: Mapping[str, Mapping[Any, str]] = {
     "distillation": {"auto": "that of the loss on the labels: kd, or mse beside mse"},
     "features": {(): "those that the loss takes by default"},
     "crd_negatives": {0: "the authors' 16384, or as many as there are training examples"},
-    "teacher_with": {(): "nothing: the teacher is trained as the students are"},
+    "teacher_with": {(): "none: as the students"},
     "teacher_step": {0: "its last"},
     "early_epoch": {0: "none"},
     "control": {

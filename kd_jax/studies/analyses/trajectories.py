@@ -60,7 +60,9 @@ def _tables(analysed: Analysed) -> list[Table]:
         return f"{label}, {estimate.subset}" if split else label, tables.shown(estimate.interval, digits)
 
     made = tables.arm_per_column(of, "training examples", cell)
-    return [] if made is None else [Table(*made, f"{NOTE}{_of_medians(of)}", " ".join(DETAILS.split()), TITLE)]
+    if made is None:
+        return []
+    return [Table(*made, f"{NOTE}{_of_medians(of)}", " ".join(DETAILS.split()), TITLE, sortable=False)]
 
 
 def _of_medians(estimates: Sequence[Estimate]) -> str:
