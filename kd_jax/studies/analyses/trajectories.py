@@ -4,6 +4,7 @@ Files: `trajectory/ARM-seedK.npz`, what a run says of `Look.trajectory_examples`
 checkpoints, the fields of `kd_jax.analysis.trajectories.Trajectory`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,7 @@ NOTE = "Steps are medians over examples; a dash where half of them, in some seed
 DETAILS = """Learnt: from that step on predicted as labelled, to the end. Crossed: the first checkpoint at which the run is at
     least as sure of the teacher's top class as the teacher was where it taught. Surer, less sure: odds that are twice the
     teacher's at some checkpoint, or half of them or less to the end. Forgotten: right at one checkpoint and wrong at the next;
-    forgetting between checkpoints is not seen. The interval of a median over seeds is between two of the seeds' values, and
-    with five it is their range, which holds the median in 94 % of all repetitions."""
+    forgetting between checkpoints is not seen."""
 ROWS = {  # name: (label, digits)
     "step_learnt": ("median step learnt", 0),
     "step_crossed": ("median step crossed", 0),
@@ -60,7 +60,18 @@ def _tables(analysed: Analysed) -> list[Table]:
         return f"{label}, {estimate.subset}" if split else label, tables.shown(estimate.interval, digits)
 
     made = tables.arm_per_column(of, "training examples", cell)
-    return [] if made is None else [Table(*made, NOTE, " ".join(DETAILS.split()), TITLE, sortable=False)]
+    if made is None:
+        return []
+    return [Table(*made, f"{NOTE}{_of_medians(of)}", " ".join(DETAILS.split()), TITLE, sortable=False)]
+
+
+def _of_medians(estimates: Sequence[Estimate]) -> str:
+    """A sentence on the intervals of medians over seeds, which of few seeds hold less often than others; empty without such."""
+    over = next((e.interval for e in estimates if e.name.startswith("step_") and e.interval.resampled == "seeds"), None)
+    if over is None:
+        return ""
+    between = f"between two of the {over.count} seeds' values"
+    return f" Intervals of medians lie {between} and hold the median in {over.level:.0%} of cases."
 
 
 def _figures(analysed: Analysed) -> dict[str, Figure]:
