@@ -9,7 +9,12 @@ Each trains a teacher, students and a control with that library alone, writes wh
 prints the `kd-jax audit` command that judges them, and runs it. The last two need PyTorch; where kd_jax is not installed
 beside it, run the command that is printed elsewhere.
 
-RESULTS
+Training and audit together took 28, 75 and 162 seconds on two CPU cores that were shared with other work (25 November 2026, PyTorch
+2.14). What came out, over three seeds on 797 held-out digits with a tenth of the training labels wrong: no student exaggerates its
+teacher's low confidence, with a slope of 0.91 [0.85, 0.96] for scikit-learn (control 0.99 [0.93, 1.05]) and 1.04 [0.87, 1.21] for
+PyTorch (control 1.16 [0.88, 1.43]); both are about two points less accurate than their teachers, and not sure enough: dividing
+their logits by 0.36 and 0.57 takes the ECE from 0.24 to 0.02 and from 0.12 to 0.03. The language model's student, of one layer and
+half the width, names the teacher's character for 56.6 % [54.9, 58.4] of 4,032, over 64 sequences.
 """
 
 import argparse
@@ -28,7 +33,7 @@ def digits(seed: int = 0):
     """(training inputs, noisy training labels, test inputs, test labels) of the digits, a tenth of the training labels wrong."""
     from sklearn.datasets import load_digits
 
-    x, y = load_digits(return_X_y=True)
+    x, y = map(np.asarray, load_digits(return_X_y=True))
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(x))
     train, test = order[:1000], order[1000:]
@@ -113,8 +118,9 @@ def _files(folder, name, seeds):
 
 def with_language(folder: Path) -> list[str]:
     """Tiny transformers that predict the next character of English, Python's own documentation, and save what they say of it."""
-    import torch
     from pydoc_data import topics
+
+    import torch
     from torch import nn
 
     torch.set_num_threads(1)

@@ -65,6 +65,7 @@ class Data:
     """A tokenizer.json to use instead [empty: that of the pre-trained weights, or else one is trained]."""
 
     def __post_init__(self):
+        _need(self, "dataset", bool(self.dataset.strip()), "the name of a set, or the folder of a prepared one")
         _need(self, "label_noise", 0 <= self.label_noise <= 1, "a number from 0 to 1")
         _need(self, "noise_seed", self.noise_seed >= 0, "a whole number of at least 0")
         _need(self, "image_size", self.image_size == 0 or self.image_size >= 8, "0 for 224, or at least 8")
@@ -594,12 +595,38 @@ def from_json(values: Mapping[str, Any]) -> Study:
     """Return the `Study` that `to_json` wrote, also an earlier version of it.
 
     Raises:
-        BadInput: for keys that this version does not know: a newer one wrote them, and leaving them out would be another study.
+        BadInput: for keys that this version does not know: a newer one wrote them, and leaving them out would be another study; and
+            for values of another type than the field's, which no version wrote.
     """
+    fix = "restore the file, or start in another --workdir"
+    if not isinstance(values, Mapping):
+        raise BadInput(f"study.json: expected the settings of a study, found {type(values).__name__}; {fix}")
     unknown = sorted(set(values) - set(FLAGS))
     if unknown:
         raise BadInput(
             f"study.json: expected the settings of kd_jax {version('kd_jax')}, found also {', '.join(unknown)}; a newer version"
             " wrote it, install that one"
         )
-    return Study.from_flags(**{name: _tuples(value) for name, value in values.items()})
+    flat = {name: _tuples(value) for name, value in values.items()}
+    for name, value in flat.items():
+        if not _fits(FLAGS[name].type, value):
+            kind = getattr(FLAGS[name].type, "__name__", str(FLAGS[name].type))
+            found = repr(values[name])[:60]
+            raise BadInput(f"study.json: {name}: expected {kind}, found {found}; {fix}")
+    return Study.from_flags(**flat)
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Whether a value is of a field's type; a whole number is a float too."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        first, *rest = get_args(kind)
+        if not isinstance(value, tuple):
+            return False
+        if rest == [...]:
+            return all(_fits(first, part) for part in value)
+        return len(value) == 1 + len(rest) and all(map(_fits, (first, *rest), value))
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)

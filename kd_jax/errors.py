@@ -2,10 +2,18 @@
 
 
 class BadInput(Exception):
-    """Something that the user asked for cannot be done.
+    r"""Something that the user asked for cannot be done.
 
-    The message is one line: the value, what was expected, and the fix. The command line prints it and exits with status 2.
+    The message is one line: the value, what was expected, and the fix. The command line prints it and exits with status 2. What
+    it quotes from a file may have line ends and the codes that drive a terminal; they are shown as Python spells them.
+
+    >>> print(BadInput("runs/a\x1b[2J\nb: expected a folder"))
+    runs/a\x1b[2J\nb: expected a folder
     """
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in said)
 
 
 class Stopped(Exception):

@@ -94,10 +94,26 @@ def replace_folder(new: Path, final: Path) -> None:
     """
     settle(final)
     old = _old(final)
-    if final.exists():
+    remove(old)
+    if os.path.lexists(final):
         final.rename(old)
     new.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+    remove(old)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, a file or a link, if it is there; of a link what it points to stays."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def fresh_folder(path: Path) -> Path:
+    """Return an empty folder in place of whatever was there, which may be a link: nothing is written through it."""
+    remove(path)
+    path.mkdir(parents=True)
+    return path
 
 
 def settle(final: Path) -> None:

@@ -82,7 +82,7 @@ def ece_interval(
         squares = np.square(sums).sum(axis=0)
     variance = np.maximum(squares - total**2 / number, 0) * number / max(number - 1, 1)
     gaps, errors = np.abs(total) / count, np.sqrt(variance) / count
-    value = float(gaps.sum())
+    value = float(np.abs(total).sum() / count)  # as `ece` adds it up
     quantile = stats.norm.ppf((1 + level) / 2)
 
     def beyond(share: float, side: float) -> float:

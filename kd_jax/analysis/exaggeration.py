@@ -5,7 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-BLOCK = 1 << 22  # logits turned into float64 at a time
+BLOCK = (
+    1 << 18
+)  # logits turned into float64 at a time; 16 times as many do not fit a processor's cache and take 2.5 times as long
 SUBSETS = ("all", "lowest_25", "highest_25")
 
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kd_jax.analysis.examples import Beside
-from kd_jax.analysis.summary import Compared
+from kd_jax.analysis.examples import Beside, beside
+from kd_jax.analysis.summary import Compared, Pair
+from kd_jax.plan import TEACHER
 
 MOST = 12  # examples of each kind
 KINDS = ("less_sure", "surer", "memorised", "resisted")
@@ -21,10 +22,12 @@ class OfRun(NamedTuple):
 
     Attributes:
         arm, seed, split: of which run, on which examples.
+        against: the arm of the teacher.
         x, y: confidence of teacher and run in the teacher's top class [nats], float32 [examples]; see `exaggeration`.
         teacher, student: the class that each names, int32 [examples].
         teacher_p, student_p: the probability that each gives the class that it names, float32 [examples].
         teacher_label, student_label: the probability that each gives the label, float32 [examples]; None without labels.
+        against: the arm of the teacher.
     """
 
     arm: str
@@ -38,6 +41,7 @@ class OfRun(NamedTuple):
     student_p: np.ndarray
     teacher_label: np.ndarray | None
     student_label: np.ndarray | None
+    against: str = TEACHER
 
 
 class Example(NamedTuple):
@@ -91,7 +95,16 @@ def of_run(compared: Compared) -> OfRun | None:
         np.asarray(student.confidence, np.float32),
         of_label(teacher.nll),
         of_label(student.nll),
+        compared.against,
     )
+
+
+def of_pair(pair: Pair) -> OfRun | None:
+    """Return the same from the logits."""
+    if pair.teacher is None:
+        return None
+    said = beside(pair.teacher, pair.student, pair.y)
+    return of_run(Compared(pair.arm, pair.seed, pair.split, said, pair.y, pair.true_y, against=pair.against))
 
 
 def gallery(
@@ -157,7 +170,8 @@ def _first(mask: np.ndarray, order: np.ndarray, most: int) -> np.ndarray:
 
 def _example(row: int, means: Mapping[str, np.ndarray], runs: Sequence[OfRun]) -> Example:
     classes = {name: _most_often([int(getattr(run, name)[row]) for run in runs]) for name in ("teacher", "student")}
-    return Example(row=row, **classes, **{name: float(values[row]) for name, values in means.items()})
+    numbers = {name: float(values[row]) for name, values in means.items()}
+    return Example(row, classes["teacher"], classes["student"], **numbers)
 
 
 def _most_often(values: Sequence[int]) -> int:

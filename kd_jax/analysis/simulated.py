@@ -115,7 +115,7 @@ def theory(rng: np.random.Generator, seeds: int, effect: float, spread: float = 
 
 
 def switching(
-    rng: np.random.Generator, seeds: int, effect: float, whole: float = 0.02, half: float = 0.5, spread: float = 0.0067
+    rng: np.random.Generator, seeds: int, effect: float, whole: float = 0.05, half: float = 0.5, spread: float = 0.0067
 ) -> list[Claim]:
     """Return the claim that a switched student keeps half of the gain: its gain is `half` of the whole plus the effect."""
     runs = spread * rng.normal(size=(3, seeds))

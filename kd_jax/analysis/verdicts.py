@@ -54,7 +54,9 @@ def exaggeration_claims(
         for split in ("test", "train"):
             claims = _exaggeration(table, student, control, split, who, kind, is_one_control, no_control)
             drawn += [withheld(claim, {teacher, control or "", student}, unlearned) for claim in claims]
-        claims = _gain(table, student, against, who if len(baselines) > 1 else "", is_one_control, teacher)
+        whom = f" {who}" if len(baselines) > 1 else ""
+        whose = f" from {teacher}" if len(set((teachers or {}).values())) > 1 else ""
+        claims = _gain(table, student, against, whom, whose, is_one_control, teacher)
         drawn += [withheld(claim, (teacher, onehot, student), unlearned) for claim in claims]
     return drawn
 
@@ -302,7 +304,13 @@ def _exaggeration(
 
 
 def _gain(
-    table: Mapping[tuple, Estimate], student: str, against: str, who: str, is_one_control: bool, teacher: str
+    table: Mapping[tuple, Estimate],
+    student: str,
+    against: str,
+    whom: str,
+    whose: str,
+    is_one_control: bool,
+    teacher: str,
 ) -> list[Claim]:
     gain = table.get(("accuracy_gain", student, "test", "all"))
     if gain is None:
@@ -322,12 +330,11 @@ def _gain(
         because += f"; the teacher fits {100 * fit.interval.estimate:.1f} % of its training labels"
     over = "" if against == ONE_HOT else f" over {against}"
     number = f"{signed_points(interval)}, {len(values)} seeds" if len(values) > 1 else signed_points(interval)
-    whom = f" {who}" if who else ""
     if against == ONE_HOT:
         sentences = {
-            "supported": f"Distillation helped{whom}: {number}.",
-            "contradicted": f"Distillation hurt{whom}: {number}.",
-            "inconclusive": f"Distillation did not measurably help{whom}: {number}.",
+            "supported": f"Distillation{whose} helped{whom}: {number}.",
+            "contradicted": f"Distillation{whose} hurt{whom}: {number}.",
+            "inconclusive": f"Distillation{whose} did not measurably help{whom}: {number}.",
         }
     else:
         sentences = {
@@ -336,7 +343,9 @@ def _gain(
             "inconclusive": f"The student is not measurably better than {against}: {number}.",
         }
     if len(values) < 2:
-        sentences["inconclusive"] = f"Whether distillation helps{whom} cannot be told from one seed: {number}{over}."
+        sentences["inconclusive"] = (
+            f"Whether distillation{whose} helps{whom} cannot be told from one seed: {number}{over}."
+        )
     what = f"accuracy gain over {against}, {'one network for all seeds' if is_one_control else 'same seed'}"
     return [
         Claim(

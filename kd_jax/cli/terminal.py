@@ -98,11 +98,11 @@ class Screen:
             print(text, file=self._stream)
 
     def answer(self, summary: Mapping[str, Any]) -> None:
-        """Print what a summary answers: its sentences, then its verdicts with what decided; where quiet, the sentences alone.
+        """Print what a summary answers, in its sentences; where it has none, in its verdicts. It is all that is printed if quiet.
 
-        Where there are no sentences, the verdicts are the answer. On a terminal a sentence that is a verdict's stands once.
+        On a terminal a sentence that is a verdict's has its numbers below it.
         """
-        sentences, verdicts = list(summary.get("answer", ())), list(summary["verdicts"])
+        sentences, verdicts = summary.get("answer", ()), summary["verdicts"]
         if self.quiet:
             for sentence in sentences:
                 self._write(sentence)
@@ -115,11 +115,18 @@ class Screen:
                 self.line(sentence, "answer")
             else:
                 self._verdict(own)
-                verdicts.remove(own)
-        for verdict in verdicts:
-            self._verdict(verdict)
+        if not sentences:
+            for verdict in verdicts:
+                self._verdict(verdict)
         if sentences or verdicts:
             self.line()
+
+    def verdicts(self, summary: Mapping[str, Any]) -> None:
+        """Print the verdicts that `answer` did not print, with what decided each."""
+        sentences = summary.get("answer", ())
+        for verdict in summary["verdicts"] if sentences else ():
+            if self._width is None or verdict.get("sentence") not in sentences:
+                self._verdict(verdict)
 
     def _verdict(self, verdict: Mapping[str, Any]) -> None:
         named, sentence = verdict["verdict"], verdict.get("sentence")
@@ -164,6 +171,7 @@ def sweep(workdir: Path, summary: Mapping[str, Any], quiet: bool = False) -> Non
     screen.answer(summary)
     screen.table(sweeps.table(summary))
     screen.warnings(summary)
+    screen.verdicts(summary)
     first = summary["study"]["variants"][0]["folder"]
     steps = [
         (_command("compare", workdir, "--out=side_by_side"), "its variants side by side, with differences"),
@@ -189,6 +197,7 @@ def study(workdir: Path, summary: Mapping[str, Any], quiet: bool = False) -> Non
         if line:
             screen.line(line)
     screen.warnings(summary)
+    screen.verdicts(summary)
     run = f"student-seed{record['config']['seed']}"
     steps = [
         *_seeds(summary),
@@ -233,6 +242,7 @@ def audit(out: Path, found: Any, quiet: bool = False) -> None:
     screen.answer(found.summary)
     screen.table(found.table())
     screen.warnings(found.summary)
+    screen.verdicts(found.summary)
     for each in found.advice:
         screen.line(each.advice, label="advice")
         screen.line(f"{each.because} ({each.source})", "quiet", indent=INDENT)

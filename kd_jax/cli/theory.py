@@ -62,4 +62,5 @@ def print_findings(summary, report, quiet=False):
     screen.line("Largest difference between closed form and simulation")
     for name, value in summary["theory"]["differences"].items():
         screen.line(f"  {name:<10} {value:.1e}")
+    screen.verdicts(summary)
     screen.last(report, [("kd-jax run digits_kd", "the same questions about networks")])

@@ -14,14 +14,13 @@ logits, so temperatures apply to both.
 """
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from kd_jax.data import stored
 from kd_jax.data.arrays import hashed
 from kd_jax.data.dataset import Dataset
 from kd_jax.errors import BadInput
@@ -131,14 +130,16 @@ def _bad(path: Path | str, said: str) -> BadInput:
 
 def _arrays(path: Path | str) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as found:
-            return {key: found[key] for key in found.files}
+        found = stored.read(path)
     except FileNotFoundError:
         raise _bad(path, "expected a .npz file, there is none; see --help") from None
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:
         raise _bad(
             path, f"expected a .npz file of arrays, which cannot be read ({error}); write it with numpy.savez"
         ) from None
+    if not isinstance(found, dict):
+        raise _bad(path, "expected a .npz file of arrays, which cannot be read (one array); write it with numpy.savez")
+    return found
 
 
 def _table(

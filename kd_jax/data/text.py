@@ -77,7 +77,7 @@ def is_text(folder: Path) -> bool:
     """Return whether a prepared set has texts and no images."""
     try:
         features = json.loads((folder / "features.json").read_text(encoding="utf-8"))["featuresDict"]["features"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return False  # reading the set will say what is wrong with it
     kinds = [str(feature.get("pythonClassName", "")) for feature in features.values()]
     texts = any(kind.endswith(MADE_OF[0]) for kind in kinds) or any(

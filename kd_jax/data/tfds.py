@@ -96,7 +96,7 @@ def available(data_dir: str | Path) -> list[tuple[str, Path, str]]:
                 name = str(path.parent.parent.relative_to(base))
                 try:
                     file_format = json.loads(path.read_text(encoding="utf-8")).get("fileFormat", "unknown")
-                except ValueError:
+                except (OSError, ValueError, RecursionError, AttributeError):
                     file_format = "damaged"
                 prepared.append((name, path.parent, file_format))
     return sorted(prepared)
@@ -154,11 +154,44 @@ def _prepare_with_tensorflow(name, data_dir, searched):
     return Path(builder.data_dir)
 
 
-def _opened(folder):
-    """Return (builder, what messages call the set) for a folder of array_record files."""
+OWN = re.compile(r"tensorflow_datasets\.core\.features(\.\w+)+")  # what TFDS' own features are called
+
+
+def builder_of(folder: Path | str) -> Any:
+    """Return TFDS' builder of a prepared set, whose features are TFDS' own: it imports any module that `features.json` names.
+
+    Raises:
+        BadInput: for another class of features, or what is no description of features.
+    """
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(str(folder))
+    path = Path(folder) / "features.json"
+    try:
+        described = [json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, RecursionError) as error:
+        said = " ".join(str(error).split()) if isinstance(error, ValueError) else type(error).__name__
+        raise BadInput(
+            f"--dataset: expected a description of features in {path}, found: {said}; prepare it again"
+        ) from None
+    while described:
+        part = described.pop()
+        if isinstance(part, dict):
+            described += part.values()
+            for key in ("pythonClassName", "python_class_name", "type"):
+                name = part.get(key)
+                if isinstance(name, str) and (key != "type" or "." in name) and not OWN.fullmatch(name):
+                    raise BadInput(
+                        f"--dataset: expected features of TFDS in {path}, found {name[:80]!r}, which would import code; prepare"
+                        " the set again"
+                    )
+        elif isinstance(part, list):
+            described += part
+    return tfds.builder_from_directory(str(folder))
+
+
+def _opened(folder):
+    """Return (builder, what messages call the set) for a folder of array_record files."""
+    builder = builder_of(folder)
     label = f"--dataset: {builder.info.full_name} in {folder}"
     file_format = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8")).get("fileFormat", "tfrecord")
     if file_format != "array_record":

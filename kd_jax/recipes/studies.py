@@ -176,7 +176,7 @@ _TEACHERS = (
 
 STUDIES = {
     "digits_kd": Shipped(
-        "Does a student copy its teacher, and does it gain by it? On 1,797 embedded digits, in two minutes on a CPU.",
+        "Does a student copy its teacher, and does it gain by it? Two teachers of 1,797 embedded digits, in two minutes on a CPU.",
         Preset(_DIGITS, _DIGITS.replaced(epochs=30, seeds=2, checkpoints=20)),
     ),
     "cifar_kd": Shipped(

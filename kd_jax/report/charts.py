@@ -6,7 +6,7 @@ A chart is a figure of plotly.js with a few more keys, so that one chart can sho
 - `controls`: what the reader chooses, each `{"name", "label", "kind", "options"}`; kind is `select` or `range` (a slider). An
   option is `{"value", "text"}`; `first` is the value at first, where it is not that of the first option. In a key `{NAME}` stands
   for the value of the control of that name: `{"column": "y|{arm}"}`. `options` may be a column too, where they depend on another
-  control. A trace one of whose columns does not exist is left out.
+  control. A trace one of whose columns does not exist is left out. A column may stand for another one.
 - `@text`, `@faint` and `@page` as a colour are those of the page's text, of its grid lines and of its background.
 - `meta.tip` of a trace: what is shown of the point under the pointer, `{"values", "lines", "views", "view"}`. `values` are columns;
   `lines` are texts in which `{value}` is replaced, `{value:class}` by the name of a class and `{value:p}` by the probability whose
@@ -151,7 +151,8 @@ def resolved(figure: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, 
                 key = re.sub(r"\{(\w+)\}", lambda found: chosen[found[1]], value["column"])
                 if key not in columns:
                     raise _Missing(key)
-                return columns[key]
+                found = columns[key]
+                return of(found) if isinstance(found, Mapping) else found
             return {key: of(each) for key, each in value.items()}
         return [of(each) for each in value] if isinstance(value, list | tuple) else value
 

@@ -81,9 +81,11 @@ def chart(
         for run in of_split:
             _of_run(columns, run, rows, wrong)
     seeds = sorted({run.seed for run in runs})
-    for arm in {run.arm for run in runs}:
+    for arm, against in {run.arm: run.against for run in runs}.items():
         columns[f"colour|{arm}"] = charts.line_colour(palette[arm])
-        columns[f"title|{arm}"] = f"{arm}: log p/(1-p) of the teacher's top class [nats]"
+        columns[f"against|{arm}"] = against
+        columns[f"x title|{arm}"] = f"{against}: log p/(1-p) of its top class [nats]"
+        columns[f"y title|{arm}"] = f"{arm}: log p/(1-p) of that class [nats]"
     listed = [
         arm for arm in sorted(palette, key=lambda arm: not arm.startswith("student")) if f"colour|{arm}" in columns
     ]
@@ -97,12 +99,12 @@ def chart(
         "layout": {
             "height": 600,
             "xaxis": {
-                "title": {"text": "teacher: log p/(1-p) of its top class [nats]"},
+                "title": {"text": {"column": "x title|{arm}"}},
                 "range": {"column": "range|{split}"},
                 "constrain": "domain",
             },
             "yaxis": {
-                "title": {"text": {"column": "title|{arm}"}},
+                "title": {"text": {"column": "y title|{arm}"}},
                 "range": {"column": "range|{split}"},
                 "scaleanchor": "x",
                 "constrain": "domain",
@@ -152,9 +154,11 @@ def _wrong(examples: Examples, rows: np.ndarray) -> np.ndarray:
 
 
 def _of_run(columns: dict[str, Any], run: OfRun, rows: np.ndarray, wrong: np.ndarray) -> None:
-    of_teacher, of_run = f"{run.split}|{run.seed}", f"{run.split}|{run.arm}|{run.seed}"
-    columns[f"x|{of_teacher}"] = charts.numbers(run.x[rows])
-    columns[f"teacher|{of_teacher}"] = run.teacher[rows].tolist()
+    of_teacher, of_run = f"{run.split}|{run.against}|{run.seed}", f"{run.split}|{run.arm}|{run.seed}"
+    # Arms that are compared with the same teacher share what it says.
+    for name, values in (("x", charts.numbers(run.x[rows])), ("teacher", run.teacher[rows].tolist())):
+        columns[f"{name} of|{of_teacher}"] = values
+        columns[f"{name}|{of_run}"] = {"column": f"{name} of|{of_teacher}"}
     columns[f"y|{of_run}"] = charts.numbers(run.y[rows])
     columns[f"student|{of_run}"] = run.student[rows].tolist()
     if wrong.any():
@@ -181,8 +185,9 @@ def _traces() -> list[dict[str, Any]]:
             "id": {"column": "id|{split}"},
             "label": {"column": "label|{split}"},
             "published": {"column": "published|{split}"},
-            "teacher": {"column": "teacher|{split}|{seed}"},
-            "x": {"column": "x|{split}|{seed}"},
+            "teacher": {"column": "teacher|{split}|{arm}|{seed}"},
+            "against": {"column": "against|{arm}"},
+            "x": {"column": "x|{split}|{arm}|{seed}"},
             "student": {"column": "student|{split}|{arm}|{seed}"},
             "y": {"column": "y|{split}|{arm}|{seed}"},
             "p": {"column": "p|{split}|{arm}|{seed}"},
@@ -190,10 +195,10 @@ def _traces() -> list[dict[str, Any]]:
         "lines": [
             "label {label:class}",
             "published label {published:class}",
-            "teacher: {teacher:class}, p {x:p}",
+            "{against}: {teacher:class}, p {x:p}",
             "{arm}: {student:class}, p {p}",
             "{arm}, same class: p {y:p}",
-            "confidence [nats]: teacher {x}, {arm} {y}",
+            "confidence [nats]: {against} {x}, {arm} {y}",
             "{split}, number {id}",
         ],
         "views": "{split}",
@@ -203,7 +208,7 @@ def _traces() -> list[dict[str, Any]]:
         "type": "scatter",
         "mode": "markers",
         "name": "examples",
-        "x": {"column": "x|{split}|{seed}"},
+        "x": {"column": "x|{split}|{arm}|{seed}"},
         "y": {"column": "y|{split}|{arm}|{seed}"},
         "marker": {
             "color": {"column": "colour|{arm}"},

@@ -31,14 +31,14 @@ class OfSeed(NamedTuple):
     hit: np.ndarray
 
 
-def answers(runs: Sequence[OfRun], examples: Mapping[str, Examples], teacher: str = "teacher") -> list[OfSeed]:
+def answers(runs: Sequence[OfRun], examples: Mapping[str, Examples]) -> list[OfSeed]:
     """Return what the reliability diagram needs of runs and of their teachers, each teacher once; nothing where labels lack."""
     listed = {}
     for run in runs:
         labels = examples[run.split].labels
         if labels is None:
             continue
-        listed[teacher, run.seed, run.split] = run.teacher_p, run.teacher == labels
+        listed[run.against, run.seed, run.split] = run.teacher_p, run.teacher == labels
         listed[run.arm, run.seed, run.split] = run.student_p, run.student == labels
     return [OfSeed(*key, *found) for key, found in listed.items()]
 

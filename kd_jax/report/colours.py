@@ -17,20 +17,28 @@ MARKERS = {"all": "o", "lowest_25": "v", "highest_25": "^"}  # for those who see
 FIELDS = ("#7066c2", "#1a8a3f", "#b3447a", "#8a8a2a", "#2f9080", "#808080")  # fields of a sweep; of Tol
 
 ONEHOT, STUDENT = "#0072b2", "#d55e00"
-# Families of arms: the first arm of a name that begins so, the second, ...
-FAMILIES = {
-    "teacher": (TEXT, "#7b5cd6", "#6f7a8a"),
-    "student": (STUDENT, "#d0406a", "#c77a4a", "#a05c2c"),
-    "onehot": (ONEHOT, "#5a70c8", "#4a8fc7", "#1290a8"),
-    "control": (ONEHOT,),
+FIXED = {
+    "teacher": TEXT,
+    "teacher_early": "#6f7a8a",
+    "teacher_twin": "#7b5cd6",
+    "teacher_twin_early": "#a05cc0",
+    "teacher_next": "#7b5cd6",  # stands where there is no twin
+    "teacher_next_early": "#a05cc0",
+    "student": STUDENT,
+    "student_early": "#d0406a",
+    "onehot": ONEHOT,
+    "onehot_early": "#5a70c8",
+    "control": ONEHOT,
 }
+# Families of further arms: the first arm of a name that begins so, the second, ...
+FAMILIES = {"student": ("#c77a4a", "#a05c2c"), "onehot": ("#4a8fc7", "#1290a8")}
 NULLS = {"onehot_order": "#1790a6", "onehot_init": "#b07a00", "onehot_slower": "#cc79a7", "onehot_faster": "#8a8a2a"}
 DASHES = {"onehot_order": "dot", "onehot_init": "dashdot", "onehot_slower": "longdash", "onehot_faster": "longdashdot"}
 OTHERS = ("#7066c2", "#b3447a", "#1a8a3f", "#b05a5a")
 
 
 def arms(names: Iterable[str]) -> dict[str, str]:
-    """Return {arm: colour}; the same for every figure of a study whose arms are given in the study's order.
+    """Return {arm: colour}; the same for every figure of a study whose further students are given in the study's order.
 
     >>> arms(["teacher", "onehot", "student", "onehot_order"])["student"]
     '#d55e00'
@@ -41,10 +49,10 @@ def arms(names: Iterable[str]) -> dict[str, str]:
     used = dict.fromkeys((*FAMILIES, ""), 0)
     found = {}
     for name in dict.fromkeys(names):
-        if name in NULLS:
-            found[name] = NULLS[name]
+        if name in FIXED or name in NULLS:
+            found[name] = FIXED.get(name) or NULLS[name]
             continue
-        family = next((each for each in FAMILIES if name == each or name.startswith(f"{each}_")), "")
+        family = next((each for each in FAMILIES if name.startswith(f"{each}_")), "")
         colours = FAMILIES.get(family, OTHERS)
         found[name] = colours[used[family] % len(colours)]
         used[family] += 1

@@ -6,6 +6,7 @@ return a whole matplotlib `Figure` made of panels, which `save` writes as PNG an
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,21 @@ from kd_jax.report import colours, tables
 from kd_jax.report.page import KINDS, Picture
 
 DPI = 130  # of PNGs
+MOST_CHARACTERS = 150  # of the name of a file
 RASTERIZED = 1500  # points beyond which they are an image in SVG and PDF too
 MANY = 4000  # points beyond which a density is easier to read than dots
 WIDEST = 1.6  # of a panel, in ranges of all points but the outermost thousandths, before points further out are drawn at its edge
 MARGIN = 0.05  # of a panel around its points, as a share of their range
 SUBSET_LABELS = {"all": "all points", "lowest_25": "lowest 25 %", "highest_25": "highest 25 %"}
+
+
+def file_name(name: str) -> str:
+    """Return the name of a figure as that of its files: a model or a layer in it may be called anything.
+
+    >>> file_name("eigen_curves-mlp_16-../../x")
+    'eigen_curves-mlp_16-.._.._x'
+    """
+    return re.sub(r"[^\w.,=+-]", "_", name)[:MOST_CHARACTERS].lstrip(".") or "_"
 
 
 def save(figure: Figure, path: Path) -> Picture:

@@ -3,7 +3,7 @@
 import itertools
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kd_jax.analysis.results import Estimate, Interval, index
 from kd_jax.plan import EARLY, TEACHER, Arm
@@ -281,14 +281,31 @@ def _block(
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return the table as Markdown."""
-    lines = ["| " + " | ".join(line) + " |" for line in [header, *rows]]
+    """Return the table as Markdown; what a cell holds neither ends it nor is HTML.
+
+    >>> print(markdown(["arm"], [["a|<b>"]]))
+    | arm |
+    |---|
+    | a\\|&lt;b> |
+    <BLANKLINE>
+    """
+    escaped = [
+        [" ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;") for cell in line] for line in [header, *rows]
+    ]
+    lines = ["| " + " | ".join(line) + " |" for line in escaped]
     return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]]) + "\n"
 
 
 def csv_rows(estimates: Iterable[Estimate]) -> Iterator[list]:
-    """Yield every estimate as a row of `CSV_COLUMNS`, unrounded; the values of the seeds are joined by spaces."""
+    """Yield every estimate as a row of `CSV_COLUMNS`, unrounded; the values of the seeds are joined by spaces.
+
+    A name that a spreadsheet would run as a formula has an apostrophe before it.
+    """
     for estimate in estimates:
-        values = estimate.to_json()
+        values = {name: _no_formula(value) for name, value in estimate.to_json().items()}
         row = {**values, "values": " ".join(map(repr, values["values"]))}
         yield [row.get(column, "") for column in CSV_COLUMNS]
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(tuple("=+-@\t\r")) else value

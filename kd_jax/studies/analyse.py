@@ -11,7 +11,7 @@ from kd_jax.analysis import answers
 from kd_jax.analysis import claims as claimed
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput, Damaged
-from kd_jax.files import replace_folder
+from kd_jax.files import fresh_folder, replace_folder
 from kd_jax.studies import analyses, networks, teachers
 from kd_jax.studies import prune as pruning
 from kd_jax.studies.analyses import learning
@@ -92,8 +92,7 @@ def analyze_prepared(
         analyses.check(prepared.plan, prepared.dataset, asked)
         # Made beside the old one, which is replaced only by a whole new one.
         folder, final = prepared.workdir / ".analysis", prepared.workdir / "analysis"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        fresh_folder(folder)
         summary = _summary(prepared, folder, progress, asked)
         records.write_json(folder / "summary.json", summary)
         if cost is not None:

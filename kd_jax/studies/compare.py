@@ -21,7 +21,7 @@ from kd_jax.errors import BadInput
 from kd_jax.plan import TEACHER
 from kd_jax.provenance import now
 from kd_jax.report import comparisons, tables
-from kd_jax.studies import conclusions, folders
+from kd_jax.studies import conclusions, folders, sweep
 from kd_jax.studies.folders import AUDIT, STUDY, Opened
 from kd_jax.studies.sweep import told_apart
 
@@ -120,8 +120,10 @@ def compare(
     if out is not None:
         folders.check_out(out, "differing", "a comparison")
     columns = _columns([Path(each).expanduser() for each in workdirs], names)
+    sweeps = [place for place in map(Path, workdirs) if sweep.is_sweep(place)]
+    diverged = [f"{place / name} is left out: {why}" for place in sweeps for name, why in sweep.left_out(place).items()]
     summary = json.loads(
-        json.dumps(_summary(columns) | {"made": {"command": command, "at": now(), "versions": versions()}})
+        json.dumps(_summary(columns, diverged) | {"made": {"command": command, "at": now(), "versions": versions()}})
     )
     if out is not None:
         _write(out, summary, {each.name: each.opened for each in columns})
@@ -171,7 +173,7 @@ def _names(workdirs: Sequence[Path]) -> list[str]:
     return names
 
 
-def _summary(columns: Sequence[Column]) -> dict[str, Any]:
+def _summary(columns: Sequence[Column], diverged: Sequence[str]) -> dict[str, Any]:
     listed = [_described(column) for column in columns]
     estimates, said = [], []
     for opened in {id(each.opened): each.opened for each in columns}.values():
@@ -186,7 +188,7 @@ def _summary(columns: Sequence[Column]) -> dict[str, Any]:
         "estimates": estimates,
         "differences": differences,
         "differing": _differing(columns),
-        "warnings": [*_left_out(columns), *said],
+        "warnings": [*_left_out(columns), *diverged, *said],
     }
     return {"answer": comparisons.answer(summary), **summary}
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from kd_jax.analysis import results
 from kd_jax.config import Study, from_json
 from kd_jax.errors import BadInput
-from kd_jax.files import replace_folder
+from kd_jax.files import fresh_folder, replace_folder
 from kd_jax.studies import sweep
 from kd_jax.workdir import records
 
@@ -52,14 +52,16 @@ def _files(given: list[Mapping[str, Any]]) -> str:
 
 
 def opened(folder: Path | str) -> list[Opened]:
-    """Return the analysed study or audit of a folder, or of a sweep all its variants.
+    """Return the analysed study or audit of a folder, or of a sweep all its variants but those that diverged.
 
     Raises:
         BadInput: in one line, when there is none, it was not analysed, or a file is damaged.
     """
     folder = Path(folder).expanduser()
     if sweep.is_sweep(folder):
-        return [of_study(folder / variant["folder"]) for variant in sweep.read(folder)["variants"]]
+        without = sweep.left_out(folder)
+        variants = [variant["folder"] for variant in sweep.read(folder)["variants"]]
+        return [of_study(folder / variant) for variant in variants if variant not in without]
     if (folder / "study.json").is_file():
         return [of_study(folder)]
     path = folder / "summary.json"
@@ -146,9 +148,7 @@ def check_out(out: Path, key: str, what: str) -> None:
 def replacing_folder(out: Path) -> Iterator[Path]:
     """Give a new folder beside `out`, which takes its place when the block ends without an exception; else nothing changes."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = out.with_name(f".{out.name}.new")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder = fresh_folder(out.with_name(f".{out.name}.new"))
     try:
         yield folder
         replace_folder(folder, out)

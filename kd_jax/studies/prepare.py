@@ -131,6 +131,7 @@ def open_study(
         BadInput: when there is no study, or the data is absent or not the same.
     """
     record = records.read_study(workdir)
+    records.check_links(workdir)
     study = config.from_json(record["config"])
     set_precision(study)
     asked = replace(study.data, dataset=dataset or study.data.dataset)
@@ -165,6 +166,7 @@ def given_of(workdir: Path | str, record: Record) -> Given:
 def _check_workdir(workdir: Path | str, name: str, study: Study) -> Record | None:
     """Return the record of the study that the folder holds, or None; it may lack seeds of this one, but not have others."""
     record = records.check_workdir(workdir, name, study.identity(), lambda values: config.from_json(values).identity())
+    records.check_links(workdir)
     if record is not None:
         old = config.from_json(record["config"])
         if not set(old.seed_range()) <= set(study.seed_range()):

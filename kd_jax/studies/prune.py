@@ -11,6 +11,7 @@ from typing import Any
 
 from kd_jax.config import from_json
 from kd_jax.errors import BadInput
+from kd_jax.files import remove
 from kd_jax.plan import lengths_of, of_record, run_name
 from kd_jax.studies.prepare import Prepared
 from kd_jax.workdir import records
@@ -152,7 +153,7 @@ def _prune(studies: Mapping[Path, dict[str, Any]], keep: str, every: int, dry_ru
             if "pruned" in record:
                 records.write_study(workdir, record)
         for folder in names:
-            shutil.rmtree(folder / ".pruned", ignore_errors=True)  # of a program that was killed here
+            remove(folder / ".pruned")  # of a program that was killed here
         for path in away:
             _remove(path)
     return result

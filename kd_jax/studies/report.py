@@ -33,6 +33,7 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
         captions |= analysis.captions
         charts |= analysis.charts(analysed)
         for name, figure in analysis.figures(analysed).items():
+            name = figures.file_name(name)
             images[name] = figures.save(figure, folder / "figures" / name)
     cost = costs.read(folder)
     if cost is not None:

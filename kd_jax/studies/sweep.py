@@ -7,7 +7,6 @@ WORKDIR/
 """
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from kd_jax.analysis.results import Unlearned
 from kd_jax.config import SCHEMA, Study, from_json, to_json, versions
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput, Diverged
-from kd_jax.files import replace_folder
+from kd_jax.files import fresh_folder, replace_folder
 from kd_jax.plan import GivenTeacher, Variant, run_key, run_name
 from kd_jax.plan import arms as arms_of
 from kd_jax.report.sweeps import write_report
@@ -130,7 +129,7 @@ def analyze(
     """
     record = read(workdir)
     with records.locked(workdir):
-        without = _diverged(Path(workdir))
+        without = left_out(Path(workdir))
         for variant in record["variants"]:
             if variant["folder"] in without:
                 continue
@@ -148,7 +147,7 @@ def report(workdir: Path | str) -> None:
     """
     record = read(workdir)
     for variant in record["variants"]:
-        if variant["folder"] in _diverged(Path(workdir)):
+        if variant["folder"] in left_out(Path(workdir)):
             continue
         write_study_report(Path(workdir) / variant["folder"])
     _summarise(workdir, record)
@@ -163,8 +162,18 @@ def read(workdir: Path | str) -> dict[str, Any]:
     """Return the contents of `sweep.json`."""
     fix = "restore the file or start in another --workdir"
     record = records.read_json(Path(workdir) / "sweep.json", "the record of a sweep", fix)
-    if not isinstance(record.get("variants"), list) or "study" not in record:
+    variants = record.get("variants")
+    if not isinstance(variants, list) or not isinstance(record.get("study"), str):
         raise BadInput(f"{workdir}/sweep.json: expected the record of a sweep, found no study and variants; {fix}")
+    for number, variant in enumerate(variants):
+        where = f"{workdir}/sweep.json: variant {number}"
+        if not isinstance(variant, dict) or not all(isinstance(variant.get(key), dict) for key in ("values", "config")):
+            raise BadInput(f"{where}: expected a folder, values and config; {fix}")
+        records.check_name(variant.get("folder"), f"{where}: folder", fix)
+        if (Path(workdir) / variant["folder"]).is_symlink():
+            raise BadInput(
+                f"{workdir}/{variant['folder']}: expected a folder, this is a link; put the folder itself there"
+            )
     return record
 
 
@@ -232,8 +241,12 @@ def _summarise(
     """
     workdir = Path(workdir)
     if diverged is None:
-        diverged = _diverged(workdir)
+        diverged = left_out(workdir)
     record = {**record, "variants": [v for v in record["variants"] if v["folder"] not in diverged]}
+    if not record["variants"]:
+        raise BadInput(
+            f"{workdir}: expected a sweep with a variant that was analysed, found none; run its command again"
+        )
     summaries = {v["folder"]: records.read_summary(workdir / v["folder"]) for v in record["variants"]}
     unlearned = {name: _unlearned(workdir / name, of) for name, of in summaries.items()}
     measured = _measured(record, summaries, unlearned)
@@ -258,15 +271,15 @@ def _summarise(
             "first": next(iter(summaries.values()))["study"],
         },
     }
-    folder = workdir / ".analysis"
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = fresh_folder(workdir / ".analysis")
     records.write_json(folder / "summary.json", result)
     write_report(folder, measured)
     replace_folder(folder, workdir / "analysis")
     return result
 
 
-def _diverged(workdir: Path) -> dict[str, str]:
+def left_out(workdir: Path | str) -> dict[str, str]:
+    """Return {folder of a variant: why there is no analysis of it} of a sweep."""
     try:
         return records.read_summary(workdir).get("diverged", {})
     except BadInput:

@@ -304,7 +304,7 @@ def _training(study: Study, source: _Source, theirs: Study, name: str, dataset: 
     alike = source.record["data"]["fingerprint"] == dataset.fingerprint and not theirs.networks.init_from
     if arm.teacher or not alike or study.networks.init_from or not training.epochs:
         return None
-    values = config.to_json(theirs.replaced(**vars(training)))
+    values = config.to_json(Study(training=training))
     return {name: values[name] for name in vars(training)}
 
 

@@ -14,6 +14,8 @@ from kd_jax.config import SCHEMA
 from kd_jax.errors import BadInput
 from kd_jax.files import settle, write_text
 
+VERDICTS = ("supported", "contradicted", "inconclusive")
+
 
 def write_json(path: Path | str, value: Any) -> None:
     """Replace a JSON file in one step: a reader, or a crash, sees the old or the new one."""
@@ -38,7 +40,9 @@ def read_json(path: Path | str, what: str, fix: str) -> dict[str, Any]:
     except OSError as error:
         raise BadInput(f"{path}: expected {what}, it cannot be read ({error.strerror}); {fix}") from None
     except ValueError as error:  # of JSON, and of UTF-8
-        raise BadInput(f"{path}: expected {what}, found: {error}; {fix}") from None
+        raise BadInput(f"{path}: expected {what}, found: {' '.join(str(error).split())}; {fix}") from None
+    except RecursionError:
+        raise BadInput(f"{path}: expected {what}, found lists in lists without end; {fix}") from None
     if not isinstance(contents, dict):
         raise BadInput(f"{path}: expected {what}, found {type(contents).__name__}; {fix}")
     return contents
@@ -60,7 +64,16 @@ def read_summary(workdir: Path | str, folder: Path | str | None = None) -> dict[
     fix = f"run: kd-jax analyze {workdir}"
     if not path.is_file():
         raise BadInput(f"{workdir}: expected analysis/summary.json; {fix}")
-    return read_json(path, "the JSON of an analysis", fix)
+    summary = read_json(path, "the JSON of an analysis", fix)
+    for key in ("estimates", "verdicts"):
+        found = summary.get(key, [])
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise BadInput(f"{path}: {key}: expected a list of records, found something else; {fix}")
+    for verdict in summary.get("verdicts", []):
+        if verdict.get("verdict") not in VERDICTS:
+            said = f"expected one of {', '.join(VERDICTS)}, found {str(verdict.get('verdict'))[:40]!r}"
+            raise BadInput(f"{path}: verdicts: {said}; {fix}")
+    return summary
 
 
 def read_study(workdir: Path | str) -> dict[str, Any]:
@@ -79,6 +92,11 @@ def read_study(workdir: Path | str) -> dict[str, Any]:
         raise BadInput(
             f"{path}: expected the record of a study, found none of its {' and '.join(lacking)}; restore the file or start in"
             " another --workdir"
+        )
+    if not isinstance(record["study"], str) or not isinstance(record.get("schema", 1), int):
+        raise BadInput(
+            f"{path}: expected the name of a study and a number of its schema, found others; restore the file or start in another"
+            " --workdir"
         )
     if record.get("schema", 1) > SCHEMA:
         raise BadInput(
@@ -175,8 +193,41 @@ def key_of(folder: Path | str) -> str | None:
     path = Path(folder).absolute()
     try:
         return json.loads((path.parent.parent / "study.json").read_text(encoding="utf-8"))["keys"].get(path.name)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None  # whoever needs the record reads it, and says what is wrong with it
+
+
+def check_name(name: Any, what: str, fix: str) -> None:
+    """Raise `BadInput` for what is no name of one file or folder, such as a path that leads elsewhere."""
+    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\\0"):
+        raise BadInput(f"{what}: expected the name of a folder, found {str(name)[:60]!r}; {fix}")
+
+
+# What is written in a run's folder, through which a link would let a run write elsewhere.
+WRITTEN = ("trajectory", "resume", "repair", "damaged", "metrics.jsonl", ".pruned")
+
+
+def check_links(workdir: Path | str) -> None:
+    """Raise `BadInput` where a link in a work folder leads to what is no run of this study or its sweep.
+
+    A run may be a link to one of the same study, `NAME`, or to the same run of another variant, `../../VARIANT/runs/NAME`: nothing
+    else is followed, so that a folder from elsewhere has nothing written or removed outside of it.
+    """
+    runs = Path(workdir) / "runs"
+    fix = "put what it points to there, or remove it"
+    if runs.is_symlink():
+        raise BadInput(f"{runs}: expected a folder, this is a link; {fix}")
+    for run in sorted(runs.iterdir()) if runs.is_dir() else []:
+        if run.is_symlink():
+            target = Path(os.readlink(run)).parts
+            of_variant = len(target) == 5 and target[:2] == ("..", "..") and target[3:] == ("runs", run.name)
+            if not (len(target) == 1 or of_variant) or ".." in target[2:] or target == ("..",):
+                raise BadInput(
+                    f"{run}: expected a run, this is a link to {Path(*target)}, which is none of this study; {fix}"
+                )
+        linked = next((run / name for name in WRITTEN if (run / name).is_symlink()), None)
+        if linked is not None:
+            raise BadInput(f"{linked}: expected a folder or file, this is a link; {fix}")
 
 
 def write_tokenizer(workdir: Path | str, text: str) -> None:
@@ -187,7 +238,13 @@ def write_tokenizer(workdir: Path | str, text: str) -> None:
 def read_tokenizer(workdir: Path | str) -> str | None:
     """Return the contents of `tokenizer.json`, or None where there is none."""
     path = Path(workdir) / "tokenizer.json"
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        fix = "restore the file or start in another --workdir"
+        raise BadInput(f"{path}: expected the tokenizer of this study, found: {error}; {fix}") from None
 
 
 def teacher_logits_file(workdir: Path | str) -> Path:
@@ -235,7 +292,7 @@ def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
     for number, line in enumerate(written, 1):
         try:
             found = json.loads(line)
-        except ValueError:  # of JSON, and of UTF-8
+        except (ValueError, RecursionError):  # of JSON, and of UTF-8
             found = None
         if isinstance(found, dict):
             lines.append(found)

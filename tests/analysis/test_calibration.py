@@ -182,3 +182,48 @@ def test_the_share_left_of_the_labels_variance_is_one_minus_r_squared():
     assert calibration.share_left(fit, labels) == pytest.approx(1 - explained)
     assert calibration.share_left(one_hot, labels) == 0
     assert calibration.share_left(np.broadcast_to(one_hot.mean(axis=0), (60, 3)), labels) == pytest.approx(1)
+
+
+# ---- the interval of the ECE
+
+
+def drawn(rng, count, shift):
+    """Confidences and hits of a network that is right less often by `shift` than it is sure."""
+    confidences = 1 - 0.5 * rng.beta(0.5, 2, count)
+    return confidences, rng.uniform(size=count) < confidences - shift * (confidences > 0.6)
+
+
+@pytest.mark.parametrize(("count", "shift"), [(100, 0.0), (1000, 0.0), (300, 0.1)])
+def test_the_interval_of_the_ece_covers_the_true_one_as_often_as_it_claims(count, shift):
+    """Also of a calibrated network, whose ECE is 0 and is never seen to be."""
+    rng = np.random.default_rng(count)
+    true = calibration.ece(*drawn(np.random.default_rng(9), 500_000, shift)) if shift else 0.0
+    found = [calibration.ece_interval(*drawn(rng, count, shift)) for _ in range(300)]
+    assert 0.91 < np.mean([each.low <= true <= each.high for each in found]) < 0.985
+    assert all(each.low <= each.estimate <= each.high for each in found)
+
+
+def test_its_estimate_is_the_ece_and_its_ends_shrink_with_the_root_of_the_examples():
+    confidences, hits = drawn(np.random.default_rng(0), 400, 0.1)
+    found = calibration.ece_interval(confidences, hits)
+    assert (found.estimate, found.count) == (calibration.ece(confidences, hits), 400)
+    many = calibration.ece_interval(np.tile(confidences, 100), np.tile(hits, 100))
+    assert many.estimate == pytest.approx(found.estimate)
+    assert (many.high - many.low) / (found.high - found.low) == pytest.approx(0.1, abs=0.03)
+
+
+def test_groups_of_equal_examples_count_as_one():
+    confidences, hits = drawn(np.random.default_rng(0), 200, 0.1)
+    alone = calibration.ece_interval(confidences, hits)
+    grouped = calibration.ece_interval(
+        np.repeat(confidences, 5), np.repeat(hits, 5), groups=np.repeat(np.arange(200), 5)
+    )
+    np.testing.assert_allclose((grouped.low, grouped.high), (alone.low, alone.high), rtol=1e-6)
+    assert (grouped.count, grouped.resampled) == (200, "sequences")
+
+
+def test_an_ece_of_zero_has_an_interval():
+    found = calibration.ece_interval(np.full(40, 0.5), np.arange(40) < 20)
+    assert found.estimate == found.low == 0
+    assert 0.05 < found.high < 0.3
+    assert calibration.ece_interval(np.ones(40), np.ones(40, bool)).high == 0

@@ -38,11 +38,41 @@ def test_a_proportion_of_none_or_all_keeps_an_uncertainty(every):
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
 @pytest.mark.parametrize(("interval", "resampled"), [(intervals.over_seeds, "seeds"), (intervals.of_mean, "examples")])
 def test_the_interval_of_a_mean_is_students(interval, resampled, level):
-    values = np.random.default_rng(0).normal(3, 2, size=6)
+    values = 3 + 2 * np.array([-1.3, -0.4, -0.2, 0.2, 0.4, 1.3])  # not skewed
     found = interval(values, level)
     low, high = stats.t.interval(level, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
     np.testing.assert_allclose((found.estimate, found.low, found.high), (values.mean(), low, high), rtol=1e-12)
     assert (found.level, found.resampled, found.count) == (level, resampled, 6)
+
+
+def test_over_seeds_no_skewness_is_corrected():
+    values = np.array([1.0, 1.1, 1.2, 9.0])
+    found = intervals.over_seeds(values)
+    low, high = stats.t.interval(0.95, 3, loc=values.mean(), scale=stats.sem(values))
+    np.testing.assert_allclose((found.low, found.high), (low, high), rtol=1e-12)
+
+
+def test_an_interval_of_skewed_values_is_halls_transformation():
+    """The ends are where the cubic g(u) = u + k u^2 / 3 + k^2 u^3 / 27 + k / 6 of the standardised mean is a quantile of t."""
+    values = np.random.default_rng(0).lognormal(0, 1, size=60)
+    found = intervals.of_mean(values)
+    k = stats.skew(values) / np.sqrt(60)
+    for end, quantile in ((found.low, 0.975), (found.high, 0.025)):
+        u = (values.mean() - end) / stats.sem(values)
+        assert u + k * u**2 / 3 + k**2 * u**3 / 27 + k / 6 == pytest.approx(stats.t.ppf(quantile, 59))
+    assert found.high - found.estimate > 1.2 * (found.estimate - found.low)
+    mirrored = intervals.of_mean(-values)
+    np.testing.assert_allclose((mirrored.low, mirrored.high), (-found.high, -found.low))
+
+
+def test_the_interval_of_a_skewed_mean_covers_it_as_often_as_it_claims_where_t_does_not():
+    draws = np.random.default_rng(0).exponential(1, size=(3000, 50))
+    found = [intervals.of_mean(values) for values in draws]
+    covered = np.mean([each.low <= 1 <= each.high for each in found])
+    half = stats.t.ppf(0.975, 49) * stats.sem(draws, axis=1)
+    by_t = np.mean(np.abs(draws.mean(axis=1) - 1) <= half)
+    assert 0.935 < covered < 0.965
+    assert covered > by_t
 
 
 def test_two_seeds_give_the_interval_of_one_degree_of_freedom():

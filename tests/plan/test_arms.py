@@ -259,6 +259,8 @@ def test_a_teacher_that_also_teaches_early_costs_one_student_and_changes_no_othe
     assert plan.total_steps - before.total_steps == 3 * 200
     early = plan.run("student_early", 1)
     assert (early.taught_by, early.teacher_step, early.teacher_name) == ("teacher-seed1", 40, "teacher_early-seed1")
+    other = make_plan(STUDY.replaced(early_epoch=5), EXAMPLES).run("student_early", 1)
+    assert len({early.key, other.key, plan.run("student", 1).key}) == 3
     assert 40 in plan.length("teacher").checkpoint_steps
     assert 40 in plan.length("onehot").checkpoint_steps
     assert plan.controls == {"student": "onehot", "student_early": "onehot_early"}

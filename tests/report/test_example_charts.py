@@ -147,6 +147,25 @@ def test_one_arm_has_one_colour_in_all_charts(study):
         assert points["marker"]["color"] == curve["line"]["color"] == colours.arms(ARMS)[arm]
 
 
+def test_students_of_two_teachers_are_each_drawn_beside_their_own(study):
+    listed, examples = study
+    own = next(pair for pair in listed if (pair.arm, pair.split) == ("student", "test"))
+    other = own._replace(arm="student_early", teacher=own.teacher[:, ::-1] * 0.5, against="teacher_early")
+    arms = [*ARMS, "student_early", "teacher_early"]
+    runs = runs_of([own, other])
+    figure = charts_confidence.chart(runs, examples, arms).figure
+    for pair in (own, other):
+        drawn = charts.resolved(figure, chosen("test", pair.arm, 0))
+        points = drawn["data"][0]
+        top = pair.teacher.argmax(axis=1)
+        assert np.allclose(points["x"], log_odds(pair.teacher, top), rtol=1e-3, atol=1e-3)
+        assert points["meta"]["tip"]["values"]["teacher"] == top.tolist()
+        assert points["meta"]["tip"]["values"]["against"] == pair.against
+        assert drawn["layout"]["xaxis"]["title"]["text"].startswith(f"{pair.against}:")
+    found = {(each.arm, each.seed) for each in charts_reliability.answers(runs, examples)}
+    assert found == {("teacher", 0), ("student", 0), ("teacher_early", 0), ("student_early", 0)}
+
+
 # ---- reliability
 
 
@@ -302,3 +321,28 @@ def test_an_audit_has_the_charts_of_a_study_with_the_views_that_it_was_given(stu
     without = charts_audit.charts(given, {"student": compared.beside}, [])
     assert list(without) == ["confidence"]
     assert without["confidence"].figure["views"] == {}
+
+
+def test_every_network_is_drawn_against_its_own_teacher():
+    """A study can have two: what is said of an example differs, and each teacher has its own reliability."""
+    ordinary = pairs("test", 60, seeds=1)
+    early = [pair._replace(arm=f"{pair.arm}_early", against="teacher_early") for pair in pairs("test", 61, seeds=1)]
+    early = [
+        pair._replace(
+            teacher=pair.teacher[:60], student=pair.student[:60], **{k: getattr(ordinary[0], k) for k in ABOUT}
+        )
+        for pair in early
+    ]
+    examples = {"test": Examples(*(getattr(ordinary[0], key) for key in ("ids", "y", "true_y")))}
+    arms = ["teacher", "teacher_early", "onehot", "onehot_early", "student", "student_early"]
+    figure = charts_confidence.chart(runs_of([*early, *ordinary]), examples, arms).figure
+    for pair in (*ordinary, *early):
+        drawn = charts.resolved(figure, chosen("test", pair.arm, 0))["data"][0]
+        np.testing.assert_allclose(drawn["x"], log_odds(pair.teacher, pair.teacher.argmax(1)), rtol=1e-3, atol=1e-3)
+    told = charts_reliability.answers(runs_of([*early, *ordinary]), examples)
+    for name, pair in (("teacher", ordinary[0]), ("teacher_early", early[0])):
+        (found,) = [each for each in told if each.arm == name]
+        np.testing.assert_array_equal(found.hit, pair.teacher.argmax(1) == pair.y)
+
+
+ABOUT = ("y", "true_y", "ids")

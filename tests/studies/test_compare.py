@@ -123,6 +123,27 @@ def test_every_number_and_verdict_of_every_study_is_in_the_table_and_the_files(t
     assert "<script>" not in kd_jax.compare([a, b], names=["<script>", "b"])._repr_html_()
 
 
+def test_the_variants_of_a_sweep_are_compared_and_those_that_diverged_are_named(tmp_path, write_analysed):
+    folder = tmp_path / "sweep"
+    variants = []
+    for value, gain in ((1.0, 0.01), (2.0, 0.05), (4.0, 0.02)):
+        name = f"temperature={value:g}"
+        variants.append({"folder": name, "values": {"temperature": f"{value:g}"}})
+        study = STUDY.replaced(temperature=value)
+        write_analysed(folder / name, study, () if value == 4 else numbers(gain))
+    (folder / "sweep.json").write_text(json.dumps({"schema": 2, "study": "cifar_kd", "variants": variants}))
+    (folder / "analysis").mkdir()
+    left = {"temperature=4": "its loss is not finite"}
+    (folder / "analysis" / "summary.json").write_text(json.dumps({"diverged": left}))
+    found = kd_jax.compare([folder])
+    assert list(found.table().header) == ["", "temperature=1", "temperature=2"]
+    assert len(found.differences) == 4
+    assert found.warnings == [f"{folder / 'temperature=4'} is left out: its loss is not finite"]
+    # A variant beside its own sweep would stand there twice.
+    with pytest.raises(BadInput, match="expected different folders"):
+        kd_jax.compare([folder, folder / "temperature=2"])
+
+
 def audit(folder, rng, seeds, labels, teacher, **given):
     students = [teacher + rng.normal(0, 1, teacher.shape) for _ in range(seeds)]
     kd_jax.audit(teacher, students, labels, out=folder, **given)

@@ -347,10 +347,10 @@ def test_without_answers_for_the_test_set_what_compares_with_them_is_left_out_an
     found = analyse.analyze(workdir)
     ours, theirs = table(found), table(answered[2])
     lacking = {(name, split) for name, _, split, _ in theirs} - {(name, split) for name, _, split, _ in ours}
-    compared = ("agreement", "kl", "accuracy_over_teacher")
-    assert lacking == {
-        (name, "test") for name in (*compared, "exaggeration_slope", "exaggeration_intercept", "mean_deviation")
-    }
+    compared = ["agreement", "kl", "kl_scale", "kl_shape", "kl_temperature", "entropy_difference", "entropy_slope"]
+    compared += ["accuracy_over_teacher", "exaggeration_slope", "exaggeration_slope_rank"]
+    compared += ["exaggeration_intercept", "mean_deviation"]
+    assert lacking == {(name, "test") for name in compared}
     assert {arm for _, arm, split, _ in ours if split == "test"} == {"onehot", "student"}
     assert ours["accuracy_gain", "student", "test", "all"] == theirs["accuracy_gain", "student", "test", "all"]
     for key in (key for key in theirs if key[2] == "train"):

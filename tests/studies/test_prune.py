@@ -65,7 +65,8 @@ def files(folder):
 
 
 def of_final_networks(summary):
-    return [e for e in summary["estimates"] if "layer" not in e]
+    along = ("step_", "share_", "forgetting_events")  # of examples, at the checkpoints that there are
+    return [e for e in summary["estimates"] if "layer" not in e and not e["name"].startswith(along)]
 
 
 @pytest.mark.usefixtures("no_figures")

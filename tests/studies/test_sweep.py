@@ -196,6 +196,8 @@ def test_switches_are_compared_and_early_stops_share_their_teacher(tmp_path):
         a, b = (gains[e[key], "accuracy_gain"] for key in ("variant", "against"))
         assert e["values"] == pytest.approx([x - y for x, y in zip(a, b, strict=True)])
     assert (tmp_path / "work" / "analysis" / "figures" / "switching.png").is_file()
+    assert found["answer"][:2] == [verdict["sentence"] for verdict in found["verdicts"]]
+    assert found["answer"][2].startswith("Over 4 variants the gain of distillation goes from ")
 
 
 @pytest.mark.long

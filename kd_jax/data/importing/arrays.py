@@ -1,7 +1,6 @@
 """NumPy files: a `.npz` with images or numbers and labels, or a folder of `.npy` files of such names."""
 
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -111,18 +110,20 @@ def _opened(source: Path) -> Mapping[str, np.ndarray]:
     if source.suffix.lower() == ".npz":
         try:
             return dict(_loaded(source))
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # whatever NumPy, the zip file or its compression find wrong
+            said = " ".join(str(error).split()) or type(error).__name__
             raise BadInput(
-                f"{source}: expected a whole .npz file of arrays, found: {error}; write it again with numpy.savez"
+                f"{source}: expected a whole .npz file of arrays, found: {said}; write it again with numpy.savez"
             ) from None
     folder = source if source.is_dir() else source.parent
     arrays = {}
     for path in sorted(folder.glob("*.npy")):
         try:
             arrays[path.stem] = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # whatever NumPy finds wrong
+            said = " ".join(str(error).split()) or type(error).__name__
             raise BadInput(
-                f"{path}: expected a whole .npy file of numbers, found: {error}; write it again with numpy.save"
+                f"{path}: expected a whole .npy file of numbers, found: {said}; write it again with numpy.save"
             ) from None
     return arrays
 

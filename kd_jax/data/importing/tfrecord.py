@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
-from kd_jax.data import prepared
+from kd_jax.data import prepared, tfds
 from kd_jax.errors import BadInput
 
 POLYNOMIAL = 0x82F63B78  # of CRC-32C, its bits reversed
@@ -70,11 +70,11 @@ def convert(folder: Path, name: str, data_dir: Path) -> Path:
 
 def _described(folder) -> tuple[dict[str, Any], dict[str, list[tuple[Path, int]]]]:
     """Return (contents of dataset_info.json, {split: [(file, number of its records)]})."""
-    import tensorflow_datasets as tfds
-
     try:
-        builder: Any = tfds.builder_from_directory(str(folder))
+        builder = tfds.builder_of(folder)
         info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+    except BadInput:
+        raise
     except Exception as error:  # TFDS raises errors of many types
         said = " ".join(str(error).split())
         raise BadInput(f"{folder}: expected a prepared TFDS set, found: {said}; prepare it again") from None

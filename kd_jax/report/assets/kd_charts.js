@@ -34,7 +34,8 @@
       if (keys.length === 1 && keys[0] === "column") {
         const key = each.column.replace(/\{(\w+)\}/g, (_, name) => chosen[name]);
         if (!Object.hasOwn(columns, key)) throw MISSING;
-        return columns[key];
+        const found = columns[key];
+        return found?.column === undefined ? found : of(found); // a column may stand for another one
       }
       return Object.fromEntries(keys.map((name) => [name, of(each[name])]));
     };
@@ -107,7 +108,8 @@
       let known = true;
       const text = line.replace(/\{(\w+)(?::(\w+))?\}/g, (_, name, kind) => {
         if (!Object.hasOwn(tip.values, name)) return chosen[name];
-        const value = tip.values[name][index];
+        const values = tip.values[name];
+        const value = Array.isArray(values) ? values[index] : values;
         if (value === null || value === undefined) known = false;
         if (kind === "class") return names?.[value] ?? String(value);
         return kind === "p" ? probability(value) : String(value);

@@ -12,7 +12,8 @@ from kd_jax.analysis import results
 from kd_jax.analysis.claims import Claim
 from kd_jax.analysis.results import Estimate, Unlearned, Verdict
 from kd_jax.config import Study, from_json
-from kd_jax.data import Dataset
+from kd_jax.data import Dataset, stored
+from kd_jax.errors import BadInput
 from kd_jax.plan import Arm, Plan, of_record
 from kd_jax.report.charts import Chart
 from kd_jax.report.tables import Table
@@ -151,10 +152,26 @@ def read_runs(folder: Path, kind: Any) -> list[Any]:
     """
     found = []
     for path in folder.glob("*.npz"):
-        with np.load(path) as arrays:
-            if set(kind._fields) <= set(arrays.files):
-                found.append(kind(**{name: _plain(arrays[name]) for name in kind._fields}))
+        arrays = read_arrays(path)
+        if set(kind._fields) <= set(arrays):
+            found.append(kind(**{name: _plain(arrays[name]) for name in kind._fields}))
     return sorted(found, key=lambda run: (run.model, getattr(run, "layer", ""), run.arm, run.seed))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a `.npz` of an analysis.
+
+    Raises:
+        BadInput: when it is damaged, or holds what no analysis writes.
+    """
+    fix = "run kd-jax analyze on its work folder"
+    try:
+        found = stored.read(path)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: expected the arrays of an analysis, found: {error}; {fix}") from None
+    if not isinstance(found, dict):
+        raise BadInput(f"{path}: expected several arrays, found one; {fix}")
+    return found
 
 
 def _plain(array: np.ndarray) -> Any:

@@ -16,6 +16,7 @@ from kd_jax.analysis.claims import Claim
 from kd_jax.analysis.gallery import OfRun
 from kd_jax.analysis.results import Estimate, Unlearned
 from kd_jax.analysis.summary import Compared, Pair
+from kd_jax.errors import BadInput
 from kd_jax.extract import logits as extract
 from kd_jax.plan import TEACHER
 from kd_jax.report import (
@@ -31,7 +32,7 @@ from kd_jax.report.charts import Chart
 from kd_jax.report.charts_confidence import Examples
 from kd_jax.report.tables import Table
 from kd_jax.studies.analyses import views
-from kd_jax.studies.analyses.base import Advance, Analysed, Analysis, Trained
+from kd_jax.studies.analyses.base import Advance, Analysed, Analysis, Trained, read_arrays
 from kd_jax.studies.analyses.base import students as students_of
 
 FITTED = 0.01  # squared-loss teachers that leave less than this share of their labels' variance are fully fitted
@@ -49,11 +50,12 @@ def read_pairs(folder: Path, arms: Iterable[str], seeds: Iterable[int], split: s
         for seed in seeds:
             path = pair_file(folder, arm, seed, split)
             if path.is_file():
-                with np.load(path) as arrays:
-                    teacher = arrays["teacher_logits"] if "teacher_logits" in arrays.files else None
-                    rest = (arrays[key] for key in ("student_logits", "labels", "true_labels", "ids"))
-                    against = str(arrays["against"]) if "against" in arrays.files else TEACHER
-                    yield Pair(arm, seed, split, teacher, *rest, against=against)
+                arrays = read_arrays(path)
+                if lacking := {"student_logits", "labels", "true_labels", "ids"} - set(arrays):
+                    raise BadInput(f"{path}: expected {', '.join(sorted(lacking))}; run kd-jax analyze again")
+                rest = (arrays[key] for key in ("student_logits", "labels", "true_labels", "ids"))
+                against = str(arrays["against"]) if "against" in arrays else TEACHER
+                yield Pair(arm, seed, split, arrays.get("teacher_logits"), *rest, against=against)
 
 
 def _kept(pairs: Iterable[Pair], folder: Path) -> Iterator[Pair]:
@@ -175,15 +177,17 @@ def _charts(analysed: Analysed) -> dict[str, Chart]:
     shown, runs, examples = views.read(analysed.folder), [], {}
     for split in _splits(analysed.folder):
         for pair in read_pairs(analysed.folder, compared, analysed.study.seed_range(), split):
-            if (run := gallery.of_run(summary.compared(pair))) is not None:
+            if (run := gallery.of_pair(pair)) is not None:
                 runs.append(run)
                 examples[split] = Examples(pair.ids, pair.y, pair.true_y, shown.get(split))
     names = analysed.summary["study"]["data"].get("class_names", ())
-    baselines = {arm.name: arm.baseline for arm in analysed.arms if arm.baseline}
+    controls = {arm.name: arm.control or arm.baseline for arm in analysed.arms if arm.baseline}
     scatter = charts_confidence.chart(runs, examples, arms, names)
+    if scatter is not None and (shown_below := charts_galleries.galleries(runs, examples, controls, names)):
+        caption = f"{scatter.caption} {' '.join(charts_galleries.NOTE.split())}"
+        scatter = scatter._replace(caption=caption, galleries=shown_below)
     made = {
-        "confidence": scatter
-        and scatter._replace(galleries=charts_galleries.galleries(runs, examples, baselines, names)),
+        "confidence": scatter,
         "reliability": charts_reliability.chart(charts_reliability.answers(runs, examples), arms),
         "intervals": charts_intervals.chart(analysed.estimates, arms),
     }
@@ -210,7 +214,7 @@ ANALYSIS = Analysis(
             same class. On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's confidence.""",
         "slopes": """The slopes of those lines, with intervals. Over all points, regression to the mean pulls the slope between two
             equally good, independent models below 1; within a quarter the relation may bend as well. So compare a student with its
-            one-hot control.""",
+            control.""",
         "slopes_by_rank": beyond.CAPTION,
     },
 )

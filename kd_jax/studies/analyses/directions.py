@@ -104,7 +104,7 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
 
 def _charts(analysed: Analysed) -> dict[str, Chart]:
     growths = read_runs(analysed.folder / "eigen", eigen.Growth)
-    arms = [arm.name for arm in analysed.arms]
+    arms = [arm.name for arm in analysed.shown]
     made = charts_directions.chart(growths, eigen.references(analysed.arms), arms, analysed.study.look.pairs)
     return {} if made is None else {"directions": made}
 

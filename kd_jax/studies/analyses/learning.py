@@ -75,7 +75,7 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
 
 
 def _charts(analysed: Analysed) -> dict[str, Chart]:
-    made = charts_learning.chart(read_metrics(analysed), [arm.name for arm in analysed.arms])
+    made = charts_learning.chart(read_metrics(analysed), [arm.name for arm in analysed.shown])
     return {} if made is None else {"learning_curves": made}
 
 

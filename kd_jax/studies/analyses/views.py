@@ -14,6 +14,7 @@ from kd_jax.analysis import gallery
 from kd_jax.data import Dataset
 from kd_jax.report import thumbnails
 from kd_jax.report.thumbnails import Views
+from kd_jax.studies.analyses.base import read_arrays
 
 MOST_BYTES = 2 << 20  # of the thumbnails of a split; of a text four bytes for each of its characters
 MOST = 20_000  # examples of a split: more are not drawn
@@ -52,10 +53,10 @@ def read(folder: Path) -> dict[str, Views]:
     if not path.is_file():
         return {}
     found = {}
-    with np.load(path) as arrays:
-        for name in arrays.files:
-            split, _, kind = name.rpartition("_")
-            if kind == "ids":
-                shown = arrays.get(f"{split}_images", arrays.get(f"{split}_texts"))
-                found[split] = thumbnails.views(arrays[name], shown)
+    arrays = read_arrays(path)
+    for name in arrays:
+        split, _, kind = name.rpartition("_")
+        shown = arrays.get(f"{split}_images", arrays.get(f"{split}_texts"))
+        if kind == "ids" and shown is not None:
+            found[split] = thumbnails.views(arrays[name], shown)
     return found
