@@ -6,18 +6,13 @@ seconds hears it.
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kd_jax import stopping
 from kd_jax.cli.guard import open_streams
 
-if TYPE_CHECKING:
-    from kd_jax.cli.study import Preset as Preset
-    from kd_jax.cli.study import Session as Session
-    from kd_jax.cli.study import parse as parse
-    from kd_jax.cli.study import study_main as study_main
-
-__all__ = ["Preset", "Session", "analyze_main", "main", "parse", "run_study", "study_main", "theory_main"]
+__all__ = ["analyze_main", "main", "run_study", "theory_main"]
+_OF_STUDY = ("Preset", "Session", "parse", "study_main")  # of `cli.study`, loaded when they are used
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,6 +44,6 @@ def _listening(module: str, name: str, *args: Any) -> int:
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
+    if name in _OF_STUDY:
         return getattr(import_module("kd_jax.cli.study"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
