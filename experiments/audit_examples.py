@@ -9,12 +9,13 @@ Each trains a teacher, students and a control with that library alone, writes wh
 prints the `kd-jax audit` command that judges them, and runs it. The last two need PyTorch; where kd_jax is not installed
 beside it, run the command that is printed elsewhere.
 
-Training and audit together took 28, 75 and 162 seconds on two CPU cores that were shared with other work (25 November 2026, PyTorch
-2.14). What came out, over three seeds on 797 held-out digits with a tenth of the training labels wrong: no student exaggerates its
-teacher's low confidence, with a slope of 0.91 [0.85, 0.96] for scikit-learn (control 0.99 [0.93, 1.05]) and 1.04 [0.87, 1.21] for
-PyTorch (control 1.16 [0.88, 1.43]); both are about two points less accurate than their teachers, and not sure enough: dividing
-their logits by 0.36 and 0.57 takes the ECE from 0.24 to 0.02 and from 0.12 to 0.03. The language model's student, of one layer and
-half the width, names the teacher's character for 56.6 % [54.9, 58.4] of 4,032, over 64 sequences.
+Training and audit together took 28, 75 and 162 seconds on two CPU cores that were shared with other work (25 November
+2026, PyTorch 2.14). What came out, over three seeds on 797 held-out digits with a tenth of the training labels wrong:
+no student is shown to exaggerate its teacher's low confidence, with a slope of 0.91 [0.85, 0.96] for scikit-learn
+(control 0.99 [0.93, 1.05]) and 1.04 [0.87, 1.21] for PyTorch (control 1.16 [0.88, 1.43]); both are about two points
+less accurate than their teachers, and not sure enough: dividing their logits by 0.36 and 0.57 takes the ECE from 0.24
+to 0.02 and from 0.12 to 0.03. The language model's student, of one layer and half the width, names the teacher's
+character for 56.6 % [54.9, 58.4] of 4,032, over 64 sequences.
 """
 
 import argparse
