@@ -119,17 +119,17 @@ def past_best(curves: Mapping[str, Sequence[Curve]]) -> str:
         last = np.mean([each.accuracy[-1] for each in of_seeds])
         teaches |= arm == TEACHER
         found.append(
-            f"{arm} {best:.3f} at its best epoch (number {epoch:.0f}) and {last:.3f} at the last; at the epoch that is best for the"
-            f" other seeds, higher than at the last by {interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+            f"{arm} {best:.3f} at epoch {epoch:.0f}, {last:.3f} at the end (lead {interval.estimate:.3f}"
+            f" [{interval.low:.3f}, {interval.high:.3f}], at the epoch that is best for the other seeds)"
         )
     if not found:
         return ""
     teacher = (
-        " Students learn from the teacher's last: stop it with --teacher_with epochs=N or --teacher_step."
+        " A teacher can be stopped with --teacher_with epochs=N, --teacher_step or --early_epoch."
         if teaches
         else ""
     )
     return (
-        f"trained past the best epoch, by test accuracy over seeds: {'. '.join(found)}.{teacher} An epoch that is chosen on the"
-        " test set flatters: choose it on other examples"
+        f"trained past the best epoch, by test accuracy: {'; '.join(found)}.{teacher} An epoch that is chosen on the test set"
+        " flatters: choose it on other examples"
     )
