@@ -2,9 +2,11 @@
 small data sets."""
 
 import atexit
+import html
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -264,3 +266,14 @@ def no_figures(monkeypatch):
 
     monkeypatch.setattr(analyse, "write_report", write)
     monkeypatch.setattr(sweep, "write_study_report", write)
+
+
+@pytest.fixture
+def words_of():
+    """`words_of(page)`: the words of a page of HTML as one text, without tags."""
+
+    def words_of(page):
+        text = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+        return re.sub(r" ([.,;:)])", r"\1", " ".join(html.unescape(text).split()))
+
+    return words_of

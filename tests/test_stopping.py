@@ -16,8 +16,9 @@ SAID = "stopped: told to; the same command goes on from there\n"
 CHILD = """
 import sys, time
 from kd_jax import stopping
-stopping.GRACE_SECONDS = 0.3
+stopping.GRACE_SECONDS = {grace}
 with stopping.stop_requests(leave=True) as request:
+    request.is_saving = {saving}
     print("ready", flush=True)
     {body}
 print("ended", flush=True)
@@ -25,9 +26,12 @@ print("ended", flush=True)
 DEAF = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"  # one long call of C, as compilers are: no handler runs
 
 
-def child(body):
+def child(body, grace=0.3, saving=False):
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD.format(body=body)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD.format(body=body, grace=grace, saving=saving)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -92,19 +96,19 @@ def test_a_call_that_hears_nothing_is_left(number):
 
 
 def test_what_is_being_saved_is_waited_for():
-    process = child("request.is_saving = True; time.sleep(1.5)")
+    process = child("time.sleep(1.5)", saving=True)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (0, "ended\n", "")
 
 
 def test_a_second_interrupt_leaves_at_once_and_a_second_termination_does_not():
-    process = child("stopping.GRACE_SECONDS = 60; time.sleep(1.5)")
+    process = child("time.sleep(1.5)", grace=60)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=20) == ("ended\n", "")
-    process = child("request.is_saving = True; time.sleep(60)")
+    process = child("time.sleep(60)", saving=True)
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)

@@ -128,7 +128,7 @@ def test_the_variants_of_a_sweep_are_compared_and_those_that_diverged_are_named(
     variants = []
     for value, gain in ((1.0, 0.01), (2.0, 0.05), (4.0, 0.02)):
         name = f"temperature={value:g}"
-        variants.append({"folder": name, "values": {"temperature": f"{value:g}"}})
+        variants.append({"folder": name, "values": {"temperature": f"{value:g}"}, "config": {}})
         study = STUDY.replaced(temperature=value)
         write_analysed(folder / name, study, () if value == 4 else numbers(gain))
     (folder / "sweep.json").write_text(json.dumps({"schema": 2, "study": "cifar_kd", "variants": variants}))

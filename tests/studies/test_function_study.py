@@ -85,12 +85,12 @@ def test_its_summary_says_that_the_theory_holds_and_that_the_kernel_stays(done):
     assert [verdicts[claim] for claim in verdicts if "(function, error" in claim] == ["supported"] * 2
 
 
-def test_its_report_has_figure_table_and_rows(done):
+def test_its_report_has_figure_table_and_rows(done, words_of):
     workdir, found = done
     folder = workdir / "analysis"
     page = (folder / "report.html").read_text()
-    assert "alt='function_progress-linear'" in page
-    assert "ratio to onehot, groups 0 and 1" in page
+    assert 'href="figures/function_progress-linear.pdf"' in page
+    assert "ratio to onehot, groups 0 and 1" in words_of(page)
     assert (folder / "figures" / "function_progress-linear.pdf").is_file()
     assert (folder / "table.csv").read_text().count("\n") == len(found["estimates"]) + 1
 

@@ -307,7 +307,7 @@ def test_a_file_of_a_networks_logits_teaches_as_the_network_does(own, answered):
     assert accuracy.values == theirs["accuracy", "teacher", "test", "all"].values[:1]
 
 
-def test_the_folder_keeps_the_answers_and_the_page_says_what_they_are(answered):
+def test_the_folder_keeps_the_answers_and_the_page_says_what_they_are(answered, words_of):
     _, workdir, _ = answered
     record = records.read_study(workdir)
     assert record["teacher_logits"] == {
@@ -320,8 +320,8 @@ def test_the_folder_keeps_the_answers_and_the_page_says_what_they_are(answered):
     }
     assert set(record["teacher_hash"]) == {"teacher_logits"}
     page = (workdir / "analysis" / "report.html").read_text()
-    assert "Teacher a file of logits, students mlp_16" in page
-    assert "The teacher is a file, answers.npz: logits (float32, sha256" in page
+    assert "Teacher a file of logits, students mlp_16" in words_of(page)
+    assert "The teacher is a file, answers.npz: logits (float32, sha256" in words_of(page)
     assert "teacher (given logits)" in (workdir / "analysis" / "table.md").read_text()
 
 
