@@ -125,9 +125,7 @@ def past_best(curves: Mapping[str, Sequence[Curve]]) -> str:
     if not found:
         return ""
     teacher = (
-        " A teacher can be stopped with --teacher_with epochs=N, --teacher_step or --early_epoch."
-        if teaches
-        else ""
+        " A teacher can be stopped with --teacher_with epochs=N, --teacher_step or --early_epoch." if teaches else ""
     )
     return (
         f"trained past the best epoch, by test accuracy: {'; '.join(found)}.{teacher} An epoch that is chosen on the test set"
