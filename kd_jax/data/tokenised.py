@@ -188,6 +188,10 @@ def assemble(texts: Texts, data: Data, given: Given) -> TokenisedTexts:
     splits["train"] = noisy(splits["train"], data, texts.classes)
     tokenizer, origin = tokens.choose(data, strings["train"], given)
     vocabulary = max(tokenizer.get_vocab().values()) + 1
+    # The weights' own tokenizer may have fewer ids than they have rows, which are often filled up to a multiple of 64.
+    own = given.tokenizer is not None or (not data.tokenizer and bool(given.beside))
+    if own and given.vocabulary is not None:
+        vocabulary = max(vocabulary, given.vocabulary)
     if given.vocabulary not in (None, vocabulary):
         raise BadInput(
             f"--tokenizer={origin}: expected the {given.vocabulary} token ids of the pre-trained weights, found {vocabulary};"

@@ -147,6 +147,11 @@ def load(path: str | Path, flag: str) -> Any:
     """
     given = Path(path).expanduser()
     if not given.is_file():
+        if (given.parent / "vocab.json").is_file() and (given.parent / "merges.txt").is_file():
+            raise BadInput(
+                f"{flag}={path}: expected a tokenizer.json, found vocab.json and merges.txt beside; convert them with transformers:"
+                ' AutoTokenizer.from_pretrained("DIR").save_pretrained("DIR")'
+            )
         raise BadInput(f"{flag}={path}: expected a tokenizer.json; name such a file, of Hugging Face's tokenizers")
     try:
         tokenizer = _library().Tokenizer.from_str(given.read_text(encoding="utf-8"))

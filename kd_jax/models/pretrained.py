@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +94,28 @@ def layers_and_width(directory: str | Path) -> tuple[int | None, int | None]:
     return config.get("num_hidden_layers"), config.get("hidden_size")
 
 
+def check_labels(directory: str | Path, classes: Sequence[str]) -> None:
+    """Refuse a fine-tuned head whose classes have the names of the data's in another order: it would be read the wrong way round.
+
+    Args:
+        directory: the folder.
+        classes: the names of the data's classes; empty where they have none.
+
+    Raises:
+        BadInput: when they differ in nothing but their order.
+    """
+    named = _config(directory).get("id2label")
+    if not isinstance(named, dict) or len(named) != len(classes):
+        return
+    theirs = [str(named.get(str(number), "")).lower() for number in range(len(classes))]
+    ours = [name.lower() for name in classes]
+    if theirs != ours and sorted(theirs) == sorted(ours):
+        raise BadInput(
+            f"--init_from={directory}: expected a head for the classes {', '.join(ours)}, in this order, found {', '.join(theirs)}"
+            " as id2label of its config.json; exchange the rows of classifier.out_proj and the names, or remove the head"
+        )
+
+
 def load(directory: str | Path, name: str, variables: Variables) -> tuple[Variables, Report]:
     """Return the variables of a network with the pre-trained weights of a folder, and a report of what was read.
 
@@ -112,7 +136,7 @@ def load(directory: str | Path, name: str, variables: Variables) -> tuple[Variab
     """
     _check_config(directory, name, variables.params)
     used, missing = [], []
-    with opened(_existing(directory, "model.safetensors"), directory, "text") as file:
+    with _weights(directory) as file:
         stored = {key.removeprefix(PREFIX): key for key in file.keys()}  # noqa: SIM118 (it is no dict)
 
         def read(path, leaf):
@@ -170,6 +194,52 @@ def _tensor(directory, file, key, leaf, transposed):
     return np.array(value.T if transposed else value, leaf.dtype, order="C")
 
 
+class _Shards:
+    """Several opened files of safetensors, as one."""
+
+    def __init__(self, files: Sequence[Any]):
+        self._of = {key: file for file in files for key in file.keys()}  # noqa: SIM118 (it is no dict)
+
+    def keys(self) -> list[str]:
+        """Return the names of all tensors."""
+        return list(self._of)
+
+    def get_slice(self, key: str) -> Any:
+        """Return what is known of a tensor without reading it."""
+        return self._of[key].get_slice(key)
+
+    def get_tensor(self, key: str) -> np.ndarray:
+        """Return a tensor."""
+        return self._of[key].get_tensor(key)
+
+
+def weight_files(directory: str | Path) -> list[Path]:
+    """Return the files of safetensors in a folder: `model.safetensors`, or the shards that its index lists.
+
+    Raises:
+        BadInput: where there is neither, or a shard is missing.
+    """
+    folder = Path(directory).expanduser()
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file() or not index.is_file():
+        return [_existing(directory, "model.safetensors")]
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        plain = all(name == Path(name).name for name in names)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        names, plain = [], False
+    if not names or not plain:
+        raise BadInput(f"--init_from={directory}: expected names of files in {index.name}; download it anew")
+    return [_existing(directory, name) for name in names]
+
+
+@contextmanager
+def _weights(directory: str | Path) -> Iterator[Any]:
+    with ExitStack() as stack:
+        files = [stack.enter_context(opened(path, directory, "text")) for path in weight_files(directory)]
+        yield files[0] if len(files) == 1 else _Shards(files)
+
+
 def opened(path: Path, typed: str | Path, extra: str) -> Any:
     """Return an opened file of safetensors, for use in a `with`; a tensor is read when it is asked for.
 
@@ -210,6 +280,11 @@ def _config(directory):
 def _existing(directory, file):
     path = Path(directory).expanduser() / file
     if not path.is_file():
+        if file.endswith(".safetensors") and (path.parent / "pytorch_model.bin").is_file():
+            raise BadInput(
+                f"--init_from={directory}: expected a folder with {file}, found pytorch_model.bin; convert it with transformers:"
+                ' AutoModel.from_pretrained("DIR").save_pretrained("DIR")'
+            )
         raise BadInput(f"--init_from={directory}: expected a folder with {file}; pass one, with tokenizer.json beside")
     return path
 

@@ -52,7 +52,7 @@ def _shown(sizes):
 def describe(networks: Networks, dataset: Dataset) -> dict[str, dict[str, str]]:
     """Return {network: {"folder", "sha256", "report"}} of the networks that start from pre-trained weights, after a check.
 
-    `folder` is the folder or file as it was named, and `sha256` that of the file.
+    `folder` is the folder or file as it was named, and `sha256` that of the file, or of its shards in turn.
 
     Raises:
         BadInput: for a folder or file that fits no network of the study, or whose weights cannot be read; for two that fit one.
@@ -63,26 +63,30 @@ def describe(networks: Networks, dataset: Dataset) -> dict[str, dict[str, str]]:
         found = (
             _of_texts(networks, dataset, path) if dataset.tokenizer is not None else _of_images(networks, dataset, path)
         )
-        for name, (file, report) in found.items():
+        for name, (files, report) in found.items():
             if name in starts:
                 raise BadInput(
                     f"--init_from={path}: expected weights for another network than {name}, which {starts[name]['folder']} is"
                     " for; name one of them"
                 )
-            digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-            starts[name] = {"folder": str(path), "sha256": digest, "report": report}
+            digest = hashlib.sha256()
+            for file in files:
+                digest.update(file.read_bytes())
+            starts[name] = {"folder": str(path), "sha256": digest.hexdigest(), "report": report}
     return {name: starts[name] for name in names if name in starts}
 
 
-def _of_texts(networks: Networks, dataset: Dataset, folder: str) -> dict[str, tuple[Path, str]]:
-    """{network: (file, what was read)} of the networks that start from the weights in a folder of RoBERTa."""
+def _of_texts(networks: Networks, dataset: Dataset, folder: str) -> dict[str, tuple[list[Path], str]]:
+    """{network: (files, what was read)} of the networks that start from the weights in a folder of RoBERTa."""
     found, own = {}, pretrained.layers_and_width(folder)
     for name in filter(models.is_roberta, dict.fromkeys((networks.teacher, *networks.student))):
         shapes = _shapes(networks, dataset, name)
         layers = sum(layer.endswith("_query") for layer in shapes.params)
         if own == (layers, shapes.params["tokens"]["embedding"].shape[1]):
             _, report = pretrained.load(folder, name, shapes)
-            found[name] = Path(folder).expanduser() / "model.safetensors", str(report)
+            if not any("classifier" in tensor for tensor in report.missing):
+                pretrained.check_labels(folder, dataset.class_names)
+            found[name] = pretrained.weight_files(folder), str(report)
     if not found:
         layers, width = own
         raise BadInput(
@@ -92,8 +96,8 @@ def _of_texts(networks: Networks, dataset: Dataset, folder: str) -> dict[str, tu
     return found
 
 
-def _of_images(networks: Networks, dataset: Dataset, path: str) -> dict[str, tuple[Path, str]]:
-    """{network: (file, what was read)} of the networks that start from a file of weights."""
+def _of_images(networks: Networks, dataset: Dataset, path: str) -> dict[str, tuple[list[Path], str]]:
+    """{network: (files, what was read)} of the networks that start from a file of weights."""
     stored, found, nearest = vision_weights.names(path), {}, ("", -1)
     for name in dict.fromkeys((networks.teacher, *networks.student)):
         module = _module(dataset, name)
@@ -102,7 +106,7 @@ def _of_images(networks: Networks, dataset: Dataset, path: str) -> dict[str, tup
         shapes = _shapes(networks, dataset, name)
         if vision_weights.fits(module, stored, shapes):
             _, report = vision_weights.load(path, name, module, shapes)
-            found[name] = vision_weights.weights_file(path), report
+            found[name] = [vision_weights.weights_file(path)], report
         nearest = max(nearest, (name, vision_weights.common(module, stored, shapes)), key=lambda each: each[1])
     if found:
         return found

@@ -299,6 +299,73 @@ def test_the_record_says_what_starts_where_and_opens_without_the_weights(weights
     assert weights_of_layers.layer_names(dataset, "roberta_1x16")[0] == "layer1_query"
 
 
+def started(weights, data_dir):
+    """The network of one layer with the weights of a folder, in full: {path: array}."""
+    study = STUDY.replaced(teacher="roberta_1x16", init_from=(str(weights),), max_length=20)
+    dataset = data.load(study.data, data_dir, initial.given(study.networks, study.data))
+    start = initial.make(initial.describe(study.networks, dataset), "roberta_1x16", dataset)
+    fresh = engine.build("float32", study.training, dataset, "roberta_1x16", jax.devices()[:1], initialise=start)
+    return fresh.start(jax.random.key(0)).params
+
+
+def leaves(params):
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def test_weights_in_shards_are_those_in_one_file(weights, data_dir):
+    whole = leaves(started(weights, data_dir))
+    stored = load_file(weights / "model.safetensors")
+    names = sorted(stored)
+    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, keys in parts.items():
+        save_file({key: stored[key] for key in keys}, weights / file)
+    index = {"weight_map": {key: file for file, keys in parts.items() for key in keys}}
+    (weights / "model.safetensors.index.json").write_text(json.dumps(index))
+    (weights / "model.safetensors").unlink()
+    found = leaves(started(weights, data_dir))
+    assert found.keys() == whole.keys()
+    assert all(np.array_equal(found[key], whole[key]) for key in whole)
+    (weights / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(BadInput, match=r"expected a folder with model-00002-of-00002\.safetensors"):
+        started(weights, data_dir)
+    (weights / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../model.safetensors"}}))
+    with pytest.raises(BadInput, match=r"expected names of files in model\.safetensors\.index\.json"):
+        started(weights, data_dir)
+
+
+def test_an_embedding_with_more_rows_than_its_tokenizer_has_ids_is_read_whole(weights, data_dir):
+    stored = load_file(weights / "model.safetensors")
+    key = next(key for key in stored if key.endswith("word_embeddings.weight"))
+    filled = np.concatenate([stored[key], np.ones((14, 16), np.float32)])
+    save_file({**stored, key: filled}, weights / "model.safetensors")
+    config = json.loads((weights / "config.json").read_text())
+    (weights / "config.json").write_text(json.dumps(config | {"vocab_size": 64}))
+    np.testing.assert_array_equal(started(weights, data_dir)["tokens"]["embedding"], filled)
+
+
+def test_weights_and_tokenizers_of_other_kinds_say_how_to_convert_them(weights, data_dir):
+    (weights / "tokenizer.json").unlink()
+    for name in ("vocab.json", "merges.txt"):
+        (weights / name).write_text("{}")
+    with pytest.raises(BadInput, match=r"found vocab\.json and merges\.txt beside; convert them .*AutoTokenizer"):
+        started(weights, data_dir)
+    (weights / "model.safetensors").rename(weights / "pytorch_model.bin")
+    with pytest.raises(BadInput, match=r"found pytorch_model\.bin; convert it .*AutoModel"):
+        pretrained.weight_files(weights)
+
+
+def test_a_head_whose_classes_are_in_another_order_is_refused(weights):
+    config = json.loads((weights / "config.json").read_text())
+    (weights / "config.json").write_text(json.dumps(config | {"id2label": {"0": "Positive", "1": "Negative"}}))
+    with pytest.raises(
+        BadInput, match="classes negative, positive, in this order, found positive, negative as id2label"
+    ):
+        pretrained.check_labels(weights, ("negative", "positive"))
+    pretrained.check_labels(weights, ("positive", "negative"))
+    pretrained.check_labels(weights, ("bad", "good"))  # of other data: nothing can be said
+    pretrained.check_labels(weights, ())
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
