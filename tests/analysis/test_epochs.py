@@ -64,7 +64,7 @@ def test_a_planted_decline_is_told_with_its_size_and_an_advice():
     rises = [curve(*np.linspace(0.5, 0.9, 50)) for _ in range(5)]
     said = epochs.past_best({"teacher": falls, "student": rises})
     assert "teacher 0.96" in said
-    assert f"{np.mean([each.accuracy[-1] for each in falls]):.3f} at the last" in said
+    assert f"{np.mean([each.accuracy[-1] for each in falls]):.3f} at the end" in said
     assert "--teacher_step" in said
     assert "student" not in said
     assert "--teacher_step" not in epochs.past_best({"onehot": falls})
