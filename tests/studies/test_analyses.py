@@ -205,6 +205,7 @@ def test_a_run_without_metrics_is_named_and_nothing_is_concluded_from_its_arm(do
     assert all("teacher did not learn (it has no metrics)" in verdict["because"] for verdict in found["verdicts"])
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     ("changes", "reasons"),

@@ -68,6 +68,7 @@ def test_the_data_must_be_passed_again_and_be_the_same(done):
         kd_jax.open_study(done.workdir, data=source()._replace(name="other"))
 
 
+@pytest.mark.long
 def test_analysis_again_looks_at_what_it_is_asked(done):
     found = kd_jax.analyze(done.workdir, source(), pairs=((0, 5),))
     assert found.estimate("eigen_ratio", directions=(0, 5)).layer == "Dense_0"

@@ -152,6 +152,7 @@ def test_the_teacher_of_the_next_seed_stands_in_where_no_twin_is_trained(short, 
         np.testing.assert_array_equal(pair.student, other.teacher)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_variants_of_a_sweep_share_the_twin_of_their_teacher(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "write_report", lambda *_: None)

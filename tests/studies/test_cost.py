@@ -118,6 +118,7 @@ def test_the_interval_of_a_median_covers_it_as_often_as_it_claims():
     assert intervals.of_median(np.arange(4), "repetitions").level == 1 - 2 / 2**4
 
 
+@pytest.mark.long
 def test_a_measurement_is_on_the_page_and_stays_when_the_study_is_analysed_again(
     done, tmp_path, capsys, monkeypatch, words_of
 ):

@@ -28,6 +28,7 @@ STUDY = Study.from_flags(
 TRAINED = {"cross_entropy": ["kd", "mse", "dkd_standardised", "dist"], "mse": ["kd", "mse", "dkd"]}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("label_loss", losses.LABEL_LOSSES)
 def test_students_differ_by_the_distillation_loss_and_their_twins_do_not(label_loss, tmp_path):
     students, twins = {}, set()

@@ -342,6 +342,7 @@ def test_a_folder_goes_on_and_is_analysed_without_the_file_and_refuses_another(a
     refused(study, workdir, r"teacher_logits\.npz: expected the answers on record \(sha256 .*; remove the file and run")
 
 
+@pytest.mark.long
 def test_without_answers_for_the_test_set_what_compares_with_them_is_left_out_and_said(answered, tmp_path):
     file, workdir = tmp_path / "train.npz", tmp_path / "work"
     with np.load(answered[0]) as arrays:
@@ -432,6 +433,7 @@ def test_a_sweep_shares_its_teacher_and_takes_the_network_from_it(own, answered,
 # ---- an average of the weights
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_the_accuracy_of_averages_is_an_estimate_of_every_arm_and_split(tmp_path):
     study = STUDY.replaced(ema=0.5, teacher_with=("ema=0.0",), seeds=1)

@@ -173,6 +173,7 @@ def test_a_source_that_changed_trains_no_further_and_is_not_analysed(copied):
     assert (workdir / "study.json").read_bytes() == before
 
 
+@pytest.mark.long
 def test_a_source_that_is_gone_is_said_and_what_was_analysed_can_be_drawn(copied):
     source, workdir = copied
     (source / "mynets.py").unlink()

@@ -229,6 +229,7 @@ def test_a_sweep_of_another_study_is_refused(tmp_path):
         sweep.run("tested", [], tmp_path, None, jax.devices()[:1])
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_whether_runs_learned_is_read_from_data_and_not_from_the_wording_of_warnings(tmp_path):
     workdir = tmp_path / "work"

@@ -377,6 +377,7 @@ def test_a_switched_student_is_not_taken_for_one_that_did_not_learn(tmp_path):
     ]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_a_squared_loss_teacher_that_fits_everything_is_warned_of(tmp_path):
     """By theory the effect vanishes with it. More weights than examples, so that it can."""
@@ -420,6 +421,7 @@ def test_a_tracker_of_experiments_hears_what_is_written(tmp_path):
         assert len(tracker.lines) == 2
 
 
+@pytest.mark.long
 def test_every_program_that_trained_a_part_is_on_record_in_order(tmp_path):
     """One that finds nothing to train is not."""
     study = STUDY.replaced(student=("mlp_8",), epochs=1, seeds=1)
