@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from kd_jax import config, models
+from kd_jax import config, models, stopping
 from kd_jax.config import BadInput, Study
 from kd_jax.models import foreign, names, vision_weights
 from kd_jax.models.resnet import ResNet
@@ -227,7 +227,7 @@ def bits(workdir, name):
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(done, tmp_path, monkeypatch, network):
     """Dropout and batch statistics included."""
     monkeypatch.chdir(done[0])
-    stop, seen = run_stage._Stop(), []
+    stop, seen = stopping.Request(), []
     monkeypatch.setattr(train_stage, "stop_requests", lambda: _Given(stop))
 
     class Stopper(run_stage.Sink):
@@ -325,7 +325,7 @@ def test_a_network_for_texts_is_trained_and_analysed(tmp_path, monkeypatch, writ
     )
     train_stage.train("tested", study.replaced(dropout=0.1), tmp_path / "work", tmp_path, jax.devices()[:2])
     found = analyse.analyze(tmp_path / "work")
-    assert {e["arm"] for e in found["estimates"]} == {"teacher", "onehot", "student"}
+    assert {e["arm"] for e in found["estimates"]} == {"teacher", "teacher_twin", "onehot", "student"}
     study = study.replaced(teacher="mynets:Reader", dropout=0.1, teacher_with=("dropout=0",))
     assert prepare.prepare("tested", study, tmp_path / "b", tmp_path, jax.devices()[:1])
     (tmp_path / "mynets.py").write_text(READER.replace("dropout", "share"), encoding="utf-8")

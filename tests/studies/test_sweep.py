@@ -137,8 +137,8 @@ def test_a_sweep_trains_what_is_equal_once_and_grows_without_training_again(tmp_
     }
     page = (workdir / "analysis" / "report.html").read_text()
     assert "The first, temperature=2: digits: 120 training and 60 test examples" in page
-    assert "href='../temperature=4/analysis/report.html'" in page
-    assert "<meta name='viewport'" in page
+    assert 'href="../temperature=4/analysis/report.html"' in page
+    assert '<meta name="viewport"' in page
     # Refused: a single study in its folder, and a sweep in that of a single study.
     assert call(workdir) == 2
     assert "holds a sweep" in capsys.readouterr().err
