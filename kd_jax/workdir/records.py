@@ -103,7 +103,9 @@ def read_study(workdir: Path | str) -> dict[str, Any]:
             f"{path}: expected schema {SCHEMA} or older, found {record['schema']}; a newer version of kd_jax wrote it,"
             " install that one"
         )
-    if "seal" in record and record["seal"] != _seal(record):
+    # It is of the file: what is made of the record is the same before and after it was written.
+    seal = record.pop("seal", None)
+    if seal is not None and seal != _seal(record):
         raise BadInput(
             f"{path}: expected what training wrote, it was changed since (its seal does not agree); restore the file, or start in"
             " another --workdir"
