@@ -63,7 +63,7 @@ def _raise_limit():
 def _of_system(error: OSError) -> str:
     """What the file system or the operating system refuses, in one line with the fix."""
     where = f"{error.filename}: " if error.filename else ""
-    fix = "make room" if error.errno in FULL else FIXES.get(error.errno or 0, "see to it")
+    fix = "make room" if error.errno in FULL else FIXES.get(error.errno or 0, "correct that")
     reason = " ".join((error.strerror or str(error)).split())
     return f"{where}{reason}; what was saved before is whole; {fix} and give the same command again"
 
