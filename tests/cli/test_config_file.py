@@ -112,7 +112,8 @@ def test_a_study_is_run_again_from_its_own_record(tmp_path, no_figures):
     assert again["teacher_hash"] == record["teacher_hash"]
 
 
-def test_a_file_that_names_no_study_needs_one(tmp_path, capsys):
+def test_a_file_that_names_no_study_needs_one(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = written(tmp_path, {"epochs": 3})
     assert commands.main(["run", f"--config={path}"]) == 2
     assert "name the study: kd-jax run STUDY" in capsys.readouterr().err

@@ -200,6 +200,7 @@ def test_the_channels_of_a_cnn_are_in_its_name():
     assert models.parameter_count(variables.params) == (9 * 3 + 3) + (9 * 3 * 7 + 7) + (7 * 7 * 7 * 10 + 10)
 
 
+@pytest.mark.long
 def test_initial_convolutions_of_a_resnet_are_normal_with_he_fan_out_variance():
     variables = compiled("resnet8").init(jax.random.key(0), images())
     checked = 0

@@ -11,6 +11,8 @@ from kd_jax.studies import analyse, prepare
 from kd_jax.studies import train as train_stage
 from kd_jax.workdir import records
 
+pytestmark = pytest.mark.long
+
 STUDY = Study.from_flags(
     dataset="digits",
     train_examples=24,

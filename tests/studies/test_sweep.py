@@ -267,6 +267,7 @@ def test_whether_runs_learned_is_read_from_data_and_not_from_the_wording_of_warn
     assert learned(unlearned=None) == [True, False]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("sweep_words", [(), ("--sweep", "temperature=1,4")])
 def test_data_is_read_once_by_a_command_however_many_variants_train_and_are_analysed(

@@ -211,6 +211,7 @@ def test_beyond_the_first_layer_a_run_has_the_directions_of_its_own_start(done, 
     assert np.abs(values["teacher"] - values["onehot"]).max() > 0.01
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_pairs_and_layers_asked_for_of_a_done_study_are_looked_at_without_training(done, tmp_path):
     workdir = tmp_path / "copy"
@@ -358,6 +359,7 @@ def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
     assert not any("fit their labels fully" in warning for warning in found["warnings"])  # it has much left to learn
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_a_switched_student_is_not_taken_for_one_that_did_not_learn(tmp_path):
     """Its loss jumps by design: the distillation loss has a factor temperature^2."""

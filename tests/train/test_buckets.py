@@ -194,6 +194,7 @@ def test_keys_are_drawn_for_each_example_of_a_batch_where_there_is_dropout(dropo
 # ---- evaluation
 
 
+@pytest.mark.long
 def test_logits_come_back_in_the_order_of_the_examples(float64):
     dataset = replace(made(), evaluation_size=5)
     variables = network().init(jax.random.key(1), dataset.train.x[:1])
