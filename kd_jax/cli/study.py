@@ -53,6 +53,13 @@ class TrainingSession(Session):
     """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
     workers: int = 0
     """Processes that read and decode a streamed set, as many as there are cores to spare [0: threads of this process]."""
+    list: bool = False
+    """Print the names of the runs that are still to do, one a line, those that wait for a teacher last, and do nothing else."""
+    ready: bool = False
+    """Beside --list, leave out the runs that wait for a teacher."""
+    only: str = ""
+    """Train this run of those that --list prints, such as student-seed0, and analyse nothing. Several programs may do so at once in
+    one work folder, on one machine or many; when all are done, the same command without --only analyses them [all runs]."""
     sweep: tuple[str, ...] = ()
     """Run the study for every combination of values, such as temperature=1,2,4 weight=0.5,1: one work folder with a study for
     each, one table. A value is what one would type after the flag; none is nothing. What is equal is trained once."""
@@ -107,6 +114,7 @@ def study_main(
 
     def run():
         session, study = _parsed(argv, description, preset, flag, prog)
+        _check_batch(session)
         if not session.sweep:
             with hushed(session.quiet):
                 return _train_and_report(name, session, study, command)
@@ -122,8 +130,12 @@ def study_main(
 
 
 def command_line(argv: Sequence[str], prog: str | None) -> str:
-    """Return the command line as it was typed, for the record; `prog` is None for a script."""
-    return f"{prog or f'python {sys.argv[0]}'} {shlex.join(argv)}".strip()
+    """Return the command line as it was typed, for the record; `prog` is None for a script.
+
+    Without `--only`: the same command does all of it, and the record has the names of runs that were trained alone.
+    """
+    words = sweep_words.without(argv, "only")
+    return f"{prog or f'python {sys.argv[0]}'} {shlex.join(words)}".strip()
 
 
 def run_study(
@@ -247,7 +259,7 @@ def workdir_of(session: Session, name: str) -> Path:
 def _train_and_report(name: str, session: TrainingSession, study: Study, command: str) -> None:
     from kd_jax import data
     from kd_jax.cli import terminal
-    from kd_jax.studies import cost, trackers
+    from kd_jax.studies import batch, cost, trackers
     from kd_jax.studies.analyse import analyze_prepared, is_analysed
     from kd_jax.studies.prepare import prepare, set_precision
     from kd_jax.studies.progress import Progress
@@ -262,7 +274,16 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     chosen = devices.select(session.platform)
     data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
     prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers, command=command)
-    trained = train_prepared(prepared, chosen, Progress, trackers.sinks(session.log, prepared))
+    if session.list:
+        _print_lines(batch.to_do(batch.of_study(prepared), session.ready))
+        return
+    sinks, only = trackers.sinks(session.log, prepared), session.only
+    if only:
+        if not batch.chosen(batch.of_study(prepared), only).done:
+            train_prepared(prepared, chosen, Progress, sinks, only)
+        _print_left(workdir, session, batch.of_study(prepared))
+        return
+    trained = train_prepared(prepared, chosen, Progress, sinks)
     if not trained and is_analysed(workdir, prepared.study):
         if session.quiet:
             terminal.Screen(quiet=True).answer(records.read_summary(workdir))
@@ -272,6 +293,26 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     measure = partial(cost.measure, prepared, chosen[0])
     terminal.study(workdir, analyze_prepared(prepared, Progress, measure), session.quiet)
     _print_seconds(began, session)
+
+
+def _check_batch(session: TrainingSession) -> None:
+    if session.list and session.only:
+        raise BadInput(f"--only={session.only}: expected --list or --only, found both; leave one out")
+    if session.ready and not session.list:
+        raise BadInput("--ready: expected --list beside it; add --list or leave --ready out")
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _print_left(workdir: Path, session: TrainingSession, jobs: Sequence[Any]) -> None:
+    """Say that the one run is finished, and what is left."""
+    left = sum(job.is_to_do for job in jobs)
+    then = f"{left} of {len(jobs)} are to do" if left else "so are all; the same command without --only analyses them"
+    if not session.quiet:
+        print(f"{workdir}: {session.only} is finished; {then}")
 
 
 def _print_seconds(began: float, session: Session) -> None:
@@ -284,7 +325,7 @@ def _sweep_and_report(
 ) -> None:
     from kd_jax import data
     from kd_jax.cli import terminal
-    from kd_jax.studies import sweep, trackers
+    from kd_jax.studies import batch, sweep, trackers
     from kd_jax.studies.prepare import set_precision
     from kd_jax.studies.progress import Progress
     from kd_jax.train import devices
@@ -302,6 +343,17 @@ def _sweep_and_report(
         return data.folder_of(dataset, session.data_dir, session.tiny_imagenet_dir)
 
     load, log = data.Loader().load, session.log
+    if session.list or session.only:
+        if session.only:
+            sweep.run_one(
+                name, studies, workdir, session.only, find, chosen, session.workers, load, Progress, command, log
+            )
+        jobs = batch.of_sweep(workdir, sweep.planned(name, studies, workdir, find, chosen, load))
+        if session.list:
+            _print_lines(batch.to_do(jobs, session.ready))
+        else:
+            _print_left(workdir, session, jobs)
+        return
     _, summary = sweep.run(name, studies, workdir, find, chosen, session.workers, load, Progress, command, log)
     if summary is None:
         if session.quiet:

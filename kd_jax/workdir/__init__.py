@@ -18,8 +18,9 @@ setting under its flag's name), `arms` (each kind of run, with its steps; see `p
 each network), `keys` ({run: its `plan.Run.key`}, of the runs that are trained here; every checkpoint carries that of its run),
 `init_from`, `networks` (of one's own, where there are any: {name: file, sha256, kind, target, folder}, see
 `studies.networks.describe`), `teacher_hash`, `platform` and `versions` (of the program that began the study), `history` (of every
-program that trained a part of it, in order: `platform`, `versions`, `command`, `started`, `ended`, and `revision` where it ran
-from a git checkout), `peak_memory`, and of a study that was pruned `pruned`: `keep`, what was asked for last, and `steps`, {run:
+program that trained a part of it, in order: `platform`, `versions`, `command`, `started`, `ended`, `only`, the run, where it
+trained just one, and `revision` where it ran from a git checkout),
+`peak_memory`, and of a study that was pruned `pruned`: `keep`, what was asked for last, and `steps`, {run:
 the steps of its trajectory that were taken away, rising}. `seal` is a sha256 over all other keys, by which a change by another
 hand is noticed.
 
