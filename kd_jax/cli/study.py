@@ -271,7 +271,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     workdir = workdir_of(session, name)
     trackers.check(session.log)
     set_precision(study)
-    chosen = devices.select(session.platform)
+    chosen = devices.select(_platform(session))
     data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
     prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers, command=command)
     if session.list:
@@ -300,6 +300,11 @@ def _check_batch(session: TrainingSession) -> None:
         raise BadInput(f"--only={session.only}: expected --list or --only, found both; leave one out")
     if session.ready and not session.list:
         raise BadInput("--ready: expected --list beside it; add --list or leave --ready out")
+
+
+def _platform(session: TrainingSession) -> str:
+    """The platform to use: whoever lists runs, such as a login node, need not have the devices that train them."""
+    return "cpu" if session.list else session.platform
 
 
 def _print_lines(lines: Sequence[str]) -> None:
@@ -337,7 +342,7 @@ def _sweep_and_report(
         raise BadInput("--sweep=precision: expected float64 in a sweep of its own; sweep float32 and bfloat16 alone")
     trackers.check(session.log)
     set_precision(studies[0][1])
-    chosen = devices.select(session.platform)
+    chosen = devices.select(_platform(session))
 
     def find(dataset):
         return data.folder_of(dataset, session.data_dir, session.tiny_imagenet_dir)
