@@ -121,7 +121,9 @@ array = next((word.partition("=")[2] for word in sys.argv if word.startswith("--
 first, _, last = array.partition("%")[0].partition("-")
 words = sys.argv[next(i for i, word in enumerate(sys.argv) if word.endswith(".sh")):]
 for task in range(int(first), int(last) + 1) if array else [0]:
-    environment = {**os.environ, "SLURM_ARRAY_TASK_ID": str(task), "SLURM_JOB_ID": f"{number}"}
+    environment = {**os.environ, "SLURM_JOB_ID": f"{number}"}
+    if array:
+        environment |= {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_JOB_ID": f"{number}"}
     status = subprocess.run(words, env=environment, stdout=subprocess.DEVNULL).returncode
     if status == 75:
         status = subprocess.run(words, env=environment, stdout=subprocess.DEVNULL).returncode
@@ -144,8 +146,8 @@ def test_slurm_submits_two_arrays_and_the_analysis_each_after_the_former(place):
     second = asked[2][0].rpartition(":")[2]
     assert asked[2] == [f"--dependency=afterok:1:{second}", "--partition=gpu"]
     assert finished(place) == {*RUNS, "analysis"}
-    # One was told to stop, and asked SLURM to queue it again.
-    assert [words[1:3] for words in told(place) if words[0] == "scontrol"] == [["requeue", "1"]]
+    # One was told to stop, and asked SLURM to queue it again, and no other of its array.
+    assert [words[1:3] for words in told(place) if words[0] == "scontrol"] == [["requeue", "1_2"]]
 
 
 def test_slurm_submits_what_is_left(place):

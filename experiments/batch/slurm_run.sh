@@ -26,6 +26,7 @@ while kill -0 "$program" 2>/dev/null; do # a signal ends `wait`, and not the pro
     wait "$program" || status=$?
 done
 if ((status == 75)); then
-    scontrol requeue "$SLURM_JOB_ID"
+    # By the number in its array: the last run of an array has the array's own, which means all of them.
+    scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
 fi
 exit "$status"

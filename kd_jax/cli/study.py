@@ -3,7 +3,8 @@
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from kd_jax.config import FLAGS, SECTIONS, Study
 from kd_jax.errors import BadInput, Diverged
 from kd_jax.plan import Variant
 from kd_jax.recipes.studies import STUDIES, Preset
-from kd_jax.workdir import records
+from kd_jax.workdir import records, remote
 
 Platform = Literal["auto", "cpu", "gpu", "tpu"]
 # A path as it was typed: `Path` makes the current folder of an empty text, and a folder of `gs://bucket`.
@@ -112,7 +113,7 @@ def study_main(
     argv = sys.argv[1:] if argv is None else argv
     command = command_line(argv, prog)
 
-    def run():
+    def run_here(argv):
         session, study = _parsed(argv, description, preset, flag, prog)
         _check_batch(session)
         if not session.sweep:
@@ -126,7 +127,31 @@ def study_main(
         with hushed(session.quiet):
             return _sweep_and_report(name, session, studies, command)
 
+    def run():
+        with brought_here(argv) as words:
+            run_here(words)
+
     return guarded(run)
+
+
+@contextmanager
+def brought_here(argv: Sequence[str]) -> Iterator[list[str]]:
+    """Give a command line in which a folder of this machine stands in place of the address of a work folder, while the block runs.
+
+    Raises:
+        BadInput: as `remote.opened`; and for several processes, which all need to see one folder.
+    """
+    address = value_of("workdir", argv)
+    if not remote.is_address(address):
+        yield list(argv)
+        return
+    if "--distributed" in argv:
+        raise BadInput(
+            f"--workdir={address}: expected a folder that all hosts see, found an address; mount the bucket and name the folder"
+        )
+    is_part = "--list" in argv or value_of("only", argv) is not None
+    with remote.opened(str(address), light=is_part) as folder:
+        yield [*sweep_words.without(argv, "workdir"), f"--workdir={folder}"]
 
 
 def command_line(argv: Sequence[str], prog: str | None) -> str:

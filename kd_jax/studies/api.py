@@ -24,6 +24,7 @@ from kd_jax.studies.results import Results
 from kd_jax.studies.train import train_prepared
 from kd_jax.train import devices
 from kd_jax.train.loop import Sink
+from kd_jax.workdir import remote
 
 
 def run(
@@ -44,7 +45,8 @@ def run(
 
     Args:
         study: the configuration.
-        workdir: the work folder; made if absent, resumed if it holds the same study.
+        workdir: the work folder; made if absent, resumed if it holds the same study. Of the address of an object store, a text such
+            as gs://bucket/folder, the results lie in a copy, which stays until the program ends.
         data: examples in memory, such as `kd_jax.data.from_arrays` returns; by default those that `study.data.dataset` names. The
             work folder then holds no data: pass them again to `analyze` and `open_study`, which check that they are the same.
         name: the name of the study in `study.json` and on the page.
@@ -60,6 +62,10 @@ def run(
         Stopped: the program was told to stop, and has saved; call again to go on.
         Diverged: a loss is not finite.
     """
+    if remote.is_address(str(workdir)):
+        with remote.opened(str(workdir)) as folder:
+            arguments = {"name": name, "data_dir": data_dir, "platform": platform, "workers": workers}
+            return run(study, folder, data, progress=progress, sinks=sinks, **arguments)
     load, study, place = _source(study, data, data_dir)
     set_precision(study)
     chosen = devices.select(platform)
@@ -93,6 +99,9 @@ def analyze(
     Raises:
         BadInput: when there is no finished study, or its data is absent or not the same.
     """
+    if remote.is_address(str(workdir)):
+        with remote.opened(str(workdir)) as folder:
+            return analyze(folder, data, data_dir=data_dir, workers=workers, progress=progress, **look)
     load = _loader(data)
     analyse.analyze(workdir, data_dir, look, workers, load, _progress(progress))
     return Results.of(workdir)

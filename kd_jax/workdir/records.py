@@ -13,6 +13,7 @@ from typing import Any
 from kd_jax.config import SCHEMA
 from kd_jax.errors import BadInput
 from kd_jax.files import settle, write_text
+from kd_jax.workdir import remote
 
 VERDICTS = ("supported", "contradicted", "inconclusive")
 
@@ -353,7 +354,8 @@ def locked(workdir: Path | str, shared: bool = False) -> Iterator[None]:
         BadInput: when another program holds it, or it cannot be written.
     """
     busy = f"--workdir={workdir}: expected a free folder, another program is writing it; wait for it"
-    with _held(workdir, ".lock", (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB, workdir, busy):
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with _held(workdir, ".lock", how | fcntl.LOCK_NB, workdir, busy), remote.leased(workdir, shared):
         yield
 
 
@@ -371,14 +373,15 @@ def locked_run(workdir: Path | str, name: str) -> Iterator[None]:
     busy = (
         f"{name} of {workdir}: expected a run that nobody trains, another program does; wait for it, or train another"
     )
-    with _held(run_folder(workdir, name), ".lock", fcntl.LOCK_EX | fcntl.LOCK_NB, workdir, busy):
+    folder = run_folder(workdir, name)
+    with _held(folder, ".lock", fcntl.LOCK_EX | fcntl.LOCK_NB, workdir, busy), remote.leased(folder):
         yield
 
 
 @contextmanager
 def updating(workdir: Path | str) -> Iterator[None]:
     """Hold the records of a work folder for as long as it takes to read, change and write them; others that do so wait."""
-    with _held(workdir, ".records.lock", fcntl.LOCK_EX, workdir):
+    with _held(workdir, ".records.lock", fcntl.LOCK_EX, workdir), remote.updating(workdir):
         yield
 
 
