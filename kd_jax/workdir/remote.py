@@ -142,7 +142,7 @@ class Mirror:
                 f"--workdir={address}: expected the address of an object store, {_line(error)}; {fix}"
             ) from None
         self._root = root.rstrip("/")
-        self.local = Path(tempfile.mkdtemp(prefix="kd_jax-"))
+        self.local = Path(tempfile.mkdtemp(prefix="kd_jax-work-"))
         atexit.register(shutil.rmtree, self.local, ignore_errors=True)
         self._known: dict[str, tuple[int, int]] = {}  # what is there as it is here: {name: (size, time of change)}
         self._waiting: dict[str, list[str]] = {}  # checkpoints that are only there: {folder: names}
@@ -407,6 +407,8 @@ class Mirror:
                 return True
             except FileExistsError:
                 return False
+            except FileNotFoundError as error:  # the bucket
+                raise self._unusable(error) from None
             except Exception as error:  # what says that another was first has a type of its own in each store
                 if "precondition" in f"{type(error).__name__} {error}".lower():
                     return False
@@ -534,10 +536,13 @@ class Mirror:
         except (BadInput, FileNotFoundError, FileExistsError):
             raise
         except Exception as error:
-            raise BadInput(
-                f"--workdir={self.address}: expected a place that can be read and written, found {_line(error)}; see that the"
-                " bucket is there and that this machine may use it"
-            ) from None
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: Exception) -> BadInput:
+        return BadInput(
+            f"--workdir={self.address}: expected a place that can be read and written, found {_line(error)}; see that the"
+            " bucket is there and that this machine may use it"
+        )
 
 
 def _is_record(name: str) -> bool:
