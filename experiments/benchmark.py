@@ -32,7 +32,15 @@ HERE = Path(__file__).resolve().parent
 AGREE = 2e-4  # how far the two first losses may be apart, relatively, in float32
 
 # What is trained on what. `classes` labels; of images `side` and `channels`, of texts `length` and `vocabulary`.
-IMAGES = {"kind": "images", "side": 32, "channels": 3, "classes": 10, "examples": 50_000, "batch": 1024, "augment": "crop_flip"}
+IMAGES = {
+    "kind": "images",
+    "side": 32,
+    "channels": 3,
+    "classes": 10,
+    "examples": 50_000,
+    "batch": 1024,
+    "augment": "crop_flip",
+}
 MNIST = IMAGES | {"side": 28, "channels": 1, "batch": 128, "examples": 60_000, "augment": "none"}
 TINY = IMAGES | {"side": 64, "classes": 200, "batch": 128, "examples": 20_000}
 TEXTS = {"kind": "texts", "length": 128, "vocabulary": 50_265, "classes": 2, "examples": 8_192, "batch": 64}
@@ -193,13 +201,18 @@ def row(name: str, found: dict) -> list[str]:
     return [*cells, f"{ratio['estimate']:.2f} [{ratio.get('low', math.nan):.2f}, {ratio.get('high', math.nan):.2f}]"]
 
 
-HEADER = ["setting", *(f"{side}: {of}" for side in ("kd_jax", "torch") for of in ("examples/s", "ms/step", "GiB", "compile s"))]
+HEADER = [
+    "setting",
+    *(f"{side}: {of}" for side in ("kd_jax", "torch") for of in ("examples/s", "ms/step", "GiB", "compile s")),
+]
 HEADER += ["times as fast"]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), help="what is trained [all; on CPU mlp resnet20]")
+    parser.add_argument(
+        "--settings", nargs="+", choices=list(SETTINGS), help="what is trained [all; on CPU mlp resnet20]"
+    )
     parser.add_argument("--platform", default="auto", choices=["auto", "cpu", "gpu", "tpu"], help="where")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], help="[bfloat16; on CPU float32]")
     parser.add_argument("--batch", type=int, default=0, help="examples in a step [0: that of each setting]")
@@ -207,7 +220,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1.5, help="length of a turn, about")
     parser.add_argument("--alone", action="store_true", help="time kd_jax without PyTorch beside it")
     parser.add_argument("--eager", action="store_true", help="PyTorch without torch.compile, as always on CPU")
-    parser.add_argument("--profile", action="store_true", help="also list what kd_jax's step spends its time on; GPU and TPU")
+    parser.add_argument(
+        "--profile", action="store_true", help="also list what kd_jax's step spends its time on; GPU and TPU"
+    )
     parser.add_argument("--json", type=Path, help="file for everything that was measured")
     options = parser.parse_args()
     if options.rounds < 2 or options.seconds <= 0 or options.batch < 0:
@@ -247,7 +262,9 @@ def main() -> int:
             for line in found.get("kd_jax", {}).get("profile", ()):
                 print(f"  {line}", file=sys.stderr)
     rows = [row(name, found) for name, found in everything["settings"].items()]
-    print(f"{device['device']}, {os.cpu_count()} cores, jax {everything['versions']['jax']}, {datetime.now(UTC):%Y-%m-%d}")
+    print(
+        f"{device['device']}, {os.cpu_count()} cores, jax {everything['versions']['jax']}, {datetime.now(UTC):%Y-%m-%d}"
+    )
     print(tables.text(HEADER, rows, range(1, len(HEADER))))
     return int(any("failed" in found for found in everything["settings"].values()))
 
@@ -255,9 +272,9 @@ def main() -> int:
 def _device(platform: str) -> dict:
     """{platform, device} that JAX finds, in a process of its own: this one must not hold the device."""
     script = (
-        "import json; from kd_jax.train import devices; d = devices.select({!r})[0];"
-        " print(json.dumps({{'platform': d.platform, 'device': d.device_kind}}))"
-    ).format(platform)
+        f"import json; from kd_jax.train import devices; d = devices.select({platform!r})[0];"
+        " print(json.dumps({'platform': d.platform, 'device': d.device_kind}))"
+    )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, encoding="utf-8", check=False)
     if ran.returncode:
         raise SystemExit(ran.stderr.strip().splitlines()[-1])

@@ -107,7 +107,9 @@ def profiled(run, block, steps: int) -> list[str]:
                     first, last = min(first, event.start_ns), max(last, event.start_ns + event.duration_ns)
     total = sum(spent.values())
     span = (last - first) / taken / 1e6 if total else 0.0
-    lines = [f"{sum(count.values()) / taken:.0f} kernels a step, {total / taken / 1e6:.2f} ms of {span:.2f}; the longest:"]
+    lines = [
+        f"{sum(count.values()) / taken:.0f} kernels a step, {total / taken / 1e6:.2f} ms of {span:.2f}; the longest:"
+    ]
     for name, nanoseconds in spent.most_common(40):
         lines.append(f"{nanoseconds / taken / 1e3:9.1f} us {count[name] / taken:6.1f} x  {name[:110]}")
     return lines

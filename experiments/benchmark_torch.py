@@ -31,7 +31,12 @@ class Named(nn.Module):
         left = dict(weights)
         with torch.no_grad():
             for name, layer in self.layers.items():
-                for theirs, ours in (("kernel", "weight"), ("scale", "weight"), ("embedding", "weight"), ("bias", "bias")):
+                for theirs, ours in (
+                    ("kernel", "weight"),
+                    ("scale", "weight"),
+                    ("embedding", "weight"),
+                    ("bias", "bias"),
+                ):
                     value = left.pop(f"{name}/{theirs}", None)
                     if value is None:
                         continue
@@ -239,7 +244,9 @@ def main(setting: dict) -> None:
             student.parameters(), 0.01, 0.9, weight_decay=5e-4, nesterov=True, fused=device.type == "cuda" or None
         )
     else:
-        optimizer = torch.optim.AdamW(student.parameters(), 2e-5, weight_decay=0.01, fused=device.type == "cuda" or None)
+        optimizer = torch.optim.AdamW(
+            student.parameters(), 2e-5, weight_decay=0.01, fused=device.type == "cuda" or None
+        )
     lower = setting["precision"] == "bfloat16"
 
     def objective(rows):
