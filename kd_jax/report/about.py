@@ -115,6 +115,35 @@ def controls(record: Mapping[str, Any]) -> list[str]:
     return said
 
 
+def seeds(record: Mapping[str, Any]) -> str:
+    """Return which seeds a study has, such as `0 to 4 without 2`.
+
+    Args:
+        record: contents of `study.json`.
+    """
+    first, count = record["config"]["seed"], record["config"]["seeds"]
+    whole = f"{first} to {first + count - 1}" if count > 1 else f"{first}"
+    without = sorted(int(seed) for seed in record.get("skipped", {}))
+    return f"{whole} without {', '.join(map(str, without))}" if without else whole
+
+
+def skipped(record: Mapping[str, Any]) -> list[str]:
+    """Return a sentence about the seeds that were given up because a run of theirs diverged; none where all were trained.
+
+    Args:
+        record: contents of `study.json`.
+    """
+    given_up = record.get("skipped", {})
+    if not given_up:
+        return []
+    count = record["config"]["seeds"]
+    why = "; ".join(f"seed {seed}: {of['why']}" for seed, of in sorted(given_up.items(), key=lambda each: int(each[0])))
+    return [
+        f"{len(given_up)} of {count} seeds diverged, and are left out of every arm, so that all numbers are of the other"
+        f" {count - len(given_up)} and of training that does not diverge ({why})"
+    ]
+
+
 def _named(arms: Mapping[str, Mapping[str, Any]], key: str, value: str) -> str:
     return " and ".join(name for name, arm in arms.items() if arm.get(key) == value)
 
