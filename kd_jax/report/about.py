@@ -5,14 +5,22 @@ from typing import Any
 
 from kd_jax.plan import EARLY, NEXT, TWIN
 
+HELD_OUT = "held-out"  # the name of a test set that was split off the training set, as `data.arrays` has it
+
 
 def data(record: Mapping[str, Any]) -> list[str]:
-    """Return sentences about the texts of a study and how they are read, about pre-trained weights, and networks of one's own.
+    """Return sentences about a test set that was held out, texts and how they are read, pre-trained weights, and own networks.
 
     Args:
         record: contents of `study.json`.
     """
-    said, tokens, starts = [], record["data"].get("tokens"), record.get("init_from", {})
+    of_data = record["data"]
+    said, tokens, starts = [], of_data.get("tokens"), record.get("init_from", {})
+    if of_data.get("test_split") == HELD_OUT:
+        said.append(
+            f"{of_data['name']} has no test or validation split with labels: a fifth of each class of its training examples,"
+            " chosen by a fixed rule, is held out as the test set."
+        )
     if tokens:
         said += _tokens(record["data"]["name"], tokens)
     for network, of in starts.items():
