@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,13 +21,15 @@ from kd_jax.studies import pretrained, teachers
 from kd_jax.studies import run as run_stage
 from kd_jax.studies.analyses import directions
 from kd_jax.studies.footprint import check_space, of_runs
-from kd_jax.studies.prepare import Prepared, prepare
+from kd_jax.studies.prepare import Prepared, prepare, too_few_seeds
 from kd_jax.studies.progress import Quiet
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine
 from kd_jax.train.loop import Sink
 from kd_jax.train.teachers import Constants, Table
 from kd_jax.workdir import checkpoints, records
+
+OnNan = Literal["stop", "skip_seed"]
 
 
 def train(
@@ -42,6 +44,7 @@ def train(
     progress: Callable[..., Any] = Quiet,
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
     command: str = "",
+    on_nan: OnNan = "stop",
 ) -> int:
     """Train every run of a study that is not finished yet.
 
@@ -57,6 +60,7 @@ def train(
         progress: `progress(total, done)` gives a context manager that counts steps; see `studies.progress`.
         sinks: `sinks(run)` gives what a run reports to besides its folder and the progress, such as a tracker of experiments.
         command: the command line of this program, for `study.json`.
+        on_nan: what to do where a loss or a weight is not finite; see `train_prepared`.
 
     Returns:
         How many runs were trained or finished; 0 when all were finished already.
@@ -64,10 +68,10 @@ def train(
     Raises:
         BadInput: before anything is written.
         Stopped: told to stop, and saved.
-        Diverged: a loss is not finite.
+        Diverged: a loss or a weight is not finite, with `on_nan="stop"`; or too few seeds remain.
     """
     prepared = prepare(name, study, workdir, data_dir, devices, also, workers, load, command)
-    return train_prepared(prepared, devices, progress, sinks)
+    return train_prepared(prepared, devices, progress, sinks, on_nan)
 
 
 def train_prepared(
@@ -75,13 +79,23 @@ def train_prepared(
     devices: Sequence[Any],
     progress: Callable[..., Any] = Quiet,
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
+    on_nan: OnNan = "stop",
 ) -> int:
-    """Train what `prepare` has checked; see `train`."""
+    """Train what `prepare` has checked; see `train`.
+
+    Args:
+        prepared: the study.
+        devices, progress, sinks: as for `train`.
+        on_nan: where the loss or a weight of a run is not finite, `stop` raises `Diverged`. `skip_seed` gives the seed up: no arm
+            of it is trained further or analysed, `skipped` in `study.json` names it, and the other seeds are trained. It stays
+            given up in this work folder.
+    """
     workdir, plan, dataset, record = prepared.workdir, prepared.plan, prepared.dataset, prepared.record
     here_trained = [run for run in plan.runs if run.source is None]
     lacking = [(run, len(steps)) for run in here_trained if (steps := missing(workdir, run, record))]
     footprint = of_runs(prepared, lacking)
     check_space(workdir, footprint)
+    _check_seeds(prepared)
     with records.locked(workdir), stop_requests() as stop:
         if prepared.teacher is not None:
             teachers.bring(workdir, plan, dataset, prepared.teacher, record)
@@ -94,7 +108,7 @@ def train_prepared(
             records.write_tokenizer(workdir, dataset.tokenizer)
         if not todo:
             return 0
-        said = [*about.data(record), *about.teacher(record), *about.controls(record)]
+        said = [*about.data(record), *about.teacher(record), *about.controls(record), *about.skipped(record)]
         for line in [*said, *directions.left_out(plan, dataset), footprint]:
             print(line, file=sys.stderr)
         done = plan.total_steps - sum(run.length.total_steps for run in todo)
@@ -102,13 +116,41 @@ def train_prepared(
             with progress(plan.total_steps, done) as bar:
                 runner = _Runner(prepared, devices, bar, stop, sinks)
                 for run in todo:
+                    if str(run.seed) in record.get("skipped", {}):
+                        bar.skip(run.length.total_steps)
+                        continue
                     stopping.check()
-                    runner.train(run)
+                    try:
+                        runner.train(run)
+                    except Diverged as error:
+                        if on_nan == "stop":
+                            raise
+                        give_up(prepared, run.seed, run.name, str(error))
             record["peak_memory"] = parallel.peak_memory(devices)
         finally:
             here["ended"] = now()
             records.write_study(workdir, record)
     return len(todo)
+
+
+def give_up(prepared: Prepared, seed: int, run: str, why: str) -> None:
+    """Write down that a seed is given up, and say so; raise `Diverged` where too few remain.
+
+    Args:
+        prepared: the study.
+        seed: the seed.
+        run: the name of the run that diverged.
+        why: how, in words.
+    """
+    prepared.record.setdefault("skipped", {})[str(seed)] = {"run": run, "why": why}
+    records.write_study(prepared.workdir, prepared.record)
+    print(f"seed {seed} is given up: {why}", file=sys.stderr, flush=True)
+    _check_seeds(prepared)
+
+
+def _check_seeds(prepared: Prepared) -> None:
+    if obstacle := too_few_seeds(prepared):
+        raise Diverged(f"{prepared.workdir}: {obstacle}")
 
 
 def missing(workdir: Path | str, run: Run, record: Mapping[str, Any]) -> list[int]:
