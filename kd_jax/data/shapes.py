@@ -73,9 +73,7 @@ def stand_in(
         )
     if kind == "streamed":
         side = data.image_size or SIZE
-        training, testing = (
-            _split(EncodedImages(Records("", "", ""), np.arange(count), side, 0)) for count in counts
-        )
+        training, testing = (_split(EncodedImages(Records("", "", ""), np.arange(count), side, 0)) for count in counts)
         return StreamedImages(train=training, test=testing, mean=np.full(3, 120.0), std=np.full(3, 60.0), **common)
     kept, dtype = (Numbers, np.float32) if kind == "numbers" else (ImagesInMemory, np.uint8)
     training, testing = (_split(_filled((count, *example), dtype)) for count in counts)

@@ -19,7 +19,17 @@ def table(found: Mapping[str, Any]) -> Table:
         who = f"{step['teacher']} -> {step['network']}" if step["teacher"] else step["network"]
         rows.append(_row(who, "step of " + ", ".join(step["arms"]), step))
     rows += [_row(network, "evaluation", each) for network, each in found["evaluations"].items()]
-    header = ("network", "program", "batch", "FLOPs ms", "memory ms", "cycles or launches ms", "limited by", "peak GB", "compiled in")
+    header = (
+        "network",
+        "program",
+        "batch",
+        "FLOPs ms",
+        "memory ms",
+        "cycles, launches ms",
+        "limited by",
+        "peak GB",
+        "compiled in",
+    )
     return Table(header, rows)
 
 
@@ -63,7 +73,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     if reduced:
         most = max(reduced, key=lambda each: each["all_reduces"])
         said.append(
-            f"A step of {most['network']} has {most['all_reduces']} all-reduces of {most['all_reduce_bytes'] / 1e6:.2f} MB together."
+            f"A step of {most['network']} has {most['all_reduces']} all-reduces, {most['all_reduce_bytes'] / 1e6:.2f} MB together."
         )
     return [*said, *found["notes"], found["cannot_know"]]
 

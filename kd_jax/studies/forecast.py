@@ -4,6 +4,7 @@ Every kind of training step of the study is built as training builds it, compile
 may a step take, and why. An estimate is the largest of what its operations, its memory traffic and the compiler's cycles take.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -17,13 +18,14 @@ import jax
 from kd_jax import data, models
 from kd_jax.config import Study, Training, versions
 from kd_jax.data import Dataset, cache, shapes
+from kd_jax.data.tokenised import TokenisedTexts
 from kd_jax.errors import BadInput
 from kd_jax.files import write_text
 from kd_jax.plan import Run, make_plan
 from kd_jax.recipes.settings import FURTHER_SIZES, SIZES, VOCABULARY, Size
 from kd_jax.studies.footprint import of_runs
 from kd_jax.studies.prepare import Prepared
-from kd_jax.train import ahead, engine, hlo
+from kd_jax.train import ahead, engine
 from kd_jax.train import devices as parallel
 from kd_jax.train.ahead import Compiled, Topology
 
@@ -93,7 +95,7 @@ def forecast(
     data.check(dataset, study)
     engine.check(study, dataset)
     plan = make_plan(study, len(dataset.train.y))
-    if dataset.tokenizer is not None:
+    if isinstance(dataset, TokenisedTexts):
         dataset = replace(dataset, buckets=dataset.buckets[-1:])
     kinds: dict[Any, dict[str, Any]] = {}
     evaluations: dict[str, dict[str, Any]] = {}
@@ -143,7 +145,13 @@ def forecast(
 def _of_program(training: Training) -> Training:
     """A training without what changes numbers in a program, and not what it takes."""
     return replace(
-        training, epochs=1, learning_rate=1.0, warmup=0.0, decay="step", decay_at=(), weight_decay=float(training.weight_decay > 0)
+        training,
+        epochs=1,
+        learning_rate=1.0,
+        warmup=0.0,
+        decay="step",
+        decay_at=(),
+        weight_decay=float(training.weight_decay > 0),
     )
 
 
@@ -277,9 +285,6 @@ def _compiled(lowered: Any, topology: Topology, is_kept: bool) -> Compiled:
             pass  # damaged, or of another version: computed anew
     found, _ = ahead.compile_lowered(lowered)
     if path is not None:
-        try:
+        with contextlib.suppress(OSError):  # the next call compiles again
             write_text(path, json.dumps(found._asdict()))
-        except OSError:
-            pass  # the next call compiles again
     return found
-

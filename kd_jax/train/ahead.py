@@ -58,9 +58,18 @@ CHIPS = {
     "h100": Chip("H100 (SXM)", 989e12, 3352e9, 0.75 * 84929347584, launch=LAUNCH),
 }
 SLICES = {  # names that clouds give to slices: of v4 and v5p they count cores, two to a chip
-    **{f"v5e-{n}": f"v5e:{side}" for n, side in ((1, "1x1"), (4, "2x2"), (8, "2x4"), (16, "4x4"), (32, "4x8"), (64, "8x8"))},
-    **{f"v6e-{n}": f"v6e:{side}" for n, side in ((1, "1x1"), (4, "2x2"), (8, "2x4"), (16, "4x4"), (32, "4x8"), (64, "8x8"))},
-    **{f"v4-{n}": f"v4:{side}" for n, side in ((8, "2x2x1"), (16, "2x2x2"), (32, "2x2x4"), (64, "2x4x4"), (128, "4x4x4"))},
+    **{
+        f"v5e-{n}": f"v5e:{side}"
+        for n, side in ((1, "1x1"), (4, "2x2"), (8, "2x4"), (16, "4x4"), (32, "4x8"), (64, "8x8"))
+    },
+    **{
+        f"v6e-{n}": f"v6e:{side}"
+        for n, side in ((1, "1x1"), (4, "2x2"), (8, "2x4"), (16, "4x4"), (32, "4x8"), (64, "8x8"))
+    },
+    **{
+        f"v4-{n}": f"v4:{side}"
+        for n, side in ((8, "2x2x1"), (16, "2x2x2"), (32, "2x2x4"), (64, "2x4x4"), (128, "4x4x4"))
+    },
     **{f"v5p-{n}": f"v5p:{side}" for n, side in ((8, "2x2x1"), (16, "2x2x2"), (32, "2x2x4"), (64, "2x4x4"))},
 }
 EXPECTED = "h100, h100:8, v5e:1x1, v5e:2x4, v4:2x2x1, v5p:2x2x1, v6e:2x4, or a slice such as v5e-8 or v4-32"

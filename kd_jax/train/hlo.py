@@ -19,7 +19,9 @@ INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\
 TILE = re.compile(r"T\((\d+),(\d+)\)")
 CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
-CALLED = re.compile(r"(?:body|to_apply|calls|branch_computations|true_computation|false_computation)=\{?%?([\w.\-, %]+)")
+CALLED = re.compile(
+    r"(?:body|to_apply|calls|branch_computations|true_computation|false_computation)=\{?%?([\w.\-, %]+)"
+)
 # Instructions that move nothing by themselves; `-done` ends what its `-start` counted.
 FREE = {
     *("parameter", "get-tuple-element", "tuple", "bitcast", "constant", "after-all", "while", "conditional", "call"),
@@ -59,7 +61,9 @@ class Instruction(NamedTuple):
     @property
     def called(self) -> list[str]:
         """The names of the computations that it runs."""
-        return [name.strip("% ") for found in CALLED.findall(self.rest) for name in found.split(",") if name.strip("% ")]
+        return [
+            name.strip("% ") for found in CALLED.findall(self.rest) for name in found.split(",") if name.strip("% ")
+        ]
 
 
 class Program(NamedTuple):
@@ -178,7 +182,12 @@ class Program(NamedTuple):
 
     def loops(self) -> list[tuple[str, int | None]]:
         """Return (body, trips) of the loops inside a step."""
-        return [(body, self.trips(line)) for line, _ in self.instructions() if line.operation == "while" for body in _bodies(line)]
+        return [
+            (body, self.trips(line))
+            for line, _ in self.instructions()
+            if line.operation == "while"
+            for body in _bodies(line)
+        ]
 
     def largest(self, *operations: str) -> int:
         """Return the bytes of the largest array that instructions of some kinds make anywhere in the program."""
