@@ -34,6 +34,7 @@ CANNOT_KNOW = (
     " gathers, which no compiler estimates, waiting for other chips, and saving. A rented machine says more in its first epoch."
 )
 OF_TEXTS = "Texts are taken at their full length: batches of shorter ones take less."
+Compiling = Callable[[Any, Topology], Compiled]
 READING = 1  # changes when `Compiled` means something else; earlier results are then computed anew
 
 
@@ -71,7 +72,7 @@ def forecast(
     dataset: Dataset,
     topology: Topology,
     note: Callable[[str], None] = lambda text: None,
-    is_kept: bool = True,
+    compiled: Compiling | None = None,
 ) -> dict[str, Any]:
     """Return what a study takes on a topology, as JSON values; nothing is trained.
 
@@ -80,7 +81,7 @@ def forecast(
         dataset: its data, or a stand-in.
         topology: the accelerators.
         note: is told what is being compiled.
-        is_kept: whether what compilers said is kept in the user's cache folder and taken from there.
+        compiled: `compiled(lowered, topology)` asks the compiler; `remembered` by default.
 
     Raises:
         BadInput: for a study that cannot be done, or not there.
@@ -104,10 +105,10 @@ def forecast(
         if key not in kinds:
             note(f"compiling {run.arm.name} ({run.arm.model}) for {topology.name}")
             built = _built(study, dataset, run, topology)
-            kinds[key] = _step(study, dataset, run, built, topology, is_kept) | {"arms": [], "runs": 0}
+            kinds[key] = _step(study, dataset, run, built, topology, compiled or remembered) | {"arms": [], "runs": 0}
             if run.arm.model not in evaluations:
                 note(f"compiling the evaluation of {run.arm.model} for {topology.name}")
-                evaluations[run.arm.model] = _evaluation(study, dataset, run, built, topology, is_kept)
+                evaluations[run.arm.model] = _evaluation(study, dataset, run, built, topology, compiled or remembered)
         kind = kinds[key]
         kind["arms"] = list(dict.fromkeys([*kind["arms"], run.arm.name]))
         kind["runs"] += 1
@@ -161,7 +162,7 @@ def _built(study: Study, dataset: Dataset, run: Run, topology: Topology) -> engi
 
 
 def _step(
-    study: Study, dataset: Dataset, run: Run, built: engine.Engine, topology: Topology, is_kept: bool
+    study: Study, dataset: Dataset, run: Run, built: engine.Engine, topology: Topology, compiled: Compiling
 ) -> dict[str, Any]:
     precision, teacher = study.networks.precision, None
     if run.taught_by:
@@ -169,7 +170,7 @@ def _step(
         example = dataset.example(models.PARAMETER_DTYPES[precision])
         teacher = jax.eval_shape(network.init, jax.random.key(0), example)
     lowered = ahead.lower_step(built, teacher, run.training.batch_size, topology.devices)
-    found = _compiled(lowered, topology, is_kept)
+    found = compiled(lowered, topology)
     if found.flops is None:
         found = found._replace(flops=_flops_here(study, dataset, run, teacher, len(topology.devices)))
     steps = min(built.segment_steps, run.length.steps_per_epoch) if built.on_device_loop else 1
@@ -191,14 +192,14 @@ def _flops_here(study: Study, dataset: Dataset, run: Run, teacher: Any, count: i
 
 def _here() -> Topology:
     """One CPU device, for what is counted rather than compiled for."""
-    return Topology("", ahead.CHIPS["h100"], jax.devices("cpu")[:1], 1)
+    return Topology("", ahead.CHIPS["h100"], jax.devices("cpu")[:1], 1, "")
 
 
 def _evaluation(
-    study: Study, dataset: Dataset, run: Run, built: engine.Engine, topology: Topology, is_kept: bool
+    study: Study, dataset: Dataset, run: Run, built: engine.Engine, topology: Topology, compiled: Compiling
 ) -> dict[str, Any]:
     lowered, size = ahead.lower_evaluation(built, topology.devices)
-    found = _compiled(lowered, topology, is_kept)
+    found = compiled(lowered, topology)
     if found.flops is None:
         here = _here()
         small = replace(dataset, evaluation_size=size // len(topology.devices))
@@ -272,17 +273,15 @@ def _notes(study: Study, dataset: Dataset, topology: Topology) -> list[str]:
     return notes
 
 
-def _compiled(lowered: Any, topology: Topology, is_kept: bool) -> Compiled:
-    """What the compiler says, from the user's cache folder where it was asked before."""
-    place = cache.place() if is_kept else None
-    stamp = [READING, topology.name, jax.__version__, *ahead.compilers(topology)]
-    key = hashlib.sha256(f"{stamp}{lowered.as_text()}".encode()).hexdigest()
+def remembered(lowered: Any, topology: Topology) -> Compiled:
+    """Return what the compiler says of a lowered program, from the user's cache folder where it was asked before."""
+    place = cache.place()
+    stamp = f"{READING} {topology.name} {topology.compiler} {jax.__version__}"
+    key = hashlib.sha256(f"{stamp} {lowered.as_text()}".encode()).hexdigest()
     path = place / "ahead" / f"{key[:32]}.json" if place else None
     if path is not None and path.is_file():
-        try:
+        with contextlib.suppress(OSError, ValueError, TypeError):  # damaged, or of another version
             return Compiled(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            pass  # damaged, or of another version: computed anew
     found, _ = ahead.compile_lowered(lowered)
     if path is not None:
         with contextlib.suppress(OSError):  # the next call compiles again

@@ -20,7 +20,7 @@ from kd_jax.train import devices as parallel
 from kd_jax.train import epoch, hlo
 from kd_jax.train.engine import Engine
 
-PLUGIN = "jax-cuda12-plugin"
+LIBTPU, PLUGIN = "libtpu", "jax-cuda12-plugin"
 LANES = 128  # of a TPU's registers: an axis of fewer is filled up
 LAUNCH = 2.5e-6  # between two kernels on a GPU, about [seconds]; see `Chip.launch`
 
@@ -93,12 +93,14 @@ class Topology(NamedTuple):
         chip: the kind of each.
         devices: what JAX calls them, for `pmap`.
         hosts: the number of machines that they belong to.
+        compiler: the package of their compiler, with its version.
     """
 
     name: str
     chip: Chip
     devices: list[Any]
     hosts: int
+    compiler: str
 
 
 class Compiled(NamedTuple):
@@ -174,11 +176,13 @@ def topology(name: str) -> Topology:
         devices = _gpus(name, int(sides or 1))
     else:
         devices = _tpus(name, kind, sides or ("1x1" if CHIPS[kind].cores == 1 else "2x2x1"), wrong)
-    return Topology(name, CHIPS[kind], devices, len({device.process_index for device in devices}))
+    package = PLUGIN if kind == "h100" else LIBTPU
+    hosts = len({device.process_index for device in devices})
+    return Topology(name, CHIPS[kind], devices, hosts, f"{package} {version(package)}")
 
 
 def _tpus(name: str, kind: str, sides: str, wrong: str) -> list[Any]:
-    _need("libtpu", name)
+    _need(LIBTPU, name)
     # Without these libtpu asks a cloud's metadata server, which is not there, and waits for its answer.
     for variable, value in {
         "TPU_SKIP_MDS_QUERY": "1",
@@ -202,7 +206,7 @@ def _need(package: str, name: str) -> None:
     try:
         version(package)
     except PackageNotFoundError:
-        extra = "plan" if package == "libtpu" else "plan-gpu"
+        extra = "plan" if package == LIBTPU else "plan-gpu"
         raise BadInput(
             f"--topology={name}: expected the compiler in the package {package}; pip install 'kd_jax[{extra}]'"
         ) from None
@@ -223,12 +227,6 @@ def _devices(platform: str, wrong: str, **settings: Any) -> list[Any]:
         if "INVALID_ARGUMENT" in said or "NOT_FOUND" in said:
             raise BadInput(f"{wrong}; the compiler says: {said[:160]}") from None
         raise
-
-
-def compilers(of: Topology) -> list[str]:
-    """Return the compiler of a topology and its version."""
-    package = "libtpu" if of.chip.clock else PLUGIN
-    return [package, version(package)]
 
 
 def lower_step(engine: Engine, teacher: Any, batch_size: int, devices: Sequence[Any]) -> Any:
