@@ -6,7 +6,7 @@ each instruction; no other compiler does.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 BYTES = {
@@ -127,6 +127,16 @@ class Program(NamedTuple):
         known = [times * of for line, times in self.instructions() if (of := _cycles(line)) is not None]
         return sum(known) if known else None
 
+    def totals(self, chosen: Callable[[Instruction], bool] = lambda line: True) -> tuple[int, int, int]:
+        """Return (cycles, bytes of traffic, kernels) of the instructions of a step that `chosen` takes."""
+        types, cycles, traffic, kernels = self._types(), 0, 0, 0
+        for line, times in self.instructions():
+            if chosen(line):
+                cycles += times * (_cycles(line) or 0)
+                traffic += times * self._moved(line, types)
+                kernels += times * (line.operation in LAUNCHED)
+        return cycles, traffic, kernels
+
     def cycles_of_a_call(self) -> int:
         """Return the cycles that a call takes besides its steps, such as laying data out anew; 0 where a step is a call."""
         if self.step == self.entry:
@@ -136,10 +146,10 @@ class Program(NamedTuple):
 
     def traffic(self) -> int:
         """Return the bytes that a step moves to and from the device's memory, tiles filled up; what stays on the chip is free."""
-        types: dict[str, str] = {}
-        for lines in self.computations.values():
-            types |= {line.name: line.type for line in lines}
-        return sum(times * self._moved(line, types) for line, times in self.instructions())
+        return self.totals()[1]
+
+    def _types(self) -> dict[str, str]:
+        return {line.name: line.type for lines in self.computations.values() for line in lines}
 
     def _moved(self, line: Instruction, types: Mapping[str, str]) -> int:
         if line.operation in FREE:
@@ -169,7 +179,7 @@ class Program(NamedTuple):
 
     def kernels(self) -> int:
         """Return how many kernels a step launches, about."""
-        return sum(times for line, times in self.instructions() if line.operation in LAUNCHED)
+        return self.totals()[2]
 
     def all_reduces(self) -> list[tuple[int, int]]:
         """Return (arrays, bytes) of each all-reduce of a step."""
