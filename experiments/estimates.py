@@ -3,8 +3,8 @@
     python experiments/estimates.py --topology v5e-8 --setting 1 --networks resnet8 resnet20 mobilenetv2_small
     python experiments/estimates.py                  # the table anew, from what was compiled before
 
-Each network takes minutes to compile; a TPU's compiler comes with pip install 'kd_jax[plan]', an H100's with 'kd_jax[plan-gpu]'. What
-was compiled is kept in kd_jax/recipes/estimates.json, with the table.
+Each network takes minutes to compile; a TPU's compiler comes with pip install 'kd_jax[plan]', an H100's with 'kd_jax[plan-gpu]'.
+What was compiled is kept in kd_jax/recipes/estimates.json, with the table.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from kd_jax.cli.guard import guarded
 from kd_jax.config import versions
+from kd_jax.files import holding
 from kd_jax.recipes import estimates as file
 from kd_jax.recipes.settings import settings
 
@@ -33,18 +34,24 @@ def main(argv=None):
         from kd_jax.train import ahead, devices
 
         devices.select("cpu")
-        records = file.read()["compiled"] if file.PATH.is_file() else []
-        setting = settings()[given.setting - 1]
-        topology = ahead.topology(given.topology) if given.networks else None
-        for network in given.networks:
-            found, _ = estimates.compiled(network, setting, topology)
-            same = ("network", "group", "topology")
-            records = [each for each in records if any(each[name] != found[name] for name in same)]
-            records.append(found | {"compiler": topology.compiler, "date": datetime.now(UTC).date().isoformat()})
-            print(f"{network}: {found['train_ms']:.2f} ms a step, {found['forward_ms']:.2f} ms a teacher's pass")
-        file.write(estimates.table(records, TOPOLOGIES, SEEDS) | {"versions": versions()})
+        made = []
+        if given.networks:
+            topology, setting = ahead.topology(given.topology), settings()[given.setting - 1]
+            for network in given.networks:
+                found, _ = estimates.compiled(network, setting, topology)
+                made.append(found | {"compiler": topology.compiler, "date": datetime.now(UTC).date().isoformat()})
+                print(f"{network}: {found['train_ms']:.2f} ms a step, {found['forward_ms']:.2f} ms a teacher's pass")
+        with holding(file.PATH.parent):  # several of these may run, for different compilers
+            records = file.read()["compiled"] if file.PATH.is_file() else []
+            new = {_of(each) for each in made}
+            records = [each for each in records if _of(each) not in new] + made
+            file.write(estimates.table(records, TOPOLOGIES, SEEDS) | {"versions": versions()})
 
     return guarded(run)
+
+
+def _of(record):
+    return record["network"], record["group"], record["topology"]
 
 
 if __name__ == "__main__":
