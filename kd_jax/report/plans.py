@@ -54,7 +54,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _hours(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
@@ -100,19 +100,46 @@ def sentence(found: Mapping[str, Any]) -> str:
 
 
 def settings(found: Mapping[str, Any]) -> Table:
-    """Return the paper's settings with what each would take, of an estimate that was made before.
+    """Return the paper's settings with the hours that each would take, as it was estimated before.
 
     Args:
         found: the contents of `recipes/estimates.json`.
     """
-    header = ("", "setting", *(f"{name} [h]" for name in found["topologies"]), "how")
+    names = found["topologies"]
+    header = ("", "setting", *(f"{name} [h]" for name in names))
     rows = [
-        (
-            str(row["number"]),
-            row["name"],
-            *("?" if row["hours"].get(name) is None else f"{row['hours'][name]:,.1f}" for name in found["topologies"]),
-            row["how"],
-        )
+        (str(row["number"]), row["name"], *(_marked(row["hours"][name], row["how"][name]) for name in names))
         for row in found["settings"]
     ]
-    return Table(header, rows, note=found["note"])
+    rows.append(("", "all of them", *(_marked(found["total"][name]) for name in names)))
+    rows.append(("", "the same, equal runs once", *(_marked(found["total_once"][name]) for name in names)))
+    chips = {name: found["chips"][name] for name in names}
+    rows.append(
+        (
+            "",
+            "the same, in chip hours",
+            *(_marked(_times(found["total_once"][name], chips[name])) for name in names),
+        )
+    )
+    compiled = "; ".join(f"{name}: {_compiled(found, name)}" for name in names)
+    note = (
+        f"Hours for {found['seeds']} seeds of every arm in {found['precision']}, one run after the other on all chips."
+        f" Compiled steps: {compiled}. Without a mark: from those, deeper networks by their equal blocks; ~: scaled by operations"
+        f" from the nearest. {found['cannot_know']}"
+    )
+    return Table(header, rows, note)
+
+
+def _compiled(found: Mapping[str, Any], topology: str) -> str:
+    there = [each for each in found["compiled"] if each["topology"] == topology]
+    return ", ".join(f"{each['network']} ({each['group']})" for each in there) or "none"
+
+
+def _marked(hours: float | None, how: str = "") -> str:
+    if hours is None:
+        return "?"
+    return f"{'~' if 'FLOPs of' in how else ''}{_hours(hours)}"
+
+
+def _times(hours: float | None, chips: int) -> float | None:
+    return None if hours is None else hours * chips

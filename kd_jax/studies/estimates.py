@@ -181,6 +181,7 @@ def _scaled(network: str, setting: PaperSetting, topology: str, records: Sequenc
 
 
 def _chips(topology: str) -> int:
+    """The number of chips of a topology by name."""
     name = ahead.SLICES.get(topology, topology)
     _, _, sides = name.partition(":")
     count = 1
@@ -223,6 +224,7 @@ def table(records: Sequence[Record], topologies: Sequence[str], seeds: int) -> d
         )
     return {
         "topologies": list(topologies),
+        "chips": {name: _chips(name) for name in topologies},
         "seeds": seeds,
         "precision": PRECISION,
         "compiled": list(records),
