@@ -97,6 +97,12 @@ def _plan(asked: Asked, study: Study, said: Sequence[str]) -> None:
     if asked.examples or asked.classes or asked.shape:
         if asked.examples is None or asked.classes is None or not asked.shape:
             raise BadInput(f"{PROG}: expected --examples, --classes and --shape together; pass all three")
+        if min(*asked.examples, *asked.shape) < 1 or asked.classes < 2 or len(asked.shape) not in (1, 3):
+            shown = " ".join(map(str, asked.shape))
+            raise BadInput(
+                f"{PROG} --examples {asked.examples[0]} {asked.examples[1]} --classes {asked.classes} --shape {shown}: expected"
+                " sizes of at least 1, two classes, and a shape such as 32 32 3, or 100 for numbers and texts"
+            )
         size = Size(*asked.examples, asked.classes, asked.shape)
     devices.select("cpu")
     set_precision(study)

@@ -49,17 +49,20 @@ def dataset_of(study: Study, size: Size | None, data_dir: Path | str) -> Dataset
     Raises:
         BadInput: for a set of which nothing is known and that is not there.
     """
-    name, texts = study.data.dataset, models.is_roberta(study.networks.student[0])
-    size = size or SIZES.get(name) or FURTHER_SIZES.get(name)
+    name = study.data.dataset
+    known = SIZES.get(name) or FURTHER_SIZES.get(name)
+    size, is_own = size or known, size is not None
     if size is None:
         there = name in data.EMBEDDED or data.tfds.find(name, data_dir) is not None
         if not there:
-            known = ", ".join([*SIZES, *FURTHER_SIZES])
+            listed = ", ".join([*SIZES, *FURTHER_SIZES])
             raise BadInput(
-                f"--dataset={name}: expected a set in --data_dir or one whose size is known ({known}); pass its size:"
+                f"--dataset={name}: expected a set in --data_dir or one whose size is known ({listed}); pass its size:"
                 " --examples TRAIN TEST --classes N --shape HEIGHT WIDTH CHANNELS"
             )
         return data.load(study.data, data_dir)
+    # Of the sets that are known, those of one axis are texts.
+    texts = len(size.example) == 1 and (not is_own or models.is_roberta(study.networks.student[0]))
     kind = "texts" if texts else "images" if len(size.example) == 3 else "numbers"
     if study.training.augment == "resized_crop_flip" or name == "imagenet2012":
         kind = "streamed"

@@ -102,6 +102,7 @@ def test_a_stand_in_has_the_shapes_of_real_data_and_takes_no_memory():
         (["nonsense", "--topology=h100"], "nonsense: expected one of digits_kd"),
         (["--topology=v9"], "--topology=v9: expected h100"),
         (["--topology=h100", "--examples", "10", "5"], "--examples, --classes and --shape together"),
+        (["--topology=h100", "--examples", "10", "0", "--classes=3", "--shape", "4"], "expected sizes of at least 1"),
         (["--topology=h100", "--epoch=3"], "--epoch"),
         (["--topology=h100", "--batch_size=0"], "--batch_size=0"),
     ],
