@@ -50,6 +50,9 @@ class TrainingSession(Session):
     it still count."""
     log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """Trackers to report every epoch to, besides metrics.jsonl; tensorboard writes to WORKDIR/tensorboard [none]."""
+    on_nan: Literal["stop", "skip_seed"] = "stop"
+    """What to do where a loss or a weight becomes NaN or infinite: stop, or give up that seed in every arm, say so, and go on
+    with the others."""
     tiny_imagenet_dir: Path | None = None
     """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
     workers: int = 0
@@ -178,6 +181,21 @@ def run_study(
     return study_main(name, description or shipped.question, shipped.presets, argv, shipped.flag or None, prog)
 
 
+def study_of(name: str, argv: Sequence[str], prog: str) -> tuple[TrainingSession, Study]:
+    """Return what the flags of a study of `recipes.studies.STUDIES` ask for: (where it runs, the study).
+
+    Args:
+        name: the name of the study.
+        argv: the arguments.
+        prog: how the program is called, for `--help`.
+
+    Raises:
+        BadInput: for a flag or value that does not fit.
+    """
+    shipped = STUDIES[name]
+    return _parsed(argv, shipped.question, shipped.presets, shipped.flag or None, prog)
+
+
 def _parsed(words, description, preset, flag, prog) -> tuple[TrainingSession, Study]:
     """(session, study) of a command line."""
     chosen, extra = preset, {}
@@ -304,19 +322,19 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
         return
     sinks, only = trackers.sinks(session.log, prepared), session.only
     if only:
-        if not batch.chosen(batch.of_study(prepared), only).done:
-            train_prepared(prepared, chosen, Progress, sinks, only)
+        if not batch.chosen(batch.of_study(prepared), only, batch.given_up({"": prepared})).done:
+            train_prepared(prepared, chosen, Progress, sinks, session.on_nan, only)
         _print_left(workdir, session, batch.of_study(prepared))
         return
-    trained = train_prepared(prepared, chosen, Progress, sinks)
-    if not trained and is_analysed(workdir, prepared.study):
+    trained = train_prepared(prepared, chosen, Progress, sinks, session.on_nan)
+    if not trained and is_analysed(workdir, prepared.study, prepared.record):
         if session.quiet:
             terminal.Screen(quiet=True).answer(records.read_summary(workdir))
         else:
             print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
     measure = partial(cost.measure, prepared, chosen[0])
-    terminal.study(workdir, analyze_prepared(prepared, Progress, measure), session.quiet)
+    terminal.study(workdir, analyze_prepared(prepared, Progress, measure, session.on_nan), session.quiet)
     _print_seconds(began, session)
 
 
@@ -376,7 +394,18 @@ def _sweep_and_report(
     if session.list or session.only:
         if session.only:
             sweep.run_one(
-                name, studies, workdir, session.only, find, chosen, session.workers, load, Progress, command, log
+                name,
+                studies,
+                workdir,
+                session.only,
+                find,
+                chosen,
+                session.workers,
+                load,
+                Progress,
+                command,
+                log,
+                session.on_nan,
             )
         jobs = batch.of_sweep(workdir, sweep.planned(name, studies, workdir, find, chosen, load))
         if session.list:
@@ -384,7 +413,9 @@ def _sweep_and_report(
         else:
             _print_left(workdir, session, jobs)
         return
-    _, summary = sweep.run(name, studies, workdir, find, chosen, session.workers, load, Progress, command, log)
+    _, summary = sweep.run(
+        name, studies, workdir, find, chosen, session.workers, load, Progress, command, log, session.on_nan
+    )
     if summary is None:
         if session.quiet:
             terminal.Screen(quiet=True).answer(records.read_summary(workdir))

@@ -77,13 +77,30 @@ def to_do(jobs: Sequence[Job], ready: bool = False) -> list[str]:
     return [job.name for job in jobs if job.is_to_do and not (ready and job.waits_for)]
 
 
-def chosen(jobs: Sequence[Job], only: str) -> Job:
+def given_up(variants: Mapping[str, Planned | Prepared]) -> dict[tuple[str, str], str]:
+    """Return {(folder of a variant, end of the names of the runs of a seed that was given up): why}."""
+    return {
+        (variant, f"-seed{seed}"): skipped["why"]
+        for variant, of in variants.items()
+        for seed, skipped in of.record.get("skipped", {}).items()
+    }
+
+
+def chosen(jobs: Sequence[Job], only: str, given_up: Mapping[tuple[str, str], str] | None = None) -> Job:
     """Return the job of a name.
+
+    Args:
+        jobs: all jobs of the study or sweep.
+        only: the name.
+        given_up: what the function `given_up` returns.
 
     Raises:
         BadInput: where there is none, or another is to be done first.
     """
     job = next((job for job in jobs if job.name == only), None)
+    for (variant, seed), why in (given_up or {}).items():
+        if only.rpartition("/")[0] == variant and only.endswith(seed):
+            raise BadInput(f"--only={only}: expected a seed that was not given up; leave it out ({why})")
     if job is None:
         close = difflib.get_close_matches(only, [job.name for job in jobs], n=1)
         hint = f"did you mean {close[0]}?" if close else f"such as {jobs[0].name};" if jobs else ""

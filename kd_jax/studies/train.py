@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,13 +22,15 @@ from kd_jax.studies import pretrained, teachers
 from kd_jax.studies import run as run_stage
 from kd_jax.studies.analyses import directions
 from kd_jax.studies.footprint import check_space, of_runs
-from kd_jax.studies.prepare import Prepared, check_workdir, continued, prepare
+from kd_jax.studies.prepare import Prepared, check_workdir, continued, prepare, too_few_seeds
 from kd_jax.studies.progress import Quiet
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine
 from kd_jax.train.loop import Sink
 from kd_jax.train.teachers import Constants, Table
 from kd_jax.workdir import checkpoints, records
+
+OnNan = Literal["stop", "skip_seed"]
 
 
 def train(
@@ -43,6 +45,7 @@ def train(
     progress: Callable[..., Any] = Quiet,
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
     command: str = "",
+    on_nan: OnNan = "stop",
 ) -> int:
     """Train every run of a study that is not finished yet.
 
@@ -58,6 +61,7 @@ def train(
         progress: `progress(total, done)` gives a context manager that counts steps; see `studies.progress`.
         sinks: `sinks(run)` gives what a run reports to besides its folder and the progress, such as a tracker of experiments.
         command: the command line of this program, for `study.json`.
+        on_nan: what to do where a loss or a weight is not finite; see `train_prepared`.
 
     Returns:
         How many runs were trained or finished; 0 when all were finished already.
@@ -65,10 +69,10 @@ def train(
     Raises:
         BadInput: before anything is written.
         Stopped: told to stop, and saved.
-        Diverged: a loss is not finite.
+        Diverged: a loss or a weight is not finite, with `on_nan="stop"`; or too few seeds remain.
     """
     prepared = prepare(name, study, workdir, data_dir, devices, also, workers, load, command)
-    return train_prepared(prepared, devices, progress, sinks)
+    return train_prepared(prepared, devices, progress, sinks, on_nan)
 
 
 def train_prepared(
@@ -76,12 +80,17 @@ def train_prepared(
     devices: Sequence[Any],
     progress: Callable[..., Any] = Quiet,
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
+    on_nan: OnNan = "stop",
     only: str = "",
 ) -> int:
     """Train what `prepare` has checked; see `train`.
 
     Args:
-        prepared, devices, progress, sinks: as for `train`.
+        prepared: the study.
+        devices, progress, sinks: as for `train`.
+        on_nan: where the loss or a weight of a run is not finite, `stop` raises `Diverged`. `skip_seed` gives the seed up: no arm
+            of it is trained further or analysed, `skipped` in `study.json` names it, and the other seeds are trained. It stays
+            given up in this work folder.
         only: the name of the one run to train, whose teacher is finished, while other programs may train others; empty for all that
             are not finished, of which other programs train none.
     """
@@ -90,6 +99,7 @@ def train_prepared(
     lacking = [(run, len(steps)) for run in here_trained if (steps := missing(workdir, run, record))]
     footprint = of_runs(prepared, lacking)
     check_space(workdir, footprint)
+    _check_seeds(prepared)
     with ExitStack() as held:
         held.enter_context(records.locked(workdir, shared=bool(only)))
         stop = held.enter_context(stop_requests())
@@ -98,7 +108,7 @@ def train_prepared(
         here, todo = _begin(prepared, here_trained, only)
         if not todo:
             return 0
-        said = [*about.data(record), *about.teacher(record), *about.controls(record)]
+        said = [*about.data(record), *about.teacher(record), *about.controls(record), *about.skipped(record)]
         for line in [*said, *directions.left_out(plan, prepared.dataset), footprint]:
             print(line, file=sys.stderr)
         total = todo[0].length.total_steps if only else plan.total_steps
@@ -108,8 +118,16 @@ def train_prepared(
             with progress(total, done) as bar:
                 runner = _Runner(prepared, devices, bar, stop, sinks)
                 for run in todo:
+                    if str(run.seed) in record.get("skipped", {}):
+                        bar.skip(run.length.total_steps)
+                        continue
                     stopping.check()
-                    runner.train(run)
+                    try:
+                        runner.train(run)
+                    except Diverged as error:
+                        if on_nan == "stop":
+                            raise
+                        give_up(prepared, run.seed, run.name, str(error))
             ended["peak_memory"] = parallel.peak_memory(devices)
         finally:
             records.update_study(workdir, record, lambda there: _ended(there, here) | ended)
@@ -155,6 +173,28 @@ def _ended(record: dict[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
     """A record in which an entry of the history has ended."""
     history = [entry | {"ended": now()} if entry == here else entry for entry in record["history"]]
     return record | {"history": history}
+
+
+def give_up(prepared: Prepared, seed: int, run: str, why: str) -> None:
+    """Write down that a seed is given up, and say so; raise `Diverged` where too few remain.
+
+    Args:
+        prepared: the study.
+        seed: the seed.
+        run: the name of the run that diverged.
+        why: how, in words.
+    """
+    found = {str(seed): {"run": run, "why": why}}
+    records.update_study(
+        prepared.workdir, prepared.record, lambda there: there | {"skipped": there.get("skipped", {}) | found}
+    )
+    print(f"seed {seed} is given up: {why}", file=sys.stderr, flush=True)
+    _check_seeds(prepared)
+
+
+def _check_seeds(prepared: Prepared) -> None:
+    if obstacle := too_few_seeds(prepared):
+        raise Diverged(f"{prepared.workdir}: {obstacle}")
 
 
 def missing(workdir: Path | str, run: Run, record: Mapping[str, Any]) -> list[int]:

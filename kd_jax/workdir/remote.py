@@ -120,6 +120,11 @@ def opened(address: str, light: bool = False) -> Iterator[Path]:
         mirror.close()
 
 
+def here(typed: Path | str) -> contextlib.AbstractContextManager[Path]:
+    """Give the folder that is named, or, where that is an address, what `opened` gives."""
+    return opened(str(typed)) if is_address(str(typed)) else contextlib.nullcontext(Path(typed))
+
+
 class Mirror:
     """A work folder at an address, and its copy on this machine.
 
