@@ -54,30 +54,21 @@ def test_a_list_is_names_alone_teachers_before_students_and_writes_nothing(tmp_p
     assert capsys.readouterr().out.splitlines() == runs
 
 
-def test_runs_trained_alone_are_those_of_one_program(tmp_path, capsys, no_figures):
-    together, apart = tmp_path / "together", tmp_path / "apart"
+def test_programs_that_read_an_empty_folder_keep_what_the_others_wrote_since(tmp_path, capsys):
     load = data.Loader().load
-    train.train("tested", STUDY, together, "unused", jax.devices()[:1], load=load)
-    assert call(apart, "--only", "student-seed0") == 2
-    assert "do --only=teacher-seed0 first" in capsys.readouterr().err
-    assert not apart.exists() or not list(apart.rglob("metrics.jsonl"))
-    # All are prepared before the first begins: each has read an empty folder, and must not undo what others write since.
-    ready = [prepared(apart, load) for _ in RUNS]
+    ready = [prepared(tmp_path, load) for _ in RUNS]
     for name, each in zip(RUNS, ready, strict=True):
         assert train.train_prepared(each, jax.devices()[:1], only=name) == 1
-    assert bits(apart) == bits(together)
-    record, whole = records.read_study(apart), records.read_study(together)
-    assert record["teacher_hash"] == whole["teacher_hash"]
-    assert sorted(entry["only"] for entry in record["history"]) == sorted(RUNS)
+    record = records.read_study(tmp_path)
+    variables = checkpoints.load_variables(records.run_folder(tmp_path, "teacher-seed0"), 6)
+    assert record["teacher_hash"] == {"teacher-seed0": checkpoints.tree_digest({"params": variables["params"]})}
+    assert [entry["only"] for entry in record["history"]] == RUNS
     assert all("ended" in entry for entry in record["history"])
-    capsys.readouterr()
-    assert call(apart, "--list") == 0
+    assert call(tmp_path, "--list") == 0
     assert capsys.readouterr().out == ""
-    assert call(apart, "--only=onehot-seed0") == 0
+    assert call(tmp_path, "--only=onehot-seed0") == 0
     assert "so are all; the same command without --only analyses them" in capsys.readouterr().out
-    assert call(apart) == 0  # analysis alone
-    assert len(records.read_study(apart)["history"]) == len(RUNS)
-    assert records.read_summary(apart)["estimates"]
+    assert records.read_study(tmp_path) == record
 
 
 @pytest.mark.long
@@ -103,6 +94,7 @@ def test_programs_at_once_in_one_folder_train_what_one_program_trains(tmp_path):
         assert {status for _, status in ended} <= {0, 2}, ended
         assert len(refused) <= 1
         assert all("expected a run that nobody trains" in said for said in refused)
+    assert not start(apart, "--list").communicate()[0]
     assert start(apart).wait() == 0
     assert whole.wait() == 0
     assert bits(apart) == bits(together)
@@ -116,8 +108,6 @@ def test_two_programs_on_one_run_are_refused_and_so_is_one_for_all_beside_one_fo
     with records.locked(tmp_path, shared=True), records.locked_run(tmp_path, "onehot-seed0"):
         assert call(tmp_path, "--only=onehot-seed0") == 2
         assert re.fullmatch(r"onehot-seed0 of .*: expected a run that nobody trains, .*\n", capsys.readouterr().err)
-        assert call(tmp_path, "--only=teacher-seed0") == 0
-        capsys.readouterr()
         assert call(tmp_path) == 2
         assert "another program is writing it" in capsys.readouterr().err
     with records.locked(tmp_path):
@@ -148,6 +138,13 @@ def test_a_program_that_prepared_for_another_study_does_not_go_on_with_this_one(
     )
     with pytest.raises(BadInput, match=r"holds a study with temperature=7\.0"):
         train.train_prepared(ready, jax.devices()[:1], only="teacher-seed0")
+
+
+def test_a_run_of_a_seed_that_was_given_up_is_refused_with_the_reason(tmp_path):
+    ready = prepared(tmp_path)
+    ready.record["skipped"] = {"0": {"run": "teacher-seed0", "why": "the loss is nan"}}
+    with pytest.raises(BadInput, match=r"expected a seed that was not given up; leave it out \(the loss is nan\)"):
+        batch.chosen([], "student-seed0", batch.given_up({"": ready}))
 
 
 @pytest.mark.parametrize(
