@@ -292,7 +292,7 @@ environment = dict(word.split("=", 1) for before, word in zip(sys.argv, sys.argv
 sys.exit(subprocess.run(["bash", "-c", f"exec {environment['COMMAND']}"]).returncode)
 """
     stand_in(place, "sky", body)
-    done = script("xargs.sh", 2, kd(place), "--title=a b", LAUNCH=str(SCRIPTS / "sky_run.sh"), BUCKET="mine")
+    done = script("xargs.sh", 2, kd(place), "--title=a b", LAUNCH=str(SCRIPTS / "sky_run.sh"))
     assert done.returncode == 0, done.stderr
     assert finished(place) == {*RUNS, "analysis"}
     jobs = [words for words in told(place) if words[0] == "sky"]

@@ -2,10 +2,10 @@
 # A study on a TPU VM of spot capacity: ask for one, and for another whenever it is taken away, until the study has ended.
 #
 #     BUCKET=my-bucket ZONE=us-central1-a tpu_vm.sh NAME COMMAND...
-#     BUCKET=my-bucket ZONE=us-central1-a tpu_vm.sh digits kd-jax run digits_kd --workdir=/bucket/runs/digits
+#     BUCKET=my-bucket ZONE=us-central1-a tpu_vm.sh digits kd-jax run digits_kd --workdir=gs://my-bucket/runs/digits
 #
-# On the VM the bucket is mounted at /bucket. ACCELERATOR [v5litepod-8] and RUNTIME [v2-alpha-tpuv5-lite] are the kind of TPU; on
-# one of several hosts every host runs COMMAND, so add --distributed to it. PACKAGE [kd_jax[tpu]] is what pip installs there.
+# On the VM the bucket is also mounted, at /bucket, for data and for several hosts. ACCELERATOR [v5litepod-8] and RUNTIME [v2-alpha-tpuv5-lite] are the kind of TPU; on
+# one of several hosts every host runs COMMAND, so add --distributed to it. PACKAGE [kd_jax[tpu,gs]] is what pip installs there.
 # SPOT= (empty) asks for capacity that is not taken away. What the program prints, and its exit status, are kept in
 # gs://BUCKET/batch/NAME.log and .status. The VM's service account must be
 # allowed to write the bucket.
@@ -34,7 +34,7 @@ request() {
     queued create "$name" --node-id="$name" --accelerator-type="${ACCELERATOR:-v5litepod-8}" \
         --runtime-version="${RUNTIME:-v2-alpha-tpuv5-lite}" "${spot[@]}" \
         --scopes=https://www.googleapis.com/auth/cloud-platform \
-        --metadata="^;^kd-jax-name=$name;kd-jax-bucket=$BUCKET;kd-jax-package=${PACKAGE:-kd_jax[tpu]}" \
+        --metadata="^;^kd-jax-name=$name;kd-jax-bucket=$BUCKET;kd-jax-package=${PACKAGE:-kd_jax[tpu,gs]}" \
         --metadata-from-file="$metadata"
 }
 

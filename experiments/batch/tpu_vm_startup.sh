@@ -22,8 +22,7 @@ if ! command -v gcsfuse >/dev/null; then
     apt-get install -y gcsfuse
 fi
 mkdir -p /bucket
-# Folders need no objects of their own, files can be renamed, and a list is never of a minute ago.
-mountpoint -q /bucket || gcsfuse --implicit-dirs --rename-dir-limit=100000 --kernel-list-cache-ttl-secs=0 "$bucket" /bucket
+mountpoint -q /bucket || gcsfuse --implicit-dirs --rename-dir-limit=100000 "$bucket" /bucket
 
 if [[ ! -x /opt/kd_jax/bin/kd-jax ]]; then
     python3 -m venv /opt/kd_jax
