@@ -48,6 +48,12 @@ def check() -> None:
         raise Stopped(TOLD)
 
 
+def ask() -> None:
+    """Ask the program to stop, as a signal would."""
+    if _current is not None:
+        _current.requested = True
+
+
 def saving() -> None:
     """Say that something is being saved from here on, which is waited for where the program was told to stop."""
     if _current is not None:

@@ -188,8 +188,8 @@ class Checkpoints:
         Raises:
             Damaged: when it cannot be read, its digest does not agree, or it is another step, or of another run.
         """
+        remote.fetch(self.folder / str(step))
         try:
-            remote.fetch(self.folder / str(step))
             metadata = self._metadata(step)
             sizes: dict[str, int] = {}
             for _, shape, dtype in metadata["leaves"]:

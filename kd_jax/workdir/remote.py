@@ -22,7 +22,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -223,7 +222,8 @@ class Mirror:
         with self._guard:
             names = self._waiting.get(self._name(folder))
             if names is not None:
-                self._download(names)
+                with self._said():
+                    self._download(names)
                 del self._waiting[self._name(folder)]
 
     # ---- from here to the address
@@ -233,9 +233,8 @@ class Mirror:
         with self._guard:
             if self._lost:
                 raise BadInput(self._lost)
-            # Checkpoints are listed before the files beside them are read, which then are at least as new.
-            steps = self._steps()
-            files = self._files()
+            # The files beside the checkpoints are read after those were listed, and so are at least as new.
+            steps, files = self._here()
             analyses = {name for name in files if ANALYSIS.match(name)}
             self._upload(name for name in files if name not in analyses and (self._alone or not _is_record(name)))
             for store in STORES:
@@ -254,30 +253,22 @@ class Mirror:
             self._fs.pipe_file(self._at(mark), b"")
             self._known[mark] = (0, 0)
 
-    def _steps(self) -> list[str]:
-        """Checkpoints that are whole, and of which the address has none or a part, in the order of their steps."""
-        paths = (path for store in STORES for path in self.local.glob(f"**/runs/*/{store}/*"))
-        found = [self._name(path) for path in paths if not path.parents[1].is_symlink()]
-        new = (
-            name
-            for name in found
-            if STEP.fullmatch(name) and name not in self._waiting and f"{name}/{MARK}" not in self._known
-        )
-        return sorted(new, key=lambda name: int(name.rpartition("/")[2]))
-
-    def _files(self) -> list[str]:
-        """All other files, and links as `NAME.link`; no hidden ones, which are made to take a place later."""
-        found = []
-        for folder, folders, files in os.walk(self.local):
+    def _here(self) -> tuple[list[str], list[str]]:
+        """(Checkpoints that are whole and that the address lacks, or has a part of, in the order of their steps; all other files,
+        links as `NAME.link`). Hidden files are left out, which are made to take a place later."""
+        steps, files = [], []
+        for folder, folders, names in os.walk(self.local):
             here = Path(folder)
-            links = [name for name in folders if (here / name).is_symlink()]
-            folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in links)
-            if STORE.match(self._name(here)):
+            prefix = f"{self._name(here)}/" if here != self.local else ""
+            if STORE.fullmatch(prefix.rstrip("/")):
+                steps += [f"{prefix}{name}" for name in folders if name.isdigit()]
                 folders[:] = []
                 continue
-            found += [self._name(here / name) for name in files if not name.startswith(".")]
-            found += [f"{self._name(here / name)}{LINK}" for name in links]
-        return found
+            files += [f"{prefix}{name}{LINK}" for name in folders if (here / name).is_symlink()]
+            folders[:] = [name for name in folders if not (name.startswith(".") or (here / name).is_symlink())]
+            files += [f"{prefix}{name}" for name in names if not name.startswith(".") or "/damaged/" in prefix]
+        new = (name for name in steps if name not in self._waiting and f"{name}/{MARK}" not in self._known)
+        return sorted(new, key=lambda name: int(name.rpartition("/")[2])), files
 
     def _below(self, folder: str) -> list[str]:
         return [self._name(path) for path in sorted((self.local / folder).rglob("*")) if path.is_file()]
@@ -478,7 +469,7 @@ class Mirror:
                         f"{self.address}/{key.removesuffix(LOCK)}: expected to be held, another program took it"
                     )
                     self._over.set()
-                    os.kill(os.getpid(), signal.SIGTERM)
+                    stopping.ask()
                     return
                 mine["beat"] += 1
                 self._fs.pipe_file(self._at(key), json.dumps(mine).encode())

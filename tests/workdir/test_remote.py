@@ -229,7 +229,7 @@ def test_who_holds_all_keeps_out_who_wants_one_run(address):
 
 def test_a_program_whose_lease_was_taken_writes_nothing_more_and_is_told_to_stop(address, monkeypatch):
     told = []
-    monkeypatch.setattr(remote.os, "kill", lambda process, number: told.append((process, number)))
+    monkeypatch.setattr(remote.stopping, "ask", lambda: told.append(True))
     fs, root = fsspec.core.url_to_fs(address)
     with (  # noqa: PT012
         pytest.raises(BadInput, match="another program took it"),
@@ -239,7 +239,7 @@ def test_a_program_whose_lease_was_taken_writes_nothing_more_and_is_told_to_stop
         fs.pipe_file(f"{root}/.lock", json.dumps({"owner": "another"}).encode())
         remote.of(local)._renew()
         (local / "note.txt").write_text("late")
-    assert [process for process, _ in told] == [os.getpid()]
+    assert told == [True]
     assert objects(address).keys() == {".lock"}
 
 
@@ -293,6 +293,19 @@ def test_what_cannot_be_brought_there_in_the_end_is_said_and_stays_here(address,
         remote.of(local)._fs = gone
     assert str(local) in str(raised.value)
     assert Path(local, "note.txt").read_text() == "here"
+
+
+def test_a_store_that_does_not_answer_makes_no_checkpoint_damaged(address, monkeypatch):
+    with remote.opened(address) as local:
+        write_steps(local, "trajectory", [1])
+
+    def refuse(*_, **__):
+        raise ConnectionError("no route")
+
+    with remote.opened(address) as local:
+        remote.of(local)._fs = type("Gone", (), {"cat_file": refuse})()
+        with pytest.raises(BadInput, match="found ConnectionError: no route"):
+            read_steps(local)
 
 
 @pytest.mark.parametrize("typed", ["runs/x", "/tmp/x", "", None, "C:\\x"])
