@@ -405,10 +405,6 @@ class Mirror:
                 return False
             except FileNotFoundError as error:  # the bucket
                 raise self._unusable(error) from None
-            except Exception as error:  # what says that another was first has a type of its own in each store
-                if "precondition" in f"{type(error).__name__} {error}".lower():
-                    return False
-                raise
 
     def _seen(self, key: str) -> dict[str, Any] | None:
         with self._said():
