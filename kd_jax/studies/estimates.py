@@ -151,13 +151,15 @@ def _direct(network: str, there: Mapping[str, Record]) -> Parts | None:
 
 
 def _scaled(network: str, setting: PaperSetting, topology: str, records: Sequence[Record]) -> Parts | None:
-    """By operations, from a network of the published settings that is known: of the same data and chips, else of other chips."""
+    """By operations, from the most similar network of a setting that is known: of the same kind of data, itself before others."""
     flops = FORWARD_FLOPS[network, setting.study.data.dataset] * setting.study.training.batch_size
     chips = _chips(topology)
     candidates = []
     for other in settings():
         for name in dict.fromkeys((other.study.networks.teacher, *other.study.networks.student)):
             for place in dict.fromkeys(each["topology"] for each in records):
+                if bool(_chip(place).clock) != bool(_chip(topology).clock):
+                    continue  # a bound of a GPU and an estimate of a TPU are two things
                 there = {
                     each["network"]: each
                     for each in records
@@ -168,13 +170,15 @@ def _scaled(network: str, setting: PaperSetting, topology: str, records: Sequenc
                     continue
                 theirs = FORWARD_FLOPS[name, other.study.data.dataset] * other.study.training.batch_size
                 alike = (
-                    place == topology,
                     len(other.size.example) == len(setting.size.example),
+                    (name, group_of(other)) == (network, group_of(setting)),
+                    place == topology,
                     group_of(other) == group_of(setting),
                     name == network,
-                    -abs(theirs - flops),
+                    -abs(math.log(chips / _chips(place))),  # as many examples a chip as may be
+                    -abs(math.log(theirs / flops)),
                 )
-                speed = _speed(topology) / _speed(place) * chips / _chips(place)
+                speed = _chip(topology).flops / _chip(place).flops * chips / _chips(place)
                 factor = flops / theirs / speed
                 candidates.append((alike, factor, known, f"{name} ({group_of(other)}, {place})"))
     if not candidates:
@@ -193,8 +197,8 @@ def _chips(topology: str) -> int:
     return count
 
 
-def _speed(topology: str) -> float:
-    return ahead.CHIPS[ahead.SLICES.get(topology, topology).partition(":")[0]].flops
+def _chip(topology: str) -> Chip:
+    return ahead.CHIPS[ahead.SLICES.get(topology, topology).partition(":")[0]]
 
 
 def table(records: Sequence[Record], topologies: Sequence[str], seeds: int) -> dict[str, Any]:
