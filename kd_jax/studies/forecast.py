@@ -280,7 +280,7 @@ def _notes(study: Study, dataset: Dataset, topology: Topology) -> list[str]:
         notes.append("The images are decoded on the host while training runs; whether it keeps up is not estimated.")
     if not topology.chip.clock:
         notes.append(
-            f"On a GPU this is a lower bound: kernels are taken to follow each other {ahead.LAUNCH * 1e6:g} microseconds apart, and"
+            f"On a GPU this is a lower bound: between two kernels are {ahead.LAUNCH * 1e6:g} microseconds, and"
             " cuDNN's choices are not known without a device. Measured on an H100 at batch 1024 in bfloat16: 22.0 ms a step of"
             " resnet56 -> resnet56 over a bound of 7.5, 10.4 of resnet56 -> resnet20 over 3.7; and 2.37 GB, as estimated."
         )
