@@ -144,6 +144,21 @@ def run_study(
     return study_main(name, description or shipped.question, shipped.presets, argv, shipped.flag or None, prog)
 
 
+def study_of(name: str, argv: Sequence[str], prog: str) -> tuple[TrainingSession, Study]:
+    """Return what the flags of a study of `recipes.studies.STUDIES` ask for: (where it runs, the study).
+
+    Args:
+        name: the name of the study.
+        argv: the arguments.
+        prog: how the program is called, for `--help`.
+
+    Raises:
+        BadInput: for a flag or value that does not fit.
+    """
+    shipped = STUDIES[name]
+    return _parsed(argv, shipped.question, shipped.presets, shipped.flag or None, prog)
+
+
 def _parsed(words, description, preset, flag, prog) -> tuple[TrainingSession, Study]:
     """(session, study) of a command line."""
     chosen, extra = preset, {}
