@@ -97,7 +97,7 @@ def run(
             stopping.check()
             _say(f"variant {number} of {len(studies)}: {variant.folder}")
             ready = prepared(variant, study)
-            _share(workdir, folder, ready.plan)
+            _share(workdir, folder, ready)
             try:
                 trained += train_prepared(ready, devices, progress, trackers.sinks(log, ready), on_nan)
                 if not is_analysed(folder, study, ready.record):
@@ -196,7 +196,7 @@ def _check(workdir, name):
         raise BadInput(f"--workdir={workdir}: holds a sweep of {there}, expected one of {name}; pass another --workdir")
 
 
-def _share(workdir, folder, plan):
+def _share(workdir, folder, prepared):
     """Put links in place of the runs that another variant has finished.
 
     A link is made only to a run that holds all steps asked of it: a teacher may be finished and not have been kept where another
@@ -205,6 +205,8 @@ def _share(workdir, folder, plan):
     elsewhere: dict[str, list[Path]] = {}
     for path in sorted(workdir.glob("*/study.json")):
         of_other = records.read_study(path.parent)
+        if of_other.get("arithmetic", prepared.record["arithmetic"]) != prepared.record["arithmetic"]:
+            continue  # its runs of the same key have other bits
         other, given = from_json(of_other["config"]), GivenTeacher.of(of_other)
         sources = networks.sources(of_other.get("networks", {}))
         for arm in arms_of(other, given):
@@ -212,7 +214,7 @@ def _share(workdir, folder, plan):
                 there = records.run_folder(path.parent, run_name(arm, seed))
                 if there.is_dir() and not there.is_symlink():
                     elsewhere.setdefault(run_key(other, arm, seed, given, sources), []).append(there)
-    for run in plan.runs:
+    for run in prepared.plan.runs:
         own = records.run_folder(folder, run.name)
         if own.is_symlink() and not own.exists():
             own.unlink()  # the variant that had it is gone
