@@ -64,6 +64,11 @@ class Data:
     """Largest size of the byte-level BPE that is trained on the training texts where no other tokenizer is given [tokens]."""
     tokenizer: str = ""
     """A tokenizer.json to use instead [empty: that of the pre-trained weights, or else one is trained]."""
+    label: str = ""
+    """Name of the class label among the features of a prepared set that has several [empty: the supervised one, or `label`]."""
+    text: tuple[str, ...] = ()
+    """Names of the text, or of the two texts of a pair, in their order, among the features of a prepared set [none: by their names
+    and the set's supervised keys]."""
 
     def __post_init__(self):
         _need(self, "dataset", bool(self.dataset.strip()), "the name of a set, or the folder of a prepared one")
@@ -73,6 +78,12 @@ class Data:
         for name in ("train_examples", "test_examples"):
             _need(self, name, getattr(self, name) == 0 or getattr(self, name) >= 2, "0 for all, or at least 2")
         _need(self, "max_length", 8 <= self.max_length <= 512, "a whole number of tokens from 8 to 512")
+        _need(
+            self,
+            "text",
+            len(self.text) < 3 and len(set(self.text)) == len(self.text),
+            "one name, or two different ones",
+        )
         _need(self, "vocabulary", self.vocabulary >= 300, "at least 300, for the bytes, special tokens and some pieces")
 
 
@@ -278,6 +289,10 @@ class Distillation:
     teacher_from: str = ""
     """Work folder of a finished study whose teachers teach here too, seed by seed, or one for all seeds where it has one; or a run
     in it, such as runs/old/runs/student-seed0, which teaches all seeds. It is copied here, and not trained [empty: none]."""
+    teacher_table: Literal["auto", "on", "off"] = "auto"
+    """Ask a frozen teacher once for its logits of every view of every training image, of which crops and flips have 162, and look
+    them up afterwards: students then cost no more than one-hot training. The same within rounding. auto: on an accelerator, where
+    the students take more epochs than there are views and the table fits; not for losses on features, mixed or streamed images."""
     teacher_logits: str = ""
     """A .npz with what a teacher, from any framework, answers to the training examples: logits or log_probabilities [examples,
     classes], or for the top k indices and log_probabilities or probabilities [examples, k]; with ids [examples], or for all of the

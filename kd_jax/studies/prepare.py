@@ -210,6 +210,8 @@ def open_study(
     set_precision(study)
     use_arithmetic(record)
     asked = replace(study.data, dataset=dataset or study.data.dataset)
+    if "label" not in record["config"]:
+        asked = data.usual_label(asked)
     try:
         found = load(asked, data_dir or record["data"]["data_dir"], given_of(workdir, record), workers)
     except BadInput as error:
@@ -320,7 +322,11 @@ def _continued(record: Record, previous: Record) -> Record:
         folders = config.shown(tuple(record["config"]["init_from"]))
         raise BadInput(f"--init_from={folders}: its weights changed since; pass another --workdir")
     begun = {key: previous[key] for key in ("platform", "versions", "arithmetic") if key in previous}
-    kept = {key: previous[key] for key in ("teacher_hash", "peak_memory", "pruned", "skipped") if key in previous}
+    kept = {
+        key: previous[key]
+        for key in ("teacher_hash", "teacher_tables", "peak_memory", "pruned", "skipped")
+        if key in previous
+    }
     # A run keeps the key under which it was begun: a later version may make another of the same configuration.
     keys = record["keys"] | {run: key for run, key in previous.get("keys", {}).items() if run in record["keys"]}
     return record | begun | kept | {"keys": keys, "history": [*previous.get("history", [begun]), *record["history"]]}
