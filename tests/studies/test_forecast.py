@@ -73,7 +73,7 @@ def test_answers_that_are_looked_up_are_filled_in_once_per_seed_and_cost_no_pass
 
 
 def test_what_lies_on_a_device_besides_the_step_counts_and_what_is_too_large_does_not_fit():
-    test_bytes = 100 * (16 + 4)
+    test_bytes = 100 * (128 + 4)  # rows of bytes are filled up
     dataset = shapes.stand_in("images", SMALL.data, *MADE)
     found = forecast.forecast(SMALL, dataset, here(), compiled=told)
     assert found["peak_bytes"] == max(1000 + test_bytes, 1000 + 400)
