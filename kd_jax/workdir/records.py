@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from kd_jax.config import SCHEMA
 from kd_jax.errors import BadInput
 from kd_jax.files import settle, write_text
 
+CHECK = "check"  # of a line of metrics, in the line
 VERDICTS = ("supported", "contradicted", "inconclusive")
 
 
@@ -310,6 +312,11 @@ def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
         except (ValueError, RecursionError):  # of JSON, and of UTF-8
             found = None
         if isinstance(found, dict):
+            if CHECK in found and found.pop(CHECK) != _check(found):
+                raise BadInput(
+                    f"{path}: line {number}: expected what training wrote, it was changed since (its check does not agree); restore the"
+                    " line, or remove it and lose that epoch"
+                )
             lines.append(found)
         elif number < len(written):
             raise BadInput(
@@ -320,9 +327,18 @@ def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
 
 
 def append_metrics(folder: Path | str, line: Mapping[str, Any]) -> None:
-    """Add a line to `metrics.jsonl`."""
+    """Add a line to `metrics.jsonl`, with a check by which `read_metrics` notices a change."""
     with open(Path(folder) / "metrics.jsonl", "a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
+        stream.write(_checked(line))
+
+
+def _checked(line: Mapping[str, Any]) -> str:
+    return json.dumps({**line, CHECK: _check(line)}) + "\n"
+
+
+def _check(line: Mapping[str, Any]) -> int:
+    """The CRC-32 of a line of metrics as JSON, without the check."""
+    return zlib.crc32(json.dumps(line, sort_keys=True).encode())
 
 
 def rewind_metrics(folder: Path | str, step: int) -> None:
@@ -330,7 +346,7 @@ def rewind_metrics(folder: Path | str, step: int) -> None:
     path = Path(folder) / "metrics.jsonl"
     if path.exists():
         kept = [line for line in read_metrics(folder) if line["step"] <= step]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        write_text(path, "".join(map(_checked, kept)))
 
 
 @contextmanager
