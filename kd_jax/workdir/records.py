@@ -304,7 +304,8 @@ def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
     path = Path(folder) / "metrics.jsonl"
     if not path.is_file():
         return []
-    written = path.read_bytes().splitlines()
+    contents = path.read_bytes()
+    written, is_whole = contents.splitlines(), contents.endswith(b"\n")  # what a crash cuts short has no end of line
     lines = []
     for number, line in enumerate(written, 1):
         try:
@@ -314,11 +315,11 @@ def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
         if isinstance(found, dict):
             if CHECK in found and found.pop(CHECK) != _check(found):
                 raise BadInput(
-                    f"{path}: line {number}: expected what training wrote, it was changed since (its check does not agree); restore the"
-                    " line, or remove it and lose that epoch"
+                    f"{path}: line {number}: expected what training wrote, it was changed since (its check does not agree); restore"
+                    " the line, or remove it and lose that epoch"
                 )
             lines.append(found)
-        elif number < len(written):
+        elif number < len(written) or is_whole:
             raise BadInput(
                 f"{path}: line {number}: expected a JSON object, found {line[:40]!r}; restore the line, or remove it and lose"
                 " that epoch"
