@@ -242,6 +242,8 @@ def run_key(
         "order": arm.order,
         "seed": seed,
     }
+    if networks.matmul_precision != "default":
+        read["matmul_precision"] = networks.matmul_precision
     if sources and arm.model in sources:
         read["source"] = sources[arm.model]
     if arm.teacher:

@@ -21,6 +21,7 @@ from kd_jax.train.optimizer import descent_times
 from kd_jax.workdir import records
 
 Record = dict[str, Any]  # contents of `study.json`
+GIVEN_PRODUCTS = jax.config.jax_default_matmul_precision  # of JAX_DEFAULT_MATMUL_PRECISION; None where it is not set
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,10 @@ class Prepared:
 
 
 def set_precision(study: Study) -> None:
-    """Switch JAX to 64 bits for a float64 study. It must be called before the first array is made."""
+    """Switch JAX to the arithmetic of a study: 64 bits for float64, and its products. Call it before the first array is made."""
     jax.config.update("jax_enable_x64", study.networks.precision == "float64")
+    asked = study.networks.matmul_precision
+    jax.config.update("jax_default_matmul_precision", GIVEN_PRODUCTS if asked == "default" else asked)
 
 
 def prepare(
