@@ -69,6 +69,11 @@ def agree(flag: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
+def several_hosts() -> bool:
+    """Return whether several processes train together."""
+    return jax.process_count() > 1
+
+
 def replicate(tree: Any, devices: Sequence[Any]) -> Any:
     """Return a copy of a tree on every device, for use as an unsplit argument; it is safe to donate."""
     sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
