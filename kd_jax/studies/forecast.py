@@ -171,7 +171,9 @@ def _of_program(training: Training) -> Training:
 
 def _built(study: Study, dataset: Dataset, run: Run, topology: Topology) -> engine.Engine:
     taught = engine.Teacher.of(study) if run.taught_by else None
-    return engine.build(study.networks.precision, run.training, dataset, run.arm.model, topology.devices, taught)
+    networks = study.networks
+    model, norm = run.arm.model, networks.batch_norm
+    return engine.build(networks.precision, run.training, dataset, model, topology.devices, taught, batch_norm=norm)
 
 
 def _step(

@@ -50,6 +50,8 @@ def test_it_decides_bits_of_a_run_and_studies_from_before_it_keep_theirs():
     assert run_key(before, arm, 0, None, None) == keys[0]
     assert before.identity() == STUDY.identity()
     assert STUDY.replaced(matmul_precision="high").identity() != STUDY.identity()
+    assert run_key(STUDY.replaced(batch_norm="global"), arm, 0, None, None) == keys[0]
+    assert run_key(STUDY.replaced(batch_norm="local"), arm, 0, None, None) not in keys
 
 
 def test_another_word_is_refused():
