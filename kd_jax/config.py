@@ -108,7 +108,15 @@ class Networks:
     whose tensors it has. Others, and heads of other classes, start at random [none: all do]."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     """Arithmetic of the networks. bfloat16 keeps parameters, losses and statistics in float32; float64 is for comparing
-    topologies."""
+    topologies. In float32, TPUs multiply in bfloat16 and NVIDIA's GPUs in TF32; see --matmul_precision."""
+    matmul_precision: Literal["default", "high", "highest"] = "default"
+    """Digits with which products of float32 arrays are taken: by `default`, JAX's, 8 bits on a TPU (one pass of bfloat16) and 11 on
+    an NVIDIA GPU (TF32), sums in float32; `high` takes about 16 bits on a TPU (three passes), `highest` all 24 on any device. On
+    CPU all three are the same."""
+    batch_norm: Literal["global", "local"] = "global"
+    """Over which examples batch normalisation takes its statistics in training: `global`, the whole batch, which makes results
+    independent of the number of devices; `local`, each device's own part of it, as PyTorch's DistributedDataParallel does, which
+    spares two exchanges between devices for each of these layers."""
 
     def __post_init__(self):
         _need(self, "student", bool(self.student), "at least one network")

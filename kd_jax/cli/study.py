@@ -383,6 +383,8 @@ def _sweep_and_report(
     workdir = workdir_of(session, name)
     if len({study.networks.precision == "float64" for _, study in studies}) > 1:
         raise BadInput("--sweep=precision: expected float64 in a sweep of its own; sweep float32 and bfloat16 alone")
+    if len({study.networks.matmul_precision for _, study in studies}) > 1:
+        raise BadInput("--sweep=matmul_precision: expected one for the whole program; run a study for each")
     trackers.check(session.log)
     set_precision(studies[0][1])
     chosen = devices.select(_platform(session))

@@ -242,6 +242,8 @@ def run_key(
         "order": arm.order,
         "seed": seed,
     }
+    defaults = {"matmul_precision": "default", "batch_norm": "global"}
+    read |= {name: value for name in defaults if (value := getattr(networks, name)) != defaults[name]}
     if sources and arm.model in sources:
         read["source"] = sources[arm.model]
     if arm.teacher:

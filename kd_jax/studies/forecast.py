@@ -187,7 +187,9 @@ def _in_table(plan: Plan, dataset: Dataset, run: Run, topology: Topology) -> boo
 
 def _built(study: Study, dataset: Dataset, run: Run, topology: Topology, in_table: bool = False) -> engine.Engine:
     taught = engine.Teacher.of(study, in_table=in_table) if run.taught_by else None
-    return engine.build(study.networks.precision, run.training, dataset, run.arm.model, topology.devices, taught)
+    networks = study.networks
+    model, norm = run.arm.model, networks.batch_norm
+    return engine.build(networks.precision, run.training, dataset, model, topology.devices, taught, batch_norm=norm)
 
 
 def _step(

@@ -28,6 +28,9 @@ OPTIONS = {
     "matmul_precision": "jax_default_matmul_precision",
 }
 _OWN: dict[str, Any] = {}  # options of this program that a study on record has otherwise
+GIVEN_PRODUCTS = getattr(
+    jax.config, OPTIONS["matmul_precision"]
+)  # of JAX_DEFAULT_MATMUL_PRECISION; None where it is not set
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,11 @@ class Prepared:
 
 
 def set_precision(study: Study) -> None:
-    """Switch JAX to 64 bits for a float64 study. It must be called before the first array is made."""
+    """Switch JAX to the arithmetic of a study: 64 bits for float64, and its products. Call it before the first array is made."""
     jax.config.update("jax_enable_x64", study.networks.precision == "float64")
+    asked = study.networks.matmul_precision
+    jax.config.update("jax_default_matmul_precision", GIVEN_PRODUCTS if asked == "default" else asked)
+    _OWN.pop("matmul_precision", None)  # what was there before is not wanted back
 
 
 def arithmetic() -> dict[str, Any]:

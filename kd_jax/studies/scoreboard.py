@@ -33,7 +33,7 @@ from kd_jax.workdir import records
 # arithmetic, the seed of the noise. Students are matched one by one, and weights by whether they were there.
 FREE = (
     *(each.name for each in fields(Look)),
-    *("seeds", "seed", "nulls", "control", "early_epoch", "checkpoints", "precision", "noise_seed"),
+    *("seeds", "seed", "nulls", "control", "early_epoch", "checkpoints", "precision", "matmul_precision", "noise_seed"),
 )
 MATCHED = ("student", "init_from")
 OF_TEXTS = ("tokenizer", "vocabulary")  # pre-trained weights bring their own

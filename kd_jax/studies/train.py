@@ -251,9 +251,16 @@ class _Runner:
             start = pretrained.make(self._prepared.record["init_from"], run.arm.model, dataset)
             in_table = self._in_table(run)
             taught = engine.Teacher.of(study, self._prepared.plan.given, in_table) if run.taught_by else None
-            precision = study.networks.precision
+            networks = study.networks
             self._engines[key] = engine.build(
-                precision, run.training, dataset, run.arm.model, self._devices, taught, start
+                networks.precision,
+                run.training,
+                dataset,
+                run.arm.model,
+                self._devices,
+                taught,
+                start,
+                networks.batch_norm,
             )
         return self._engines[key]
 

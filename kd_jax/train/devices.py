@@ -4,6 +4,7 @@ The state never grows a device axis: every function here takes and returns whole
 A forgotten `psum` would therefore go unnoticed; `tests/train/test_devices.py` compares four devices with one.
 """
 
+import os
 import resource
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -38,7 +39,7 @@ def select(platform: str) -> list[Any]:
         try:
             present = ", ".join(sorted({device.platform for device in jax.devices()}))
         except (RuntimeError, AssertionError):  # of JAX where none of the platforms that it is told to take is there
-            asked = jax.config.read("jax_platforms")
+            asked = os.environ.get("JAX_PLATFORMS", "")
             raise BadInput(
                 f"JAX_PLATFORMS={asked}: expected a platform of this machine, JAX finds none of them here; unset"
                 " JAX_PLATFORMS, or pass --platform=cpu"

@@ -111,6 +111,7 @@ def build(
     devices: Sequence[Any],
     teacher: Teacher | None = None,
     initialise: Callable[[Variables], Variables] | None = None,
+    batch_norm: str = "global",
 ) -> Engine:
     """Return the `Engine` of a network, on one-hot labels or distilled.
 
@@ -122,10 +123,13 @@ def build(
         devices: devices of one platform.
         teacher: what it learns from besides labels; None to train on one-hot labels.
         initialise: makes the variables to start from out of the random ones; None to start from those.
+        batch_norm: over which examples statistics are taken, `Networks.batch_norm`. The running ones are averaged over devices in
+            either case.
     """
     dtype = models.PARAMETER_DTYPES[precision]
     build_model = partial(models.build, classes=dataset.classes, precision=precision, **dataset.network_settings)
-    model = build_model(model_name, axis_name=parallel.AXIS, dropout=training.dropout)
+    axis_name = parallel.AXIS if batch_norm == "global" else None
+    model = build_model(model_name, axis_name=axis_name, dropout=training.dropout)
     steps_per_epoch = len(dataset.train.y) // training.batch_size
     total_steps = training.epochs * steps_per_epoch
     schedule = optimizer.learning_rate_schedule(training, total_steps)

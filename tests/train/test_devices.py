@@ -113,6 +113,37 @@ def test_a_loop_on_the_device_equals_one_dispatch_a_step(float64, monkeypatch, m
     assert largest_difference(*both) < 1e-12
 
 
+def first_step(batch_norm, count):
+    """Return (variables after one step of a ResNet-8, the data, the rows of the batch, the study)."""
+    study = STUDY.replaced(augment="none", weight_decay=0.0, momentum=0.0, warmup=0.0, epochs=1, train_examples=8)
+    dataset, here = made(study), jax.devices()[:count]
+    built = engine.build("float64", study.training, dataset, "resnet8", here, batch_norm=batch_norm)
+    state, rows = built.start(jax.random.key(0)), dataset.rows_of(0, 0, 8)
+    feed = built.feed(rows, jax.random.key(1))
+    state, _ = built.advance(state, built.zero(), built.constants(jax.random.key(1), None), feed, 0, 1)
+    return jax.device_get(state.variables), dataset, rows(0)[0], study
+
+
+@pytest.mark.long
+def test_local_statistics_are_those_of_each_devices_part_of_the_batch(float64):
+    after, dataset, rows, study = first_step("local", 2)
+    model = models.build("resnet8", 3, "float64")
+    x, y = dataset.clean_view(np.float64)(dataset.train.x[rows]), dataset.train.y[rows]
+    start = build(study, dataset, jax.devices()[:1]).start(jax.random.key(0)).variables
+
+    def loss(params, part):
+        outputs = model.apply(models.Variables(params, start.model_state), x[part], train=True)
+        return losses.one_hot(outputs.logits, y[part]).mean(), outputs.state
+
+    # By hand: the mean of the gradients, and of the statistics, of the two halves.
+    halves = [jax.grad(loss, has_aux=True)(start.params, part) for part in (slice(0, 4), slice(4, 8))]
+    grads, state = jax.tree.map(lambda a, b: (a + b) / 2, *halves)
+    expected = jax.tree.map(lambda p, g: p - study.training.learning_rate * g, start.params, grads), state
+    assert largest_difference(expected, (after.params, after.model_state)) < 1e-12
+    whole, *_ = first_step("global", 2)
+    assert largest_difference(whole, after) > 1e-6
+
+
 class Seen(loop.Sink):
     """Counts the steps of every segment."""
 
