@@ -4,6 +4,7 @@ The state never grows a device axis: every function here takes and returns whole
 A forgotten `psum` would therefore go unnoticed; `tests/train/test_devices.py` compares four devices with one.
 """
 
+import os
 import resource
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -39,7 +40,7 @@ def select(platform: str) -> list[Any]:
             present = ", ".join(sorted({device.platform for device in jax.devices()}))
         except (RuntimeError, AssertionError):  # of JAX where none of the platforms that it is told to take is there
             raise BadInput(
-                f"JAX_PLATFORMS={jax.config.jax_platforms}: expected a platform of this machine, JAX finds none of them here; unset"
+                f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: expected a platform of this machine, JAX finds none of them here; unset"
                 " JAX_PLATFORMS, or pass --platform=cpu"
             ) from None
         fix = f"pip install 'kd_jax[{platform}]' on a machine that has one, or pass --platform={present}"
