@@ -112,6 +112,7 @@ class Tally:
         self.count += 1
         self.endings[status] += 1
         self.slowest = max(self.slowest, seconds)
+        print(f"{self.count} {details}: {status}", file=sys.stderr, flush=True)
         if "Traceback (most recent call last)" in text:
             self.tracebacks += 1
             print(f"--- {self.fault} {details}: {status}\n" + "\n".join(text.strip().splitlines()[-8:]), flush=True)
