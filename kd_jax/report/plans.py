@@ -17,7 +17,8 @@ def table(found: Mapping[str, Any]) -> Table:
     rows = []
     for step in found["steps"]:
         who = f"{step['teacher']} -> {step['network']}" if step["teacher"] else step["network"]
-        rows.append(_row(who, "step of " + ", ".join(step["arms"]), step))
+        looked_up = ", answers looked up" if step["teacher_table"] else ""
+        rows.append(_row(who, f"step of {', '.join(step['arms'])}{looked_up}", step))
     rows += [_row(network, "evaluation", each) for network, each in found["evaluations"].items()]
     header = (
         "network",
@@ -125,7 +126,8 @@ def settings(found: Mapping[str, Any]) -> Table:
     note = (
         f"Hours for {found['seeds']} seeds of every arm in {found['precision']}, one run after the other on all chips."
         f" Compiled steps: {compiled}. Without a mark: from those, deeper networks by their equal blocks; ~: scaled by operations"
-        f" from the nearest. {found['cannot_know']}"
+        f" from the nearest; >: a lower bound, for of a GPU there is no estimate; of images such a bound is multiplied by what was"
+        f" measured over it. {found['cannot_know']}"
     )
     return Table(header, rows, note)
 
@@ -138,7 +140,8 @@ def _compiled(found: Mapping[str, Any], topology: str) -> str:
 def _marked(hours: float | None, how: str = "") -> str:
     if hours is None:
         return "?"
-    return f"{'~' if 'FLOPs of' in how else ''}{_hours(hours)}"
+    marks = (">" if "lower bound" in how else "") + ("~" if "FLOPs of" in how else "")
+    return f"{marks}{_hours(hours)}"
 
 
 def _times(hours: float | None, chips: int) -> float | None:

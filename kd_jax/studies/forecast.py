@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from kd_jax import data, models
 from kd_jax.config import Study, Training, versions
@@ -21,13 +22,15 @@ from kd_jax.data import Dataset, cache, shapes
 from kd_jax.data.tokenised import TokenisedTexts
 from kd_jax.errors import BadInput
 from kd_jax.files import write_text
-from kd_jax.plan import Run, make_plan
+from kd_jax.plan import Plan, Run, make_plan
 from kd_jax.recipes.settings import FURTHER_SIZES, SIZES, VOCABULARY, Size
 from kd_jax.studies.footprint import of_runs
 from kd_jax.studies.prepare import Prepared
-from kd_jax.train import ahead, engine
+from kd_jax.studies.progress import Quiet
+from kd_jax.train import ahead, engine, table
 from kd_jax.train import devices as parallel
 from kd_jax.train.ahead import Compiled, Topology
+from kd_jax.train.teachers import Table
 
 CANNOT_KNOW = (
     "A compiler's estimate is not a measurement. It leaves out the host, input that is decoded or sent while training runs,"
@@ -74,7 +77,7 @@ def forecast(
     study: Study,
     dataset: Dataset,
     topology: Topology,
-    note: Callable[[str], None] = lambda text: None,
+    progress: Callable[..., Any] = Quiet,
     compiled: Compiling | None = None,
 ) -> dict[str, Any]:
     """Return what a study takes on a topology, as JSON values; nothing is trained.
@@ -83,7 +86,7 @@ def forecast(
         study: the configuration.
         dataset: its data, or a stand-in.
         topology: the accelerators.
-        note: is told what is being compiled.
+        progress: `progress(total)` gives a context manager that counts programs; see `studies.progress`.
         compiled: `compiled(lowered, topology)` asks the compiler; `remembered` by default.
 
     Raises:
@@ -101,21 +104,28 @@ def forecast(
     plan = make_plan(study, len(dataset.train.y))
     if isinstance(dataset, TokenisedTexts):
         dataset = replace(dataset, buckets=dataset.buckets[-1:])
+    of_kind: dict[Any, list[Run]] = {}
+    for run in plan.runs:
+        of_kind.setdefault(_kind(run), []).append(run)
     kinds: dict[Any, dict[str, Any]] = {}
     evaluations: dict[str, dict[str, Any]] = {}
-    for run in plan.runs:
-        key = run.arm.model, bool(run.taught_by), _of_program(run.training)
-        if key not in kinds:
-            note(f"compiling {run.arm.name} ({run.arm.model}) for {topology.name}")
-            built = _built(study, dataset, run, topology)
-            kinds[key] = _step(study, dataset, run, built, topology, compiled or remembered) | {"arms": [], "runs": 0}
-            if run.arm.model not in evaluations:
-                note(f"compiling the evaluation of {run.arm.model} for {topology.name}")
-                evaluations[run.arm.model] = _evaluation(study, dataset, run, built, topology, compiled or remembered)
-        kind = kinds[key]
-        kind["arms"] = list(dict.fromkeys([*kind["arms"], run.arm.name]))
-        kind["runs"] += 1
+    ask = compiled or remembered
+    with progress(len(of_kind) + len({network for network, *_ in of_kind})) as bar:
+        for kind, runs in of_kind.items():
+            run, network = runs[0], runs[0].arm.model
+            bar.note(f"compiling {run.arm.name} ({network}) for {topology.name}")
+            in_table = _in_table(plan, dataset, run, topology)
+            built = _built(study, dataset, run, topology, in_table)
+            arms = list(dict.fromkeys(run.arm.name for run in runs))
+            kinds[kind] = {"arms": arms, "runs": len(runs)} | _step(study, dataset, run, built, topology, ask, in_table)
+            bar.advance(1, f"step of {run.arm.name}")
+            if network not in evaluations:
+                bar.note(f"compiling the evaluation of {network} for {topology.name}")
+                evaluations[network] = _evaluation(study, dataset, run, built, topology, ask)
+                bar.advance(1, f"evaluation of {network}")
     seconds = sum(_seconds_of(run, kinds, evaluations, dataset) for run in plan.runs)
+    if any(step["teacher_table"] for step in kinds.values()):
+        seconds += study.seeds * _filling(study, dataset, topology, evaluations)
     prepared = Prepared(Path(), study, plan, dataset, {})
     footprint = of_runs(prepared, [(run, len(run.length.checkpoint_steps)) for run in plan.runs])
     listed = list(kinds.values())
@@ -146,6 +156,11 @@ def forecast(
     }
 
 
+def _kind(run: Run) -> tuple[str, bool, Training]:
+    """What decides which program trains a run: network, whether it is taught, how it is trained."""
+    return run.arm.model, bool(run.taught_by), _of_program(run.training)
+
+
 def _of_program(training: Training) -> Training:
     """A training without what changes numbers in a program, and not what it takes."""
     return replace(
@@ -159,37 +174,62 @@ def _of_program(training: Training) -> Training:
     )
 
 
-def _built(study: Study, dataset: Dataset, run: Run, topology: Topology) -> engine.Engine:
-    taught = engine.Teacher.of(study) if run.taught_by else None
+def _in_table(plan: Plan, dataset: Dataset, run: Run, topology: Topology) -> bool:
+    """Whether a run looks the answers of its teacher up, as training decides it."""
+    if not run.taught_by or topology.hosts > 1:
+        return False
+    study = plan.study
+    students = sum(other.teacher_name == run.teacher_name for other in plan.runs if other.taught_by)
+    itemsize = np.dtype(models.PARAMETER_DTYPES[study.networks.precision]).itemsize
+    asked, loss, most = study.distillation.teacher_table, study.distillation_loss, table.SHARE * topology.chip.memory
+    return table.is_chosen(asked, dataset, run.training, loss, students, itemsize, lambda size: size <= most)
+
+
+def _built(study: Study, dataset: Dataset, run: Run, topology: Topology, in_table: bool = False) -> engine.Engine:
+    taught = engine.Teacher.of(study, in_table=in_table) if run.taught_by else None
     return engine.build(study.networks.precision, run.training, dataset, run.arm.model, topology.devices, taught)
 
 
 def _step(
-    study: Study, dataset: Dataset, run: Run, built: engine.Engine, topology: Topology, compiled: Compiling
+    study: Study,
+    dataset: Dataset,
+    run: Run,
+    built: engine.Engine,
+    topology: Topology,
+    compiled: Compiling,
+    in_table: bool,
 ) -> dict[str, Any]:
     precision, teacher = study.networks.precision, None
-    if run.taught_by:
+    if in_table:
+        rows = len(dataset.train.y) * dataset.view_count(run.training.augment)
+        teacher = Table(jax.ShapeDtypeStruct((rows, dataset.classes), models.PARAMETER_DTYPES[precision]))
+    elif run.taught_by:
         network = models.build(study.networks.teacher, dataset.classes, precision, **dataset.network_settings)
         example = dataset.example(models.PARAMETER_DTYPES[precision])
         teacher = jax.eval_shape(network.init, jax.random.key(0), example)
     lowered = ahead.lower_step(built, teacher, run.training.batch_size, topology.devices)
     found = compiled(lowered, topology)
     if found.flops is None:
-        found = found._replace(flops=_flops_here(study, dataset, run, teacher, len(topology.devices)))
+        found = found._replace(flops=_flops_here(study, dataset, run, teacher, in_table, topology))
     steps = min(built.segment_steps, run.length.steps_per_epoch) if built.on_device_loop else 1
     return {
         "network": run.arm.model,
         "teacher": study.networks.teacher if run.taught_by else None,
+        "teacher_table": in_table,
         "batch_size": run.training.batch_size,
         **_timed(found, topology, precision, steps, run.training.batch_size),
     }
 
 
-def _flops_here(study: Study, dataset: Dataset, run: Run, teacher: Any, count: int) -> float | None:
+def _flops_here(
+    study: Study, dataset: Dataset, run: Run, teacher: Any, in_table: bool, topology: Topology
+) -> float | None:
     """The operations of one device's share of a step, as XLA counts them in the program for a CPU."""
-    share = replace(run, training=replace(run.training, batch_size=run.training.batch_size // count))
-    here = _here()
-    lowered = ahead.lower_step(_built(study, dataset, share, here), teacher, share.training.batch_size, here.devices)
+    batch_size = run.training.batch_size // len(topology.devices)
+    share, here = replace(run, training=replace(run.training, batch_size=batch_size)), _here()
+    lowered = ahead.lower_step(
+        _built(study, dataset, share, here, in_table), teacher, share.training.batch_size, here.devices
+    )
     return ahead.flops(lowered)
 
 
@@ -241,12 +281,19 @@ def _seconds_of(
     run: Run, kinds: Mapping[Any, Mapping[str, Any]], evaluations: Mapping[str, Mapping[str, Any]], dataset: Dataset
 ) -> float:
     """What a run takes: its steps, and an evaluation of all further splits after every epoch."""
-    kind = kinds[run.arm.model, bool(run.taught_by), _of_program(run.training)]
+    kind = kinds[_kind(run)]
     of_test = evaluations[run.arm.model]
     splits = list(dataset.splits.values())[1:]
     batches = sum(math.ceil(len(split.y) / of_test["batch_size"]) for split in splits)
     epochs = run.length.total_steps / max(run.length.steps_per_epoch, 1)
     return (run.length.total_steps * kind["estimated_ms"] + epochs * batches * of_test["estimated_ms"]) / 1e3
+
+
+def _filling(study: Study, dataset: Dataset, topology: Topology, evaluations: Mapping[str, Mapping[str, Any]]) -> float:
+    """The seconds in which one chip fills the table of a teacher, at the pace at which all of them evaluate, shared out."""
+    of_test = evaluations[study.networks.teacher]
+    batches = len(dataset.train.y) * dataset.view_count(study.training.augment) / of_test["batch_size"]
+    return batches * of_test["estimated_ms"] * len(topology.devices) / 1e3
 
 
 def _peak(kind: Mapping[str, Any], evaluations: Mapping[str, Mapping[str, Any]], dataset: Dataset) -> int:
@@ -270,8 +317,9 @@ def _notes(study: Study, dataset: Dataset, topology: Topology) -> list[str]:
         notes.append("The images are decoded on the host while training runs; whether it keeps up is not estimated.")
     if not topology.chip.clock:
         notes.append(
-            f"GPU: kernels are taken to follow each other {ahead.LAUNCH * 1e6:g} microseconds apart at best, and cuDNN's choices"
-            " are not known without a device."
+            f"On a GPU this is a lower bound: between two kernels are {ahead.LAUNCH * 1e6:g} microseconds, and"
+            " cuDNN's choices are not known without a device. Measured on an H100 at batch 1024 in bfloat16: 22.0 ms a step of"
+            " resnet56 -> resnet56 over a bound of 7.5, 10.4 of resnet56 -> resnet20 over 3.7; and 2.37 GB, as estimated."
         )
     return notes
 

@@ -117,7 +117,7 @@ def prepare(
         BadInput: for a study that cannot be done, or not here.
     """
     study = teachers.resolved(study, workdir)
-    previous = _check_workdir(workdir, name, study)
+    previous = check_workdir(workdir, name, study)
     use_arithmetic(previous)
     before = teachers.networks_of(study) | (previous.get("networks", {}) if previous else {})
     networks.remember(before)
@@ -143,7 +143,7 @@ def prepare(
     if teacher is not None:
         record["teacher_from" if study.distillation.teacher_from else "teacher_logits"] = teacher.record
     if previous is not None:
-        record = _continued(record, previous)
+        record = continued(record, previous)
     return _trained_seeds(Prepared(Path(workdir), study, plan, dataset, record, teacher))
 
 
@@ -240,8 +240,16 @@ def given_of(workdir: Path | str, record: Record) -> Given:
     return Given(records.read_tokenizer(workdir), tokens["vocabulary"], tokens["positions"], beside)
 
 
-def _check_workdir(workdir: Path | str, name: str, study: Study) -> Record | None:
-    """Return the record of the study that the folder holds, or None; it may lack seeds of this one, but not have others."""
+def check_workdir(workdir: Path | str, name: str, study: Study) -> Record | None:
+    """Return the record of the study that the folder holds, or None; it may lack seeds of this one, but not have others.
+
+    Args:
+        workdir: the work folder.
+        name, study: the study that is to use it.
+
+    Raises:
+        BadInput: when it holds another study, or seeds that this one lacks.
+    """
     record = records.check_workdir(workdir, name, study.identity(), lambda values: config.from_json(values).identity())
     records.check_links(workdir)
     if record is not None:
@@ -307,7 +315,7 @@ def _arms(plan: Plan) -> list[dict[str, Any]]:
     return [vars(arm) | plan.length(arm.name)._asdict() for arm in plan.arms]
 
 
-def _continued(record: Record, previous: Record) -> Record:
+def continued(record: Record, previous: Record) -> Record:
     """The record of a study that continues one on record: where that was begun stays, and so do its teachers.
 
     Raises:
