@@ -168,6 +168,7 @@ def _summary(
     estimates = [estimate for of_analysis in measured for estimate in of_analysis]
     unlearned = learning.unlearned(workdir, folder, prepared.study, prepared.record)
     claims, warnings = [], [run.sentence() for run in unlearned]
+    warnings += learning.cut_short(workdir, plan)
     warnings += about.skipped(prepared.record)
     warnings += pruning.sentences(prepared.record)
     for analysis in asked:

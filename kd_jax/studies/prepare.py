@@ -64,9 +64,7 @@ def set_precision(study: Study) -> None:
 
 def arithmetic() -> dict[str, Any]:
     """Return what `study.json` says of JAX's options that decide numbers: those of `OPTIONS`, and `x64`."""
-    return {name: getattr(jax.config, option) for name, option in OPTIONS.items()} | {
-        "x64": jax.config.read("jax_enable_x64")
-    }
+    return {name: getattr(jax.config, option) for name, option in (*OPTIONS.items(), ("x64", "jax_enable_x64"))}
 
 
 def use_arithmetic(record: Record | None) -> None:

@@ -172,3 +172,11 @@ def test_a_record_with_other_contents_is_refused_in_a_line(tmp_path, skipped):
     (tmp_path / "study.json").write_text(json.dumps(record))
     with pytest.raises(BadInput, match="skipped: expected seeds with the reason why"):
         records.read_study(tmp_path)
+
+
+def test_metrics_that_end_before_the_last_epoch_are_told(tmp_path):
+    train(STUDY.replaced(seeds=1), tmp_path)
+    path = tmp_path / "runs" / "student-seed0" / "metrics.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    said = "student-seed0: its metrics.jsonl ends at step 6 of 9, so its later epochs are not known"
+    assert analyse.analyze(tmp_path)["warnings"].count(said) == 1

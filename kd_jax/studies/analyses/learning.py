@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from kd_jax.analysis import learning
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import Study, loss_names, parse_switch
-from kd_jax.plan import TEACHER, GivenTeacher, of_record, run_name, seeds_of, training_of
+from kd_jax.plan import TEACHER, GivenTeacher, Plan, of_record, run_name, seeds_of, training_of
 from kd_jax.report import charts_learning, figures, tables
 from kd_jax.report.charts import Chart
 from kd_jax.studies.analyses.base import Analysed, Analysis
@@ -57,6 +57,24 @@ def unlearned(workdir: Path, folder: Path, study: Study, record: Mapping[str, An
         fits[pair.arm, pair.seed] = learning.outputs(pair.student, pair.y, pair.true_y, pair.teacher)
     baselines = {arm.name: arm.baseline for arm in arms if arm.baseline}
     return learning.unlearned(losses, fits, baselines, teachers)
+
+
+def cut_short(workdir: Path, plan: Plan) -> list[str]:
+    """Return a sentence for each run that was trained here whose `metrics.jsonl` ends before its last epoch, or is not there.
+
+    A crash of the machine can lose lines that were not on the disk yet; so can a hand. What is said of epochs is of the others.
+    """
+    said = []
+    for run in plan.runs:
+        if run.source is None and run.training.epochs:
+            lines = records.read_metrics(records.run_folder(workdir, run.name))
+            last = lines[-1].get("step", 0) if lines else 0
+            if last != run.length.total_steps:
+                total = run.length.total_steps
+                said.append(
+                    f"{run.name}: its metrics.jsonl ends at step {last} of {total}, so its later epochs are not known"
+                )
+    return said
 
 
 def read_metrics(analysed: Analysed) -> dict[str, list[list[dict[str, Any]]]]:
