@@ -84,7 +84,7 @@ class Runs:
 
 # Flags that a kind of data has no use for. Help leaves them out; typed all the same, they are refused where the data is read.
 UNUSED = {
-    "images": ("max_length", "vocabulary", "tokenizer", "dropout"),
+    "images": ("max_length", "vocabulary", "tokenizer", "text", "dropout"),
     "texts": ("image_size", "augment", "mixup", "cutmix"),
 }
 
