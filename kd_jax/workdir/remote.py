@@ -30,6 +30,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,8 @@ class Mirror:
             ) from None
         self._root = root.rstrip("/")
         self.local = Path(tempfile.mkdtemp(prefix="kd_jax-work-"))
-        atexit.register(shutil.rmtree, self.local, ignore_errors=True)
+        self._remove_copy = partial(shutil.rmtree, self.local, ignore_errors=True)
+        atexit.register(self._remove_copy)
         self._known: dict[str, tuple[int, int]] = {}  # what is there as it is here: {name: (size, time of change)}
         self._waiting: dict[str, list[str]] = {}  # checkpoints that are only there: {folder: names}
         self._leases: dict[str, dict[str, Any]] = {}
@@ -501,7 +503,7 @@ class Mirror:
                 raise
             except Exception as error:
                 if not left:
-                    atexit.unregister(shutil.rmtree)
+                    atexit.unregister(self._remove_copy)
                     kept = f"what was saved since the last time is in {self.local}"
                     raise OSError(5, f"cannot be written ({_line(error)}); {kept}", self.address) from None
                 time.sleep(2.0)
