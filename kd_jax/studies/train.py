@@ -24,7 +24,7 @@ from kd_jax.studies.footprint import check_space, of_runs
 from kd_jax.studies.prepare import Prepared, prepare
 from kd_jax.studies.progress import Quiet
 from kd_jax.train import devices as parallel
-from kd_jax.train import engine
+from kd_jax.train import engine, hosts
 from kd_jax.train.loop import Sink
 from kd_jax.train.teachers import Constants, Table
 from kd_jax.workdir import checkpoints, records
@@ -76,7 +76,24 @@ def train_prepared(
     progress: Callable[..., Any] = Quiet,
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
 ) -> int:
-    """Train what `prepare` has checked; see `train`."""
+    """Train what `prepare` has checked; see `train`.
+
+    Where several processes train together, process 0 does so, and the others train with it what it trains.
+    """
+    if hosts.leads():
+        with hosts.leading():
+            return _train(prepared, devices, progress, sinks)
+    with stop_requests() as stop:
+        runner = _Runner(prepared, devices, Quiet(0), stop, sinks)
+        return run_stage.follow(prepared.plan, runner.engine, stop)
+
+
+def _train(
+    prepared: Prepared,
+    devices: Sequence[Any],
+    progress: Callable[..., Any],
+    sinks: Callable[[Run], Sequence[Sink]],
+) -> int:
     workdir, plan, dataset, record = prepared.workdir, prepared.plan, prepared.dataset, prepared.record
     here_trained = [run for run in plan.runs if run.source is None]
     lacking = [(run, len(steps)) for run in here_trained if (steps := missing(workdir, run, record))]
@@ -146,14 +163,15 @@ class _Runner:
         compiles = self._kind(run) not in self._engines
         if compiles:
             self._progress.note(f"compiling {run.arm.name}")
-        run_stage.train(workdir, run, self._engine(run), teacher, self._progress, self._stop, sinks, compiles)
+        run_stage.train(workdir, run, self.engine(run), teacher, self._progress, self._stop, sinks, compiles)
         if run.taught_by:
             teachers.check_digest(run.teacher_name, teacher, self._prepared.record["teacher_hash"])
 
     def _kind(self, run: Run) -> tuple[Any, ...]:
         return run.arm.model, bool(run.taught_by), run.training
 
-    def _engine(self, run: Run) -> engine.Engine:
+    def engine(self, run: Run) -> engine.Engine:
+        """Return the compiled functions of a run's kind."""
         study, dataset = self._prepared.study, self._prepared.dataset
         key = self._kind(run)
         if key not in self._engines:

@@ -132,11 +132,15 @@ class Checkpoints:
             todelete_subdir="removed" if keep else None,
             cleanup_tmp_directories=write,
             read_only=not write,
-            create=write,
+            create=False,
+            # Where several processes train together, one of them keeps what all have alike, and waits for no other.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(), active_processes={jax.process_index()}
+            ),
         )
 
     def __enter__(self) -> "Checkpoints":
-        if self._options.create:
+        if not self._options.read_only:
             self.folder.mkdir(parents=True, exist_ok=True)
         # A file per array instead of a database of its own (OCDBT) for each checkpoint: six files and not nine, and less time. Both
         # layouts are read, also by orbax's other handlers.
@@ -153,7 +157,7 @@ class Checkpoints:
             if kind is None:  # else it is what ended the block, once more
                 raise
         finally:
-            if self._options.create:
+            if not self._options.read_only:
                 for half in self.folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):  # of a save that failed
                     shutil.rmtree(half, ignore_errors=True)
         # Steps that orbax renamed on rotation, complete or not, are of no more use.
