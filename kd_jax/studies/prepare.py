@@ -93,17 +93,19 @@ def prepare(
     study = hosts.told(lambda: teachers.resolved(asked, workdir))
     previous = hosts.told(lambda: _check_workdir(workdir, name, study))
     before = hosts.told(lambda: teachers.networks_of(study)) | (previous.get("networks", {}) if previous else {})
-    networks.remember(before)
-    for model in networks.of(study):
-        models.check_name(model)
-    for training in (study.training, study.teacher_training):
-        parallel.check_batch(training.batch_size, devices)
+    with hosts.each():
+        networks.remember(before)
+        for model in networks.of(study):
+            models.check_name(model)
+        for training in (study.training, study.teacher_training):
+            parallel.check_batch(training.batch_size, devices)
     fixed = hosts.told(lambda: given_of(workdir, previous) if previous else teachers.tokens(study))
-    dataset = load(study.data, data_dir, fixed, workers)
-    data.check(dataset, study, networks.has_dropout(study, dataset))
-    own = networks.describe(study, dataset)
-    networks.check_unchanged(before, own)
-    engine.check(study, dataset)
+    with hosts.each():
+        dataset = load(study.data, data_dir, fixed, workers)
+        data.check(dataset, study, networks.has_dropout(study, dataset))
+        own = networks.describe(study, dataset)
+        networks.check_unchanged(before, own)
+        engine.check(study, dataset)
     hosts.check_same(
         {"the data": _sha256([dataset.fingerprint]), "the networks": _sha256(own)},
         "copy the same data, and the same files of networks, to every machine",
@@ -111,12 +113,13 @@ def prepare(
     teacher = hosts.told(lambda: teachers.find(study, dataset, workdir, previous))
     begun = lengths_of(previous) if previous else None
     given = teacher.given if teacher else None
-    plan = make_plan(study, len(dataset.train.y), also, given, networks.sources(own), begun=begun)
-    # What cannot be looked at is refused now, and not after training.
-    analyses.check(plan, dataset)
-    starts = pretrained.describe(_started_here(study), dataset)
+    with hosts.each():
+        plan = make_plan(study, len(dataset.train.y), also, given, networks.sources(own), begun=begun)
+        # What cannot be looked at is refused now, and not after training.
+        analyses.check(plan, dataset)
+        starts = pretrained.describe(_started_here(study), dataset)
+        _check_untrained(study, starts)
     hosts.check_same({"the weights of --init_from": _sha256(starts)}, "copy the same files to every machine")
-    _check_untrained(study, starts)
     record = _record(name, plan, dataset, data_dir, program(devices, command), starts, own)
     if teacher is not None:
         record["teacher_from" if study.distillation.teacher_from else "teacher_logits"] = teacher.record

@@ -211,6 +211,28 @@ def together() -> Iterator[None]:
     _State.busy = False
 
 
+@contextmanager
+def each() -> Iterator[None]:
+    """Let what every process does for itself end all of them where it goes wrong for a user in any; who succeeds waits for all."""
+    if _State.count == 1:
+        yield
+        return
+    error = None
+    try:
+        yield
+    except COMMON as wrong:
+        error = wrong
+    failed = _gathered(error is not None).tolist()
+    if not any(failed):
+        return
+    if error is None:
+        error = BadInput(f"--distributed: process {failed.index(True)} cannot take part; its own last line says why")
+    else:
+        error.is_own = not failed[0]  # else process 0 says it for all
+    error.is_known = True  # type: ignore[attr-defined]
+    raise error
+
+
 def check_same(facts: Mapping[str, str], fix: str) -> None:
     """Refuse processes that differ in what all must have alike.
 
@@ -253,12 +275,12 @@ def end(error: BaseException, status: int, line: str | None) -> None:
     """
     if _State.count == 1:
         return
+    if line and (leads() or getattr(error, "is_own", not is_known(error))):
+        _say(line if leads() else f"process {_State.index}: {line}")
     if is_known(error):
-        if leads() and line:
-            _say(line)
         leave()
     elif line:
-        _say(line if leads() else f"process {_State.index}: {line}")
+        pass  # the others will notice
     elif GONE.search(f"{type(error).__name__} {error}"):
         _say_lost()
     else:
