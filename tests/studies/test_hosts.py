@@ -48,12 +48,12 @@ def port():
         return opened.getsockname()[1]
 
 
-def start(workdir, flags, processes=1, data_dir="", devices=1, **more):
+def start(workdir, study, processes=1, data_dir="", devices=1, **more):
     """Start the processes of a run, and return them. `more` has what some of them are asked besides, {key: {index: value}}."""
     environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     coordinator, started = f"127.0.0.1:{port()}", []
     for index in range(processes):
-        asked = {"workdir": str(workdir), "data_dir": str(data_dir), "flags": flags}
+        asked = {"workdir": str(workdir), "data_dir": str(data_dir), "flags": study}
         if processes > 1:
             asked |= {"coordinator": coordinator, "processes": processes, "index": index}
         asked |= {key: of[index] for key, of in more.items() if index in of}
@@ -157,20 +157,42 @@ def test_a_process_that_raises_says_why_and_ends_the_other(tmp_path, failing):
 
 
 @pytest.mark.long
-def test_processes_with_other_flags_or_other_data_are_refused_in_one_line(tmp_path):
-    coordinator = f"127.0.0.1:{port()}"
-    for flags, what in (({"temperature": 3.0}, "the flags"),):
-        both = [DIGITS, DIGITS | flags]
-        started = start(
-            tmp_path / "work", DIGITS, 2, flags=dict(enumerate(both)), coordinator=dict.fromkeys((0, 1), coordinator)
-        )
-        (first, said), (second, quiet) = ended(started)
-        assert (first, second) == (2, 2), (said, quiet)
-        assert re.fullmatch(
-            rf"--distributed: expected {what} alike in all 2 processes, found \w+ in process 1 .*\n", said
-        )
-        assert quiet == ""
-        assert not (tmp_path / "work").exists()
+@pytest.mark.parametrize("what", ["the flags", "the data"])
+def test_processes_with_other_flags_or_other_data_are_refused_in_one_line(what, tmp_path, write_texts, sentences):
+    places, flags = [tmp_path / "data", tmp_path / "more"], ARITHMETIC | KINDS["texts"]
+    for seed, place in enumerate(places):
+        write_texts(place, {"train": sentences(80, seed), "validation": sentences(33, 2)})
+    more = {"data_dir": {1: str(places[1])}} if what == "the data" else {"flags": {1: flags | {"temperature": 3.0}}}
+    (first, said), (second, quiet) = ended(start(tmp_path / "work", flags, 2, places[0], **more))
+    assert (first, second) == (2, 2), (said, quiet)
+    assert re.fullmatch(rf"--distributed: expected {what} alike in all 2 processes, found \w+ in process 1 .*\n", said)
+    assert quiet == ""
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.long
+def test_what_one_process_cannot_do_ends_all_and_that_one_says_why(tmp_path, write_texts, sentences):
+    write_texts(tmp_path / "data", {"train": sentences(80), "validation": sentences(33, 1)})
+    (tmp_path / "nothing").mkdir()
+    more = {"data_dir": {1: str(tmp_path / "nothing")}}
+    (first, of_first), (second, of_second) = ended(
+        start(tmp_path / "work", ARITHMETIC | KINDS["texts"], 2, tmp_path / "data", **more)
+    )
+    assert (first, second) == (2, 2), (of_first, of_second)
+    assert of_first == "--distributed: process 1 cannot take part; its own last line says why\n"
+    assert re.fullmatch(r"process 1: .*texts.*\n", of_second)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("index", [0, 1])
+def test_who_waits_for_processes_that_do_not_come_says_so_in_time(tmp_path, index):
+    started = start(tmp_path / "work", DIGITS, 2, timeout=dict.fromkeys((0, 1), 3))
+    started[1 - index].kill()
+    status, said = ended([started[index]])[0]
+    assert status == 2, said
+    assert re.fullmatch(
+        r"--coordinator=127\.0\.0\.1:\d+: expected all processes within 3 s, they did not come; .*\n", said
+    )
 
 
 ARITHMETIC = {"precision": "float64", "learning_rate": 0.05, "checkpoints": 4, "early_epoch": 0, "control": "free"}
