@@ -1,10 +1,11 @@
 """A program: one of several processes that train a study, without its analysis. It reads JSON from its first argument.
 
 Keys: `coordinator`, `processes`, `index` (absent for one process alone), `workdir`, `data_dir`, `flags` (of the study), and for
-tests of what goes wrong `raises` (the step at which this process fails) and `says` (a file to which it adds the step at every
+tests of what goes wrong `raises` (the pause at which this process fails) and `says` (a file to which it adds the step at every
 pause).
 """
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -25,11 +26,11 @@ def main(asked):
     flags = {name: tuple(value) if isinstance(value, list) else value for name, value in asked["flags"].items()}
     study = Study.from_flags(**flags)
     set_precision(study)
-    segments = loop.segments
+    segments, pauses = loop.segments, itertools.count(1)
 
     def watched(*args):
         for pause in segments(*args):
-            if pause.step == asked.get("raises"):
+            if next(pauses) == asked.get("raises"):
                 raise ValueError("a fault of this process")
             if "says" in asked:
                 with open(asked["says"], "a", encoding="utf-8") as stream:

@@ -147,7 +147,7 @@ def test_two_processes_that_are_told_to_stop_killed_or_fail_go_on_to_what_one_pr
 @pytest.mark.long
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_process_that_raises_says_why_and_ends_the_other(tmp_path, failing):
-    started = start(tmp_path / "work", DIGITS, 2, raises={failing: 10})
+    started = start(tmp_path / "work", DIGITS, 2, raises={failing: 2})
     found = ended(started, 60)
     assert [status for status, _ in found].count(0) == 0
     assert "ValueError: a fault of this process" in found[failing][1]
