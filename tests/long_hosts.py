@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "studies"))
-import test_hosts as hosts  # noqa: E402
+import test_hosts as hosts
 
 PROCESSES = 4
 STUDY = hosts.DIGITS | {"student": ["cnn_4x4"], "epochs": 30, "label_noise": 0.2}

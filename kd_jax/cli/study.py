@@ -67,6 +67,9 @@ class TrainingSession(Session):
     """The number of this process, from 0; beside --coordinator. Process 0 alone writes the work folder and prints."""
     coordinator_timeout: int = 300
     """Seconds within which all processes must have come."""
+    seeds_at_once: Literal["auto", "off"] = "auto"
+    """Where there are several devices, whether seeds are trained at the same time, each on devices of its own; off: one after the
+    other, each on all devices. With --log always so."""
     combine: Literal["all", "one_by_one"] = "all"
     """How --sweep combines its fields: all values of each with all of the others, or one changed at a time, from the study that
     the other flags describe."""
@@ -297,7 +300,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     chosen = devices.select(session.platform)
     data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
     prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers, command=command)
-    trained = train_prepared(prepared, chosen, Progress, trackers.sinks(session.log, prepared))
+    trained = train_prepared(prepared, chosen, Progress, trackers.sinks(session.log, prepared), session.seeds_at_once)
     leads = hosts.leads()
     hosts.leave()
     if not leads:

@@ -1,9 +1,11 @@
 """Train every run of a study that is not finished. A run is finished when its trajectory has every step that was asked for."""
 
+import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from kd_jax.plan import LOGITS, TEACHER, Run
 from kd_jax.provenance import now
 from kd_jax.report import about
 from kd_jax.stopping import Request, stop_requests
-from kd_jax.studies import pretrained, teachers
+from kd_jax.studies import pretrained, side_by_side, teachers
 from kd_jax.studies import run as run_stage
 from kd_jax.studies.analyses import directions
 from kd_jax.studies.footprint import check_space, of_runs
@@ -75,14 +77,18 @@ def train_prepared(
     devices: Sequence[Any],
     progress: Callable[..., Any] = Quiet,
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
+    seeds_at_once: Literal["auto", "off"] = "auto",
 ) -> int:
     """Train what `prepare` has checked; see `train`.
+
+    Several seeds are trained at the same time where there are several devices; see `side_by_side`. Not so where `seeds_at_once` is
+    off or there are `sinks`, which expect to be told of one run after the other.
 
     Where several processes train together, process 0 does so, and the others train with it what it trains.
     """
     if hosts.leads():
         with hosts.leading():
-            return _train(prepared, devices, progress, sinks)
+            return _train(prepared, devices, progress, sinks, seeds_at_once)
     with stop_requests() as stop:
         runner = _Runner(prepared, devices, Quiet(0), stop, sinks)
         return run_stage.follow(prepared.plan, runner.engine, stop)
@@ -93,6 +99,7 @@ def _train(
     devices: Sequence[Any],
     progress: Callable[..., Any],
     sinks: Callable[[Run], Sequence[Sink]],
+    seeds_at_once: str,
 ) -> int:
     workdir, plan, dataset, record = prepared.workdir, prepared.plan, prepared.dataset, prepared.record
     here_trained = [run for run in plan.runs if run.source is None]
@@ -112,15 +119,27 @@ def _train(
         if not todo:
             return 0
         said = [*about.data(record), *about.teacher(record), *about.controls(record)]
-        for line in [*said, *directions.left_out(plan, dataset), footprint]:
+        seeds = len({run.seed for run in todo})
+        of_groups = [list(devices)]
+        if seeds_at_once == "auto" and not sinks(todo[0]):
+            batches = [run.training.batch_size for run in todo]
+            of_groups = side_by_side.groups(seeds, devices, batches)
+        how = [side_by_side.sentence(seeds, of_groups)] if seeds > 1 else []
+        for line in [*said, *directions.left_out(plan, dataset), footprint, *how]:
             print(line, file=sys.stderr)
         done = plan.total_steps - sum(run.length.total_steps for run in todo)
         try:
             with progress(plan.total_steps, done) as bar:
-                runner = _Runner(prepared, devices, bar, stop, sinks)
-                for run in todo:
-                    stopping.check()
-                    runner.train(run)
+                if len(of_groups) > 1:
+                    bar, lock = side_by_side.Locked(bar), threading.Lock()
+                    side_by_side.train(
+                        todo, of_groups, lambda on, told: _Runner(prepared, on, bar, told, sinks, lock).train, stop
+                    )
+                else:
+                    runner = _Runner(prepared, devices, bar, stop, sinks)
+                    for run in todo:
+                        stopping.check()
+                        runner.train(run)
             record["peak_memory"] = parallel.peak_memory(devices)
         finally:
             here["ended"] = now()
@@ -150,9 +169,11 @@ class _Runner:
         progress: Any,
         stop: Request,
         sinks: Callable[[Run], Sequence[Sink]],
+        writing: Any = None,
     ):
         self._prepared, self._devices, self._progress, self._stop = prepared, devices, progress, stop
         self._sinks = sinks
+        self._writing = writing or contextlib.nullcontext()  # the record is one for all
         self._engines: dict[Any, engine.Engine] = {}
         self._table: Table | None = None
 
@@ -191,9 +212,10 @@ class _Runner:
         record, name = self._prepared.record, run.teacher_name
         folder = records.run_folder(self._prepared.workdir, str(run.taught_by))
         variables = self._answers() if run.taught_by == LOGITS else self._network(run, folder)
-        if name not in record["teacher_hash"]:
-            record["teacher_hash"][name] = checkpoints.tree_digest(variables)
-            records.write_study(self._prepared.workdir, record)
+        with self._writing:
+            if name not in record["teacher_hash"]:
+                record["teacher_hash"][name] = checkpoints.tree_digest(variables)
+                records.write_study(self._prepared.workdir, record)
         teachers.check_digest(name, variables, record["teacher_hash"])
         return variables
 

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kd_jax.errors import BadInput
+from kd_jax.train import hosts
 
 AXIS = "devices"
 SEGMENT_STEPS = 32  # at most so many steps run in one loop on the device, so that the program can report and stop
@@ -41,6 +42,11 @@ def select(platform: str) -> list[Any]:
         present = ", ".join(sorted({device.platform for device in jax.devices()}))
         fix = f"pip install 'kd_jax[{platform}]' on a machine that has one, or pass --platform={present}"
         raise BadInput(f"--platform={platform}: expected one of this machine's platforms ({present}); {fix}") from None
+    if jax.process_count() != hosts.count():
+        raise BadInput(
+            f"jax.distributed: expected processes that were joined by --distributed, found {jax.process_count()} that were joined"
+            " otherwise; leave jax.distributed.initialize out"
+        )
     jax.config.update("jax_default_device", own(devices)[0])
     return sorted(devices, key=lambda device: (device.process_index, device.id))
 
@@ -56,6 +62,11 @@ def own(devices: Sequence[Any]) -> list[Any]:
     return [device for device in devices if device.process_index == jax.process_index()]
 
 
+def working_on(devices: Sequence[Any]) -> Any:
+    """Return a context manager that makes the first of the devices the default one of this thread."""
+    return jax.default_device(own(devices)[0])
+
+
 def peak_memory(devices: Sequence[Any]) -> dict[str, int | None]:
     """Return the largest memory held so far, {"host_bytes": by this process, "device_bytes": on one device, None if unknown}."""
     stats = own(devices)[0].memory_stats() or {}
@@ -69,8 +80,8 @@ def check_batch(batch_size: int, devices: Sequence[Any]) -> None:
     count = len(devices)
     if batch_size % count:
         near = max(batch_size // count, 1) * count
-        hosts = len({device.process_index for device in devices})
-        where = f" of {hosts} processes" if hosts > 1 else ""
+        processes = len({device.process_index for device in devices})
+        where = f" of {processes} processes" if processes > 1 else ""
         raise BadInput(f"--batch_size={batch_size}: expected a multiple of the {count} devices{where}; pass {near}")
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ FILES_OF_ARRAY = 2  # its description and its bytes, in one chunk
 METADATA = "_CHECKPOINT_METADATA"  # orbax's file of what is known of a step
 METADATA_BYTES = 700  # of a checkpoint, about, besides what it says about every leaf
 METADATA_BYTES_OF_LEAF = 60
+# Orbax numbers its saves for the whole process as they begin; two threads that begin at once would wait for each other's signals.
+_BEGINNING = threading.Lock()
 
 
 class Size(NamedTuple):
@@ -179,7 +182,7 @@ class Checkpoints:
         metadata = {"digest": digest(arrays, leaves), "leaves": leaves, "step": step}
         if self._key is not None:
             metadata["key"] = self._key
-        with _of_the_system(self.folder):
+        with _of_the_system(self.folder), _BEGINNING:
             saved = self._manager.save(step, args=ocp.args.PyTreeSave(arrays), custom_metadata=metadata, force=True)
         if not saved:
             raise OSError(f"orbax did not save step {step} in {self.folder}")

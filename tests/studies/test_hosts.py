@@ -48,12 +48,12 @@ def port():
         return opened.getsockname()[1]
 
 
-def start(workdir, study, processes=1, data_dir="", devices=1, **more):
+def start(workdir, study, processes=1, place="", devices=1, **more):
     """Start the processes of a run, and return them. `more` has what some of them are asked besides, {key: {index: value}}."""
     environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     coordinator, started = f"127.0.0.1:{port()}", []
     for index in range(processes):
-        asked = {"workdir": str(workdir), "data_dir": str(data_dir), "flags": study}
+        asked = {"workdir": str(workdir), "data_dir": str(place), "flags": study}
         if processes > 1:
             asked |= {"coordinator": coordinator, "processes": processes, "index": index}
         asked |= {key: of[index] for key, of in more.items() if index in of}
@@ -224,7 +224,7 @@ KINDS = {
         "optimizer": "adamw",
         "dropout": 0.1,
         "max_length": 16,
-        "vocabulary": 60,
+        "vocabulary": 300,
         "epochs": 2,
         "batch_size": 16,
     },
@@ -238,8 +238,8 @@ def test_two_processes_come_to_the_numbers_of_one_on_every_kind_of_data(kind, tm
     data_dir = many.data_dir if kind == "streamed" else tmp_path / "data"
     if kind == "texts":
         write_texts(data_dir, {"train": sentences(80), "validation": sentences(33, 1)})
-    finished(tmp_path / "one", ARITHMETIC | KINDS[kind], data_dir=data_dir, devices=2)
-    finished(tmp_path / "two", ARITHMETIC | KINDS[kind], 2, data_dir=data_dir)
+    finished(tmp_path / "one", ARITHMETIC | KINDS[kind], place=data_dir, devices=2)
+    finished(tmp_path / "two", ARITHMETIC | KINDS[kind], 2, place=data_dir)
     assert_alike(tmp_path / "one", tmp_path / "two")
 
 
