@@ -21,7 +21,15 @@ class Stopped(Exception):
 
 
 class Diverged(Exception):
-    """The training loss is no longer a finite number."""
+    """The loss, a weight, or an answer of a network that was trained is not a finite number.
+
+    Attributes:
+        seed: the seed of the run; None where that is not known.
+    """
+
+    def __init__(self, said: str, seed: int | None = None):
+        super().__init__(said)
+        self.seed = seed
 
 
 class Damaged(Exception):

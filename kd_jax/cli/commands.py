@@ -19,6 +19,7 @@ from kd_jax.cli.export_command import export
 from kd_jax.cli.guard import OK, guarded, hushed, one_line_errors
 from kd_jax.cli.import_command import import_data
 from kd_jax.cli.paper_command import paper
+from kd_jax.cli.plan_command import plan, plan_main
 from kd_jax.cli.prune_command import prune
 from kd_jax.cli.study import Platform, run_study, value_of
 from kd_jax.config import versions
@@ -206,6 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "import": import_data,
         "analyze": analyze,
         "report": report,
+        "plan": plan,
         "cost": cost,
         "audit": audit,
         "compare": compare,
@@ -231,6 +233,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv[1] == theory.NAME:
             return theory.theory_main(argv[2:], prog=prog)
         argv = argv[:2]  # the flags of a study that there is not
+
+    if argv[:1] == ["plan"]:
+        return plan_main(argv[1:])  # a study's flags are its own
 
     def call_command():
         with one_line_errors():

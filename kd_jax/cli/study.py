@@ -49,6 +49,9 @@ class TrainingSession(Session):
     it still count."""
     log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """Trackers to report every epoch to, besides metrics.jsonl; tensorboard writes to WORKDIR/tensorboard [none]."""
+    on_nan: Literal["stop", "skip_seed"] = "stop"
+    """What to do where a loss or a weight becomes NaN or infinite: stop, or give up that seed in every arm, say so, and go on
+    with the others."""
     tiny_imagenet_dir: Path | None = None
     """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
     workers: int = 0
@@ -154,6 +157,21 @@ def run_study(
     """
     shipped = STUDIES[name]
     return study_main(name, description or shipped.question, shipped.presets, argv, shipped.flag or None, prog)
+
+
+def study_of(name: str, argv: Sequence[str], prog: str) -> tuple[TrainingSession, Study]:
+    """Return what the flags of a study of `recipes.studies.STUDIES` ask for: (where it runs, the study).
+
+    Args:
+        name: the name of the study.
+        argv: the arguments.
+        prog: how the program is called, for `--help`.
+
+    Raises:
+        BadInput: for a flag or value that does not fit.
+    """
+    shipped = STUDIES[name]
+    return _parsed(argv, shipped.question, shipped.presets, shipped.flag or None, prog)
 
 
 def _parsed(words, description, preset, flag, prog) -> tuple[TrainingSession, Study]:
@@ -300,19 +318,21 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     chosen = devices.select(session.platform)
     data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
     prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers, command=command)
-    trained = train_prepared(prepared, chosen, Progress, trackers.sinks(session.log, prepared), session.seeds_at_once)
+    trained = train_prepared(
+        prepared, chosen, Progress, trackers.sinks(session.log, prepared), session.on_nan, session.seeds_at_once
+    )
     leads = hosts.leads()
     hosts.leave()
     if not leads:
         return  # analysis is process 0's
-    if not trained and is_analysed(workdir, prepared.study):
+    if not trained and is_analysed(workdir, prepared.study, prepared.record):
         if session.quiet:
             terminal.Screen(quiet=True).answer(records.read_summary(workdir))
         else:
             print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
     measure = partial(cost.measure, prepared, devices.own(chosen)[0])
-    terminal.study(workdir, analyze_prepared(prepared, Progress, measure), session.quiet)
+    terminal.study(workdir, analyze_prepared(prepared, Progress, measure, session.on_nan), session.quiet)
     _print_seconds(began, session)
 
 
@@ -344,7 +364,9 @@ def _sweep_and_report(
         return data.folder_of(dataset, session.data_dir, session.tiny_imagenet_dir)
 
     load, log = data.Loader().load, session.log
-    _, summary = sweep.run(name, studies, workdir, find, chosen, session.workers, load, Progress, command, log)
+    _, summary = sweep.run(
+        name, studies, workdir, find, chosen, session.workers, load, Progress, command, log, session.on_nan
+    )
     if summary is None:
         if session.quiet:
             terminal.Screen(quiet=True).answer(records.read_summary(workdir))

@@ -198,7 +198,7 @@ def study(workdir: Path, summary: Mapping[str, Any], quiet: bool = False) -> Non
             screen.line(line)
     screen.warnings(summary)
     screen.verdicts(summary)
-    run = f"student-seed{record['config']['seed']}"
+    run = f"student-seed{analysed.seeds[0]}"
     steps = [
         *_seeds(summary),
         (_command("compare", workdir, "OTHER"), "beside another study, with paired differences"),

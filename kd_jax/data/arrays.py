@@ -39,6 +39,25 @@ class Source(NamedTuple):
     class_names: np.ndarray = np.array([], np.str_)
 
 
+def held_out_of(y: np.ndarray, label: str) -> np.ndarray:
+    """Return which examples of the training split of a set without a test or validation split become its test set, bool [examples].
+
+    Args:
+        y: labels, int [examples].
+        label: the name of the set in messages.
+
+    Raises:
+        BadInput: when every class has one example.
+    """
+    taken = held_out(y)
+    if not taken.any():
+        raise BadInput(
+            f"{label}: expected a test or validation split with visible labels, or two training examples of some class to hold out;"
+            " pass another set"
+        )
+    return taken
+
+
 def held_out(y: np.ndarray, share: float = HELD_OUT_SHARE) -> np.ndarray:
     """Return which examples a set without a test part gives to one, bool [examples].
 

@@ -1,9 +1,12 @@
 """From stored uint8 images to what a network sees, on the device, inside jit."""
 
+from functools import reduce
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+MARGIN = 4  # pixels of padding on each side, so that a window has 81 places
 
 
 def standardise(x: Any, mean: Any, std: Any, dtype: Any) -> jax.Array:
@@ -32,14 +35,35 @@ def random_views(key: jax.Array, step: Any, ids: Any, x: jax.Array, kind: str) -
     if kind == "none":
         return x
     key = jax.random.fold_in(key, step)
-    return jax.vmap(lambda i, image: _random_view(jax.random.fold_in(key, i), image, kind == "crop_flip"))(ids, x)
+    corner, mirrored = jax.vmap(lambda i: _drawn(jax.random.fold_in(key, i)))(ids)
+    # TPUs cannot gather: windows at other places for each image become a loop over the images. On CPU that is quick, and trying
+    # every place takes fifty times as long.
+    x = jax.lax.platform_dependent(_padded(x), corner, tpu=_chosen_windows, default=_gathered_windows)
+    return jnp.where(mirrored[:, None, None, None], x[:, :, ::-1], x) if kind == "crop_flip" else x
 
 
-def _random_view(key, image, flip):
+def _drawn(key):
+    """Return (corner, int32 [2] from 0 to 8; whether to mirror) of one image."""
     crop_key, flip_key = jax.random.split(key)
-    offset = jax.random.randint(crop_key, (2,), 0, 9)
-    padded = jnp.pad(image, ((4, 4), (4, 4), (0, 0)))
-    image = jax.lax.dynamic_slice(padded, (offset[0], offset[1], 0), image.shape)
-    if flip:
-        image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
-    return image
+    return jax.random.randint(crop_key, (2,), 0, 2 * MARGIN + 1), jax.random.bernoulli(flip_key)
+
+
+def _padded(x):
+    return jnp.pad(x, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)))
+
+
+def _gathered_windows(padded, corner):
+    """Return the windows [batch, height, width, channels] whose corners are at `corner`, int [batch, 2], of padded images."""
+    _, height, width, channels = padded.shape
+    shape = height - 2 * MARGIN, width - 2 * MARGIN, channels
+    return jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, (at[0], at[1], 0), shape))(padded, corner)
+
+
+def _chosen_windows(padded, corner):
+    """The same as `_gathered_windows`, without an index that depends on the data."""
+    for axis in (1, 2):
+        size, at = padded.shape[axis] - 2 * MARGIN, corner[:, axis - 1, None, None, None]
+        shifted = [jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in range(2 * MARGIN + 1)]
+        choices = list(enumerate(shifted))[1:]
+        padded = reduce(lambda found, choice: jnp.where(at == choice[0], choice[1], found), choices, shifted[0])
+    return padded

@@ -250,8 +250,12 @@ class Dataset:
         return run(x)
 
     def resident(self, split: Split) -> Any:
-        """Return what of a split lies on every device during a run, as NumPy arrays."""
-        return split.x, split.y
+        """Return what of a split lies on every device during a run, as NumPy arrays.
+
+        An example is one row of numbers. Of arrays with more axes a TPU would copy all examples to gather some, for the layout in
+        which it stores images is not that in which it gathers them.
+        """
+        return split.x.reshape(len(split.x), -1), split.y
 
     def batch(self, resident: Any, item: Any) -> tuple[Any, Any, Any]:
         """Return (ids, x, y) of what a step is given: rows of the split, stored examples, labels; each [batch, ...].
@@ -261,7 +265,7 @@ class Dataset:
             item: a device's share of what `Feed.item` or `evaluation_items` hands out.
         """
         x, y = resident
-        return item, x[item], y[item]
+        return item, x[item].reshape(*item.shape, *self.train.x.shape[1:]), y[item]
 
     # ---- on the host
 

@@ -31,6 +31,8 @@ class Encoded(NamedTuple):
         files: JSON of {name: bytes} of its files.
         folder: the folder that holds them.
         class_names: the names of the classes, str [classes]; empty where they have none but their numbers.
+        train_ids, test_ids: where the test set is held out of the training split, the positions in that of the examples of each,
+            int64 [examples]; empty elsewhere.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Encoded(NamedTuple):
     files: str
     folder: str
     class_names: np.ndarray = np.array([], np.str_)
+    train_ids: np.ndarray = np.array([], np.int64)
+    test_ids: np.ndarray = np.array([], np.int64)
 
 
 class Records:

@@ -211,16 +211,19 @@ def assemble(encoded: Encoded, data: Data, workers: int = 0) -> StreamedImages:
     Raises:
         BadInput: for a part larger than the whole.
     """
+    test_split = "train" if len(encoded.test_ids) else encoded.test_split
     wanted = (
-        ("train", encoded.train_y, data.train_examples, "train_examples"),
-        (encoded.test_split, encoded.test_y, data.test_examples, "test_examples"),
+        ("train", encoded.train_y, encoded.train_ids, data.train_examples, "train_examples"),
+        (test_split, encoded.test_y, encoded.test_ids, data.test_examples, "test_examples"),
     )
     splits = []
-    for name, labels, count, flag in wanted:
+    for name, labels, part, count, flag in wanted:
         ids = positions(len(labels), count, flag)
         y = labels[ids].astype(np.int32)
+        ids = part[ids] if len(part) else ids
+        published = len(encoded.train_ids) + len(encoded.test_ids) if len(part) else len(labels)
         records = Records(encoded.folder, name, encoded.image_key)
-        splits.append(Split(EncodedImages(records, ids, data.image_size or SIZE, workers), y, y, ids, len(labels)))
+        splits.append(Split(EncodedImages(records, ids, data.image_size or SIZE, workers), y, y, ids, published))
     train, test = splits
     train = noisy(train, data, encoded.classes)
     return StreamedImages(

@@ -2,6 +2,7 @@
 
 A set with one text feature has single texts, one with two has pairs. GLUE hides its test labels (they are -1), so its validation
 split serves as the test set; MNLI's matched one does, and the mismatched one is a further split.
+Where there is none with visible labels, a part of the training split is held out.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from kd_jax.data.arrays import HELD_OUT, held_out_of
 from kd_jax.errors import BadInput
 
 BLOCK = 1000  # examples in one read; reading them one by one is several times slower
@@ -95,7 +97,7 @@ def read(builder: Any, label: str) -> Texts:
         label: the name of the set in messages.
 
     Raises:
-        BadInput: when it is not text classification, or has no split with visible labels beside `train`.
+        BadInput: when it is not text classification, or has no training labels that are visible.
     """
     keys, label_key = _keys(builder.info.features, label, builder.info.supervised_keys)
     sizes = {split: builder.info.splits[split].num_examples for split in builder.info.splits}
@@ -110,10 +112,8 @@ def read(builder: Any, label: str) -> Texts:
                 break
             hidden.append(published)
     else:
-        raise BadInput(
-            f"{label}: expected a test or validation split with visible labels, found {', '.join(builder.info.splits)};"
-            " pass another set"
-        )
+        published, taken = HELD_OUT, held_out_of(train[1], label)
+        train, test = (([train[0][row] for row in np.flatnonzero(part)], train[1][part]) for part in (~taken, taken))
     parts = {"train": ("train", train), "test": (published, test)}
     for name, split in FURTHER.get(published, {}).items():
         if sizes.get(split):
@@ -121,10 +121,9 @@ def read(builder: Any, label: str) -> Texts:
     classes = builder.info.features[label_key].num_classes
     for split, (_, y) in parts.values():
         check_labels(y, classes, split, label)
+    serves = "a part of train" if published == HELD_OUT else published
     note = (
-        f"the labels of split {' and '.join(hidden)} are hidden (-1): {published} serves as the test set"
-        if hidden
-        else ""
+        f"the labels of split {' and '.join(hidden)} are hidden (-1): {serves} serves as the test set" if hidden else ""
     )
     texts = [text for _, (split_texts, _) in parts.values() for text in split_texts]
     return Texts(

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kd_jax.data import cache, download, encoded, pixels, publishers, text
-from kd_jax.data.arrays import Source
+from kd_jax.data.arrays import HELD_OUT, Source, held_out_of
 from kd_jax.data.encoded import Encoded
 from kd_jax.data.features import builder_of
 from kd_jax.data.text import check_labels
@@ -178,8 +178,8 @@ def _decode(folder):
     info: Any = builder.info
     key, label_key = _keys(tfds, info, label)
     test_split = _test_split(info.splits, label)
-    splits = ("train", test_split)
-    streams = None in info.features[key].shape
+    splits = ("train",) if test_split == HELD_OUT else ("train", test_split)
+    streams, examples = None in info.features[key].shape, []
     if streams:
         labels = [_read_labels(builder, split, label_key) for split in splits]
     else:
@@ -189,12 +189,18 @@ def _decode(folder):
         if (y < 0).any():
             raise BadInput(f"{label}: expected labels in split {split}, found hidden ones (-1)")
         check_labels(y, classes, split, label)
+    rows: tuple[np.ndarray, ...] = ()
+    if test_split == HELD_OUT:
+        taken = held_out_of(labels[0], label)
+        rows = np.flatnonzero(~taken), np.flatnonzero(taken)
+        labels = [labels[0][of_part] for of_part in rows]
+        examples = [] if streams else [examples[0][of_part] for of_part in rows]
     name = info.name if not info.config_name else f"{info.name}/{info.config_name}"
     names = text.class_names(info.features[label_key])
     if not streams:
         return Source(name, examples[0], labels[0], examples[1], labels[1], classes, test_split, names)
     files = {file: (folder / file).stat().st_size for split in splits for file in info.splits[split].filenames}
-    return Encoded(name, labels[0], labels[1], classes, test_split, key, json.dumps(files), str(folder), names)
+    return Encoded(name, labels[0], labels[1], classes, test_split, key, json.dumps(files), str(folder), names, *rows)
 
 
 def _keys(tfds, info, label):
@@ -229,15 +235,15 @@ def _keys(tfds, info, label):
 
 
 def _test_split(splits, label):
-    """The name of the split that serves as the test set: the first of the usual names that has examples."""
+    """The name of the split that serves as the test set: the first of the usual names that has examples, else a part of `train`."""
     sizes = {name: splits[name].num_examples for name in splits}
     for name in ("test", *text.VALIDATION):
         if sizes.get("train") and sizes.get(name):
             return name
+    if sizes.get("train"):
+        return HELD_OUT
     found = ", ".join(name if size else f"{name} (empty)" for name, size in sizes.items())
-    raise BadInput(
-        f"{label}: expected a train and a test or validation split with examples, found {found}; pass another set"
-    )
+    raise BadInput(f"{label}: expected a train split with examples, found {found}; pass another set")
 
 
 def _read(builder: Any, split, key, label_key, label):

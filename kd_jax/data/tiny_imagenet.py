@@ -6,6 +6,9 @@
       val/images/                   the test split: the labels of the folder test/ are not public
       val/val_annotations.txt       image, tab, class, tab, a box, per line
 
+Many sort it for other programs: `val/WNID/`, `val/images/WNID/` or `val/WNID/images/` hold the images of a class then, and
+`train/WNID/` may hold them directly. That is the same set, in the same order.
+
 "Tiny ImageNet Visual Recognition Challenge" (Le and Yang, CS 231N, 2015).
 """
 
@@ -39,7 +42,7 @@ def find(folder: str | Path) -> Path | None:
     """Return the folder itself if it holds Tiny-ImageNet, else the folder in it that the archive unpacks to, else None."""
     given = Path(folder).expanduser()
     for path in (given, given / FOLDER):
-        if all((path / part).exists() for part in ("wnids.txt", "train", "val/images", "val/val_annotations.txt")):
+        if all((path / part).exists() for part in ("wnids.txt", "train", "val")):
             return path.resolve()
     return None
 
@@ -48,7 +51,8 @@ def load(folder: str | Path) -> Source:
     """Return Tiny-ImageNet, or the part of it that is there.
 
     Classes are numbered in the order of wnids.txt, those without training images left out. Training images come by class, then by
-    their number; validation images, which are the test split, as they are annotated. Greyscale images become RGB.
+    their number; validation images, which are the test split, as they are annotated, or where they were sorted into folders by
+    their number, which is the same. Greyscale images become RGB.
 
     Args:
         folder: as `find` takes it.
@@ -105,6 +109,7 @@ def _training(folder):
     # Each once, in the order of their first mention.
     for wnid in dict.fromkeys((folder / "wnids.txt").read_text(encoding="utf-8").split()):
         images = folder / "train" / wnid / "images"
+        images = images if images.is_dir() else images.parent
         names = os.listdir(images) if images.is_dir() else []
         numbers = sorted(int(match[1]) for name in names if (match := re.fullmatch(rf"{wnid}_(\d+)\.JPEG", name)))
         if numbers:
@@ -121,6 +126,10 @@ def _training(folder):
 def _validation(folder, classes):
     """Return [(path, class)] of the validation images of these classes."""
     images, annotations = folder / "val" / "images", folder / "val" / "val_annotations.txt"
+    if listed := _sorted(folder / "val", classes):
+        return listed
+    if not (images.is_dir() and annotations.is_file()):
+        raise BadInput(f"{folder / 'val'}: expected images and val_annotations.txt, or a folder per class; {AGAIN}")
     labels = {}
     for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), 1):
         name, _, rest = line.partition("\t")
@@ -140,6 +149,20 @@ def _validation(folder, classes):
     if not listed:
         raise BadInput(f"{annotations}: expected images of the {len(classes)} classes in train, found none; {AGAIN}")
     return listed
+
+
+def _sorted(validation, classes):
+    """[(path, class)] of validation images that were sorted into a folder per class, in the order of their numbers as published."""
+    found = []
+    for wnid, label in classes.items():
+        for place in (validation / wnid / "images", validation / wnid, validation / "images" / wnid):
+            names = os.listdir(place) if place.is_dir() else []
+            found += [
+                (int(match[1]), place / name, label)
+                for name in names
+                if (match := re.fullmatch(r"(?:val|n\d+)_(\d+)\.JPEG", name))
+            ]
+    return [(path, label) for _, path, label in sorted(found)]
 
 
 def _read(listed, split):

@@ -76,7 +76,7 @@ def functions(
     for onehot, with_kernel, followed in _networks(plan):
         kernel = make_kernel(onehot.model, dataset, precision)
         compute = {arm.model: make_logits(arm.model, dataset, precision) for arm in followed}
-        for seed in study.seed_range():
+        for seed in plan.seeds:
             runs = {arm: plan.run(arm.name, seed) for arm in followed}
             first = _variables(workdir, runs[onehot], 0)
             at_start = kernel(first, x)

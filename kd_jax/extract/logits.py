@@ -128,7 +128,7 @@ def logit_pairs(
         advance(run.name)
         return logits
 
-    for seed in plan.study.seed_range():
+    for seed in plan.seeds:
         of_teachers = (
             {TEACHER: of_file} if of_file else {name: of_all_splits(of, seed) for name, of in teachers.items()}
         )

@@ -42,7 +42,7 @@ def followed(plan: Plan) -> list[tuple[Run, list[Part]]]:
     A view, such as a control that is stopped early, is a run up to the step at which it is looked at.
     """
     found: dict[str, tuple[Run, list[Part]]] = {}
-    for seed in plan.study.seed_range():
+    for seed in plan.seeds:
         for arm in plan.shown:
             if arm.null_of or arm.name == EARLY:  # the teacher's runs once more
                 continue

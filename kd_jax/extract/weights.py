@@ -136,7 +136,7 @@ def growths(
     for onehot, layer in chosen:
         model = model_of(onehot.model, dataset, study.networks.precision)
         known, is_first = {}, layer == layer_names(dataset, onehot.model)[0] and not model.embeds
-        for seed in study.seed_range():
+        for seed in plan.seeds:
             if not is_first:  # the first layer's inputs are the data, or fixed features of it, whatever the run
                 known.clear()
             for arm in followed(plan, onehot):

@@ -20,6 +20,7 @@ from kd_jax.plan.given import GivenTeacher as GivenTeacher
 from kd_jax.plan.given import Length as Length
 from kd_jax.plan.given import Source as Source
 from kd_jax.plan.given import lengths_of as lengths_of
+from kd_jax.plan.given import seeds_of as seeds_of
 from kd_jax.plan.runs import Plan as Plan
 from kd_jax.plan.runs import Run as Run
 from kd_jax.plan.runs import Variant as Variant

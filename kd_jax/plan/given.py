@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kd_jax.config import Training, from_json
+from kd_jax.config import Study, Training, from_json
 
 LOGITS = "teacher_logits"  # what teaches where the teacher is a file
 
@@ -25,6 +25,17 @@ class Length(NamedTuple):
 def lengths_of(record: Mapping[str, Any]) -> dict[str, Length]:
     """Return {arm: how long its runs are} of the contents of a `study.json`."""
     return {arm["name"]: Length(*(arm[key] for key in Length._fields)) for arm in record["arms"]}
+
+
+def seeds_of(study: Study, record: Mapping[str, Any]) -> list[int]:
+    """Return the seeds of a study that are analysed: all but those that were given up because a run of theirs diverged.
+
+    Args:
+        study: the configuration.
+        record: contents of its `study.json`.
+    """
+    given_up = {int(seed) for seed in record.get("skipped", {})}
+    return [seed for seed in study.seed_range() if seed not in given_up]
 
 
 class Source(NamedTuple):

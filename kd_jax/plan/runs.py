@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from kd_jax.config import Study, Training, parse_switch
@@ -57,7 +57,7 @@ class Plan:
     Attributes:
         study: the configuration.
         arms: its arms, the teacher first.
-        runs: every arm for every seed, seed by seed.
+        runs: every arm for every seed, seed by seed; but those of seeds that were given up.
         given: the teacher that exists already; None where teachers are trained.
         views: further kinds of networks that are looked at, parts of those runs; see `Design`.
         no_control: why a student has no control, in words; empty where all have one.
@@ -75,6 +75,16 @@ class Plan:
         """The arms and views in the order in which they are shown; see `Design.shown`."""
         return Design(self.arms, self.views).shown
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its runs, rising: those of the study, but those that were given up."""
+        return tuple(dict.fromkeys(run.seed for run in self.runs))
+
+    def with_seeds(self, seeds: Iterable[int]) -> "Plan":
+        """Return the plan with the runs of these seeds alone."""
+        kept = set(seeds)
+        return replace(self, runs=tuple(run for run in self.runs if run.seed in kept))
+
     def run(self, arm: str, seed: int) -> Run:
         """Return the run of an arm and a seed."""
         return next(run for run in self.runs if run.arm.name == arm and run.seed == seed)
@@ -82,7 +92,7 @@ class Plan:
     def network(self, arm: Arm, seed: int) -> tuple[Run, int]:
         """Return the run of an arm or view and a seed, and the step at which it is looked at."""
         if arm.of_next_seed:
-            seeds = self.study.seed_range()
+            seeds = self.seeds
             seed = seeds[(seeds.index(seed) + 1) % len(seeds)]
         run = self.run(arm.part_of or arm.name, seed)
         return run, arm.looked_at(run.length)
@@ -97,7 +107,8 @@ class Plan:
         of_teacher = {arm.model for arm in self.arms if arm.name == TEACHER}
         starts = {arm.init for arm in students if arm.model in of_teacher}
         sources = self.given.sources if self.given else {}
-        return tuple(seed for seed, source in sources.items() if source.seed == seed and source.init in starts)
+        alike = (seed for seed, source in sources.items() if source.seed == seed and source.init in starts)
+        return tuple(seed for seed in alike if seed in self.seeds)
 
     def length(self, arm: str) -> Length:
         """Return the length of an arm's runs."""

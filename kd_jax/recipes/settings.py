@@ -33,6 +33,12 @@ SIZES = {
     "imdb_reviews": Size(25_000, 25_000, 2, (texts.MAX_LENGTH["imdb_reviews"],)),
     "ag_news_subset": Size(120_000, 7_600, 4, (texts.MAX_LENGTH["ag_news_subset"],)),
 }
+FURTHER_SIZES = {  # sets that no setting has
+    "mnist": Size(60_000, 10_000, 10, (28, 28, 1)),
+    "fashion_mnist": Size(60_000, 10_000, 10, (28, 28, 1)),
+    "svhn_cropped": Size(73_257, 26_032, 10, (32, 32, 3)),
+    "glue/sst2": Size(67_349, 872, 2, (texts.MAX_LENGTH["glue/sst2"],)),
+}
 VOCABULARY = 50_265  # token ids of RoBERTa's own tokenizer
 # (network, data set) -> floating-point operations of one example forward, as XLA counts them in the lowered program (jax 0.10.2).
 # A text is taken at its full length. `tests/recipes/test_settings.py` counts them again.

@@ -5,14 +5,22 @@ from typing import Any
 
 from kd_jax.plan import EARLY, NEXT, TWIN
 
+HELD_OUT = "held-out"  # the name of a test set that was split off the training set, as `data.arrays` has it
+
 
 def data(record: Mapping[str, Any]) -> list[str]:
-    """Return sentences about the texts of a study and how they are read, about pre-trained weights, and networks of one's own.
+    """Return sentences about a test set that was held out, texts and how they are read, pre-trained weights, and own networks.
 
     Args:
         record: contents of `study.json`.
     """
-    said, tokens, starts = [], record["data"].get("tokens"), record.get("init_from", {})
+    of_data = record["data"]
+    said, tokens, starts = [], of_data.get("tokens"), record.get("init_from", {})
+    if of_data.get("test_split") == HELD_OUT:
+        said.append(
+            f"{of_data['name']} has no test or validation split with labels: a fifth of each class of its training examples,"
+            " chosen by a fixed rule, is held out as the test set."
+        )
     if tokens:
         said += _tokens(record["data"]["name"], tokens)
     for network, of in starts.items():
@@ -113,6 +121,35 @@ def controls(record: Mapping[str, Any]) -> list[str]:
             continue
         said.append(f"{control}, the control of {whose}, is {what}.")
     return said
+
+
+def seeds(record: Mapping[str, Any]) -> str:
+    """Return which seeds a study has, such as `0 to 4 without 2`.
+
+    Args:
+        record: contents of `study.json`.
+    """
+    first, count = record["config"]["seed"], record["config"]["seeds"]
+    whole = f"{first} to {first + count - 1}" if count > 1 else f"{first}"
+    without = sorted(int(seed) for seed in record.get("skipped", {}))
+    return f"{whole} without {', '.join(map(str, without))}" if without else whole
+
+
+def skipped(record: Mapping[str, Any]) -> list[str]:
+    """Return a sentence about the seeds that were given up because a run of theirs diverged; none where all were trained.
+
+    Args:
+        record: contents of `study.json`.
+    """
+    given_up = record.get("skipped", {})
+    if not given_up:
+        return []
+    count = record["config"]["seeds"]
+    why = "; ".join(f"seed {seed}: {of['why']}" for seed, of in sorted(given_up.items(), key=lambda each: int(each[0])))
+    return [
+        f"{len(given_up)} of {count} seeds diverged, and are left out of every arm, so that all numbers are of the other"
+        f" {count - len(given_up)} and of training that does not diverge ({why})"
+    ]
 
 
 def _named(arms: Mapping[str, Mapping[str, Any]], key: str, value: str) -> str:

@@ -243,7 +243,8 @@ def slopes_panel(estimates: Sequence[Estimate], arms: Sequence[Arm], ax: Axes | 
     axes.invert_yaxis()
     axes.set_xlabel("slope of the student's confidence on the teacher's (above 1: exaggerated)")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if axes.get_legend_handles_labels()[1]:  # not where no run learnt, so that there is no slope
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_title(tables.what_intervals_are(estimates), fontsize=10)
     return axes
 

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from kd_jax.config import from_json, shown
+from kd_jax.report import about
 from kd_jax.report import charts as charts_of
 from kd_jax.report.again import Again
 from kd_jax.report.charts import Chart
@@ -254,8 +255,7 @@ def facts(study: Mapping[str, Any]) -> str:
     of_loss = "".join(f", {name} {value:g}" for name, value in read.items())
     of_loss += f", features {shown(told.distillation.features)}" if told.distillation.features else ""
     own = f" (the teacher with {', '.join(setup['teacher_with'])})" if setup.get("teacher_with") else ""
-    last = setup["seed"] + setup["seeds"] - 1
-    seeds = f"seeds {setup['seed']} to {last}" if setup["seeds"] > 1 else f"seed {last}"
+    seeds = f"seed{'s' if setup['seeds'] > 1 else ''} {about.seeds(study)}"
     return (
         f"{data['name']}: {data['train_examples']} training and {data['test_examples']} test examples ({data['test_split']} split),"
         f" {data['wrong_labels']} training labels wrong by design. Teacher {teacher}, students {students};"

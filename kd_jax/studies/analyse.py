@@ -1,7 +1,7 @@
 """Analyse what training left in a work folder."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,25 +9,35 @@ from typing import Any
 from kd_jax import config, data, stopping
 from kd_jax.analysis import answers
 from kd_jax.analysis import claims as claimed
+from kd_jax.config import Study
 from kd_jax.data import Dataset
-from kd_jax.errors import BadInput, Damaged
+from kd_jax.errors import BadInput, Damaged, Diverged
 from kd_jax.files import fresh_folder, replace_folder
+from kd_jax.report import about
 from kd_jax.studies import analyses, networks, teachers
 from kd_jax.studies import prune as pruning
 from kd_jax.studies.analyses import learning
-from kd_jax.studies.prepare import Prepared, open_study
+from kd_jax.studies.prepare import Prepared, analysable, open_study
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.report import write_report
-from kd_jax.studies.train import missing
+from kd_jax.studies.train import OnNan, give_up, missing
 from kd_jax.workdir import records
 
 
-def is_analysed(workdir, study):
-    """Whether the work folder's analysis is of just this study: its seeds, and what it asks to be looked at."""
+def is_analysed(workdir: Path | str, study: Study, record: Mapping[str, Any] | None = None) -> bool:
+    """Return whether a work folder's analysis is of just this study: its seeds, and what it asks to be looked at.
+
+    Args:
+        workdir: the work folder.
+        study: the configuration.
+        record: contents of its `study.json`; None where no seed was given up.
+    """
     if not (Path(workdir) / "analysis" / "report.html").is_file():
         return False
     try:
-        return config.from_json(records.read_summary(workdir)["study"]["config"]) == study
+        found = records.read_summary(workdir)["study"]
+        given_up = (record or {}).get("skipped", {})
+        return config.from_json(found["config"]) == study and found.get("skipped", {}) == given_up
     except (BadInput, KeyError, TypeError):
         return False  # absent or damaged: it is made again
 
@@ -64,6 +74,7 @@ def analyze_prepared(
     prepared: Prepared,
     progress: Callable[..., Any] = Quiet,
     cost: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    on_nan: OnNan = "stop",
 ) -> dict[str, Any]:
     """Ask every question of `analyses.ANALYSES` of a trained study, write `analysis/`, and return the contents of `summary.json`.
 
@@ -72,11 +83,29 @@ def analyze_prepared(
         progress: as for `studies.train.train`.
         cost: `cost(summary)` measures what the networks cost to run, as `studies.cost.measure`; without it an earlier measurement
             stays as it is.
+        on_nan: where the answers of a run are not finite although its loss and weights are, `stop` raises `Diverged`; `skip_seed`
+            gives the seed up, as `studies.train.train_prepared` does.
 
     Raises:
-        BadInput: when a run is not finished, a question cannot be asked, a network of one's own is not found as it was, or another
-            program works in the folder.
+        BadInput: when a run is not finished, too few seeds did not diverge, a question cannot be asked, a network of one's own is
+            not found as it was, or another program works in the folder.
+        Diverged: when the answers of a run are not finite, or too few seeds remain.
     """
+    while True:
+        try:
+            return _analyze(analysable(prepared), progress, cost)
+        except Diverged as error:
+            if on_nan == "stop" or error.seed is None:
+                raise
+            with records.locked(prepared.workdir):
+                give_up(prepared, error.seed, str(error).partition(":")[0], str(error))
+
+
+def _analyze(
+    prepared: Prepared,
+    progress: Callable[..., Any],
+    cost: Callable[[dict[str, Any]], dict[str, Any]] | None,
+) -> dict[str, Any]:
     networks.find_again(prepared.workdir, prepared.record.get("networks", {}))
     with records.locked(prepared.workdir):
         for run in prepared.plan.runs:
@@ -139,6 +168,7 @@ def _summary(
     estimates = [estimate for of_analysis in measured for estimate in of_analysis]
     unlearned = learning.unlearned(workdir, folder, prepared.study, prepared.record)
     claims, warnings = [], [run.sentence() for run in unlearned]
+    warnings += about.skipped(prepared.record)
     warnings += pruning.sentences(prepared.record)
     for analysis in asked:
         claims += analysis.conclude(trained, estimates, unlearned)

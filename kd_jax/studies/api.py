@@ -21,7 +21,7 @@ from kd_jax.studies.prepare import Prepared, prepare, set_precision
 from kd_jax.studies.prepare import open_study as open_prepared
 from kd_jax.studies.progress import Progress, Quiet
 from kd_jax.studies.results import Results
-from kd_jax.studies.train import train_prepared
+from kd_jax.studies.train import OnNan, train_prepared
 from kd_jax.train import devices
 from kd_jax.train.loop import Sink
 
@@ -37,6 +37,7 @@ def run(
     workers: int = 0,
     progress: bool | Callable[..., Any] = False,
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
+    on_nan: OnNan = "stop",
 ) -> Results:
     """Train every run of a study that is not finished, analyse the study, write its report, and return what came out.
 
@@ -54,11 +55,12 @@ def run(
         progress: whether to show how far it is; or `progress(total, done)`, which returns a context manager that counts steps as
             `studies.progress.Progress` does.
         sinks: `sinks(run)` returns what a run reports to besides its folder; see `train.loop.Sink`.
+        on_nan: `stop`, or `skip_seed` to give up the seeds whose loss or weights become NaN or infinite, and go on with the others.
 
     Raises:
         BadInput: for a study that cannot be done, before anything is written.
         Stopped: the program was told to stop, and has saved; call again to go on.
-        Diverged: a loss is not finite.
+        Diverged: a loss is not finite, and `on_nan` says to stop, or too few seeds remain.
     """
     load, study, place = _source(study, data, data_dir)
     set_precision(study)
@@ -66,9 +68,9 @@ def run(
     command = shlex.join([Path(sys.executable).name, *sys.argv])
     prepared = prepare(name, study, workdir, place, chosen, workers=workers, load=load, command=command)
     shown = _progress(progress)
-    trained = train_prepared(prepared, chosen, shown, sinks)
-    if trained or not analyse.is_analysed(workdir, prepared.study):
-        analyse.analyze_prepared(prepared, shown, partial(costs.measure, prepared, chosen[0]))
+    trained = train_prepared(prepared, chosen, shown, sinks, on_nan)
+    if trained or not analyse.is_analysed(workdir, prepared.study, prepared.record):
+        analyse.analyze_prepared(prepared, shown, partial(costs.measure, prepared, chosen[0]), on_nan)
     return Results.of(workdir)
 
 

@@ -18,9 +18,9 @@ from kd_jax.analysis.differences import difference
 from kd_jax.analysis.results import Estimate
 from kd_jax.config import to_json, versions
 from kd_jax.errors import BadInput
-from kd_jax.plan import TEACHER
+from kd_jax.plan import TEACHER, seeds_of
 from kd_jax.provenance import now
-from kd_jax.report import comparisons, tables
+from kd_jax.report import about, comparisons, tables
 from kd_jax.studies import conclusions, folders, sweep
 from kd_jax.studies.folders import AUDIT, STUDY, Opened
 from kd_jax.studies.sweep import told_apart
@@ -196,10 +196,10 @@ def _summary(columns: Sequence[Column], diverged: Sequence[str]) -> dict[str, An
 def _described(column: Column) -> dict[str, Any]:
     """What the table says of a student, but for the numbers."""
     opened, arm = column.opened, column.arm
-    about = {"name": column.name, "kind": opened.kind, "folder": str(opened.folder), "arm": arm["name"]}
-    about |= {"taught_by": _teacher(column), "baseline": arm["baseline"], "control": _control(column)}
-    about |= {"student": arm["model"]}
-    about["verdicts"] = {
+    found = {"name": column.name, "kind": opened.kind, "folder": str(opened.folder), "arm": arm["name"]}
+    found |= {"taught_by": _teacher(column), "baseline": arm["baseline"], "control": _control(column)}
+    found |= {"student": arm["model"]}
+    found["verdicts"] = {
         f"{name}, {split}": verdict.to_json()
         for name, split in (("exaggeration_slope", "test"), ("exaggeration_slope", "train"), ("accuracy_gain", "test"))
         if (verdict := conclusions.on(opened.summary, name, arm["name"], split))
@@ -207,7 +207,7 @@ def _described(column: Column) -> dict[str, Any]:
     if opened.kind == AUDIT:
         given = opened.summary["audit"]["given"]
         teacher = next(each["model"] for each in opened.arms if each["name"] == "teacher")
-        return about | {
+        return found | {
             "data": f"{given['examples']:,} {given['unit']}, {given['split']}",
             "teacher": teacher,
             "loss": "",
@@ -216,16 +216,16 @@ def _described(column: Column) -> dict[str, Any]:
         }
     study, record = opened.study, opened.summary["study"]
     assert study is not None
-    data, last = record["data"], study.seed + study.seeds - 1
+    data, seeds = record["data"], seeds_of(study, record)
     wrong = f", {data['wrong_labels']} of them wrong" if data["wrong_labels"] else ""
     training = study.training
     own = f"; teacher {' '.join(study.distillation.teacher_with)}" if study.distillation.teacher_with else ""
-    return about | {
+    return found | {
         "data": f"{data['name']}, {data['train_examples']} labels{wrong}",
         "teacher": "a file of logits" if record.get("teacher_logits") else study.networks.teacher,
         "loss": f"{study.distillation_loss}, temperature {study.distillation.temperature:g}, weight {study.distillation.weight:g}",
         "training": f"{training.epochs} epochs of batch {training.batch_size}, rate {training.learning_rate:g}{own}",
-        "seeds": f"{study.seeds} ({study.seed} to {last})" if study.seeds > 1 else f"1 ({study.seed})",
+        "seeds": f"{len(seeds)} ({about.seeds(record)})",
     }
 
 
@@ -257,7 +257,7 @@ def _values(column: Column, name: str, split: str, subset: str) -> dict[Any, flo
     study = column.opened.study
     if study is None:
         return {(str(column.opened.folder), number): value for number, value in enumerate(found.values)}
-    return dict(zip(study.seed_range(), found.values, strict=False))
+    return dict(zip(seeds_of(study, column.opened.summary["study"]), found.values, strict=False))
 
 
 def _differences(first: Column, column: Column) -> Iterator[dict[str, Any]]:
@@ -268,12 +268,12 @@ def _differences(first: Column, column: Column) -> Iterator[dict[str, Any]]:
         own, other = _values(column, name, split, subset), _values(first, name, split, subset)
         if not own or not other:
             continue
-        about: dict[str, Any] = {"variant": column.name, "against": first.name, "split": split, "subset": subset}
+        key: dict[str, Any] = {"variant": column.name, "against": first.name, "split": split, "subset": subset}
         found = difference(own, other, same)
         if found.interval is None:
-            yield {"name": f"{name}_difference", "arm": column.arm["name"], **about, "reason": found.method}
+            yield {"name": f"{name}_difference", "arm": column.arm["name"], **key, "reason": found.method}
         else:
-            estimate = Estimate(f"{name}_difference", column.arm["name"], found.interval, found.values, **about)
+            estimate = Estimate(f"{name}_difference", column.arm["name"], found.interval, found.values, **key)
             yield estimate.to_json() | {"method": found.method}
 
 

@@ -17,7 +17,7 @@ from kd_jax.config import versions
 from kd_jax.data import Dataset
 from kd_jax.extract.logits import analysis_precision, model_of, view_of
 from kd_jax.models import Variables
-from kd_jax.plan import TEACHER, Run
+from kd_jax.plan import TEACHER, Run, seeds_of
 from kd_jax.studies import networks
 from kd_jax.studies.prepare import Prepared, open_study
 from kd_jax.studies.report import write_report
@@ -78,8 +78,9 @@ def measure(
     accuracies = results.index(results.read(summary), "name", "arm", "split", "subset")
     x = _examples(dataset)
     chosen: dict[str, Run] = {}
+    seed = seeds_of(prepared.study, prepared.record)[0]
     for arm in arms:
-        chosen.setdefault(arm.model, plan.run(arm.name, prepared.study.seed))
+        chosen.setdefault(arm.model, plan.run(arm.name, seed))
     networks = _of_networks(prepared, list(chosen.values()), x, device, clock)
     listed = []
     for arm in arms:

@@ -64,7 +64,10 @@ def export(
     (program if form == "stablehlo" else weights).check()
     prepared = open_study(workdir, data_dir, workers, load)
     networks.find_again(workdir, prepared.record.get("networks", {}))
-    found = next(each for each in prepared.plan.runs if each.name == run)
+    found = next((each for each in prepared.plan.runs if each.name == run), None)
+    if found is None:
+        left = ", ".join(map(str, prepared.plan.seeds))
+        raise BadInput(f"--run={run}: expected a seed that was not given up, one of {left}; its training diverged")
     if form == "hf" and not found.arm.model.startswith("roberta"):
         raise BadInput(f"--format=hf: expected a RoBERTa, {run} is {found.arm.model}; pass --format=safetensors")
     if found.source is not None:

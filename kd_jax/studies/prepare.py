@@ -13,7 +13,7 @@ from kd_jax import config, data, models
 from kd_jax.config import SCHEMA, Networks, Study, versions
 from kd_jax.data import Dataset, Given
 from kd_jax.errors import BadInput
-from kd_jax.plan import GivenTeacher, Plan, lengths_of, make_plan
+from kd_jax.plan import GivenTeacher, Plan, lengths_of, make_plan, seeds_of
 from kd_jax.provenance import program
 from kd_jax.studies import analyses, networks, pretrained, teachers
 from kd_jax.studies.teachers import Found
@@ -125,7 +125,40 @@ def prepare(
         record["teacher_from" if study.distillation.teacher_from else "teacher_logits"] = teacher.record
     if previous is not None:
         record = _continued(record, previous)
-    return Prepared(Path(workdir), study, plan, dataset, record, teacher)
+    return _trained_seeds(Prepared(Path(workdir), study, plan, dataset, record, teacher))
+
+
+def _trained_seeds(prepared: Prepared) -> Prepared:
+    """The study with the runs of those seeds alone that were not given up."""
+    plan = prepared.plan.with_seeds(seeds_of(prepared.study, prepared.record))
+    return replace(prepared, plan=plan)
+
+
+def analysable(prepared: Prepared) -> Prepared:
+    """Return a study that was trained, with the runs of the seeds that finished in every arm.
+
+    Raises:
+        BadInput: when so many seeds were given up that the rest says nothing about seeds.
+    """
+    if obstacle := too_few_seeds(prepared):
+        raise BadInput(f"{prepared.workdir}: {obstacle}")
+    return _trained_seeds(prepared)
+
+
+def too_few_seeds(prepared: Prepared) -> str:
+    """Return, in words, why a study of which seeds were given up cannot be analysed; empty where it can.
+
+    Of several seeds, two at least must remain, for intervals are over seeds; of one seed, that one.
+    """
+    study, given_up = prepared.study, prepared.record.get("skipped", {})
+    least, left = min(2, study.seeds), len(seeds_of(study, prepared.record))
+    if left >= least:
+        return ""
+    seed, of = next(iter(given_up.items()))
+    return (
+        f"expected at least {least} of {study.seeds} seeds that do not diverge, found {left}; pass more --seeds, or train otherwise"
+        f" in another --workdir (seed {seed}: {of['why']})"
+    )
 
 
 def _sha256(value: Any) -> str:
@@ -178,7 +211,7 @@ def open_study(
     given, trained = GivenTeacher.of(record), lengths_of(record)
     plan = make_plan(study, len(found.train.y), (), given, networks.sources(own), trained)
     # An earlier version has less to say of its arms.
-    return Prepared(Path(workdir), study, plan, found, record | {"arms": _arms(plan)})
+    return _trained_seeds(Prepared(Path(workdir), study, plan, found, record | {"arms": _arms(plan)}))
 
 
 def given_of(workdir: Path | str, record: Record) -> Given:
@@ -271,7 +304,7 @@ def _continued(record: Record, previous: Record) -> Record:
         folders = config.shown(tuple(record["config"]["init_from"]))
         raise BadInput(f"--init_from={folders}: its weights changed since; pass another --workdir")
     begun = {key: previous[key] for key in ("platform", "versions")}
-    kept = {key: previous[key] for key in ("teacher_hash", "peak_memory", "pruned") if key in previous}
+    kept = {key: previous[key] for key in ("teacher_hash", "peak_memory", "pruned", "skipped") if key in previous}
     # A run keeps the key under which it was begun: a later version may make another of the same configuration.
     keys = record["keys"] | {run: key for run, key in previous.get("keys", {}).items() if run in record["keys"]}
     return record | begun | kept | {"keys": keys, "history": [*previous.get("history", [begun]), *record["history"]]}

@@ -12,7 +12,7 @@ from typing import Any
 from kd_jax.config import from_json
 from kd_jax.errors import BadInput
 from kd_jax.files import remove
-from kd_jax.plan import lengths_of, of_record, run_name
+from kd_jax.plan import lengths_of, of_record, run_name, seeds_of
 from kd_jax.studies.prepare import Prepared
 from kd_jax.workdir import records
 
@@ -166,7 +166,7 @@ def _runs(record: Mapping[str, Any]) -> Iterable[tuple[str, list[int], set[int]]
     for arm in design.arms:
         length = lengths[arm.name]
         also = {each.looked_at(length) for each in design.shown if arm.name in (each.name, each.part_of)}
-        for seed in study.seed_range():
+        for seed in seeds_of(study, record):
             if (name := run_name(arm, seed)) not in copies:
                 yield name, length.checkpoint_steps, also
 

@@ -167,13 +167,14 @@ class Results(Findings):
         Raises:
             BadInput: when there is no such run or split.
         """
-        seed = self.study.seed if seed is None else seed
+        seeds = self._analysed.seeds
+        seed = seeds[0] if seed is None else seed
         pair = next(confidence.read_pairs(self.workdir / "analysis", [arm], [seed], split), None)
         if pair is None or pair.teacher is None:
             arms = ", ".join(each.name for each in self._compared)
             raise BadInput(
                 f"{arm}, {split}, seed {seed}: expected a run that was compared with its teacher; arms: {arms}; seeds"
-                f" {self.study.seed} to {self.study.seed + self.study.seeds - 1}"
+                f" {', '.join(map(str, seeds))}"
             )
         axes = figures.confidence_panel(pair.teacher, pair.student, ax=ax)
         axes.set(xlabel="teacher: log p/(1-p) of its top class [nats]", ylabel=f"{arm}, same class [nats]")

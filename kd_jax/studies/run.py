@@ -3,12 +3,14 @@
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from kd_jax.errors import Diverged, Stopped
 from kd_jax.models import Variables
 from kd_jax.plan import Plan, Run
 from kd_jax.stopping import Request
@@ -209,13 +211,14 @@ def follow(plan: Plan, engine_of: Callable[[Run], Engine], stop: Request) -> int
         How often a run was trained.
 
     Raises:
-        Stopped, Diverged, BadInput: as process 0 does.
+        Exception: what ends process 0.
     """
     runs, trained = {run.name: run for run in plan.runs}, 0
     while (work := hosts.told(_nothing)) is not None:
         run = runs[work.name]
         run = replace(run, length=run.length._replace(total_steps=work.total_steps))
-        with hosts.together():
+        # What all processes come to alike, process 0 has the last word on.
+        with suppress(Diverged, Stopped), hosts.together():
             train_run(engine_of(run), run, work.teacher, (), stop, lambda tree: hosts.told(_nothing))
         trained += 1
     return trained

@@ -21,7 +21,7 @@ import numpy as np
 from kd_jax.analysis import results
 from kd_jax.config import Look, Study, from_json, to_json, versions
 from kd_jax.errors import BadInput
-from kd_jax.plan import TEACHER
+from kd_jax.plan import TEACHER, seeds_of
 from kd_jax.provenance import now
 from kd_jax.recipes import images
 from kd_jax.recipes.settings import FORWARD_FLOPS, PaperSetting, name_of, settings
@@ -245,7 +245,10 @@ def _row(setting: PaperSetting, runs: Sequence[Found], everything: Sequence[Foun
 
 def _seeds(found: Found) -> int:
     """The number of seeds that were analysed; more may have been asked for since."""
-    return found.opened.summary["study"]["config"]["seeds"] if found.opened else 0
+    if found.opened is None:
+        return 0
+    record = found.opened.summary["study"]
+    return len(seeds_of(from_json(record["config"]), record))
 
 
 def _measured(found: Found) -> dict[str, Any]:
@@ -289,7 +292,7 @@ def _other(found: Found, listed: Sequence[PaperSetting]) -> dict[str, Any]:
         "study": found.record["study"],
         "name": name_of(found.study, found.student),
         "recipe": _recipe(found.study),
-        "seeds": found.study.seeds,
+        "seeds": len(seeds_of(found.study, found.record)),
         "nearest": None if nearest is None else nearest.number,
         "differs": {} if nearest is None else {key: list(of) for key, of in differences(found, nearest).items()},
         "analysed": found.opened is not None,
@@ -382,8 +385,9 @@ def _speeds(found: Found, setting: PaperSetting) -> dict[str, float]:
         return {}
     baseline = next(arm["baseline"] for arm in found.record["arms"] if arm["name"] == found.arm)
     speeds = {}
+    seed = next(iter(seeds_of(found.study, found.record)), found.study.seed)
     for arm in (TEACHER, baseline, found.arm):
-        lines = records.read_metrics(records.run_folder(found.folder, f"{arm}-seed{found.study.seed}"))
+        lines = records.read_metrics(records.run_folder(found.folder, f"{arm}-seed{seed}"))
         known = [line["examples_per_second"] for line in lines if line.get("examples_per_second")][1:]
         if not known:
             return {}

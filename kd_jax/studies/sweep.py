@@ -22,7 +22,7 @@ from kd_jax.config import SCHEMA, Study, from_json, to_json, versions
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput, Diverged
 from kd_jax.files import fresh_folder, replace_folder
-from kd_jax.plan import GivenTeacher, Variant, run_key, run_name
+from kd_jax.plan import GivenTeacher, Variant, run_key, run_name, seeds_of
 from kd_jax.plan import arms as arms_of
 from kd_jax.report.sweeps import write_report
 from kd_jax.studies import networks, trackers
@@ -32,7 +32,7 @@ from kd_jax.studies.analyses import learning
 from kd_jax.studies.prepare import prepare
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.report import write_report as write_study_report
-from kd_jax.studies.train import train_prepared
+from kd_jax.studies.train import OnNan, train_prepared
 from kd_jax.workdir import records
 
 
@@ -47,6 +47,7 @@ def run(
     progress: Callable[..., Any] = Quiet,
     command: str = "",
     log: Sequence[str] = (),
+    on_nan: OnNan = "stop",
 ) -> tuple[int, dict[str, Any] | None]:
     """Train and analyse every variant that is not finished, then what the variants say together.
 
@@ -59,6 +60,7 @@ def run(
         workers: number of processes that decode a streamed set; 0 for this one.
         load, progress, command: as for `studies.train.train`.
         log: the trackers to report to, keys of `trackers.TRACKERS`.
+        on_nan: as for `studies.train.train_prepared`.
 
     Returns:
         The number of runs trained, and the contents of `summary.json`, or None where everything was done before.
@@ -97,14 +99,13 @@ def run(
             ready = prepared(variant, study)
             _share(workdir, folder, ready.plan)
             try:
-                trained += train_prepared(ready, devices, progress, trackers.sinks(log, ready))
+                trained += train_prepared(ready, devices, progress, trackers.sinks(log, ready), on_nan)
+                if not is_analysed(folder, study, ready.record):
+                    analyze_prepared(ready, progress, on_nan=on_nan)
+                    analysed += 1
             except Diverged as error:  # the others have nothing to do with it
                 diverged[variant.folder] = str(error)
                 _say(f"{variant.folder}: {error}")
-                continue
-            if not is_analysed(folder, study):
-                analyze_prepared(ready, progress)
-                analysed += 1
         if len(diverged) == len(studies):
             raise Diverged(f"every variant diverged; {next(iter(diverged.values()))}")
         if not analysed and not diverged and _summarised(workdir, record):
@@ -263,6 +264,7 @@ def _summarise(
         "verdicts": [verdict.to_json() for verdict in verdicts],
         "diverged": dict(diverged),
         "warnings": [f"{name} is left out: {why}" for name, why in diverged.items()]
+        + _of_common_seeds(summaries)
         + [f"{name}: {warning}" for name, of in summaries.items() for warning in of["warnings"]],
         "unlearned": [{"variant": name, **run.to_json()} for name, of in unlearned.items() for run in of],
         "study": {
@@ -311,8 +313,15 @@ def _measured(
     """
     configs = {v["folder"]: told_apart(v["config"]) for v in record["variants"]}
     differing = [name for name in next(iter(configs.values())) if len({str(c[name]) for c in configs.values()}) > 1]
-    listed = []
+    listed, seeds = (
+        [],
+        {name: seeds_of(from_json(of["study"]["config"]), of["study"]) for name, of in summaries.items()},
+    )
+    common = _common(list(seeds.values()))
+    if common is None:
+        return []
     for name, of in summaries.items():
+        at = [seeds[name].index(seed) for seed in common] or slice(None)
         table = results.index(results.read(of), "name", "arm", "split", "subset")
         failed = {run.arm for run in unlearned[name]}
         for arm in of["study"]["arms"]:
@@ -323,11 +332,33 @@ def _measured(
             values = {field: configs[name][field] for field in differing}
             gain = np.array(table["accuracy_gain", arm["name"], "test", "all"].values)
             # One teacher of all seeds has one value.
-            fit = np.broadcast_to(table["accuracy", teacher, "train", "all"].values, gain.shape)
+            fit = np.broadcast_to(table["accuracy", teacher, "train", "all"].values, gain.shape)[at]
             over = table.get(("accuracy_over_teacher", arm["name"], "test", "all"))
-            lead = gain - over.values if over else np.full(gain.shape, np.nan)
+            lead = (gain - over.values if over else np.full(gain.shape, np.nan))[at]
+            gain = gain[at]
             listed.append(across.StudentResult(name, arm["name"], values, fit, lead, gain, learned))
     return listed
+
+
+def _of_common_seeds(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence on the seeds of which the variants are taken together, where some variants have others besides."""
+    seeds = [seeds_of(from_json(of["study"]["config"]), of["study"]) for of in summaries.values()]
+    common = _common(seeds)
+    if common == [] or all(of == common for of in seeds):
+        return []
+    if common is None:
+        return ["no seed was trained to its end in every variant, so nothing is said of several variants together"]
+    listed = ", ".join(map(str, common))
+    return [f"variants have different seeds; what is said of several variants together is of those of all: {listed}"]
+
+
+def _common(seeds: Sequence[list[int]]) -> list[int] | None:
+    """The seeds that all variants have, where they are taken together, for numbers are paired by seed.
+
+    Empty where each variant has one seed of its own, so that nothing is paired; None where some have several and none is common.
+    """
+    common = [seed for seed in seeds[0] if all(seed in of for of in seeds)]
+    return common or ([] if max(map(len, seeds)) == 1 else None)
 
 
 def told_apart(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -267,6 +267,11 @@ def _described(study: Study, source: _Source, arm: Record, theirs: Study, name: 
     folder = records.run_folder(source.folder, name)
     there = set(records.kept_steps(folder))
     length = Length(*(arm[key] for key in Length._fields))
+    if length.total_steps not in there and name.rpartition("seed")[2] in source.record.get("skipped", {}):
+        raise _bad(
+            study,
+            f"expected finished runs, {name} diverged and was given up; name one run that teaches all seeds, such as DIR/runs/NAME",
+        )
     if length.total_steps not in there:
         raise _bad(
             study, f"expected finished runs, {name} is not (it lacks step {length.total_steps}); run that study again"

@@ -23,13 +23,15 @@ from kd_jax.studies import pretrained, side_by_side, teachers
 from kd_jax.studies import run as run_stage
 from kd_jax.studies.analyses import directions
 from kd_jax.studies.footprint import check_space, of_runs
-from kd_jax.studies.prepare import Prepared, prepare
+from kd_jax.studies.prepare import Prepared, prepare, too_few_seeds
 from kd_jax.studies.progress import Quiet
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine, hosts
 from kd_jax.train.loop import Sink
 from kd_jax.train.teachers import Constants, Table
 from kd_jax.workdir import checkpoints, records
+
+OnNan = Literal["stop", "skip_seed"]
 
 
 def train(
@@ -44,6 +46,7 @@ def train(
     progress: Callable[..., Any] = Quiet,
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
     command: str = "",
+    on_nan: OnNan = "stop",
 ) -> int:
     """Train every run of a study that is not finished yet.
 
@@ -59,6 +62,7 @@ def train(
         progress: `progress(total, done)` gives a context manager that counts steps; see `studies.progress`.
         sinks: `sinks(run)` gives what a run reports to besides its folder and the progress, such as a tracker of experiments.
         command: the command line of this program, for `study.json`.
+        on_nan: what to do where a loss or a weight is not finite; see `train_prepared`.
 
     Returns:
         How many runs were trained or finished; 0 when all were finished already.
@@ -66,10 +70,10 @@ def train(
     Raises:
         BadInput: before anything is written.
         Stopped: told to stop, and saved.
-        Diverged: a loss is not finite.
+        Diverged: a loss or a weight is not finite, with `on_nan="stop"`; or too few seeds remain.
     """
     prepared = prepare(name, study, workdir, data_dir, devices, also, workers, load, command)
-    return train_prepared(prepared, devices, progress, sinks)
+    return train_prepared(prepared, devices, progress, sinks, on_nan)
 
 
 def train_prepared(
@@ -77,20 +81,27 @@ def train_prepared(
     devices: Sequence[Any],
     progress: Callable[..., Any] = Quiet,
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
+    on_nan: OnNan = "stop",
     seeds_at_once: Literal["auto", "off"] = "auto",
 ) -> int:
     """Train what `prepare` has checked; see `train`.
 
-    Several seeds are trained at the same time where there are several devices; see `side_by_side`. Not so where `seeds_at_once` is
-    off or there are `sinks`, which expect to be told of one run after the other.
-
     Where several processes train together, process 0 does so, and the others train with it what it trains.
+
+    Args:
+        prepared: the study.
+        devices, progress, sinks: as for `train`.
+        on_nan: where the loss or a weight of a run is not finite, `stop` raises `Diverged`. `skip_seed` gives the seed up: no arm
+            of it is trained further or analysed, `skipped` in `study.json` names it, and the other seeds are trained. It stays
+            given up in this work folder.
+        seeds_at_once: whether several seeds are trained at the same time where there are several devices; see `side_by_side`. With
+            `sinks`, which expect to be told of one run after the other, they never are.
     """
     if hosts.leads():
         with hosts.leading():
-            return _train(prepared, devices, progress, sinks, seeds_at_once)
+            return _train(prepared, devices, progress, sinks, on_nan, seeds_at_once)
     with stop_requests() as stop:
-        runner = _Runner(prepared, devices, Quiet(0), stop, sinks)
+        runner = _Runner(prepared, devices, Quiet(0), stop, sinks, contextlib.nullcontext())
         return run_stage.follow(prepared.plan, runner.engine, stop)
 
 
@@ -99,6 +110,7 @@ def _train(
     devices: Sequence[Any],
     progress: Callable[..., Any],
     sinks: Callable[[Run], Sequence[Sink]],
+    on_nan: OnNan,
     seeds_at_once: str,
 ) -> int:
     workdir, plan, dataset, record = prepared.workdir, prepared.plan, prepared.dataset, prepared.record
@@ -106,6 +118,7 @@ def _train(
     lacking = [(run, len(steps)) for run in here_trained if (steps := missing(workdir, run, record))]
     footprint = of_runs(prepared, lacking)
     check_space(workdir, footprint)
+    _check_seeds(prepared)
     with records.locked(workdir), stop_requests() as stop:
         if prepared.teacher is not None:
             teachers.bring(workdir, plan, dataset, prepared.teacher, record)
@@ -118,8 +131,8 @@ def _train(
             records.write_tokenizer(workdir, dataset.tokenizer)
         if not todo:
             return 0
-        said = [*about.data(record), *about.teacher(record), *about.controls(record)]
-        seeds = len({run.seed for run in todo})
+        said = [*about.data(record), *about.teacher(record), *about.controls(record), *about.skipped(record)]
+        seeds = len({run.seed for run in todo} - {int(seed) for seed in record.get("skipped", {})})
         of_groups = [list(devices)]
         if seeds_at_once == "auto" and not sinks(todo[0]):
             batches = [run.training.batch_size for run in todo]
@@ -130,21 +143,59 @@ def _train(
         done = plan.total_steps - sum(run.length.total_steps for run in todo)
         try:
             with progress(plan.total_steps, done) as bar:
-                if len(of_groups) > 1:
-                    bar, lock = side_by_side.Locked(bar), threading.Lock()
-                    side_by_side.train(
-                        todo, of_groups, lambda on, told: _Runner(prepared, on, bar, told, sinks, lock).train, stop
-                    )
+                together = len(of_groups) > 1
+                writing = threading.Lock() if together else contextlib.nullcontext()
+                bar = side_by_side.Locked(bar) if together else bar
+
+                def trainer(on, told):
+                    runner = _Runner(prepared, on, bar, told, sinks, writing)
+
+                    def attempt(run):
+                        if str(run.seed) in record.get("skipped", {}):
+                            bar.skip(run.length.total_steps)
+                            return
+                        try:
+                            runner.train(run)
+                        except Diverged as error:
+                            if on_nan == "stop":
+                                raise
+                            with writing:
+                                give_up(prepared, run.seed, run.name, str(error))
+
+                    return attempt
+
+                if together:
+                    side_by_side.train(todo, of_groups, trainer, stop)
                 else:
-                    runner = _Runner(prepared, devices, bar, stop, sinks)
+                    attempt = trainer(devices, stop)
                     for run in todo:
                         stopping.check()
-                        runner.train(run)
+                        attempt(run)
             record["peak_memory"] = parallel.peak_memory(devices)
         finally:
             here["ended"] = now()
             records.write_study(workdir, record)
     return len(todo)
+
+
+def give_up(prepared: Prepared, seed: int, run: str, why: str) -> None:
+    """Write down that a seed is given up, and say so; raise `Diverged` where too few remain.
+
+    Args:
+        prepared: the study.
+        seed: the seed.
+        run: the name of the run that diverged.
+        why: how, in words.
+    """
+    prepared.record.setdefault("skipped", {})[str(seed)] = {"run": run, "why": why}
+    records.write_study(prepared.workdir, prepared.record)
+    print(f"seed {seed} is given up: {why}", file=sys.stderr, flush=True)
+    _check_seeds(prepared)
+
+
+def _check_seeds(prepared: Prepared) -> None:
+    if obstacle := too_few_seeds(prepared):
+        raise Diverged(f"{prepared.workdir}: {obstacle}")
 
 
 def missing(workdir: Path | str, run: Run, record: Mapping[str, Any]) -> list[int]:
@@ -169,11 +220,11 @@ class _Runner:
         progress: Any,
         stop: Request,
         sinks: Callable[[Run], Sequence[Sink]],
-        writing: Any = None,
+        writing: Any,
     ):
         self._prepared, self._devices, self._progress, self._stop = prepared, devices, progress, stop
         self._sinks = sinks
-        self._writing = writing or contextlib.nullcontext()  # the record is one for all
+        self._writing = writing  # held while the record, which is one for all, is changed
         self._engines: dict[Any, engine.Engine] = {}
         self._table: Table | None = None
 

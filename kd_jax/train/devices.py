@@ -174,7 +174,7 @@ def make_advance(train_on: Callable, devices: Sequence[Any], on_device_loop: boo
                 feed.stepped()
             return state, totals
 
-        return dispatched
+        return with_program(dispatched, run_step)
 
     def loop(state, totals, constants, rows, start, stop):
         return jax.lax.fori_loop(start, stop, lambda i, carry: train_on(*carry, constants, rows[i]), (state, totals))
@@ -189,7 +189,7 @@ def make_advance(train_on: Callable, devices: Sequence[Any], on_device_loop: boo
         rows = rows.reshape(len(rows), len(own(devices)), -1).swapaxes(0, 1)
         return run_loop(state, totals, constants, rows, np.int32(first), np.int32(first + stop - start))
 
-    return looped
+    return with_program(looped, run_loop)
 
 
 def make_evaluate(evaluate_on: Callable, devices: Sequence[Any]) -> Callable:
@@ -211,12 +211,18 @@ def make_evaluate(evaluate_on: Callable, devices: Sequence[Any]) -> Callable:
         parts = [run(variables, resident, item, weights) for item, weights in items]
         return jax.tree.map(lambda *scalars: np.sum([np.asarray(scalar) for scalar in scalars]), *parts)
 
-    return evaluate
+    return with_program(evaluate, run)
 
 
 def evaluation_batch(devices: Sequence[Any], about: int) -> int:
     """Return the smallest multiple of the number of devices that is at least `about`."""
     return -(-about // len(devices)) * len(devices)
+
+
+def with_program(call: Any, program: Any) -> Any:
+    """A function that calls a pmapped one, with that as its attribute `program`: what `ahead` compiles is what training calls."""
+    call.program = program
+    return call
 
 
 def _parallel(function, devices, in_axes, donate):

@@ -76,6 +76,8 @@ class Engine(NamedTuple):
             `replicate(dataset.resident(split))`.
         learning_rate: `learning_rate(step) -> float`.
         kd_weight: `kd_weight(step) -> float`, the weight of the distillation loss; None for a run on one-hot labels.
+        shapes: the shapes and dtypes of the state, a `TrainState` of them.
+        on_device_loop: whether many steps run as one loop on the device.
     """
 
     dataset: Dataset
@@ -89,6 +91,8 @@ class Engine(NamedTuple):
     evaluate: Callable[[Variables, Split, Any], dict]
     learning_rate: Callable[[int], float]
     kd_weight: Callable[[int], float] | None
+    shapes: TrainState
+    on_device_loop: bool
 
 
 def build(
@@ -160,8 +164,8 @@ def build(
     replicate = partial(parallel.replicate, devices=devices)
     put = parallel.Put(devices)
     begin = jax.jit(partial(state.create, model, descent, learn=learn, with_average=training.ema > 0))
-    params = jax.eval_shape(begin, jax.random.key(0), example).params
-    on_device_loop = dataset.is_resident and parallel.loops_on_device(devices, params)
+    shapes = jax.eval_shape(begin, jax.random.key(0), example)
+    on_device_loop = dataset.is_resident and parallel.loops_on_device(devices, shapes.params)
     evaluate_items = parallel.make_evaluate(evaluate_on, devices)
 
     def start(key):
@@ -183,16 +187,20 @@ def build(
 
     return Engine(
         dataset=dataset,
-        segment_steps=parallel.segment_steps(devices, on_device_loop, params, training.batch_size * dataset.positions),
+        segment_steps=parallel.segment_steps(
+            devices, on_device_loop, shapes.params, training.batch_size * dataset.positions
+        ),
         start=start,
         zero=lambda: replicate(epoch.zero_totals(dtype)),
         replicate=replicate,
         constants=lambda key, teacher: replicate(epoch.Constants(dataset.resident(dataset.train), key, teacher)),
         feed=feed,
         advance=parallel.make_advance(train_on, devices, on_device_loop),
-        evaluate=evaluate,
+        evaluate=parallel.with_program(evaluate, evaluate_items.program),
         learning_rate=lambda at: float(np.asarray(schedule(at))),
         kd_weight=None if weight is None else lambda at: float(np.asarray(weight(at))),
+        shapes=shapes,
+        on_device_loop=on_device_loop,
     )
 
 

@@ -45,6 +45,8 @@ class _State:
 
     count = 1
     index = 0
+    known: BaseException | None = None  # the error by which all of them end
+    says = False  # this process has something to say of it that process 0 has not
     messages: Any = None  # the process that filters what libraries write
     busy = False  # all processes are inside a run; else the others wait to be told something
 
@@ -187,7 +189,7 @@ def told(make: Callable[[], T]) -> T:
     if wrong is None:
         return value
     error = error or wrong
-    error.is_known = True  # type: ignore[attr-defined]
+    _State.known = error
     raise error
 
 
@@ -198,16 +200,20 @@ def leading() -> Iterator[None]:
         yield
         told(lambda: None)
     except COMMON as error:
-        if _State.count > 1 and not _State.busy and not getattr(error, "is_known", False):
+        if _State.count > 1 and not _State.busy and not is_known(error):
             told(functools.partial(_raise, error))
         raise
 
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Mark what all processes do at the same time; if process 0 fails in it, the others cannot be told."""
+    """Mark what all processes do at the same time; if process 0 fails in it by itself, the others cannot be told."""
     _State.busy = True
-    yield
+    try:
+        yield
+    except (Diverged, Stopped):
+        _State.busy = False  # all of them have
+        raise
     _State.busy = False
 
 
@@ -228,8 +234,8 @@ def each() -> Iterator[None]:
     if error is None:
         error = BadInput(f"--distributed: process {failed.index(True)} cannot take part; its own last line says why")
     else:
-        error.is_own = not failed[0]  # else process 0 says it for all
-    error.is_known = True  # type: ignore[attr-defined]
+        _State.says = not failed[0]  # else process 0 says it for all
+    _State.known = error
     raise error
 
 
@@ -256,13 +262,13 @@ def check_same(facts: Mapping[str, str], fix: str) -> None:
                 f"--distributed: expected {what} alike in all {_State.count} processes, found {other} in process {differing[0]} and"
                 f" {first} in process 0; {fix}"
             )
-            error.is_known = True  # type: ignore[attr-defined]
+            _State.known = error
             raise error
 
 
 def is_known(error: BaseException) -> bool:
     """Return whether all processes end by this error, so that it is said once and they can part in good order."""
-    return isinstance(error, Stopped | Diverged) or getattr(error, "is_known", False)
+    return error is _State.known
 
 
 def end(error: BaseException, status: int, line: str | None) -> None:
@@ -275,7 +281,7 @@ def end(error: BaseException, status: int, line: str | None) -> None:
     """
     if _State.count == 1:
         return
-    if line and (leads() or getattr(error, "is_own", not is_known(error))):
+    if line and (leads() or _State.says or not is_known(error)):
         _say(line if leads() else f"process {_State.index}: {line}")
     if is_known(error):
         leave()

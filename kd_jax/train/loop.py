@@ -124,7 +124,7 @@ def train_run(
 
     Raises:
         Stopped: the run was told to stop, and has saved its state.
-        Diverged: the training loss or a weight is not finite.
+        Diverged: the training loss, a weight, or at the end the loss on another split is not finite.
     """
     init_key, _ = _keys(run.seed, run.arm.init)
     _, view_key = _keys(run.seed, run.arm.order)
@@ -216,12 +216,16 @@ def _keep(sinks, run, step, state):
     The loss of a step is that before its update, so after the last step nothing else would show that the update went wrong.
     """
     variables = jax.device_get(state.kept)
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
+    if not _is_finite(variables):
         raise Diverged(
             f"{run.name}: its weights are no finite numbers at step {step}; lower --learning_rate or raise --warmup"
         )
     for sink in sinks:
         sink.keep(step, variables)
+
+
+def _is_finite(variables):
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
 
 
 def _save(sinks, step, state, totals):
@@ -250,6 +254,13 @@ def _line(engine, run, pause, totals, tests, seconds, steps):
             sums = engine.evaluate(variables, split, resident)
             line[f"{name}_loss{suffix}"] = float(sums["loss"] / sums["count"])
             line[f"{name}_accuracy{suffix}"] = float(sums["correct"] / sums["count"])
+    unheard = [name for name in tests if not np.isfinite(line[f"{name}_loss"])]
+    # What a run answers on its way may recover. Weights that are not finite are told of where they are kept.
+    if unheard and pause.epoch + 1 == run.training.epochs and _is_finite(jax.device_get(pause.state.kept)):
+        raise Diverged(
+            f"{run.name}: its answers to the {unheard[0]} examples are no finite numbers after its last epoch; lower"
+            " --learning_rate or raise --warmup"
+        )
     line["seconds"] = seconds
     line["examples_per_second"] = steps * run.training.batch_size / seconds
     if engine.kd_weight is not None:

@@ -19,9 +19,9 @@ each network), `keys` ({run: its `plan.Run.key`}, of the runs that are trained h
 `init_from`, `networks` (of one's own, where there are any: {name: file, sha256, kind, target, folder}, see
 `studies.networks.describe`), `teacher_hash`, `platform` and `versions` (of the program that began the study), `history` (of every
 program that trained a part of it, in order: `platform`, `versions`, `command`, `started`, `ended`, and `revision` where it ran
-from a git checkout), `peak_memory`, and of a study that was pruned `pruned`: `keep`, what was asked for last, and `steps`, {run:
-the steps of its trajectory that were taken away, rising}. `seal` is a sha256 over all other keys, by which a change by another
-hand is noticed.
+from a git checkout), `peak_memory`, where seeds were given up because a run of theirs diverged `skipped`, {seed: `run` and `why`},
+and of a study that was pruned `pruned`: `keep`, what was asked for last, and `steps`, {run: the steps of its trajectory that were
+taken away, rising}. `seal` is a sha256 over all other keys, by which a change by another hand is noticed.
 
 A study whose teacher existed already has one of two more. `teacher_from` has `folder`, `study`, `network`, `data` and
 `fingerprint` of the study that the teacher is from, `mean` and `std` with which its images were standardised, whether its loss

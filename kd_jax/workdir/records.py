@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,6 +104,7 @@ def read_study(workdir: Path | str) -> dict[str, Any]:
             f"{path}: expected schema {SCHEMA} or older, found {record['schema']}; a newer version of kd_jax wrote it,"
             " install that one"
         )
+    _check_skipped(path, record.get("skipped", {}))
     # It is of the file: what is made of the record is the same before and after it was written.
     seal = record.pop("seal", None)
     if seal is not None and seal != _seal(record):
@@ -111,6 +113,17 @@ def read_study(workdir: Path | str) -> dict[str, Any]:
             " another --workdir"
         )
     return record
+
+
+def _check_skipped(path: Path, skipped: Any) -> None:
+    """Raise `BadInput` for what is not {seed: {"run": its name, "why": text}}."""
+    found = skipped.items() if isinstance(skipped, dict) else [("", None)]
+    for seed, of in found:
+        if not (re.fullmatch("[0-9]{1,10}", seed) and isinstance(of, dict) and isinstance(of.get("why"), str)):
+            raise BadInput(
+                f"{path}: skipped: expected seeds with the reason why, found {str(skipped)[:60]!r}; restore the file or start in"
+                " another --workdir"
+            )
 
 
 def check_folder(flag: str, typed: str, path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from kd_jax.data import augment
 from kd_jax.data.augment import random_views, standardise
 
 SHAPE = 7, 5, 2
@@ -125,3 +126,21 @@ def test_standardising_in_float64_is_exact_to_rounding(float64):
     x = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     found = np.asarray(standardise(jnp.asarray(x), np.array([33.3]), np.array([78.9]), jnp.float64))
     np.testing.assert_allclose(found, (x.astype(np.float64) - 33.3) / 78.9, rtol=1e-15, atol=1e-15)
+
+
+def test_the_windows_that_a_tpu_chooses_are_those_that_others_gather():
+    corner = np.stack(np.mgrid[:9, :9], axis=-1).reshape(-1, 2)
+    padded = np.random.default_rng(0).normal(size=(81, SHAPE[0] + 8, SHAPE[1] + 8, SHAPE[2])).astype(np.float32)
+    expected = [
+        image[down:, right:][: SHAPE[0], : SHAPE[1]] for image, (down, right) in zip(padded, corner, strict=True)
+    ]
+    for windows in (augment._chosen_windows, augment._gathered_windows):
+        np.testing.assert_array_equal(jax.jit(windows)(padded, corner), expected)
+
+
+def test_a_view_compiled_for_a_tpu_gathers_nothing():
+    """A gather, or what it becomes there, is a loop over the images."""
+    x, ids = jax.ShapeDtypeStruct((4, *SHAPE), jnp.float32), jax.ShapeDtypeStruct((4,), jnp.int32)
+    traced = compiled_views.trace(jax.random.key(0), 0, ids, x, "crop_flip")
+    found = {platform: traced.lower(lowering_platforms=(platform,)).as_text() for platform in ("tpu", "cpu")}
+    assert ["gather" in text for text in found.values()] == [False, True]

@@ -44,3 +44,15 @@ def test_rows_of_floats_are_trained_on_and_looked_at_with_one_class_of_their_own
     assert (logits.argmax(1) == table.test.y).mean() == outcome.line["test_accuracy"]
     assert models.build("linear", 3).layers(table.example()) == ["Dense_0"]
     assert table.facts(0, 10)["train_examples"] == 90
+
+
+def test_what_lies_on_the_devices_is_a_row_an_example_and_a_batch_has_the_shape_of_the_examples():
+    x = np.random.default_rng(0).integers(0, 256, (7, 4, 3, 2)).astype(np.uint8)
+    split = Split(x, np.arange(7), np.arange(7), np.arange(7))
+    table = Table(name="table", train=split, test=split, classes=7, test_split="test", fingerprint="")
+    resident = table.resident(split)
+    assert [leaf.shape for leaf in resident] == [(7, 24), (7,)]
+    rows = np.array([[5, 0, 5], [6, 1, 2]])
+    ids, images, labels = jax.jit(table.batch)(resident, rows)
+    np.testing.assert_array_equal(images, x[rows])
+    np.testing.assert_array_equal(ids, labels)

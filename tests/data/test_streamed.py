@@ -13,7 +13,9 @@ from kd_jax import data
 from kd_jax.config import BadInput, Study
 from kd_jax.data import encoded as encodings
 from kd_jax.data import jpeg, loader, streamed, tfds
+from kd_jax.data.arrays import held_out
 from kd_jax.data.order import order
+from tests.conftest import write_streamed
 
 STUDY = Study.from_flags(dataset="many", augment="resized_crop_flip", image_size=16, batch_size=40)
 
@@ -60,6 +62,21 @@ def test_a_set_of_many_sizes_is_its_labels_and_the_views_of_its_images(many):
         assert split.x[:2].shape == (2, 16, 16, 3)
     np.testing.assert_allclose(dataset.mean / 255, [0.485, 0.456, 0.406])
     np.testing.assert_allclose(dataset.std / 255, [0.229, 0.224, 0.225])
+
+
+def test_without_a_test_set_a_part_of_the_training_images_is_held_out(tmp_path, many, monkeypatch):
+    monkeypatch.setenv("KD_JAX_CACHE", str(tmp_path / "cache"))
+    encoded, labels = many.train
+    write_streamed(tmp_path, {"train": many.train})
+    taken = held_out(np.array(labels))
+    for _ in range(2):  # then from the copy
+        dataset = data.load(STUDY.replaced(train_examples=30).data, tmp_path)
+        assert (dataset.test_split, dataset.train.published) == ("held-out", 70)
+        np.testing.assert_array_equal(dataset.test.ids, np.flatnonzero(taken))
+        assert not set(dataset.train.ids) & set(dataset.test.ids)
+        for split in (dataset.train, dataset.test):
+            np.testing.assert_array_equal(split.y, np.array(labels)[split.ids])
+            np.testing.assert_array_equal(split.x[[3]][0], jpeg.evaluation_view(encoded[split.ids[3]], 16))
 
 
 def test_views_have_224_pixels_a_side_unless_told_otherwise(many):

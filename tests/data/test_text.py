@@ -8,6 +8,7 @@ import pytest
 from kd_jax import data
 from kd_jax.config import BadInput, Data, Study
 from kd_jax.data import text, tfds, tokenised
+from kd_jax.data.arrays import held_out
 
 tokenizers = pytest.importorskip("tokenizers")
 PAIRS = {
@@ -90,6 +91,21 @@ def test_a_set_without_what_it_takes_is_refused_in_one_line(tmp_path, write_text
     with pytest.raises(BadInput, match=said) as caught:
         tfds.load("texts", tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("hidden", [[], [("hidden", -1)]])
+def test_without_a_test_set_with_labels_a_part_of_the_training_texts_is_held_out(tmp_path, write_texts, hidden):
+    texts = [(f"text {number}", number % 2) for number in range(20)]
+    write_texts(tmp_path, {"train": texts, **({"test": hidden} if hidden else {})})
+    found = tfds.load("texts", tmp_path)
+    assert found.published.tolist() == ["train", "held-out"]
+    taken = held_out(np.array([label for _, label in texts]))
+    for split, part in (("train", ~taken), ("test", taken)):
+        examples = [texts[row] for row in np.flatnonzero(part)]
+        assert found.of(split)[0] == [(text,) for text, _ in examples]
+        np.testing.assert_array_equal(found.of(split)[1], [label for _, label in examples])
+    assert taken.sum() == 4
+    assert ("a part of train serves as the test set" in found.note) == bool(hidden)
 
 
 def test_another_file_format_is_refused_with_the_conversion(tmp_path, write_texts):

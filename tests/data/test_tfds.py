@@ -18,6 +18,8 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from kd_jax.config import BadInput
 from kd_jax.data import tfds
+from kd_jax.data.arrays import held_out
+from kd_jax.report import about
 
 features = tensorflow_datasets.features
 
@@ -372,10 +374,15 @@ def test_a_set_that_is_not_image_classification_is_refused_with_what_it_has(tmp_
     assert "expected an image, a text or floats, and a class label" in message
 
 
-@pytest.mark.parametrize("splits", [("train",), ("test",), ("train", "unsupervised")])
-def test_a_set_without_training_or_test_images_is_refused(tmp_path, splits):
+@pytest.mark.parametrize("splits", [("test",), ("test", "unsupervised")])
+def test_a_set_without_training_images_is_refused(tmp_path, splits):
     write_set(tmp_path, {split: examples(2) for split in splits})
     assert f"found {', '.join(splits)}" in refused("tiny", tmp_path)
+
+
+def test_a_training_set_with_one_example_of_each_class_is_not_split(tmp_path):
+    write_set(tmp_path, {"train": examples(2)})
+    assert "or two training examples of some class to hold out" in refused("tiny", tmp_path)
 
 
 def test_hidden_labels_are_refused(tmp_path):
@@ -491,11 +498,26 @@ def test_an_empty_test_split_is_none_and_val_is_validation(tmp_path):
     assert_equal(source, splits, test="val")
 
 
-def test_without_a_test_split_that_has_examples_it_says_what_there_is(tmp_path, offline):
-    write_set(tmp_path, {"train": examples(4), "test": (examples(1)[0][:0], [])})
-    assert "expected a train and a test or validation split with examples, found train, test (empty)" in refused(
-        "tiny", tmp_path
-    )
+def test_without_a_train_split_that_has_examples_it_says_what_there_is(tmp_path, offline):
+    write_set(tmp_path, {"train": (examples(1)[0][:0], []), "test": examples(4)})
+    assert "expected a train split with examples, found train (empty), test" in refused("tiny", tmp_path)
+
+
+@pytest.mark.parametrize("others", [{}, {"test": (examples(1)[0][:0], [])}])
+def test_without_a_test_set_a_fifth_of_each_class_of_the_training_set_is_held_out(tmp_path, others):
+    images, _ = examples(20)
+    labels = [0] * 12 + [2] * 7 + [1]  # of one example none is taken
+    write_set(tmp_path, {"train": (images, labels), **others})
+    for _ in range(2):  # then from the copy
+        source = tfds.load("tiny", tmp_path)
+        assert source.test_split == "held-out" == about.HELD_OUT
+        assert (source.train_y.size, source.test_y.size) == (17, 3)
+        assert np.bincount(source.test_y).tolist() == [2, 0, 1]
+        # Every image is in one of the two, beside its own label, and in its order.
+        taken = held_out(np.array(labels))
+        for part, x, y in ((~taken, source.train_x, source.train_y), (taken, source.test_x, source.test_y)):
+            np.testing.assert_array_equal(x, np.stack(images)[part])
+            np.testing.assert_array_equal(y, np.array(labels)[part])
 
 
 @pytest.mark.parametrize("shape", [(3,), (4, 2), (4, 2, 3)])

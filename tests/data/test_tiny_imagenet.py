@@ -57,6 +57,47 @@ def folder(tmp_path):
     return folder
 
 
+def _by_class(folder, place):
+    """Sort the validation images into a folder per class, as many do for other programs."""
+    lines = (folder / "val" / "val_annotations.txt").read_text().splitlines()
+    for name, wnid, *_ in (line.split("\t") for line in lines):
+        target = folder / "val" / place.format(wnid) / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (folder / "val" / "images" / name).rename(target)
+
+
+@pytest.mark.parametrize("place", ["{}", "{}/images", "images/{}"])
+@pytest.mark.parametrize("keeps_annotations", [True, False])
+def test_validation_images_in_a_folder_per_class_are_the_same_set(folder, place, keeps_annotations):
+    annotate(
+        folder, rows := [("val_0.JPEG", "n02"), ("val_9.JPEG", "n03"), ("val_10.JPEG", "n01")]
+    )  # in the published order
+    whole = data.load(Data(dataset="tiny_imagenet"), folder)
+    _by_class(folder, place)
+    if not keeps_annotations:
+        (folder / "val" / "val_annotations.txt").unlink()
+    assert tiny_imagenet.find(folder) == folder.resolve()
+    found = data.load(Data(dataset="tiny_imagenet"), folder)
+    np.testing.assert_array_equal(found.test.y, whole.test.y)
+    np.testing.assert_array_equal(found.test.y, [[*WNIDS].index(wnid) for _, wnid in rows])
+    assert found.fingerprint == whole.fingerprint
+
+
+def test_training_images_may_lie_in_the_folders_of_their_classes(folder):
+    whole = data.load(Data(dataset="tiny_imagenet"), folder)
+    for images in sorted((folder / "train").glob("*/images")):
+        for path in images.iterdir():
+            path.rename(images.parent / path.name)
+        images.rmdir()
+    assert data.load(Data(dataset="tiny_imagenet"), folder).fingerprint == whole.fingerprint
+
+
+def test_neither_annotations_nor_folders_of_classes_are_told(folder):
+    (folder / "val" / "val_annotations.txt").unlink()
+    with pytest.raises(BadInput, match=r"val: expected images and val_annotations.txt, or a folder per class"):
+        data.load(Data(dataset="tiny_imagenet"), folder)
+
+
 def reds(x):
     return np.rint(x[..., 0].mean((1, 2))).astype(int).tolist()
 

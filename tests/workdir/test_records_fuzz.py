@@ -70,7 +70,7 @@ def test_a_study_json_with_another_value_in_a_field(tmp_path, field, value):
 
 
 @SETTINGS
-@given(st.sampled_from(["study", "config", "schema", "seal", "keys"]), JSON)
+@given(st.sampled_from(["study", "config", "schema", "seal", "keys", "skipped"]), JSON)
 def test_a_study_json_with_another_value_at_its_top(tmp_path, key, value):
     (tmp_path / "study.json").write_text(json.dumps(STUDY_RECORD | {key: value}))
     line_of(lambda: config.from_json(records.read_study(tmp_path)["config"]))

@@ -14,7 +14,7 @@ from kd_jax.analysis.results import Estimate, Unlearned, Verdict
 from kd_jax.config import Study, from_json
 from kd_jax.data import Dataset, stored
 from kd_jax.errors import BadInput
-from kd_jax.plan import Arm, Plan, of_record
+from kd_jax.plan import Arm, Plan, of_record, seeds_of
 from kd_jax.report.charts import Chart
 from kd_jax.report.tables import Table
 
@@ -43,8 +43,8 @@ class Trained:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds of the study."""
-        return list(self.study.seed_range())
+        """The seeds that were trained to their end in every arm."""
+        return list(self.plan.seeds)
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ class Analysed:
         study = from_json(summary["study"]["config"])
         design = of_record(study, summary["study"])
         return cls(Path(workdir), Path(folder), summary, study, design.arms, design.shown, results.read(summary))
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that were analysed."""
+        return seeds_of(self.study, self.summary["study"])
 
 
 def _no_check(plan: Plan, dataset: Dataset) -> None:

@@ -16,7 +16,7 @@ from kd_jax.analysis.claims import Claim
 from kd_jax.analysis.gallery import OfRun
 from kd_jax.analysis.results import Estimate, Unlearned
 from kd_jax.analysis.summary import Compared, Pair
-from kd_jax.errors import BadInput
+from kd_jax.errors import BadInput, Diverged
 from kd_jax.extract import logits as extract
 from kd_jax.plan import TEACHER
 from kd_jax.report import (
@@ -62,6 +62,13 @@ def _kept(pairs: Iterable[Pair], folder: Path) -> Iterator[Pair]:
     """Pass pairs through, and write each as a file."""
     (folder / "pairs").mkdir(parents=True, exist_ok=True)
     for pair in pairs:
+        for logits in (pair.teacher, pair.student):
+            if logits is not None and not np.isfinite(logits).all():
+                raise Diverged(
+                    f"{pair.arm}-seed{pair.seed}: its answers to the {pair.split} examples, or its teacher's, are no finite"
+                    " numbers; lower --learning_rate or raise --warmup",
+                    pair.seed,
+                )
         teacher: Any = {} if pair.teacher is None else {"teacher_logits": pair.teacher}
         np.savez(
             pair_file(folder, pair.arm, pair.seed, pair.split),
@@ -156,7 +163,7 @@ def _tables(analysed: Analysed) -> list[Table]:
 
 def _figures(analysed: Analysed) -> dict[str, Figure]:
     arms = tables.beside_teacher(analysed.shown)
-    names, seed = [arm.name for arm in arms], analysed.study.seed
+    names, seed = [arm.name for arm in arms], analysed.seeds[0]
     logits = {}
     for split in ("test", "train"):
         pairs = read_pairs(analysed.folder, names, [seed], split)
@@ -176,7 +183,7 @@ def _charts(analysed: Analysed) -> dict[str, Chart]:
     compared = [arm.name for arm in tables.beside_teacher(analysed.shown)]
     shown, runs, examples = views.read(analysed.folder), [], {}
     for split in _splits(analysed.folder):
-        for pair in read_pairs(analysed.folder, compared, analysed.study.seed_range(), split):
+        for pair in read_pairs(analysed.folder, compared, analysed.seeds, split):
             if (run := gallery.of_pair(pair)) is not None:
                 runs.append(run)
                 examples[split] = Examples(pair.ids, pair.y, pair.true_y, shown.get(split))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from kd_jax.analysis import learning
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import Study, loss_names, parse_switch
-from kd_jax.plan import TEACHER, GivenTeacher, of_record, run_name, training_of
+from kd_jax.plan import TEACHER, GivenTeacher, of_record, run_name, seeds_of, training_of
 from kd_jax.report import charts_learning, figures, tables
 from kd_jax.report.charts import Chart
 from kd_jax.studies.analyses.base import Analysed, Analysis
@@ -27,7 +27,7 @@ def unlearned(workdir: Path, folder: Path, study: Study, record: Mapping[str, An
         record: contents of its `study.json`. A teacher that exists already and teaches all seeds is judged once; a file of logits,
             a run whose own loss was switched, and a part of a run, by its logits alone.
     """
-    design, given, seeds = of_record(study, record), GivenTeacher.of(record), study.seed_range()
+    design, given, seeds = of_record(study, record), GivenTeacher.of(record), seeds_of(study, record)
     arms, steps_per_epoch = design.arms, record["steps_per_epoch"]
     views = [view for view in design.views if not view.of_next_seed]
     switch = parse_switch(study.distillation.switch)
@@ -63,8 +63,7 @@ def read_metrics(analysed: Analysed) -> dict[str, list[list[dict[str, Any]]]]:
     """Return {arm: lines of `metrics.jsonl` of each seed}, of the arms that are compared by their logits."""
     return {
         arm.name: [
-            records.read_metrics(records.run_folder(analysed.workdir, run_name(arm, seed)))
-            for seed in analysed.study.seed_range()
+            records.read_metrics(records.run_folder(analysed.workdir, run_name(arm, seed))) for seed in analysed.seeds
         ]
         for arm in tables.compared(analysed.arms)
     }

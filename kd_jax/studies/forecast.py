@@ -1,0 +1,292 @@
+"""What a study will take on accelerators that are not here, from their own compilers: before a machine is rented.
+
+Every kind of training step of the study is built as training builds it, compiled for the topology, and read: does it fit, how long
+may a step take, and why. An estimate is the largest of what its operations, its memory traffic and the compiler's cycles take.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from kd_jax import data, models
+from kd_jax.config import Study, Training, versions
+from kd_jax.data import Dataset, cache, shapes
+from kd_jax.data.tokenised import TokenisedTexts
+from kd_jax.errors import BadInput
+from kd_jax.files import write_text
+from kd_jax.plan import Run, make_plan
+from kd_jax.recipes.settings import FURTHER_SIZES, SIZES, VOCABULARY, Size
+from kd_jax.studies.footprint import of_runs
+from kd_jax.studies.prepare import Prepared
+from kd_jax.train import ahead, engine
+from kd_jax.train import devices as parallel
+from kd_jax.train.ahead import Compiled, Topology
+
+CANNOT_KNOW = (
+    "A compiler's estimate is not a measurement. It leaves out the host, input that is decoded or sent while training runs,"
+    " gathers, which no compiler estimates, waiting for other chips, and saving. A rented machine says more in its first epoch."
+)
+OF_TEXTS = "Texts are taken at their full length: batches of shorter ones take less."
+Compiling = Callable[[Any, Topology], Compiled]
+READING = 1  # changes when `Compiled` means something else; earlier results are then computed anew
+
+
+def dataset_of(study: Study, size: Size | None, data_dir: Path | str) -> Dataset:
+    """Return the data of a study, or a stand-in of its shapes where that is enough.
+
+    Args:
+        study: the configuration.
+        size: how large the published set is; None to take what is known of it, or what lies in `data_dir`.
+        data_dir: where data lies, as `data.load` takes it.
+
+    Raises:
+        BadInput: for a set of which nothing is known and that is not there.
+    """
+    name = study.data.dataset
+    known = SIZES.get(name) or FURTHER_SIZES.get(name)
+    size, is_own = size or known, size is not None
+    if size is None:
+        there = name in data.EMBEDDED or data.tfds.find(name, data_dir) is not None
+        if not there:
+            listed = ", ".join([*SIZES, *FURTHER_SIZES])
+            raise BadInput(
+                f"--dataset={name}: expected a set in --data_dir or one whose size is known ({listed}); pass its size:"
+                " --examples TRAIN TEST --classes N --shape HEIGHT WIDTH CHANNELS"
+            )
+        return data.load(study.data, data_dir)
+    # Of the sets that are known, those of one axis are texts.
+    texts = len(size.example) == 1 and (not is_own or models.is_roberta(study.networks.student[0]))
+    kind = "texts" if texts else "images" if len(size.example) == 3 else "numbers"
+    if study.training.augment == "resized_crop_flip" or name == "imagenet2012":
+        kind = "streamed"
+    vocabulary = (VOCABULARY if study.networks.init_from else study.data.vocabulary) if texts else 0
+    return shapes.stand_in(kind, study.data, size.train, size.test, size.classes, size.example, vocabulary)
+
+
+def forecast(
+    study: Study,
+    dataset: Dataset,
+    topology: Topology,
+    note: Callable[[str], None] = lambda text: None,
+    compiled: Compiling | None = None,
+) -> dict[str, Any]:
+    """Return what a study takes on a topology, as JSON values; nothing is trained.
+
+    Args:
+        study: the configuration.
+        dataset: its data, or a stand-in.
+        topology: the accelerators.
+        note: is told what is being compiled.
+        compiled: `compiled(lowered, topology)` asks the compiler; `remembered` by default.
+
+    Raises:
+        BadInput: for a study that cannot be done, or not there.
+    """
+    if study.distillation.is_teacher_given:
+        flag = "teacher_from" if study.distillation.teacher_from else "teacher_logits"
+        raise BadInput(
+            f"--{flag}: expected a teacher that is trained, for only that can be planned; leave it out and name its --teacher"
+        )
+    for training in (study.training, study.teacher_training):
+        parallel.check_batch(training.batch_size, topology.devices)
+    data.check(dataset, study)
+    engine.check(study, dataset)
+    plan = make_plan(study, len(dataset.train.y))
+    if isinstance(dataset, TokenisedTexts):
+        dataset = replace(dataset, buckets=dataset.buckets[-1:])
+    kinds: dict[Any, dict[str, Any]] = {}
+    evaluations: dict[str, dict[str, Any]] = {}
+    for run in plan.runs:
+        key = run.arm.model, bool(run.taught_by), _of_program(run.training)
+        if key not in kinds:
+            note(f"compiling {run.arm.name} ({run.arm.model}) for {topology.name}")
+            built = _built(study, dataset, run, topology)
+            kinds[key] = _step(study, dataset, run, built, topology, compiled or remembered) | {"arms": [], "runs": 0}
+            if run.arm.model not in evaluations:
+                note(f"compiling the evaluation of {run.arm.model} for {topology.name}")
+                evaluations[run.arm.model] = _evaluation(study, dataset, run, built, topology, compiled or remembered)
+        kind = kinds[key]
+        kind["arms"] = list(dict.fromkeys([*kind["arms"], run.arm.name]))
+        kind["runs"] += 1
+    seconds = sum(_seconds_of(run, kinds, evaluations, dataset) for run in plan.runs)
+    prepared = Prepared(Path(), study, plan, dataset, {})
+    footprint = of_runs(prepared, [(run, len(run.length.checkpoint_steps)) for run in plan.runs])
+    listed = list(kinds.values())
+    peak = max(_peak(kind, evaluations, dataset) for kind in listed)
+    fits = all(each["fits"] for each in (*listed, *evaluations.values())) and peak <= topology.chip.memory
+    chips = len(topology.devices)
+    return {
+        "topology": topology.name,
+        "chip": topology.chip.name,
+        "chips": chips,
+        "hosts": topology.hosts,
+        "data": {"name": dataset.name, "train_examples": len(dataset.train.y), "test_examples": len(dataset.test.y)},
+        "precision": study.networks.precision,
+        "fits": fits,
+        "peak_bytes": peak,
+        "memory_bytes": int(topology.chip.memory),
+        "steps": listed,
+        "evaluations": evaluations,
+        "runs": len(plan.runs),
+        "total_steps": plan.total_steps,
+        "hours": seconds / 3600 if fits else None,
+        "chip_hours": seconds * chips / 3600 if fits else None,
+        "compile_seconds": sum(each["compile_seconds"] for each in (*listed, *evaluations.values())),
+        "footprint": footprint._asdict(),
+        "notes": _notes(study, dataset, topology),
+        "cannot_know": CANNOT_KNOW,
+        "versions": {name: versions()[name] for name in ("kd_jax", "jax", "jaxlib")},
+    }
+
+
+def _of_program(training: Training) -> Training:
+    """A training without what changes numbers in a program, and not what it takes."""
+    return replace(
+        training,
+        epochs=1,
+        learning_rate=1.0,
+        warmup=0.0,
+        decay="step",
+        decay_at=(),
+        weight_decay=float(training.weight_decay > 0),
+    )
+
+
+def _built(study: Study, dataset: Dataset, run: Run, topology: Topology) -> engine.Engine:
+    taught = engine.Teacher.of(study) if run.taught_by else None
+    return engine.build(study.networks.precision, run.training, dataset, run.arm.model, topology.devices, taught)
+
+
+def _step(
+    study: Study, dataset: Dataset, run: Run, built: engine.Engine, topology: Topology, compiled: Compiling
+) -> dict[str, Any]:
+    precision, teacher = study.networks.precision, None
+    if run.taught_by:
+        network = models.build(study.networks.teacher, dataset.classes, precision, **dataset.network_settings)
+        example = dataset.example(models.PARAMETER_DTYPES[precision])
+        teacher = jax.eval_shape(network.init, jax.random.key(0), example)
+    lowered = ahead.lower_step(built, teacher, run.training.batch_size, topology.devices)
+    found = compiled(lowered, topology)
+    if found.flops is None:
+        found = found._replace(flops=_flops_here(study, dataset, run, teacher, len(topology.devices)))
+    steps = min(built.segment_steps, run.length.steps_per_epoch) if built.on_device_loop else 1
+    return {
+        "network": run.arm.model,
+        "teacher": study.networks.teacher if run.taught_by else None,
+        "batch_size": run.training.batch_size,
+        **_timed(found, topology, precision, steps, run.training.batch_size),
+    }
+
+
+def _flops_here(study: Study, dataset: Dataset, run: Run, teacher: Any, count: int) -> float | None:
+    """The operations of one device's share of a step, as XLA counts them in the program for a CPU."""
+    share = replace(run, training=replace(run.training, batch_size=run.training.batch_size // count))
+    here = _here()
+    lowered = ahead.lower_step(_built(study, dataset, share, here), teacher, share.training.batch_size, here.devices)
+    return ahead.flops(lowered)
+
+
+def _here() -> Topology:
+    """One CPU device, for what is counted rather than compiled for."""
+    return Topology("", ahead.CHIPS["h100"], jax.devices("cpu")[:1], 1, "")
+
+
+def _evaluation(
+    study: Study, dataset: Dataset, run: Run, built: engine.Engine, topology: Topology, compiled: Compiling
+) -> dict[str, Any]:
+    lowered, size = ahead.lower_evaluation(built, topology.devices)
+    found = compiled(lowered, topology)
+    if found.flops is None:
+        here = _here()
+        small = replace(dataset, evaluation_size=size // len(topology.devices))
+        lowered, _ = ahead.lower_evaluation(_built(study, small, run, here), here.devices)
+        found = found._replace(flops=ahead.flops(lowered))
+    return {"batch_size": size, **_timed(found, topology, study.networks.precision, 1, size)}
+
+
+def _timed(found: Compiled, topology: Topology, precision: str, steps: int, examples: int) -> dict[str, Any]:
+    """What a program takes, as JSON values; times are in milliseconds."""
+    limits = found.limits(topology.chip, precision, steps)
+    binds = max(limits, key=lambda name: limits[name])
+    estimate = limits[binds]
+    return {
+        "fits": found.fits,
+        "milliseconds": {name: 1e3 * seconds for name, seconds in limits.items()},
+        "estimated_ms": 1e3 * estimate,
+        "binds": binds,
+        "examples_per_second": examples / estimate if estimate else None,
+        "peak_bytes": found.peak_bytes,
+        "argument_bytes": found.argument_bytes,
+        "flops": found.flops,
+        "traffic_bytes": found.traffic_bytes,
+        "cycles": found.cycles,
+        "call_cycles": found.call_cycles,
+        "kernels": found.kernels,
+        "all_reduces": found.all_reduces,
+        "all_reduce_bytes": found.all_reduce_bytes,
+        "compile_seconds": found.seconds,
+        "compile_cpu_seconds": found.cpu_seconds,
+        "problem": found.problem,
+    }
+
+
+def _seconds_of(
+    run: Run, kinds: Mapping[Any, Mapping[str, Any]], evaluations: Mapping[str, Mapping[str, Any]], dataset: Dataset
+) -> float:
+    """What a run takes: its steps, and an evaluation of all further splits after every epoch."""
+    kind = kinds[run.arm.model, bool(run.taught_by), _of_program(run.training)]
+    of_test = evaluations[run.arm.model]
+    splits = list(dataset.splits.values())[1:]
+    batches = sum(math.ceil(len(split.y) / of_test["batch_size"]) for split in splits)
+    epochs = run.length.total_steps / max(run.length.steps_per_epoch, 1)
+    return (run.length.total_steps * kind["estimated_ms"] + epochs * batches * of_test["estimated_ms"]) / 1e3
+
+
+def _peak(kind: Mapping[str, Any], evaluations: Mapping[str, Mapping[str, Any]], dataset: Dataset) -> int:
+    """The largest memory while a kind of run trains: its step beside the test examples, or an evaluation beside its arguments."""
+    of_test = evaluations[kind["network"]]
+    beside = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(dataset.resident(dataset.test)))
+    return max(kind["peak_bytes"] + beside, of_test["peak_bytes"] + kind["argument_bytes"])
+
+
+def _notes(study: Study, dataset: Dataset, topology: Topology) -> list[str]:
+    notes = []
+    share = study.training.batch_size // len(topology.devices)
+    if topology.chip.clock and share < ahead.LANES:
+        notes.append(
+            f"A batch of {share} a chip is filled up to the {ahead.LANES} lanes of a TPU wherever the batch is laid along them;"
+            f" --batch_size={ahead.LANES * len(topology.devices)} or fewer chips would use them."
+        )
+    if dataset.tokenizer is not None:
+        notes.append(OF_TEXTS)
+    if not dataset.is_resident:
+        notes.append("The images are decoded on the host while training runs; whether it keeps up is not estimated.")
+    if not topology.chip.clock:
+        notes.append(
+            f"GPU: kernels are taken to follow each other {ahead.LAUNCH * 1e6:g} microseconds apart at best, and cuDNN's choices"
+            " are not known without a device."
+        )
+    return notes
+
+
+def remembered(lowered: Any, topology: Topology) -> Compiled:
+    """Return what the compiler says of a lowered program, from the user's cache folder where it was asked before."""
+    place = cache.place()
+    stamp = f"{READING} {topology.name} {topology.compiler} {jax.__version__}"
+    key = hashlib.sha256(f"{stamp} {lowered.as_text()}".encode()).hexdigest()
+    path = place / "ahead" / f"{key[:32]}.json" if place else None
+    if path is not None and path.is_file():
+        with contextlib.suppress(OSError, ValueError, TypeError):  # damaged, or of another version
+            return Compiled(**json.loads(path.read_text(encoding="utf-8")))
+    found, _ = ahead.compile_lowered(lowered)
+    if path is not None:
+        with contextlib.suppress(OSError):  # the next call compiles again
+            write_text(path, json.dumps(found._asdict()))
+    return found

@@ -1,0 +1,86 @@
+"""Convolutions computed several pixels at a time are the convolutions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax import models
+from kd_jax.models import convolution
+
+
+def drawn(shape, seed):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def by_hand(x, kernel):
+    """The 3x3 convolution of stride 1 with a border of zeros, as its definition has it, in NumPy."""
+    height, width = x.shape[1:3]
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    shifted = ((i, j, padded[:, i : i + height, j : j + width]) for i in range(3) for j in range(3))
+    return sum(part @ kernel[i, j] for i, j, part in shifted)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_several_pixels_at_once_are_the_convolution_of_the_definition(count, float64):
+    x, kernel = drawn((2, 5, 8, 3), 0), drawn((3, 3, 3, 4), 1)
+    np.testing.assert_allclose(convolution.wide(x, kernel, count), by_hand(x, kernel), atol=1e-12)
+
+
+@pytest.mark.parametrize("pixels", [(2, 4), (4, 2)])
+def test_its_gradients_are_those_of_the_definition(pixels, float64, monkeypatch):
+    # What a GPU would run, on the CPU.
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cuda, default: cuda(*args))
+    x, kernel, weights = drawn((2, 4, 8, 3), 0), drawn((3, 3, 3, 5), 1), drawn((2, 4, 8, 5), 2)
+    of_x, of_kernel = jax.grad(lambda x, k: (convolution._same(pixels, x, k) * weights).sum(), (0, 1))(x, kernel)
+    # The sum is linear in each: its derivative along a direction is its value there.
+    for seed in range(3):
+        d = drawn(x.shape, 10 + seed)
+        np.testing.assert_allclose((of_x * d).sum(), (by_hand(d, kernel) * weights).sum(), rtol=1e-10)
+        d = drawn(kernel.shape, 20 + seed)
+        np.testing.assert_allclose((of_kernel * d).sum(), (by_hand(x, d) * weights).sum(), rtol=1e-10)
+
+
+def lowered(name, platform, precision="bfloat16"):
+    """The program of a training step's gradient, as it is handed to the compiler of a platform."""
+    model = models.build(name, 10, precision)
+    x = jnp.zeros((4, 32, 32, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+
+    def loss(params, state):
+        return model.apply(models.Variables(params, state), x, train=True).logits.sum()
+
+    return (
+        jax.jit(jax.grad(loss))
+        .trace(variables.params, variables.model_state)
+        .lower(lowering_platforms=(platform,))
+        .as_text()
+    )
+
+
+def test_only_cuda_in_bfloat16_computes_several_pixels_at_once():
+    wide = "3x4x16x32xbf16"  # the kernel of two pixels of 16 channels
+    assert wide in lowered("resnet8", "cuda")
+    assert wide not in lowered("resnet8", "cpu")
+    assert wide not in lowered("resnet8", "tpu")
+    assert wide.replace("bf16", "f32") not in lowered("resnet8", "cuda", "float32")
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "strides", "padding", "more", "expected"),
+    [
+        ((1, 32, 32, 16), (3, 3, 16, 16), (1, 1), ((1, 1), (1, 1)), {}, (2, 4)),
+        ((1, 16, 16, 32), (3, 3, 32, 32), (1, 1), ((1, 1), (1, 1)), {"lhs_dilation": (1, 1)}, (2, 2)),
+        ((1, 8, 8, 64), (3, 3, 64, 64), (1, 1), ((1, 1), (1, 1)), {}, None),
+        ((1, 32, 32, 3), (3, 3, 3, 16), (1, 1), ((1, 1), (1, 1)), {}, None),
+        ((1, 32, 30, 16), (3, 3, 16, 16), (1, 1), ((1, 1), (1, 1)), {}, None),
+        ((1, 32, 32, 16), (3, 3, 16, 32), (2, 2), ((1, 1), (1, 1)), {}, None),
+        ((1, 32, 32, 16), (3, 3, 16, 16), (1, 1), "SAME", {}, None),
+        ((1, 32, 32, 16), (3, 3, 16, 16), (1, 1), ((0, 0), (0, 0)), {}, None),
+        ((1, 32, 32, 16), (3, 3, 16, 16), (1, 1), ((1, 1), (1, 1)), {"rhs_dilation": (2, 2)}, None),
+        ((1, 32, 32, 32), (3, 3, 16, 32), (1, 1), ((1, 1), (1, 1)), {"feature_group_count": 2}, None),
+    ],
+)
+def test_which_convolutions_are_meant(shape, kernel, strides, padding, more, expected):
+    x, k = jax.ShapeDtypeStruct(shape, jnp.bfloat16), jax.ShapeDtypeStruct(kernel, jnp.bfloat16)
+    assert convolution._pixels(x, k, strides, padding, more) == expected

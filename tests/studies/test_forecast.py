@@ -1,0 +1,127 @@
+"""What a study will take: its arithmetic, checked by hand, with a compiler that says what it is told."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from kd_jax import data
+from kd_jax.cli import main
+from kd_jax.config import Study
+from kd_jax.data import shapes
+from kd_jax.errors import BadInput
+from kd_jax.recipes.settings import Size
+from kd_jax.studies import forecast
+from kd_jax.train import ahead
+from kd_jax.train.ahead import Compiled, Topology
+
+SMALL = Study.from_flags(
+    dataset="made",
+    teacher="mlp_16",
+    student=("mlp_16", "mlp_8"),
+    epochs=3,
+    batch_size=40,
+    optimizer="sgd",
+    learning_rate=0.1,
+    checkpoints=4,
+    seeds=2,
+)
+MADE = Size(200, 100, 3, (4, 4, 1))
+
+
+def here(chip="v5e"):
+    """This machine's CPU, said to be another chip."""
+    return Topology("made", ahead.CHIPS[chip], jax.devices("cpu")[:1], 1, "")
+
+
+def told(lowered, topology):
+    """A compiler that needs 1.5 M cycles for every step, and 0.15 M for every evaluation: 1 ms and 0.1 ms on a v5e."""
+    takes_row_numbers_of_an_epoch = any(len(leaf.shape) == 3 for leaf in jax.tree.leaves(lowered.args_info))
+    cycles = 1_500_000 if takes_row_numbers_of_an_epoch else 150_000
+    return Compiled(True, 1000, 400, flops=1e6, traffic_bytes=10, cycles=cycles)
+
+
+def asked_here(lowered, topology):
+    """The compiler of this machine."""
+    return ahead.compile_lowered(lowered)[0]
+
+
+def test_hours_are_steps_and_evaluations_times_what_the_compiler_says():
+    dataset = shapes.stand_in("images", SMALL.data, *MADE)
+    found = forecast.forecast(SMALL, dataset, here(), compiled=told)
+    # Per seed: a teacher, a student and its twin, a smaller student and its twin; the first twin is of the teacher's kind.
+    assert found["runs"] == 2 * 5
+    assert [step["runs"] for step in found["steps"]] == [4, 2, 2, 2]
+    assert sorted(found["evaluations"]) == ["mlp_16", "mlp_8"]
+    steps = 3 * (200 // 40)
+    seconds = 10 * (steps * 1e-3 + 3 * 1 * 1e-4)  # the 100 test examples are one batch of 500
+    assert found["hours"] * 3600 == pytest.approx(seconds)
+    assert found["total_steps"] == 10 * steps
+    assert [step["binds"] for step in found["steps"]] == ["cycles"] * 4
+
+
+def test_what_lies_on_a_device_besides_the_step_counts_and_what_is_too_large_does_not_fit():
+    test_bytes = 100 * (16 + 4)
+    dataset = shapes.stand_in("images", SMALL.data, *MADE)
+    found = forecast.forecast(SMALL, dataset, here(), compiled=told)
+    assert found["peak_bytes"] == max(1000 + test_bytes, 1000 + 400)
+    tiny = here()._replace(chip=ahead.CHIPS["v5e"]._replace(memory=found["peak_bytes"] - 1))
+    too_large = forecast.forecast(SMALL, dataset, tiny, compiled=told)
+    assert (found["fits"], too_large["fits"], too_large["hours"]) == (True, False, None)
+
+
+def test_the_step_that_is_compiled_is_the_one_that_trains_and_xla_counts_its_operations():
+    """On this machine, without a stand-in for the compiler: forward and backward of the student, forward of its teacher."""
+    study = SMALL.replaced(student=("mlp_16",))
+    dataset = shapes.stand_in("images", study.data, *MADE)
+    found = forecast.forecast(study, dataset, here(), compiled=asked_here)
+    onehot, student = found["steps"]
+    forward = 2 * 40 * (16 * 16 + 16 * 3)
+    inputs = 2 * 40 * 16 * 3  # no gradient is taken with respect to the images, only to the hidden layer
+    assert student["flops"] - onehot["flops"] == pytest.approx(forward, rel=0.5)
+    assert onehot["flops"] == pytest.approx(2 * forward + inputs, rel=0.5)
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_a_stand_in_has_the_shapes_of_real_data_and_takes_no_memory():
+    real = data.load(Study.from_flags(dataset="digits").data, "")
+    size = (len(real.train.y), len(real.test.y), real.classes, real.train.x.shape[1:])
+    made = shapes.stand_in("images", Study.from_flags(dataset="digits").data, *size)
+    for name in ("train", "test"):
+        for ours, theirs in zip(made.resident(getattr(made, name)), real.resident(getattr(real, name)), strict=True):
+            assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+    assert made.train.x.base.nbytes == 1
+    assert np.asarray(made.example()).shape == np.asarray(real.example()).shape
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--epochs=3"], "expected --topology=T"),
+        (["nonsense", "--topology=h100"], "nonsense: expected one of digits_kd"),
+        (["--topology=v9"], "--topology=v9: expected h100"),
+        (["--topology=h100", "--examples", "10", "5"], "--examples, --classes and --shape together"),
+        (["--topology=h100", "--examples", "10", "0", "--classes=3", "--shape", "4"], "expected sizes of at least 1"),
+        (["--topology=h100", "--epoch=3"], "--epoch"),
+        (["--topology=h100", "--batch_size=0"], "--batch_size=0"),
+    ],
+)
+def test_bad_flags_of_a_plan_are_one_line_and_exit_status_2(words, said, capsys):
+    assert main(["plan", *words]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_set_of_which_nothing_is_known_is_asked_for_its_size(tmp_path):
+    study = SMALL.replaced(dataset="nowhere")
+    with pytest.raises(BadInput, match="--examples TRAIN TEST --classes N --shape"):
+        forecast.dataset_of(study, None, tmp_path)
+    assert forecast.dataset_of(study, MADE, tmp_path).train.x.shape == (200, 4, 4, 1)
+
+
+def test_a_batch_that_does_not_split_over_the_chips_is_refused():
+    dataset = shapes.stand_in("images", SMALL.data, *MADE)
+    with pytest.raises(BadInput, match="--batch_size=40: expected a multiple of the 3 devices"):
+        forecast.forecast(SMALL, dataset, here()._replace(devices=jax.devices("cpu")[:1] * 3), compiled=told)
