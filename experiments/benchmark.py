@@ -25,6 +25,7 @@ import time
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,7 @@ class Worker:
 
     def __init__(self, program: str, setting: dict, log: Path):
         self.log = log
-        self.process = subprocess.Popen(
+        self.process: Any = subprocess.Popen(
             [sys.executable, str(HERE / program), json.dumps(setting)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -221,6 +222,11 @@ def main() -> int:
     parser.add_argument("--alone", action="store_true", help="time kd_jax without PyTorch beside it")
     parser.add_argument("--eager", action="store_true", help="PyTorch without torch.compile, as always on CPU")
     parser.add_argument(
+        "--table",
+        action="store_true",
+        help="kd_jax looks its teacher up in a table of all views, as a study does with --teacher_table; filling it is timed apart",
+    )
+    parser.add_argument(
         "--profile", action="store_true", help="also list what kd_jax's step spends its time on; GPU and TPU"
     )
     parser.add_argument("--json", type=Path, help="file for everything that was measured")
@@ -249,6 +255,7 @@ def main() -> int:
                 "weights": str(logs / f"{name}.npz"),
                 "compile": not (options.eager or on_cpu),
                 "profile": options.profile,
+                "table": options.table and SETTINGS[name]["teacher"] is not None,
             }
             setting["batch"] = options.batch or setting["batch"]
             try:
@@ -261,6 +268,8 @@ def main() -> int:
                 options.json.write_text(json.dumps(everything, indent=1), encoding="utf-8")
             for line in found.get("kd_jax", {}).get("profile", ()):
                 print(f"  {line}", file=sys.stderr)
+            if (filling := found.get("kd_jax", {}).get("table_seconds")) is not None:
+                print(f"{name}: the table would take {filling:.1f} s to fill, once for each teacher", file=sys.stderr)
     rows = [row(name, found) for name, found in everything["settings"].items()]
     print(
         f"{device['device']}, {os.cpu_count()} cores, jax {everything['versions']['jax']}, {datetime.now(UTC):%Y-%m-%d}"

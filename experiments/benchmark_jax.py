@@ -1,5 +1,6 @@
 """One setting of benchmark.py in kd_jax: the compiled program that studies run, told by the driver when to run."""
 
+import contextlib
 import json
 import sys
 import time
@@ -16,6 +17,7 @@ from kd_jax.data.arrays import Source, Split, digest
 from kd_jax.data.tokenised import TokenisedTexts
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine, loop
+from kd_jax.train.teachers import Table
 
 
 def dataset_of(setting: dict) -> data.Dataset:
@@ -115,6 +117,23 @@ def profiled(run, block, steps: int) -> list[str]:
     return lines
 
 
+def seconds_a_view(answers, teacher) -> float:
+    """Return how long a table takes for each view of all examples, from its second to its fifth."""
+    times = []
+
+    class Enough(Exception):
+        """Five views have been asked about."""
+
+    def told(number, count):
+        times.append(time.perf_counter())
+        if number == min(5, count - 1):
+            raise Enough
+
+    with contextlib.suppress(Enough):
+        answers(teacher, told)
+    return (times[-1] - times[1]) / max(len(times) - 2, 1)
+
+
 def main(setting: dict) -> None:
     devices = parallel.select(setting["platform"])[:1]
     dataset, training = dataset_of(setting), training_of(setting)
@@ -122,18 +141,22 @@ def main(setting: dict) -> None:
     teacher = None
     if setting["teacher"]:
         teacher = build(setting["teacher"]).start(jax.random.key(1)).variables
-        engine_of = build(setting["student"], teacher=engine.Teacher(setting["teacher"], Distillation(), "kd"))
+        of_teacher = engine.Teacher(setting["teacher"], Distillation(), "kd", in_table=setting["table"])
+        engine_of = build(setting["student"], teacher=of_teacher)
     else:
         engine_of = build(setting["student"])
     state = engine_of.start(jax.random.key(0))
     networks = {"student": state.variables} | ({"teacher": teacher} if teacher else {})
-    np.savez(
-        setting["weights"],
-        **{f"{arm}:{name}": leaf for arm, of in networks.items() for name, leaf in flat(of.params).items()},
-    )
+    weights: dict = {f"{arm}:{name}": leaf for arm, of in networks.items() for name, leaf in flat(of.params).items()}
+    np.savez(setting["weights"], **weights)
     loss = first_loss(setting, dataset, state.variables, teacher)
     feed = engine_of.feed(dataset.rows_of(0, 0, training.batch_size), jax.random.key(2))
-    constants = engine_of.constants(jax.random.key(2), teacher)
+    asked, views = teacher, 0
+    if engine_of.answers is not None:
+        views = dataset.view_count(training.augment)
+        shape = len(dataset.train.y) * views, dataset.classes
+        asked = Table(np.zeros(shape, np.float32))  # a step takes as long whatever they are
+    constants = engine_of.constants(jax.random.key(2), asked)
     total = training.epochs * feed.steps_per_epoch
     pauses = loop.segments(state, engine_of.zero(), engine_of, constants, feed, total, [])
     latest = {}
@@ -153,6 +176,7 @@ def main(setting: dict) -> None:
     taken = run(2)
     compiled -= (time.perf_counter() - began) / taken
     shown = profiled(run, lambda: None, 8) if setting.get("profile") else []
+    filling = seconds_a_view(engine_of.answers, teacher) * views if views else None
     answer(
         compile_seconds=compiled,
         first_loss=loss,
@@ -161,6 +185,7 @@ def main(setting: dict) -> None:
         jax=jax.__version__,
         peak_bytes=parallel.peak_memory(devices)["device_bytes"],
         profile=shown,
+        table_seconds=filling,
     )
     # A pause comes only when the device has finished.
     serve(run, lambda: None)

@@ -214,8 +214,9 @@ def main(setting: dict) -> None:
         images = F.pad(clean(rows), (4, 4, 4, 4))
         steps = torch.arange(side, device=device)
         down, right = (torch.randint(0, 9, (len(rows), 1), device=device) for _ in range(2))
+        last = x.shape[2] - 1
         flips = torch.rand(len(rows), 1, device=device) < 0.5
-        columns = torch.where(flips, side - 1 - steps, steps) + right
+        columns = torch.where(flips, last - steps, steps) + right
         index = torch.arange(len(rows), device=device)[:, None, None]
         picked = images.permute(0, 2, 3, 1)[index, (steps + down)[:, :, None], columns[:, None, :]]
         return picked.permute(0, 3, 1, 2)

@@ -278,6 +278,10 @@ class Distillation:
     teacher_from: str = ""
     """Work folder of a finished study whose teachers teach here too, seed by seed, or one for all seeds where it has one; or a run
     in it, such as runs/old/runs/student-seed0, which teaches all seeds. It is copied here, and not trained [empty: none]."""
+    teacher_table: Literal["auto", "on", "off"] = "auto"
+    """Ask a frozen teacher once for its logits of every view of every training image, of which crops and flips have 162, and look
+    them up afterwards: students then cost no more than one-hot training. The same within rounding. auto: on an accelerator, where
+    the students take more epochs than there are views and the table fits; not for losses on features, mixed or streamed images."""
     teacher_logits: str = ""
     """A .npz with what a teacher, from any framework, answers to the training examples: logits or log_probabilities [examples,
     classes], or for the top k indices and log_probabilities or probabilities [examples, k]; with ids [examples], or for all of the

@@ -241,6 +241,19 @@ class Dataset:
         clean = self.clean_view(dtype)
         return lambda key, step, ids, x: clean(x)
 
+    def view_count(self, augment: str) -> int:
+        """Return how many different views of an example `random_view` makes; 0 where they cannot be counted."""
+        return 1
+
+    def view_numbers(self, augment: str) -> Callable[[Any, Any, Any], Any]:
+        """Return `numbers(key, step, ids)`: which of its views each example is shown as at a step, int [batch] from 0."""
+        return lambda key, step, ids: np.zeros(np.shape(ids), np.int32)
+
+    def numbered_view(self, augment: str, dtype: Any) -> Callable[[Any, Any], Any]:
+        """Return `view(number, x)`, which makes the view of this number, an int scalar, of all of some stored examples."""
+        clean = self.clean_view(dtype)
+        return lambda number, x: clean(x)
+
     def on_shortest(self, run: Callable[[Any], Any], x: Any, axis_name: str | None = None) -> Any:
         """Return `run(x)`, computed on no more of a batch of inputs than its examples need.
 

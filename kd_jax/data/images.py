@@ -85,6 +85,25 @@ class ImagesInMemory(Images):
         clean = self.clean_view(dtype)
         return lambda key, step, ids, x: random_views(key, step, ids, clean(x), augment)
 
+    def view_count(self, augment: str) -> int:
+        """Return how many different views of an image `random_view` makes."""
+        from kd_jax.data.augment import VIEWS
+
+        return VIEWS[augment]
+
+    def view_numbers(self, augment: str) -> Callable[[Any, Any, Any], Any]:
+        """Return `numbers(key, step, ids)`, which of its views each image is shown as; see `augment.view_numbers`."""
+        from kd_jax.data.augment import view_numbers
+
+        return partial(view_numbers, kind=augment)
+
+    def numbered_view(self, augment: str, dtype: Any) -> Callable[[Any, Any], Any]:
+        """Return `view(number, x)`, which makes the view of this number of all of some stored images."""
+        from kd_jax.data.augment import numbered_view
+
+        clean = self.clean_view(dtype)
+        return lambda number, x: numbered_view(clean(x), number, augment)
+
 
 def assemble(source: Source, data: Data) -> ImagesInMemory:
     """Return the data set that a study asks for: a part of a published set, with label noise on the training labels.

@@ -143,6 +143,10 @@ class StreamedImages(Images):
                     f" pass --{flag}=0"
                 )
 
+    def view_count(self, augment: str) -> int:
+        """Return 0: views of many sizes, drawn on the host, are not counted."""
+        return 0
+
     def resident(self, split: Split) -> Any:
         """Return nothing: no example lies on the devices during a run."""
         return ()

@@ -304,7 +304,11 @@ def _continued(record: Record, previous: Record) -> Record:
         folders = config.shown(tuple(record["config"]["init_from"]))
         raise BadInput(f"--init_from={folders}: its weights changed since; pass another --workdir")
     begun = {key: previous[key] for key in ("platform", "versions")}
-    kept = {key: previous[key] for key in ("teacher_hash", "peak_memory", "pruned", "skipped") if key in previous}
+    kept = {
+        key: previous[key]
+        for key in ("teacher_hash", "teacher_tables", "peak_memory", "pruned", "skipped")
+        if key in previous
+    }
     # A run keeps the key under which it was begun: a later version may make another of the same configuration.
     keys = record["keys"] | {run: key for run, key in previous.get("keys", {}).items() if run in record["keys"]}
     return record | begun | kept | {"keys": keys, "history": [*previous.get("history", [begun]), *record["history"]]}

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -26,12 +27,14 @@ from kd_jax.studies.footprint import check_space, of_runs
 from kd_jax.studies.prepare import Prepared, prepare, too_few_seeds
 from kd_jax.studies.progress import Quiet
 from kd_jax.train import devices as parallel
-from kd_jax.train import engine, hosts
+from kd_jax.train import engine, hosts, table
 from kd_jax.train.loop import Sink
 from kd_jax.train.teachers import Constants, Table
 from kd_jax.workdir import checkpoints, records
 
 OnNan = Literal["stop", "skip_seed"]
+
+ASKING_SECONDS = 5.0  # between two lines about a table that is being filled
 
 
 def train(
@@ -227,6 +230,7 @@ class _Runner:
         self._writing = writing  # held while the record, which is one for all, is changed
         self._engines: dict[Any, engine.Engine] = {}
         self._table: Table | None = None
+        self._asked: tuple[str, Table] | None = None  # the teacher whose answers were computed last, and they
 
     def train(self, run: Run) -> None:
         """Train a run to its end, with its frozen teacher, whose hash must be the same before and after."""
@@ -235,7 +239,8 @@ class _Runner:
         compiles = self._kind(run) not in self._engines
         if compiles:
             self._progress.note(f"compiling {run.arm.name}")
-        run_stage.train(workdir, run, self.engine(run), teacher, self._progress, self._stop, sinks, compiles)
+        taught = self._looked_up(run, teacher) if isinstance(teacher, models.Variables) else teacher
+        run_stage.train(workdir, run, self.engine(run), taught, self._progress, self._stop, sinks, compiles)
         if run.taught_by:
             teachers.check_digest(run.teacher_name, teacher, self._prepared.record["teacher_hash"])
 
@@ -248,12 +253,60 @@ class _Runner:
         key = self._kind(run)
         if key not in self._engines:
             start = pretrained.make(self._prepared.record["init_from"], run.arm.model, dataset)
-            taught = engine.Teacher.of(study, self._prepared.plan.given) if run.taught_by else None
+            in_table = self._in_table(run)
+            taught = engine.Teacher.of(study, self._prepared.plan.given, in_table) if run.taught_by else None
             precision = study.networks.precision
             self._engines[key] = engine.build(
                 precision, run.training, dataset, run.arm.model, self._devices, taught, start
             )
         return self._engines[key]
+
+    def _in_table(self, run: Run) -> bool:
+        """Whether the answers of a run's teacher are computed once, for all views."""
+        study, dataset, training = self._prepared.study, self._prepared.dataset, run.training
+        asked = study.distillation.teacher_table
+        if not run.taught_by or run.taught_by == LOGITS or asked == "off" or hosts.count() > 1:
+            return False
+        if table.obstacle(dataset, training, study.distillation_loss):
+            return False
+        if asked == "on":
+            return True
+        students = sum(other.teacher_name == run.teacher_name for other in self._prepared.plan.runs if other.taught_by)
+        itemsize = np.dtype(models.PARAMETER_DTYPES[study.networks.precision]).itemsize
+        return (
+            self._devices[0].platform != "cpu"
+            and table.pays(dataset, training, students)
+            and table.fits(table.size(dataset, training, itemsize), self._devices[0])
+        )
+
+    def _looked_up(self, run: Run, teacher: models.Variables) -> Constants:
+        """The answers of a teacher to all views where its students look them up, else the teacher."""
+        answers = self.engine(run).answers
+        if answers is None:
+            return teacher
+        if self._asked is None or self._asked[0] != run.teacher_name:
+            self._asked = None  # two tables need not fit
+            found = answers(teacher, self._asks(run.teacher_name))
+            self._asked = run.teacher_name, found
+            views = self._prepared.dataset.view_count(run.training.augment)
+            with self._writing:
+                tables = self._prepared.record.setdefault("teacher_tables", {})
+                tables[run.teacher_name] = {"views": views, "sha256": checkpoints.tree_digest(found)}
+                records.write_study(self._prepared.workdir, self._prepared.record)
+        return self._asked[1]
+
+    def _asks(self, name: str) -> Callable[[int, int], None]:
+        """What is told of a table's progress: shown every few seconds, and stopped where the program is."""
+        shown = 0.0
+
+        def told(number, count):
+            nonlocal shown
+            stopping.check()
+            if time.monotonic() - shown > ASKING_SECONDS:
+                shown = time.monotonic()
+                self._progress.note(f"answers of {name} to view {number + 1} of {count}")
+
+        return told
 
     def _teacher(self, run: Run) -> Constants:
         """The frozen teacher's variables, or its answers. Their hash enters the study's record, or must agree with it.

@@ -13,10 +13,11 @@ from kd_jax.data import Dataset, Split
 from kd_jax.data.dataset import Feed
 from kd_jax.data.images import Images
 from kd_jax.data.numbers import Numbers
+from kd_jax.errors import BadInput
 from kd_jax.models import Model, Variables
 from kd_jax.plan import GivenTeacher
 from kd_jax.train import devices as parallel
-from kd_jax.train import epoch, optimizer, state, teachers
+from kd_jax.train import epoch, optimizer, state, table, teachers
 from kd_jax.train.mixing import make_mix
 from kd_jax.train.state import TrainState
 from kd_jax.train.step import make_step
@@ -30,19 +31,21 @@ class Teacher(NamedTuple):
         distillation: weight, temperature and switch of the distillation loss.
         loss: the name of the distillation loss, a key of `losses.DISTILLATION`.
         standardised: (mean, std) of the images that a network was trained on elsewhere; None where they are the data's own.
+        in_table: whether the answers of the network are looked up in a table of all of them; see `table`.
     """
 
     model: str | None
     distillation: Distillation
     loss: str
     standardised: tuple[Any, Any] | None = None
+    in_table: bool = False
 
     @classmethod
-    def of(cls, study: Study, given: GivenTeacher | None = None) -> "Teacher":
+    def of(cls, study: Study, given: GivenTeacher | None = None, in_table: bool = False) -> "Teacher":
         """Return the teacher of a study; `given` is that of its plan."""
         model = None if study.distillation.teacher_logits else study.networks.teacher
         standardised = given.standardised if given else None
-        return cls(model, study.distillation, study.distillation_loss, standardised)
+        return cls(model, study.distillation, study.distillation_loss, standardised, in_table)
 
     def function(self, build_model: Callable[[str], Model], dataset: Dataset, dtype: Any) -> teachers.Teach:
         """Return the teacher as a function of a batch; see `teachers`.
@@ -52,12 +55,15 @@ class Teacher(NamedTuple):
             dataset: the data.
             dtype: the dtype of the logits.
         """
-        if self.model is None:
+        if self.model is None or self.in_table:
             return teachers.from_table(dataset.classes, dtype)
-        adapt = None
-        if self.standardised is not None and isinstance(dataset, Images | Numbers):
-            adapt = teachers.restandardised(dataset.mean, dataset.std, *self.standardised)
-        return teachers.from_network(build_model(self.model).apply, dataset.on_shortest, adapt)
+        return teachers.from_network(build_model(self.model).apply, dataset.on_shortest, self.adapt(dataset))
+
+    def adapt(self, dataset: Dataset) -> Callable[[jax.Array], jax.Array] | None:
+        """Return what makes the network's input of the student's; see `teachers.from_network`."""
+        if self.standardised is None or not isinstance(dataset, Images | Numbers):
+            return None
+        return teachers.restandardised(dataset.mean, dataset.std, *self.standardised)
 
 
 class Engine(NamedTuple):
@@ -78,6 +84,7 @@ class Engine(NamedTuple):
         kd_weight: `kd_weight(step) -> float`, the weight of the distillation loss; None for a run on one-hot labels.
         shapes: the shapes and dtypes of the state, a `TrainState` of them.
         on_device_loop: whether many steps run as one loop on the device.
+        answers: what `table.make_answers` returned, to fill the teacher's table; None where there is none.
     """
 
     dataset: Dataset
@@ -93,6 +100,7 @@ class Engine(NamedTuple):
     kd_weight: Callable[[int], float] | None
     shapes: TrainState
     on_device_loop: bool
+    answers: Callable[[Variables, Callable[[int, int], None]], teachers.Table] | None = None
 
 
 def build(
@@ -124,6 +132,7 @@ def build(
     descent = optimizer.make_optimizer(training, total_steps)
     example = dataset.example(dtype)
     objective, teach, weight = losses.label_objective(training.loss, training.label_smoothing), None, None
+    answers, teacher_rows = None, {}
     learn, loss_draws, on_shortest = None, False, dataset.on_shortest
     if teacher is not None:
         taught = teacher.distillation
@@ -132,6 +141,11 @@ def build(
             weight, teacher.loss, taught, training.loss, training.label_smoothing, parallel.AXIS
         )
         teach = teacher.function(build_model, dataset, dtype)
+        if teacher.in_table and teacher.model is not None:
+            of_views = dataset.view_count(training.augment), dataset.view_numbers(training.augment)
+            teacher_rows = {"teacher_rows": teachers.rows_of_views(*of_views)}
+            network = build_model(teacher.model)
+            answers = table.make_answers(network.apply, dataset, training.augment, dtype, teacher.adapt(dataset))
         learn, loss_draws = _learn(teacher, build_model, model_name, dataset, example), losses.draws(teacher.loss)
         if losses.relates(teacher.loss):
             on_shortest = partial(dataset.on_shortest, axis_name=parallel.AXIS)
@@ -153,6 +167,7 @@ def build(
         make_mix(training, dataset.batch, view, dataset.classes, len(dataset.train.y)),
         model.draws(example),
         loss_draws,
+        **teacher_rows,
     )
     evaluate_on = epoch.make_evaluate_on(
         model.apply,
@@ -201,6 +216,7 @@ def build(
         kd_weight=None if weight is None else lambda at: float(np.asarray(weight(at))),
         shapes=shapes,
         on_device_loop=on_device_loop,
+        answers=answers,
     )
 
 
@@ -211,6 +227,11 @@ def check(study: Study, dataset: Dataset) -> None:
         BadInput: in one line, naming the option.
     """
     teacher = Teacher.of(study)
+    if study.distillation.teacher_table == "on":
+        hindrance = "a teacher that is a network" if teacher.model is None else ""
+        hindrance = hindrance or table.obstacle(dataset, study.training, teacher.loss)
+        if hindrance:
+            raise BadInput(f"--teacher_table=on: expected {hindrance}; pass --teacher_table=auto")
     if not losses.compares_features(teacher.loss):
         return
     dtype = models.PARAMETER_DTYPES[study.networks.precision]

@@ -40,6 +40,7 @@ def make_train_on(
     mix: Callable | None = None,
     draws: float | bool = False,
     loss_draws: bool = False,
+    teacher_rows: Callable = lambda key, step, ids: ids,
 ) -> Callable:
     """Return `train_on(state, totals, constants, item) -> (state, totals)`, one step on what the data hands out for it.
 
@@ -50,6 +51,8 @@ def make_train_on(
         teach: a function of `teachers`, for runs that have a teacher; the `Outputs` that it returns are `batch["teacher"]`.
         mix: a function that `mixing.make_mix` returned, which mixes the views and labels that both see; None to leave them.
         draws: whether the network draws random numbers, as for dropout; without, no keys are made.
+        teacher_rows: `teacher_rows(key, step, ids)`, what the teacher is given for the rows of the batch: the rows themselves, or
+            those of a table of all views.
         loss_draws: whether the loss does; the batch then has `ids`, and `draws`, a typed key per example.
     """
 
@@ -63,7 +66,7 @@ def make_train_on(
         if loss_draws:
             batch |= {"ids": ids, "draws": example_keys(constants.key, LOSS, state.step, ids)}
         if teach is not None:
-            batch["teacher"] = teach(constants.teacher, ids, batch["x"])
+            batch["teacher"] = teach(constants.teacher, teacher_rows(constants.key, state.step, ids), batch["x"])
         state, more = step(state, batch)
         return state, jax.tree.map(lambda total, new: (total + new).astype(total.dtype), totals, more)
 

@@ -19,10 +19,11 @@ Teach = Callable[[Any, Any, Any], Outputs]
 
 
 class Table(NamedTuple):
-    """A teacher's answers to the training set, a row per example.
+    """A teacher's answers to the training set, a row per example, or for each view of each example, the views of one side by side.
 
     Attributes:
-        values: logits, float [examples, classes]; or log-probabilities of some classes of each example [examples, k].
+        values: logits, float [examples, classes] or [examples * views, classes]; or
+            log-probabilities of some classes of each example [examples, k].
         indices: those classes, int [examples, k]; None where `values` has all.
         rest: the log-probability of each of the other classes, float [examples]; None where `values` has all.
     """
@@ -72,6 +73,16 @@ def from_table(classes: int, dtype: Any) -> Teach:
         return Outputs(logits, {}, {})
 
     return teach
+
+
+def rows_of_views(count: int, numbers: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+    """Return `rows(key, step, ids)`: the rows, in a table with all views of every example, of what a step shows of its examples.
+
+    Args:
+        count: how many views an example has.
+        numbers: `numbers(key, step, ids)`, which of them a step shows; see `data.Dataset.view_numbers`.
+    """
+    return lambda key, step, ids: ids * count + numbers(key, step, ids)
 
 
 def restandardised(

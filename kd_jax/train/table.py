@@ -1,0 +1,99 @@
+"""All answers of a frozen teacher in a table: its logits of every view of every training example, computed once.
+
+Crops and flips give 81 and 2 choices, so an image has 162 views. A student that takes more epochs than that asks its teacher the
+same questions again, and so do the next student, the next temperature and the next seed of a student. From a table, distilling
+costs no more than training on labels. The answers are those of the network within rounding.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from kd_jax import losses
+from kd_jax.config import Training
+from kd_jax.data import Dataset
+from kd_jax.models import Outputs, Variables
+from kd_jax.train.teachers import Table
+
+BLOCK = 2000  # examples that are asked about at a time
+SHARE = 0.25  # of a device's memory that a table may take
+
+
+def obstacle(dataset: Dataset, training: Training, loss: str) -> str:
+    """Return, in words, why a teacher cannot be a table of its answers; empty where it can.
+
+    Args:
+        dataset: the data.
+        training: how the students are trained.
+        loss: the name of the distillation loss.
+    """
+    if losses.compares_features(loss):
+        return f"a loss on logits, {loss} compares features"
+    if training.mixup or training.cutmix:
+        return "images that are not mixed"
+    if not dataset.view_count(training.augment):
+        return f"examples that stay in memory, {dataset.name} is streamed"
+    return ""
+
+
+def size(dataset: Dataset, training: Training, itemsize: int) -> int:
+    """Return the bytes of a table; `itemsize` is that of a logit."""
+    return len(dataset.train.y) * dataset.view_count(training.augment) * dataset.classes * itemsize
+
+
+def pays(dataset: Dataset, training: Training, students: int) -> bool:
+    """Return whether so many students of one teacher ask more often than a table has entries."""
+    return students * training.epochs > dataset.view_count(training.augment)
+
+
+def fits(bytes_: int, device: Any) -> bool:
+    """Return whether a device has room for a table of this size beside the training; unknown where it does not tell its memory."""
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    return limit is not None and bytes_ <= SHARE * limit
+
+
+def make_answers(
+    apply: Callable[..., Outputs],
+    dataset: Dataset,
+    augment: str,
+    dtype: Any,
+    adapt: Callable[[jax.Array], jax.Array] | None = None,
+) -> Callable[[Variables, Callable[[int, int], None]], Table]:
+    """Return `answers(variables, told) -> Table`, which calls `told(number, count)` before it asks about a view of all examples.
+
+    A row of it is one view of one example, the views of an example side by side; see `teachers.rows_of_views`. It is computed on
+    JAX's default device.
+
+    Args:
+        apply: the teacher's `apply`.
+        dataset: the data.
+        augment: the kind of random views, `Training.augment`.
+        dtype: the dtype of float inputs, and of the logits.
+        adapt: as for `teachers.from_network`.
+    """
+    view, count = dataset.numbered_view(augment, dtype), dataset.view_count(augment)
+    examples = len(dataset.train.y)
+
+    @jax.jit
+    def of_block(variables, resident, rows, number):
+        x = view(number, dataset.batch(resident, rows)[1])
+        logits = dataset.on_shortest(
+            lambda x: apply(variables, x, train=False).logits, x if adapt is None else adapt(x)
+        )
+        return logits.astype(dtype)
+
+    def answers(variables, told):
+        resident, here = jax.device_put((dataset.resident(dataset.train), variables))
+        values = np.empty((examples, count, dataset.classes), dtype)
+        blocks = [np.arange(start, start + BLOCK) for start in range(0, examples, BLOCK)]
+        for number in range(count):
+            told(number, count)
+            # Rows past the end read the last example again, and are not kept.
+            asked = [of_block(here, resident, np.minimum(block, examples - 1), np.int32(number)) for block in blocks]
+            for block, logits in zip(blocks, jax.device_get(asked), strict=True):
+                values[block[0] : block[0] + BLOCK, number] = logits[: examples - block[0]]
+        return Table(values.reshape(examples * count, dataset.classes))
+
+    return answers
