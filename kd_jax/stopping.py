@@ -48,6 +48,18 @@ def check() -> None:
         raise Stopped(TOLD)
 
 
+def ask() -> None:
+    """Ask the program to stop, as a signal would."""
+    if _current is not None:
+        _current.requested = True
+
+
+def saving() -> None:
+    """Say that something is being saved from here on, which is waited for where the program was told to stop."""
+    if _current is not None:
+        _current.is_saving = True
+
+
 @contextmanager
 def stop_requests(leave: bool = False) -> Iterator[Request]:
     """Turn SIGTERM and SIGINT into a request to stop while the block runs; inside another such block, that one's is given.

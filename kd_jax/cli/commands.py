@@ -6,6 +6,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from kd_jax.cli.study import Platform, run_study, value_of
 from kd_jax.config import versions
 from kd_jax.errors import BadInput
 from kd_jax.recipes.studies import STUDIES
+from kd_jax.workdir import remote
+
+OF_ADDRESSES = ("analyze", "report", "cost", "export")  # commands whose work folder may lie in an object store
 
 
 def analyze(
@@ -238,18 +242,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return plan_main(argv[1:])  # a study's flags are its own
 
     def call_command():
-        with one_line_errors():
-            call = tyro.extras.subcommand_cli_from_dict(
-                {name: _later(command) for name, command in commands.items()},
-                prog="kd-jax",
-                description="What did the student do differently?",
-                args=argv,
-                use_underscores=True,
-                config=(tyro.conf.FlagCreatePairsOff,),
-            )
-        call()
+        with _folder_brought_here(argv) as words:
+            with one_line_errors():
+                call = tyro.extras.subcommand_cli_from_dict(
+                    {name: _later(command) for name, command in commands.items()},
+                    prog="kd-jax",
+                    description="What did the student do differently?",
+                    args=words,
+                    use_underscores=True,
+                    config=(tyro.conf.FlagCreatePairsOff,),
+                )
+            call()
 
     return guarded(call_command)
+
+
+@contextmanager
+def _folder_brought_here(argv):
+    """Give the words of a command with a folder of this machine in place of the address of the one work folder that it takes."""
+    word = argv[1] if argv[:1] and argv[0] in OF_ADDRESSES and argv[1:] else ""
+    if not remote.is_address(word):
+        yield argv
+        return
+    with remote.opened(word) as folder:
+        yield [argv[0], str(folder), *argv[2:]]
 
 
 def _later(command):
@@ -267,8 +283,9 @@ def analyze_main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
 
     def run():
-        with one_line_errors():
-            call = tyro.cli(_later(analyze), args=argv, use_underscores=True)
-        call()
+        with _folder_brought_here(["analyze", *argv]) as words:
+            with one_line_errors():
+                call = tyro.cli(_later(analyze), args=words[1:], use_underscores=True)
+            call()
 
     return guarded(run)

@@ -11,6 +11,7 @@ import sys
 from kd_jax import stopping
 from kd_jax.errors import BadInput, Diverged, Stopped
 from kd_jax.train import hosts
+from kd_jax.workdir import remote
 
 OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, stopping.EXIT_STATUS
 OPEN_FILES = 128
@@ -77,7 +78,7 @@ def _of_system(error: OSError) -> str:
 
 def _say(line: str) -> None:
     with contextlib.suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+        print(remote.shown(line), file=sys.stderr, flush=True)
 
 
 def _without_closed_loops(kind, error, traceback):
@@ -112,7 +113,7 @@ class _Unread(io.TextIOBase):
         return getattr(self._stream, name)
 
     def write(self, text):
-        self._try(lambda: self._stream.write(text))
+        self._try(lambda: self._stream.write(remote.shown(text)))
         return len(text)
 
     def flush(self):

@@ -108,8 +108,7 @@ def _plan(asked: Asked, study: Study, said: Sequence[str]) -> None:
     set_precision(study)
     topology = ahead.topology(asked.topology)
     dataset = forecast.dataset_of(study, size, data.folder_of(study.data.dataset, asked.data_dir))
-    with Progress(0) as progress:
-        found = forecast.forecast(study, dataset, topology, progress.note)
+    found = forecast.forecast(study, dataset, topology, Progress)
     found["notes"] = [*said[1:], *found["notes"]]
     print(json.dumps({"study": said[0], **found}, indent=1)) if asked.json else _show(said[0], found)
 

@@ -3,7 +3,8 @@
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from kd_jax.config import FLAGS, SECTIONS, Study
 from kd_jax.errors import BadInput, Diverged
 from kd_jax.plan import Variant
 from kd_jax.recipes.studies import STUDIES, Preset
-from kd_jax.workdir import records
+from kd_jax.workdir import records, remote
 
 Platform = Literal["auto", "cpu", "gpu", "tpu"]
 # A path as it was typed: `Path` makes the current folder of an empty text, and a folder of `gs://bucket`.
@@ -56,6 +57,13 @@ class TrainingSession(Session):
     """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
     workers: int = 0
     """Processes that read and decode a streamed set, as many as there are cores to spare [0: threads of this process]."""
+    list: bool = False
+    """Print the names of the runs that are still to do, one a line, those that wait for a teacher last, and do nothing else."""
+    ready: bool = False
+    """Beside --list, leave out the runs that wait for a teacher."""
+    only: str = ""
+    """Train this run of those that --list prints, such as student-seed0, and analyse nothing. Several programs may do so at once in
+    one work folder, on one machine or many; when all are done, the same command without --only analyses them [all runs]."""
     sweep: tuple[str, ...] = ()
     """Run the study for every combination of values, such as temperature=1,2,4 weight=0.5,1: one work folder with a study for
     each, one table. A value is what one would type after the flag; none is nothing. What is equal is trained once."""
@@ -90,7 +98,7 @@ class Runs:
 
 # Flags that a kind of data has no use for. Help leaves them out; typed all the same, they are refused where the data is read.
 UNUSED = {
-    "images": ("max_length", "vocabulary", "tokenizer", "dropout"),
+    "images": ("max_length", "vocabulary", "tokenizer", "text", "dropout"),
     "texts": ("image_size", "augment", "mixup", "cutmix"),
 }
 
@@ -122,8 +130,9 @@ def study_main(
     argv = sys.argv[1:] if argv is None else argv
     command = command_line(argv, prog)
 
-    def run():
+    def run_here(argv):
         session, study = _parsed(argv, description, preset, flag, prog)
+        _check_batch(session)
         _join(session)
         if not session.sweep:
             with hushed(session.quiet):
@@ -136,12 +145,40 @@ def study_main(
         with hushed(session.quiet):
             return _sweep_and_report(name, session, studies, command)
 
+    def run():
+        with brought_here(argv) as words:
+            run_here(words)
+
     return guarded(run)
 
 
+@contextmanager
+def brought_here(argv: Sequence[str]) -> Iterator[list[str]]:
+    """Give a command line in which a folder of this machine stands in place of the address of a work folder, while the block runs.
+
+    Raises:
+        BadInput: as `remote.opened`; and for several processes, which all need to see one folder.
+    """
+    address = value_of("workdir", argv)
+    if not remote.is_address(address):
+        yield list(argv)
+        return
+    if "--distributed" in argv:
+        raise BadInput(
+            f"--workdir={address}: expected a folder that all hosts see, found an address; mount the bucket and name the folder"
+        )
+    is_part = "--list" in argv or value_of("only", argv) is not None
+    with remote.opened(str(address), light=is_part) as folder:
+        yield [*sweep_words.without(argv, "workdir"), f"--workdir={folder}"]
+
+
 def command_line(argv: Sequence[str], prog: str | None) -> str:
-    """Return the command line as it was typed, for the record; `prog` is None for a script."""
-    return f"{prog or f'python {sys.argv[0]}'} {shlex.join(argv)}".strip()
+    """Return the command line as it was typed, for the record; `prog` is None for a script.
+
+    Without `--only`: the same command does all of it, and the record has the names of runs that were trained alone.
+    """
+    words = sweep_words.without(argv, "only")
+    return f"{prog or f'python {sys.argv[0]}'} {shlex.join(words)}".strip()
 
 
 def run_study(
@@ -294,6 +331,10 @@ def _join(session: TrainingSession) -> None:
         raise BadInput(
             "--distributed: expected one study, found --sweep; run its variants one by one, or each on a machine of its own"
         )
+    if session.list or session.only:
+        raise BadInput(
+            f"--distributed: expected one study, found --{'list' if session.list else 'only'}; leave one of the two out"
+        )
     from kd_jax.train import devices, hosts
 
     devices.only(session.platform)
@@ -303,7 +344,7 @@ def _join(session: TrainingSession) -> None:
 def _train_and_report(name: str, session: TrainingSession, study: Study, command: str) -> None:
     from kd_jax import data
     from kd_jax.cli import terminal
-    from kd_jax.studies import cost, trackers
+    from kd_jax.studies import batch, cost, trackers
     from kd_jax.studies.analyse import analyze_prepared, is_analysed
     from kd_jax.studies.prepare import prepare, set_precision
     from kd_jax.studies.progress import Progress
@@ -315,12 +356,19 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     workdir = workdir_of(session, name)
     trackers.check(session.log)
     set_precision(study)
-    chosen = devices.select(session.platform)
+    chosen = devices.select(_platform(session))
     data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
     prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers, command=command)
-    trained = train_prepared(
-        prepared, chosen, Progress, trackers.sinks(session.log, prepared), session.on_nan, session.seeds_at_once
-    )
+    if session.list:
+        _print_lines(batch.to_do(batch.of_study(prepared), session.ready))
+        return
+    sinks, only = trackers.sinks(session.log, prepared), session.only
+    if only:
+        if not batch.chosen(batch.of_study(prepared), only, batch.given_up({"": prepared})).done:
+            train_prepared(prepared, chosen, Progress, sinks, session.on_nan, only=only)
+        _print_left(workdir, session, batch.of_study(prepared))
+        return
+    trained = train_prepared(prepared, chosen, Progress, sinks, session.on_nan, session.seeds_at_once)
     leads = hosts.leads()
     hosts.leave()
     if not leads:
@@ -336,6 +384,31 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     _print_seconds(began, session)
 
 
+def _check_batch(session: TrainingSession) -> None:
+    if session.list and session.only:
+        raise BadInput(f"--only={session.only}: expected --list or --only, found both; leave one out")
+    if session.ready and not session.list:
+        raise BadInput("--ready: expected --list beside it; add --list or leave --ready out")
+
+
+def _platform(session: TrainingSession) -> str:
+    """The platform to use: whoever lists runs, such as a login node, need not have the devices that train them."""
+    return "cpu" if session.list else session.platform
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _print_left(workdir: Path, session: TrainingSession, jobs: Sequence[Any]) -> None:
+    """Say that the one run is finished, and what is left."""
+    left = sum(job.is_to_do for job in jobs)
+    then = f"{left} of {len(jobs)} are to do" if left else "so are all; the same command without --only analyses them"
+    if not session.quiet:
+        print(f"{workdir}: {session.only} is finished; {then}")
+
+
 def _print_seconds(began: float, session: Session) -> None:
     if not session.quiet:
         print(f"{time.monotonic() - began:.0f} s in all")
@@ -346,7 +419,7 @@ def _sweep_and_report(
 ) -> None:
     from kd_jax import data
     from kd_jax.cli import terminal
-    from kd_jax.studies import sweep, trackers
+    from kd_jax.studies import batch, sweep, trackers
     from kd_jax.studies.prepare import set_precision
     from kd_jax.studies.progress import Progress
     from kd_jax.train import devices
@@ -358,12 +431,34 @@ def _sweep_and_report(
         raise BadInput("--sweep=precision: expected float64 in a sweep of its own; sweep float32 and bfloat16 alone")
     trackers.check(session.log)
     set_precision(studies[0][1])
-    chosen = devices.select(session.platform)
+    chosen = devices.select(_platform(session))
 
     def find(dataset):
         return data.folder_of(dataset, session.data_dir, session.tiny_imagenet_dir)
 
     load, log = data.Loader().load, session.log
+    if session.list or session.only:
+        if session.only:
+            sweep.run_one(
+                name,
+                studies,
+                workdir,
+                session.only,
+                find,
+                chosen,
+                session.workers,
+                load,
+                Progress,
+                command,
+                log,
+                session.on_nan,
+            )
+        jobs = batch.of_sweep(workdir, sweep.planned(name, studies, workdir, find, chosen, load))
+        if session.list:
+            _print_lines(batch.to_do(jobs, session.ready))
+        else:
+            _print_left(workdir, session, jobs)
+        return
     _, summary = sweep.run(
         name, studies, workdir, find, chosen, session.workers, load, Progress, command, log, session.on_nan
     )

@@ -77,7 +77,7 @@ def words_of(argv: Sequence[str], values: dict[str, str]) -> list[str]:
     """
     words = list(argv)
     for name, value in values.items():
-        words = _without(words, name)
+        words = without(words, name)
         field = FLAGS.get(name)
         if value == "none" and field is not None and field.type is str:
             words.append(f"--{name}=")
@@ -88,8 +88,8 @@ def words_of(argv: Sequence[str], values: dict[str, str]) -> list[str]:
     return words
 
 
-def _without(argv, name):
-    """The words but for a flag and what it says."""
+def without(argv: Sequence[str], name: str) -> list[str]:
+    """Return the words of a command line but for a flag and what it says."""
     kept, skipping = [], False
     for word in argv:
         if word.startswith("--"):

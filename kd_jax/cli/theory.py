@@ -8,7 +8,7 @@ from functools import partial
 import tyro
 
 from kd_jax.cli.guard import guarded, hushed
-from kd_jax.cli.study import Session, command_line, parse, workdir_of
+from kd_jax.cli.study import Session, brought_here, command_line, parse, workdir_of
 from kd_jax.theory import study as linear_study
 from kd_jax.theory.study import Theory
 
@@ -31,8 +31,9 @@ def theory_main(argv: Sequence[str] | None = None, description: str | None = Non
 
     def run():
         default = _Command(Session(), SMALL if "--small" in argv else FULL)
-        parsed = parse(tyro.conf.OmitArgPrefixes[_Command], argv, description or QUESTION, default, prog)
-        _run_and_print(parsed.session, parsed.study, command)
+        with brought_here(argv) as words:
+            parsed = parse(tyro.conf.OmitArgPrefixes[_Command], words, description or QUESTION, default, prog)
+            _run_and_print(parsed.session, parsed.study, command)
 
     return guarded(run)
 

@@ -180,7 +180,7 @@ class Dataset:
         }
 
     def check(self, data: Data, training: Training) -> None:
-        """Refuse options that this kind of data has no use for, and a batch larger than the training set.
+        """Refuse options that this kind of data has no use for, a batch larger than the training set, and a split of one example.
 
         A value equal to the default is no request.
 
@@ -191,6 +191,12 @@ class Dataset:
             raise BadInput(
                 f"--batch_size={training.batch_size}: expected at most the {len(self.train.y)} training examples; lower it"
             )
+        for name, split in self.splits.items():
+            if len(split.y) < 2:
+                raise BadInput(
+                    f"--dataset={data.dataset}: expected at least 2 {name} examples, for intervals are over examples, found"
+                    f" {len(split.y)}; pass another set"
+                )
 
     def _refuse(self, section, names, ours, theirs):
         """Raise `BadInput` for the first of some fields of a section that is not at its default.

@@ -1,9 +1,15 @@
-"""Convolutions of few channels in a form that GPUs run faster: several neighbouring pixels of a row at once.
+"""Convolutions in the forms that GPUs and CPUs run faster.
 
-cuDNN multiplies tiles of at least 32 output channels, so of 16 channels half a tile is empty, and each value of the input is loaded
-nine times for a 3x3 kernel. `wide` computes `count` neighbouring pixels of the output as that many times the channels, with a
-kernel of 3 x (count + 2) that moves by `count` pixels: the same products and sums, plus products with zeros, from fewer loads.
-Neighbouring pixels of a row lie side by side in memory, so nothing is moved.
+On GPUs, of few channels: several neighbouring pixels of a row at once. cuDNN multiplies tiles of at least 32 output channels, so of
+16 channels half a tile is empty, and each value of the input is loaded nine times for a 3x3 kernel. `wide` computes `count`
+neighbouring pixels of the output as that many times the channels, with a kernel of 3 x (count + 2) that moves by `count` pixels:
+the same products and sums, plus products with zeros, from fewer loads. Neighbouring pixels of a row lie side by side in memory, so
+nothing is moved.
+
+On CPUs: from an input that is written out before it is read. XLA computes the gradient of a kernel from the input with its channels
+first and its batch last. Left alone, it works out the normalisation and the ReLU before the convolution a second time while it
+transposes, value by value from addresses far apart, which took a quarter of a ResNet-20's step; an array that is there is
+transposed several times as fast.
 """
 
 from collections.abc import Sequence
@@ -29,8 +35,30 @@ def convolve(x: jax.Array, kernel: jax.Array, window_strides: Sequence[int], pad
     """
     pixels = _pixels(x, kernel, window_strides, padding, more)
     if pixels is None:
+        if kernel.shape[:2] != (1, 1):  # the gradient of such a kernel is a product of matrices
+            x = written_out(x)
         return jax.lax.conv_general_dilated(x, kernel, window_strides, padding, **more)
     return _same(pixels, x, kernel)
+
+
+@jax.custom_jvp
+def written_out(x: jax.Array) -> jax.Array:
+    """Return `x`, bit for bit; on CPU in a way that makes XLA compute it once however often it is read.
+
+    XLA puts a cheap operation into everything that reads its result, but not a division. It drops `optimization_barrier` on CPU
+    before it decides.
+    """
+
+    def divided(x):
+        # By 1, which XLA does not know; infinity stays infinite.
+        return x / jnp.where(jnp.isinf(x), 2, 1).astype(x.dtype)
+
+    return jax.lax.platform_dependent(x, cpu=divided, default=lambda x: x)
+
+
+@written_out.defjvp
+def _written_out_jvp(primals, tangents):
+    return written_out(*primals), tangents[0]
 
 
 def wide(x: jax.Array, kernel: jax.Array, count: int) -> jax.Array:

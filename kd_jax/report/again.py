@@ -52,8 +52,11 @@ def programs(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     facts = []
     for number, each in enumerate(history, 1):
         name = "program" if len(history) == 1 else f"program {number} of {len(history)}"
-        facts.append((f"{name}, started", each.get("started", "not recorded")))
-        facts.append((f"{name}, git revision", each.get("revision") or "none: kd_jax was not run from a git checkout"))
+        alone = f", which trained {each['only']} alone" if each.get("only") else ""
+        facts.append((f"{name}{alone}, started", each.get("started", "not recorded")))
+        if number == 1 or not alone or each.get("revision") != history[number - 2].get("revision"):
+            said = each.get("revision") or "none: kd_jax was not run from a git checkout"
+            facts.append((f"{name}, git revision", said))
         if number == 1 or each.get("platform") != history[number - 2].get("platform"):
             facts += _where(each)
         if number == 1 or each.get("versions") != history[number - 2].get("versions"):

@@ -125,7 +125,8 @@ def settings(found: Mapping[str, Any]) -> Table:
     note = (
         f"Hours for {found['seeds']} seeds of every arm in {found['precision']}, one run after the other on all chips."
         f" Compiled steps: {compiled}. Without a mark: from those, deeper networks by their equal blocks; ~: scaled by operations"
-        f" from the nearest. {found['cannot_know']}"
+        f" from the nearest; >: a lower bound, for of a GPU there is no estimate; of images such a bound is multiplied by what was"
+        f" measured over it. {found['cannot_know']}"
     )
     return Table(header, rows, note)
 
@@ -138,7 +139,8 @@ def _compiled(found: Mapping[str, Any], topology: str) -> str:
 def _marked(hours: float | None, how: str = "") -> str:
     if hours is None:
         return "?"
-    return f"{'~' if 'FLOPs of' in how else ''}{_hours(hours)}"
+    marks = (">" if "lower bound" in how else "") + ("~" if "FLOPs of" in how else "")
+    return f"{marks}{_hours(hours)}"
 
 
 def _times(hours: float | None, chips: int) -> float | None:

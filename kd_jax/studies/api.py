@@ -24,6 +24,7 @@ from kd_jax.studies.results import Results
 from kd_jax.studies.train import OnNan, train_prepared
 from kd_jax.train import devices
 from kd_jax.train.loop import Sink
+from kd_jax.workdir import remote
 
 
 def run(
@@ -45,7 +46,8 @@ def run(
 
     Args:
         study: the configuration.
-        workdir: the work folder; made if absent, resumed if it holds the same study.
+        workdir: the work folder; made if absent, resumed if it holds the same study. Of the address of an object store, a text such
+            as gs://bucket/folder, the results lie in a copy, which stays until the program ends.
         data: examples in memory, such as `kd_jax.data.from_arrays` returns; by default those that `study.data.dataset` names. The
             work folder then holds no data: pass them again to `analyze` and `open_study`, which check that they are the same.
         name: the name of the study in `study.json` and on the page.
@@ -62,16 +64,17 @@ def run(
         Stopped: the program was told to stop, and has saved; call again to go on.
         Diverged: a loss is not finite, and `on_nan` says to stop, or too few seeds remain.
     """
-    load, study, place = _source(study, data, data_dir)
-    set_precision(study)
-    chosen = devices.select(platform)
-    command = shlex.join([Path(sys.executable).name, *sys.argv])
-    prepared = prepare(name, study, workdir, place, chosen, workers=workers, load=load, command=command)
-    shown = _progress(progress)
-    trained = train_prepared(prepared, chosen, shown, sinks, on_nan)
-    if trained or not analyse.is_analysed(workdir, prepared.study, prepared.record):
-        analyse.analyze_prepared(prepared, shown, partial(costs.measure, prepared, chosen[0]), on_nan)
-    return Results.of(workdir)
+    with remote.here(workdir) as folder:
+        load, study, place = _source(study, data, data_dir)
+        set_precision(study)
+        chosen = devices.select(platform)
+        command = shlex.join([Path(sys.executable).name, *sys.argv])
+        prepared = prepare(name, study, folder, place, chosen, workers=workers, load=load, command=command)
+        shown = _progress(progress)
+        trained = train_prepared(prepared, chosen, shown, sinks, on_nan)
+        if trained or not analyse.is_analysed(folder, prepared.study, prepared.record):
+            analyse.analyze_prepared(prepared, shown, partial(costs.measure, prepared, chosen[0]), on_nan)
+        return Results.of(folder)
 
 
 def analyze(
@@ -95,9 +98,10 @@ def analyze(
     Raises:
         BadInput: when there is no finished study, or its data is absent or not the same.
     """
-    load = _loader(data)
-    analyse.analyze(workdir, data_dir, look, workers, load, _progress(progress))
-    return Results.of(workdir)
+    with remote.here(workdir) as folder:
+        load = _loader(data)
+        analyse.analyze(folder, data_dir, look, workers, load, _progress(progress))
+        return Results.of(folder)
 
 
 def open_study(

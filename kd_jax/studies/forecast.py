@@ -25,6 +25,7 @@ from kd_jax.plan import Run, make_plan
 from kd_jax.recipes.settings import FURTHER_SIZES, SIZES, VOCABULARY, Size
 from kd_jax.studies.footprint import of_runs
 from kd_jax.studies.prepare import Prepared
+from kd_jax.studies.progress import Quiet
 from kd_jax.train import ahead, engine
 from kd_jax.train import devices as parallel
 from kd_jax.train.ahead import Compiled, Topology
@@ -74,7 +75,7 @@ def forecast(
     study: Study,
     dataset: Dataset,
     topology: Topology,
-    note: Callable[[str], None] = lambda text: None,
+    progress: Callable[..., Any] = Quiet,
     compiled: Compiling | None = None,
 ) -> dict[str, Any]:
     """Return what a study takes on a topology, as JSON values; nothing is trained.
@@ -83,7 +84,7 @@ def forecast(
         study: the configuration.
         dataset: its data, or a stand-in.
         topology: the accelerators.
-        note: is told what is being compiled.
+        progress: `progress(total)` gives a context manager that counts programs; see `studies.progress`.
         compiled: `compiled(lowered, topology)` asks the compiler; `remembered` by default.
 
     Raises:
@@ -101,20 +102,24 @@ def forecast(
     plan = make_plan(study, len(dataset.train.y))
     if isinstance(dataset, TokenisedTexts):
         dataset = replace(dataset, buckets=dataset.buckets[-1:])
+    of_kind: dict[Any, list[Run]] = {}
+    for run in plan.runs:
+        of_kind.setdefault(_kind(run), []).append(run)
     kinds: dict[Any, dict[str, Any]] = {}
     evaluations: dict[str, dict[str, Any]] = {}
-    for run in plan.runs:
-        key = run.arm.model, bool(run.taught_by), _of_program(run.training)
-        if key not in kinds:
-            note(f"compiling {run.arm.name} ({run.arm.model}) for {topology.name}")
+    ask = compiled or remembered
+    with progress(len(of_kind) + len({network for network, *_ in of_kind})) as bar:
+        for kind, runs in of_kind.items():
+            run, network = runs[0], runs[0].arm.model
+            bar.note(f"compiling {run.arm.name} ({network}) for {topology.name}")
             built = _built(study, dataset, run, topology)
-            kinds[key] = _step(study, dataset, run, built, topology, compiled or remembered) | {"arms": [], "runs": 0}
-            if run.arm.model not in evaluations:
-                note(f"compiling the evaluation of {run.arm.model} for {topology.name}")
-                evaluations[run.arm.model] = _evaluation(study, dataset, run, built, topology, compiled or remembered)
-        kind = kinds[key]
-        kind["arms"] = list(dict.fromkeys([*kind["arms"], run.arm.name]))
-        kind["runs"] += 1
+            arms = list(dict.fromkeys(run.arm.name for run in runs))
+            kinds[kind] = {"arms": arms, "runs": len(runs)} | _step(study, dataset, run, built, topology, ask)
+            bar.advance(1, f"step of {run.arm.name}")
+            if network not in evaluations:
+                bar.note(f"compiling the evaluation of {network} for {topology.name}")
+                evaluations[network] = _evaluation(study, dataset, run, built, topology, ask)
+                bar.advance(1, f"evaluation of {network}")
     seconds = sum(_seconds_of(run, kinds, evaluations, dataset) for run in plan.runs)
     prepared = Prepared(Path(), study, plan, dataset, {})
     footprint = of_runs(prepared, [(run, len(run.length.checkpoint_steps)) for run in plan.runs])
@@ -144,6 +149,11 @@ def forecast(
         "cannot_know": CANNOT_KNOW,
         "versions": {name: versions()[name] for name in ("kd_jax", "jax", "jaxlib")},
     }
+
+
+def _kind(run: Run) -> tuple[str, bool, Training]:
+    """What decides which program trains a run: network, whether it is taught, how it is trained."""
+    return run.arm.model, bool(run.taught_by), _of_program(run.training)
 
 
 def _of_program(training: Training) -> Training:
@@ -241,7 +251,7 @@ def _seconds_of(
     run: Run, kinds: Mapping[Any, Mapping[str, Any]], evaluations: Mapping[str, Mapping[str, Any]], dataset: Dataset
 ) -> float:
     """What a run takes: its steps, and an evaluation of all further splits after every epoch."""
-    kind = kinds[run.arm.model, bool(run.taught_by), _of_program(run.training)]
+    kind = kinds[_kind(run)]
     of_test = evaluations[run.arm.model]
     splits = list(dataset.splits.values())[1:]
     batches = sum(math.ceil(len(split.y) / of_test["batch_size"]) for split in splits)
@@ -270,8 +280,9 @@ def _notes(study: Study, dataset: Dataset, topology: Topology) -> list[str]:
         notes.append("The images are decoded on the host while training runs; whether it keeps up is not estimated.")
     if not topology.chip.clock:
         notes.append(
-            f"GPU: kernels are taken to follow each other {ahead.LAUNCH * 1e6:g} microseconds apart at best, and cuDNN's choices"
-            " are not known without a device."
+            f"On a GPU this is a lower bound: between two kernels are {ahead.LAUNCH * 1e6:g} microseconds, and"
+            " cuDNN's choices are not known without a device. Measured on an H100 at batch 1024 in bfloat16: 22.0 ms a step of"
+            " resnet56 -> resnet56 over a bound of 7.5, 10.4 of resnet56 -> resnet20 over 3.7; and 2.37 GB, as estimated."
         )
     return notes
 

@@ -23,6 +23,13 @@ from kd_jax.train.optimizer import descent_times
 from kd_jax.workdir import records
 
 Record = dict[str, Any]  # contents of `study.json`
+# {name in the record: option of JAX} of what decides numbers beside a study's configuration, and can be set outside of it.
+OPTIONS = {
+    "prng": "jax_default_prng_impl",
+    "threefry_partitionable": "jax_threefry_partitionable",
+    "matmul_precision": "jax_default_matmul_precision",
+}
+_OWN: dict[str, Any] = {}  # options of this program that a study on record has otherwise
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,41 @@ class Prepared:
 def set_precision(study: Study) -> None:
     """Switch JAX to 64 bits for a float64 study. It must be called before the first array is made."""
     jax.config.update("jax_enable_x64", study.networks.precision == "float64")
+
+
+def arithmetic() -> dict[str, Any]:
+    """Return what `study.json` says of JAX's options that decide numbers: those of `OPTIONS`, and `x64`."""
+    return {name: getattr(jax.config, option) for name, option in OPTIONS.items()} | {
+        "x64": jax.config.read("jax_enable_x64")
+    }
+
+
+def use_arithmetic(record: Record | None) -> None:
+    """Set JAX's options to those with which a study was begun, so that it goes on to the same bits whatever the environment says.
+
+    A new study has those of this program, and so has one of an earlier version, which did not write them down.
+
+    Args:
+        record: contents of its `study.json`; None of a new study.
+
+    Raises:
+        BadInput: for a value that JAX does not know.
+    """
+    for name in list(_OWN):
+        jax.config.update(OPTIONS[name], _OWN.pop(name))
+    recorded = (record or {}).get("arithmetic")
+    for name, value in recorded.items() if isinstance(recorded, dict) else ():
+        own = getattr(jax.config, OPTIONS[name]) if name in OPTIONS else value
+        if own == value:
+            continue
+        try:
+            jax.config.update(OPTIONS[name], value)
+        except (ValueError, TypeError):
+            raise BadInput(
+                f"study.json: arithmetic: expected a value of {OPTIONS[name]} that jax {jax.__version__} knows, found {value!r};"
+                " install the jax that the record names"
+            ) from None
+        _OWN[name] = own
 
 
 def prepare(
@@ -91,7 +133,8 @@ def prepare(
     )
     asked = study
     study = hosts.told(lambda: teachers.resolved(asked, workdir))
-    previous = hosts.told(lambda: _check_workdir(workdir, name, study))
+    previous = hosts.told(lambda: check_workdir(workdir, name, study))
+    use_arithmetic(previous)
     before = hosts.told(lambda: teachers.networks_of(study)) | (previous.get("networks", {}) if previous else {})
     with hosts.each():
         networks.remember(before)
@@ -124,7 +167,7 @@ def prepare(
     if teacher is not None:
         record["teacher_from" if study.distillation.teacher_from else "teacher_logits"] = teacher.record
     if previous is not None:
-        record = _continued(record, previous)
+        record = continued(record, previous)
     return _trained_seeds(Prepared(Path(workdir), study, plan, dataset, record, teacher))
 
 
@@ -194,7 +237,10 @@ def open_study(
     records.check_links(workdir)
     study = config.from_json(record["config"])
     set_precision(study)
+    use_arithmetic(record)
     asked = replace(study.data, dataset=dataset or study.data.dataset)
+    if "label" not in record["config"]:
+        asked = data.usual_label(asked)
     try:
         found = load(asked, data_dir or record["data"]["data_dir"], given_of(workdir, record), workers)
     except BadInput as error:
@@ -223,8 +269,16 @@ def given_of(workdir: Path | str, record: Record) -> Given:
     return Given(records.read_tokenizer(workdir), tokens["vocabulary"], tokens["positions"], beside)
 
 
-def _check_workdir(workdir: Path | str, name: str, study: Study) -> Record | None:
-    """Return the record of the study that the folder holds, or None; it may lack seeds of this one, but not have others."""
+def check_workdir(workdir: Path | str, name: str, study: Study) -> Record | None:
+    """Return the record of the study that the folder holds, or None; it may lack seeds of this one, but not have others.
+
+    Args:
+        workdir: the work folder.
+        name, study: the study that is to use it.
+
+    Raises:
+        BadInput: when it holds another study, or seeds that this one lacks.
+    """
     record = records.check_workdir(workdir, name, study.identity(), lambda values: config.from_json(values).identity())
     records.check_links(workdir)
     if record is not None:
@@ -280,6 +334,7 @@ def _record(
         "init_from": starts,
         **({"networks": own} if own else {}),
         "teacher_hash": {},
+        "arithmetic": arithmetic(),
         **{key: here[key] for key in ("platform", "versions")},
         "history": [here],
     }
@@ -289,7 +344,7 @@ def _arms(plan: Plan) -> list[dict[str, Any]]:
     return [vars(arm) | plan.length(arm.name)._asdict() for arm in plan.arms]
 
 
-def _continued(record: Record, previous: Record) -> Record:
+def continued(record: Record, previous: Record) -> Record:
     """The record of a study that continues one on record: where that was begun stays, and so do its teachers.
 
     Raises:
@@ -303,7 +358,7 @@ def _continued(record: Record, previous: Record) -> Record:
     if previous.get("init_from", {}) != record["init_from"]:
         folders = config.shown(tuple(record["config"]["init_from"]))
         raise BadInput(f"--init_from={folders}: its weights changed since; pass another --workdir")
-    begun = {key: previous[key] for key in ("platform", "versions")}
+    begun = {key: previous[key] for key in ("platform", "versions", "arithmetic") if key in previous}
     kept = {
         key: previous[key]
         for key in ("teacher_hash", "teacher_tables", "peak_memory", "pruned", "skipped")

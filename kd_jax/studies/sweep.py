@@ -22,14 +22,13 @@ from kd_jax.config import SCHEMA, Study, from_json, to_json, versions
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput, Diverged
 from kd_jax.files import fresh_folder, replace_folder
-from kd_jax.plan import GivenTeacher, Variant, run_key, run_name, seeds_of
-from kd_jax.plan import arms as arms_of
+from kd_jax.plan import Variant, seeds_of
 from kd_jax.report.sweeps import write_report
-from kd_jax.studies import networks, trackers
+from kd_jax.studies import batch, trackers
 from kd_jax.studies.analyse import analyze as analyze_study
 from kd_jax.studies.analyse import analyze_prepared, is_analysed
 from kd_jax.studies.analyses import learning
-from kd_jax.studies.prepare import prepare
+from kd_jax.studies.prepare import Prepared, arithmetic, prepare
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.report import write_report as write_study_report
 from kd_jax.studies.train import OnNan, train_prepared
@@ -72,22 +71,10 @@ def run(
     """
     workdir = Path(workdir)
     _check(workdir, name)
-    also = sorted(
-        {study.distillation.teacher_step for _, study in studies} - {0}
-    )  # so that variants can share their runs
-
-    def prepared(variant, study):
-        data_dir = find(study.data.dataset)
-        return prepare(name, study, workdir / variant.folder, data_dir, devices, also, workers, load, command)
-
+    prepared = _preparing(name, studies, workdir, find, devices, workers, load, command)
     # What cannot be done is said now, not hours later; and a teacher that exists already has given its network.
     studies = [(variant, prepared(variant, study).study) for variant, study in studies]
-    record = {
-        "schema": SCHEMA,
-        "study": name,
-        "variants": [_described(variant, study) for variant, study in studies],
-        "versions": versions(),
-    }
+    record = _record(name, studies)
     trained = analysed = 0
     diverged: dict[str, str] = {}
     with records.locked(workdir):
@@ -97,7 +84,7 @@ def run(
             stopping.check()
             _say(f"variant {number} of {len(studies)}: {variant.folder}")
             ready = prepared(variant, study)
-            _share(workdir, folder, ready.plan)
+            _share(workdir, folder, ready.plan, ready.record)
             try:
                 trained += train_prepared(ready, devices, progress, trackers.sinks(log, ready), on_nan)
                 if not is_analysed(folder, study, ready.record):
@@ -111,6 +98,77 @@ def run(
         if not analysed and not diverged and _summarised(workdir, record):
             return trained, None
         return trained, _summarise(workdir, record, diverged)
+
+
+def planned(
+    name: str,
+    studies: Sequence[tuple[Variant, Study]],
+    workdir: Path | str,
+    find: Callable[[str], Path],
+    devices: Sequence[Any],
+    load: Callable[..., Dataset] = data.load,
+) -> dict[str, batch.Planned]:
+    """Return {folder of a variant: its runs}, after every check. Writes nothing; arguments as for `run`.
+
+    Raises:
+        BadInput: for a variant that cannot be trained.
+    """
+    _check(Path(workdir), name)
+    prepared = _preparing(name, studies, workdir, find, devices, 0, load, "")
+    return {variant.folder: batch.Planned.of(prepared(variant, study)) for variant, study in studies}
+
+
+def run_one(
+    name: str,
+    studies: Sequence[tuple[Variant, Study]],
+    workdir: Path | str,
+    only: str,
+    find: Callable[[str], Path],
+    devices: Sequence[Any],
+    workers: int = 0,
+    load: Callable[..., Dataset] = data.load,
+    progress: Callable[..., Any] = Quiet,
+    command: str = "",
+    log: Sequence[str] = (),
+    on_nan: OnNan = "stop",
+) -> int:
+    """Train one run of a sweep, while other programs may train others, and return 1, or 0 where it was finished already.
+
+    Args:
+        name, studies, workdir, find, devices, workers, load, progress, command, log, on_nan: as for `run`.
+        only: VARIANT/RUN.
+
+    Raises:
+        BadInput: for a run that there is not, or whose teacher is not finished, or that another program trains.
+        Stopped, Diverged: as `studies.train.train`.
+    """
+    workdir = Path(workdir)
+    variants = planned(name, studies, workdir, find, devices, load)
+    record = _record(name, [(variant, variants[variant.folder].plan.study) for variant, _ in studies])
+    batch.chosen(batch.of_sweep(workdir, variants), only, batch.given_up(variants))  # before anything is written
+    with records.locked(workdir, shared=True):
+        job = batch.chosen(batch.of_sweep(workdir, variants), only, batch.given_up(variants))
+        with records.updating(workdir):
+            if not is_sweep(workdir) or read(workdir) != record:
+                records.write_json(workdir / "sweep.json", record)
+            of_variant = variants[job.variant]
+            _share(workdir, workdir / job.variant, of_variant.plan, of_variant.record)
+        if job.done:
+            return 0
+        prepared = _preparing(name, studies, workdir, find, devices, workers, load, command)
+        ready = next(prepared(*each) for each in studies if each[0].folder == job.variant)
+        return train_prepared(ready, devices, progress, trackers.sinks(log, ready), on_nan, job.run.name)
+
+
+def _preparing(name, studies, workdir, find, devices, workers, load, command) -> Callable[[Variant, Study], Prepared]:
+    """`prepared(variant, study)` of a sweep, whose variants can share their runs."""
+    also = sorted({study.distillation.teacher_step for _, study in studies} - {0})
+
+    def prepared(variant, study):
+        folder, data_dir = Path(workdir) / variant.folder, find(study.data.dataset)
+        return prepare(name, study, folder, data_dir, devices, also, workers, load, command)
+
+    return prepared
 
 
 def analyze(
@@ -178,6 +236,12 @@ def read(workdir: Path | str) -> dict[str, Any]:
     return record
 
 
+def _record(name, studies):
+    """The contents of `sweep.json`."""
+    variants = [_described(variant, study) for variant, study in studies]
+    return {"schema": SCHEMA, "study": name, "variants": variants, "versions": versions()}
+
+
 def _described(variant, study):
     return {"folder": variant.folder, "values": variant.values, "config": to_json(study)}
 
@@ -196,28 +260,14 @@ def _check(workdir, name):
         raise BadInput(f"--workdir={workdir}: holds a sweep of {there}, expected one of {name}; pass another --workdir")
 
 
-def _share(workdir, folder, plan):
-    """Put links in place of the runs that another variant has finished.
-
-    A link is made only to a run that holds all steps asked of it: a teacher may be finished and not have been kept where another
-    variant stops it.
-    """
-    elsewhere: dict[str, list[Path]] = {}
-    for path in sorted(workdir.glob("*/study.json")):
-        of_other = records.read_study(path.parent)
-        other, given = from_json(of_other["config"]), GivenTeacher.of(of_other)
-        sources = networks.sources(of_other.get("networks", {}))
-        for arm in arms_of(other, given):
-            for seed in other.seed_range():
-                there = records.run_folder(path.parent, run_name(arm, seed))
-                if there.is_dir() and not there.is_symlink():
-                    elsewhere.setdefault(run_key(other, arm, seed, given, sources), []).append(there)
+def _share(workdir, folder, plan, record):
+    """Put links in place of the runs that another variant has finished, in the same arithmetic."""
+    elsewhere = batch.runs_by_key(workdir, record.get("arithmetic", arithmetic()))
     for run in plan.runs:
         own = records.run_folder(folder, run.name)
         if own.is_symlink() and not own.exists():
             own.unlink()  # the variant that had it is gone
-        whole = (at for at in elsewhere.get(run.key, []) if not records.missing_steps(at, run.length.checkpoint_steps))
-        there = next(whole, None)
+        there = batch.finished(elsewhere, run)
         if there and not own.exists():
             own.parent.mkdir(parents=True, exist_ok=True)
             os.symlink(os.path.relpath(there, own.parent), own)

@@ -20,6 +20,7 @@ from kd_jax.errors import BadInput
 from kd_jax.plan import Run
 from kd_jax.studies.prepare import Prepared
 from kd_jax.train.loop import Sink
+from kd_jax.workdir import remote
 
 PROTOS = ("event", "summary", "tensor", "types")
 PROJECT = "kd_jax"  # of W&B, and the beginning of the names of experiments in MLflow
@@ -92,7 +93,7 @@ class Tracker(Sink):
     @property
     def identity(self) -> str:
         """A name of this run of this work folder, the same whenever it goes on; 16 hexadecimal digits."""
-        words = f"{self.workdir.absolute()} {self.run.name} {self.run.key}"
+        words = f"{remote.shown(str(self.workdir.absolute()))} {self.run.name} {self.run.key}"
         return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
@@ -196,7 +197,7 @@ class MLflow(Tracker):
             history = self._client.get_metric_history(self._id, "epoch")
             self._reached = max((metric.step for metric in history), default=-1)
             return
-        tags = {"kd_jax_run": self.identity, "workdir": str(self.workdir.absolute())}
+        tags = {"kd_jax_run": self.identity, "workdir": remote.shown(str(self.workdir.absolute()))}
         self._id = self._client.create_run(experiment, run_name=self.run.name, tags=tags).info.run_id
         self._reached = -1
         for name, value in self.parameters.items():

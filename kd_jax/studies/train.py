@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from kd_jax.studies import pretrained, side_by_side, teachers
 from kd_jax.studies import run as run_stage
 from kd_jax.studies.analyses import directions
 from kd_jax.studies.footprint import check_space, of_runs
-from kd_jax.studies.prepare import Prepared, prepare, too_few_seeds
+from kd_jax.studies.prepare import Prepared, check_workdir, continued, prepare, too_few_seeds
 from kd_jax.studies.progress import Quiet
 from kd_jax.train import devices as parallel
 from kd_jax.train import engine, hosts, table
@@ -86,6 +87,7 @@ def train_prepared(
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
     on_nan: OnNan = "stop",
     seeds_at_once: Literal["auto", "off"] = "auto",
+    only: str = "",
 ) -> int:
     """Train what `prepare` has checked; see `train`.
 
@@ -99,10 +101,12 @@ def train_prepared(
             given up in this work folder.
         seeds_at_once: whether several seeds are trained at the same time where there are several devices; see `side_by_side`. With
             `sinks`, which expect to be told of one run after the other, they never are.
+        only: the name of the one run to train, whose teacher is finished, while other programs may train others; empty for all that
+            are not finished, of which other programs train none.
     """
     if hosts.leads():
         with hosts.leading():
-            return _train(prepared, devices, progress, sinks, on_nan, seeds_at_once)
+            return _train(prepared, devices, progress, sinks, on_nan, seeds_at_once, only)
     with stop_requests() as stop:
         runner = _Runner(prepared, devices, Quiet(0), stop, sinks, contextlib.nullcontext())
         return run_stage.follow(prepared.plan, runner.engine, stop)
@@ -115,23 +119,20 @@ def _train(
     sinks: Callable[[Run], Sequence[Sink]],
     on_nan: OnNan,
     seeds_at_once: str,
+    only: str,
 ) -> int:
-    workdir, plan, dataset, record = prepared.workdir, prepared.plan, prepared.dataset, prepared.record
-    here_trained = [run for run in plan.runs if run.source is None]
+    workdir, plan, record = prepared.workdir, prepared.plan, prepared.record
+    here_trained = [run for run in plan.runs if run.source is None and only in ("", run.name)]
     lacking = [(run, len(steps)) for run in here_trained if (steps := missing(workdir, run, record))]
     footprint = of_runs(prepared, lacking)
     check_space(workdir, footprint)
     _check_seeds(prepared)
-    with records.locked(workdir), stop_requests() as stop:
-        if prepared.teacher is not None:
-            teachers.bring(workdir, plan, dataset, prepared.teacher, record)
-        todo = [run for run in here_trained if missing(workdir, run, record)]
-        here = record["history"][-1]
-        if not todo:
-            record["history"].pop()  # this program trains nothing
-        records.write_study(workdir, record)
-        if dataset.tokenizer is not None:
-            records.write_tokenizer(workdir, dataset.tokenizer)
+    with ExitStack() as held:
+        held.enter_context(records.locked(workdir, shared=bool(only)))
+        stop = held.enter_context(stop_requests())
+        if only:
+            held.enter_context(records.locked_run(workdir, only))
+        here, todo = _begin(prepared, here_trained, only)
         if not todo:
             return 0
         said = [*about.data(record), *about.teacher(record), *about.controls(record), *about.skipped(record)]
@@ -141,11 +142,13 @@ def _train(
             batches = [run.training.batch_size for run in todo]
             of_groups = side_by_side.groups(seeds, devices, batches)
         how = [side_by_side.sentence(seeds, of_groups)] if seeds > 1 else []
-        for line in [*said, *directions.left_out(plan, dataset), footprint, *how]:
+        for line in [*said, *directions.left_out(plan, prepared.dataset), footprint, *how]:
             print(line, file=sys.stderr)
-        done = plan.total_steps - sum(run.length.total_steps for run in todo)
+        total = todo[0].length.total_steps if only else plan.total_steps
+        done = total - sum(run.length.total_steps for run in todo)
+        ended: dict[str, Any] = {}
         try:
-            with progress(plan.total_steps, done) as bar:
+            with progress(total, done) as bar:
                 together = len(of_groups) > 1
                 writing = threading.Lock() if together else contextlib.nullcontext()
                 bar = side_by_side.Locked(bar) if together else bar
@@ -174,11 +177,51 @@ def _train(
                     for run in todo:
                         stopping.check()
                         attempt(run)
-            record["peak_memory"] = parallel.peak_memory(devices)
+            ended["peak_memory"] = parallel.peak_memory(devices)
         finally:
-            here["ended"] = now()
-            records.write_study(workdir, record)
+            records.update_study(workdir, record, lambda there: _ended(there, here) | ended)
     return len(todo)
+
+
+def _begin(prepared: Prepared, here_trained: Sequence[Run], only: str) -> tuple[dict[str, Any], list[Run]]:
+    """Enter this program in the study's record, with what the study brings along, and return (its entry, the runs to train).
+
+    The work folder may have been begun, or gone on with, by another program since the study was prepared.
+    """
+    workdir, study, record = prepared.workdir, prepared.study, prepared.record
+    here = record["history"][-1]
+    if only:
+        here["only"] = only
+    with records.updating(workdir):
+        there = check_workdir(workdir, record["study"], study)
+        if there is not None:
+            record.update(continued(record | {"history": [here]}, there))
+        if prepared.teacher is not None:
+            teachers.bring(workdir, prepared.plan, prepared.dataset, prepared.teacher, record)
+        todo = [run for run in here_trained if missing(workdir, run, record)]
+        if not todo:
+            record["history"].pop()  # this program trains nothing
+        if prepared.dataset.tokenizer is not None:
+            if there is not None:
+                _check_tokenizer(workdir, prepared.dataset.tokenizer)
+            records.write_tokenizer(workdir, prepared.dataset.tokenizer)
+        records.write_study(workdir, record)
+    return here, todo
+
+
+def _check_tokenizer(workdir: Path, tokenizer: str) -> None:
+    """Refuse to go on with a study whose texts have other tokens."""
+    there = records.read_tokenizer(workdir)
+    if there is not None and there != tokenizer:
+        raise BadInput(
+            f"--workdir={workdir}: another program has begun it with another tokenizer; give the same command again"
+        )
+
+
+def _ended(record: dict[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+    """A record in which an entry of the history has ended."""
+    history = [entry | {"ended": now()} if entry == here else entry for entry in record["history"]]
+    return record | {"history": history}
 
 
 def give_up(prepared: Prepared, seed: int, run: str, why: str) -> None:
@@ -190,8 +233,10 @@ def give_up(prepared: Prepared, seed: int, run: str, why: str) -> None:
         run: the name of the run that diverged.
         why: how, in words.
     """
-    prepared.record.setdefault("skipped", {})[str(seed)] = {"run": run, "why": why}
-    records.write_study(prepared.workdir, prepared.record)
+    found = {str(seed): {"run": run, "why": why}}
+    records.update_study(
+        prepared.workdir, prepared.record, lambda there: there | {"skipped": there.get("skipped", {}) | found}
+    )
     print(f"seed {seed} is given up: {why}", file=sys.stderr, flush=True)
     _check_seeds(prepared)
 
@@ -318,8 +363,12 @@ class _Runner:
         variables = self._answers() if run.taught_by == LOGITS else self._network(run, folder)
         with self._writing:
             if name not in record["teacher_hash"]:
-                record["teacher_hash"][name] = checkpoints.tree_digest(variables)
-                records.write_study(self._prepared.workdir, record)
+                found = checkpoints.tree_digest(variables)
+                records.update_study(
+                    self._prepared.workdir,
+                    record,
+                    lambda there: there | {"teacher_hash": {name: found} | there["teacher_hash"]},
+                )
         teachers.check_digest(name, variables, record["teacher_hash"])
         return variables
 
@@ -331,8 +380,10 @@ class _Runner:
             if own.source is not None:
                 fix = "remove that run's folder and run the study's command again, which copies it anew"
                 raise BadInput(f"{error}; expected a whole checkpoint of the teacher; {fix}") from None
-            checkpoints.set_aside(folder / "trajectory", run.teacher_step)
-            self.train(own)
+            with records.locked_run(self._prepared.workdir, own.name):
+                if run.teacher_step in records.kept_steps(folder):
+                    checkpoints.set_aside(folder / "trajectory", run.teacher_step)
+                self.train(own)
             return teachers.load(folder, run.teacher_step)
 
     def _answers(self) -> Table:

@@ -38,8 +38,15 @@ def select(platform: str) -> list[Any]:
     only(platform)
     try:
         devices = jax.devices(None if platform == "auto" else platform)
-    except RuntimeError:
-        present = ", ".join(sorted({device.platform for device in jax.devices()}))
+    except (RuntimeError, AssertionError):
+        try:
+            present = ", ".join(sorted({device.platform for device in jax.devices()}))
+        except (RuntimeError, AssertionError):  # of JAX where none of the platforms that it is told to take is there
+            asked = jax.config.read("jax_platforms")
+            raise BadInput(
+                f"JAX_PLATFORMS={asked}: expected a platform of this machine, JAX finds none of them here; unset"
+                " JAX_PLATFORMS, or pass --platform=cpu"
+            ) from None
         fix = f"pip install 'kd_jax[{platform}]' on a machine that has one, or pass --platform={present}"
         raise BadInput(f"--platform={platform}: expected one of this machine's platforms ({present}); {fix}") from None
     if jax.process_count() != hosts.count():

@@ -21,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from kd_jax.errors import BadInput, Damaged
+from kd_jax.workdir import remote
 from kd_jax.workdir.records import kept_steps, key_of
 
 # Orbax announces every save, and prints with its traceback what it then raises as well.
@@ -194,6 +195,7 @@ class Checkpoints:
         Raises:
             Damaged: when it cannot be read, its digest does not agree, or it is another step, or of another run.
         """
+        remote.fetch(self.folder / str(step))
         try:
             metadata = self._metadata(step)
             sizes: dict[str, int] = {}

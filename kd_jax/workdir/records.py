@@ -14,6 +14,7 @@ from typing import Any
 from kd_jax.config import SCHEMA
 from kd_jax.errors import BadInput
 from kd_jax.files import settle, write_text
+from kd_jax.workdir import remote
 
 VERDICTS = ("supported", "contradicted", "inconclusive")
 
@@ -199,6 +200,27 @@ def _seal(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
 
 
+def update_study(
+    workdir: Path | str, record: dict[str, Any], change: Callable[[dict[str, Any]], Mapping[str, Any] | None]
+) -> None:
+    """Change `study.json` as it lies there now, which another program may have written since this one has read it.
+
+    Args:
+        workdir: the work folder.
+        record: contents of `study.json` as this program knows them; they are brought up to date in place. Where there is no
+            `study.json` they are what is changed.
+        change: changes a record in place, or returns another.
+
+    Raises:
+        BadInput: as `read_study`.
+    """
+    with updating(workdir):
+        there = read_study(workdir) if (Path(workdir) / "study.json").is_file() else dict(record)
+        changed = change(there) or there
+        write_study(workdir, changed)
+        record.update(changed)
+
+
 def key_of(folder: Path | str) -> str | None:
     """Return the key that a study's record has for the run in this folder, as `plan.Run.key`.
 
@@ -219,7 +241,7 @@ def check_name(name: Any, what: str, fix: str) -> None:
 
 
 # What is written in a run's folder, through which a link would let a run write elsewhere.
-WRITTEN = ("trajectory", "resume", "repair", "damaged", "metrics.jsonl", ".pruned")
+WRITTEN = ("trajectory", "resume", "repair", "damaged", "metrics.jsonl", ".pruned", ".lock")
 
 
 def check_links(workdir: Path | str) -> None:
@@ -334,30 +356,74 @@ def rewind_metrics(folder: Path | str, step: int) -> None:
 
 
 @contextmanager
-def locked(workdir: Path | str) -> Iterator[None]:
+def locked(workdir: Path | str, shared: bool = False) -> Iterator[None]:
     """Hold the work folder, so that two programs do not write into it; it is released when the process ends, however it ends.
+
+    Args:
+        workdir: the work folder.
+        shared: whether other programs that share it may hold it too, as those do that train one run each.
 
     Raises:
         BadInput: when another program holds it, or it cannot be written.
     """
-    workdir = Path(workdir)
+    busy = f"--workdir={workdir}: expected a free folder, another program is writing it; wait for it"
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with _held(workdir, ".lock", how | fcntl.LOCK_NB, workdir, busy), remote.leased(workdir, shared):
+        yield
+
+
+@contextmanager
+def locked_run(workdir: Path | str, name: str) -> Iterator[None]:
+    """Hold a run of a work folder that others may share, so that two programs do not train it.
+
+    Args:
+        workdir: the work folder.
+        name: the name of the run.
+
+    Raises:
+        BadInput: as for `locked`.
+    """
+    busy = (
+        f"{name} of {workdir}: expected a run that nobody trains, another program does; wait for it, or train another"
+    )
+    folder = run_folder(workdir, name)
+    with _held(folder, ".lock", fcntl.LOCK_EX | fcntl.LOCK_NB, workdir, busy), remote.leased(folder):
+        yield
+
+
+@contextmanager
+def updating(workdir: Path | str) -> Iterator[None]:
+    """Hold the records of a work folder for as long as it takes to read, change and write them; others that do so wait."""
+    with _held(workdir, ".records.lock", fcntl.LOCK_EX, workdir), remote.updating(workdir):
+        yield
+
+
+@contextmanager
+def _held(folder: Path | str, file: str, how: int, workdir: Path | str, busy: str = "") -> Iterator[None]:
+    """Hold a lock, a file of its own in a folder, which is made if it is absent.
+
+    Args:
+        folder: the folder.
+        file: the name of the lock.
+        how: the operation of `fcntl.flock`.
+        workdir: the work folder, for messages.
+        busy: what to say where another program holds it, unless it is waited for.
+    """
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
         # A link in its place is not followed: what it points to is none of ours.
-        descriptor = os.open(workdir / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        descriptor = os.open(Path(folder) / file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise BadInput(
             f"--workdir={workdir}: expected a folder that can be written ({error.strerror}); pass another"
         ) from None
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how)
         except OSError as error:
             # Where a file system cannot lock, nothing is held.
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise BadInput(
-                    f"--workdir={workdir}: expected a free folder, another program is writing it; wait for it"
-                ) from None
+                raise BadInput(busy) from None
         yield
     finally:
         os.close(descriptor)

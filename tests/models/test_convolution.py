@@ -1,5 +1,7 @@
 """Convolutions computed several pixels at a time are the convolutions."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from kd_jax import models
 from kd_jax.models import convolution
+from kd_jax.models.convolution import LAYOUT
 
 
 def drawn(shape, seed):
@@ -84,3 +87,33 @@ def test_only_cuda_in_bfloat16_computes_several_pixels_at_once():
 def test_which_convolutions_are_meant(shape, kernel, strides, padding, more, expected):
     x, k = jax.ShapeDtypeStruct(shape, jnp.bfloat16), jax.ShapeDtypeStruct(kernel, jnp.bfloat16)
     assert convolution._pixels(x, k, strides, padding, more) == expected
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_an_array_that_is_written_out_keeps_its_bits_and_its_derivatives(dtype, float64):
+    numbers = jnp.array([0.0, -0.0, 1e-40, -1e-30, 1.5, 3e38, np.inf, -np.inf, np.nan], dtype)
+    x = jnp.concatenate([numbers, jnp.asarray(drawn(1000, 0), dtype)])
+    found = jax.jit(convolution.written_out)(x)
+    assert found.dtype == x.dtype
+    np.testing.assert_array_equal(np.asarray(found).view(np.uint8), np.asarray(x).view(np.uint8))
+    t = jnp.asarray(drawn(x.shape, 1), dtype)
+    np.testing.assert_array_equal(jax.jvp(convolution.written_out, (x,), (t,))[1], t)
+    np.testing.assert_array_equal(jax.vjp(convolution.written_out, x)[1](t)[0], t)
+    np.testing.assert_array_equal(jax.vmap(convolution.written_out)(t[:, None]), t[:, None])
+
+
+def test_on_cpu_alone_the_input_of_a_convolution_is_written_out_before_it_is_transposed():
+    divided = re.compile(r"stablehlo.divide .*tensor<4x32x32x16xf32>")
+    found = [bool(divided.search(lowered("resnet8", platform, "float32"))) for platform in ("cpu", "cuda", "tpu")]
+    assert found == [True, False, False]
+    x, kernel = jnp.asarray(drawn((4, 8, 8, 3), 0), jnp.float32), jnp.asarray(drawn((3, 3, 3, 5), 1), jnp.float32)
+
+    def loss(x, kernel):
+        y = convolution.convolve(jax.nn.relu(2 * x + 1), kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=LAYOUT)
+        return (y**2).sum()
+
+    program = jax.jit(jax.grad(loss, (0, 1))).lower(x, kernel).compile().as_text()
+    # Each computation is a paragraph. None both takes the maximum with zero and transposes.
+    moved = [part for part in program.split("\n\n") if " maximum(" in part and " transpose(" in part]
+    assert " transpose(" in program
+    assert not moved

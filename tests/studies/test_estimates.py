@@ -78,3 +78,23 @@ def test_the_teachers_part_of_a_program_is_what_its_names_say():
     found = Compiled(True, cycles=3107)
     made = estimates.record_of("resnet8", ALL[0], "v5e-8", 8, ahead.CHIPS["v5e"], found, text)
     assert (made["train_ms"], made["forward_ms"]) == pytest.approx((3007 / 1.5e6, 100 / 1.5e6))
+
+
+def test_a_bound_of_images_on_a_gpu_is_multiplied_by_what_was_measured_and_that_of_texts_is_marked_as_one():
+    texts = next(each for each in ALL if each.study.data.dataset == "glue/mnli")
+    made = estimates.table(
+        [
+            *(record(each["network"], ALL[0], each["train_ms"], each["forward_ms"], "h100") for each in BLOCKS),
+            record("roberta_base", texts, 10.0, 3.0, "h100"),
+        ],
+        ["h100"],
+        seeds=1,
+    )
+    here = estimates.table(BLOCKS, ["v5e-8"], seeds=1)
+    images, of_texts = made["settings"][0], made["settings"][texts.number - 1]
+    assert images["hours"]["h100"] == pytest.approx(2.9 * here["settings"][0]["hours"]["v5e-8"])
+    steps = 4 * (392_702 // 64)
+    assert of_texts["hours"]["h100"] == pytest.approx((steps * 33.0 + 3 * 4 * 3.0 * 9_815 / 64) / 3.6e6)
+    rows = plans.settings(made).rows
+    assert rows[texts.number - 1][2].startswith(">")
+    assert not rows[0][2].startswith(">")

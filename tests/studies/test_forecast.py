@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from kd_jax import data
-from kd_jax.cli import main
 from kd_jax.config import Study
 from kd_jax.data import shapes
 from kd_jax.errors import BadInput
@@ -93,25 +92,6 @@ def test_a_stand_in_has_the_shapes_of_real_data_and_takes_no_memory():
             assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
     assert made.train.x.base.nbytes == 1
     assert np.asarray(made.example()).shape == np.asarray(real.example()).shape
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--epochs=3"], "expected --topology=T"),
-        (["nonsense", "--topology=h100"], "nonsense: expected one of digits_kd"),
-        (["--topology=v9"], "--topology=v9: expected h100"),
-        (["--topology=h100", "--examples", "10", "5"], "--examples, --classes and --shape together"),
-        (["--topology=h100", "--examples", "10", "0", "--classes=3", "--shape", "4"], "expected sizes of at least 1"),
-        (["--topology=h100", "--epoch=3"], "--epoch"),
-        (["--topology=h100", "--batch_size=0"], "--batch_size=0"),
-    ],
-)
-def test_bad_flags_of_a_plan_are_one_line_and_exit_status_2(words, said, capsys):
-    assert main(["plan", *words]) == 2
-    captured = capsys.readouterr()
-    assert said in captured.err
-    assert captured.err.count("\n") == 1
 
 
 def test_a_set_of_which_nothing_is_known_is_asked_for_its_size(tmp_path):

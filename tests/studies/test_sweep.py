@@ -10,7 +10,7 @@ from kd_jax import cli, data
 from kd_jax.cli import sweep_words as variants
 from kd_jax.config import BadInput, Study
 from kd_jax.plan import arms as arms_of
-from kd_jax.plan import make_plan
+from kd_jax.plan import make_plan, run_key
 from kd_jax.studies import sweep
 from kd_jax.workdir import records
 
@@ -157,7 +157,7 @@ def test_runs_are_one_when_nothing_that_decides_them_differs():
     teacher, onehot, student = arms_of(STUDY)
 
     def same(arm, **changes):
-        return sweep.run_key(STUDY, arm, 0) == sweep.run_key(STUDY.replaced(**changes), arm, 0)
+        return run_key(STUDY, arm, 0) == run_key(STUDY.replaced(**changes), arm, 0)
 
     for changes in ({"temperature": 2.0}, {"weight": 0.5}, {"switch": "kd:onehot@1"}, {"teacher_step": 3}):
         assert same(teacher, **changes)
@@ -219,7 +219,7 @@ def test_a_link_whose_run_is_gone_is_trained_again(tmp_path):
     workdir = tmp_path / "work"
     (folder := workdir / "temperature=4" / "runs").mkdir(parents=True)
     (folder / "teacher-seed0").symlink_to("../../temperature=1/runs/teacher-seed0")
-    sweep._share(workdir, workdir / "temperature=4", make_plan(STUDY, 120))
+    sweep._share(workdir, workdir / "temperature=4", make_plan(STUDY, 120), {})
     assert not (folder / "teacher-seed0").is_symlink()
 
 
