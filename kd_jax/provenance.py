@@ -13,14 +13,16 @@ from kd_jax.config import versions
 def program(devices: Sequence[Any], command: str = "") -> dict[str, Any]:
     """Return what `history` in `study.json` says of a program that begins to train now, as JSON values.
 
-    It has the keys `platform` (kind and number of its devices), `versions` (of packages), `command`, `started` (UTC, to the second)
-    and, where kd_jax runs from a git checkout, `revision`.
+    It has the keys `platform` (kind and number of its devices, and of its processes where there are several), `versions` (of
+    packages), `command`, `started` (UTC, to the second) and, where kd_jax runs from a git checkout, `revision`.
 
     Args:
         devices: the devices that it trains on.
         command: the command line that started it; empty where there is none.
     """
     kind = {"platform": devices[0].platform, "device": devices[0].device_kind, "devices": len(devices)}
+    if (processes := len({device.process_index for device in devices})) > 1:
+        kind["processes"] = processes
     of_code = {"revision": found} if (found := revision()) else {}
     return {"platform": kind, "versions": versions(), "command": command, "started": now(), **of_code}
 

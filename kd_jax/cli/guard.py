@@ -10,6 +10,7 @@ import sys
 
 from kd_jax import stopping
 from kd_jax.errors import BadInput, Diverged, Stopped
+from kd_jax.train import hosts
 from kd_jax.workdir import remote
 
 OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, stopping.EXIT_STATUS
@@ -36,20 +37,26 @@ def guarded(run):
             run()
             sys.stdout.flush()
         return OK
-    except BadInput as error:
-        _say(str(error))
-        return BAD_INPUT
-    except (Stopped, KeyboardInterrupt) as error:
-        _say(stopping.SENTENCE.format(str(error) or stopping.TOLD))
-        return STOPPED
-    except Diverged as error:
-        _say(str(error))
-        return FAILED
-    except OSError as error:
-        if error.errno is None:
-            raise  # it is not the system's
-        _say(_of_system(error))
-        return FAILED
+    except BaseException as error:
+        status, line = _judged(error)
+        hosts.end(error, status, line)
+        if line is None:
+            raise
+        _say(line)
+        return status
+
+
+def _judged(error):
+    """(exit status, line) of what ended a program; the line is None for what is none of the user's."""
+    if isinstance(error, BadInput):
+        return BAD_INPUT, str(error)
+    if isinstance(error, Stopped | KeyboardInterrupt):
+        return STOPPED, stopping.SENTENCE.format(str(error) or stopping.TOLD)
+    if isinstance(error, Diverged):
+        return FAILED, str(error)
+    if isinstance(error, OSError) and error.errno is not None:  # else it is not the system's
+        return FAILED, _of_system(error)
+    return FAILED, None
 
 
 def _raise_limit():

@@ -67,6 +67,20 @@ class TrainingSession(Session):
     sweep: tuple[str, ...] = ()
     """Run the study for every combination of values, such as temperature=1,2,4 weight=0.5,1: one work folder with a study for
     each, one table. A value is what one would type after the flag; none is nothing. What is equal is trained once."""
+    distributed: bool = False
+    """Train together with the other processes of this job, each started with this command; on a TPU pod, under SLURM, GKE and Open
+    MPI they find each other."""
+    coordinator: str = ""
+    """HOST:PORT of process 0, where nobody else says which processes there are; beside --distributed."""
+    num_processes: int | None = None
+    """How many processes train together; beside --coordinator."""
+    process_id: int | None = None
+    """The number of this process, from 0; beside --coordinator. Process 0 alone writes the work folder and prints."""
+    coordinator_timeout: int = 300
+    """Seconds within which all processes must have come."""
+    seeds_at_once: Literal["auto", "off"] = "auto"
+    """Where there are several devices, whether seeds are trained at the same time, each on devices of its own; off: one after the
+    other, each on all devices. With --log always so."""
     combine: Literal["all", "one_by_one"] = "all"
     """How --sweep combines its fields: all values of each with all of the others, or one changed at a time, from the study that
     the other flags describe."""
@@ -119,6 +133,7 @@ def study_main(
     def run_here(argv):
         session, study = _parsed(argv, description, preset, flag, prog)
         _check_batch(session)
+        _join(session)
         if not session.sweep:
             with hushed(session.quiet):
                 return _train_and_report(name, session, study, command)
@@ -299,6 +314,33 @@ def workdir_of(session: Session, name: str) -> Path:
     return workdir
 
 
+def _join(session: TrainingSession) -> None:
+    """Join the other processes of a run that is distributed.
+
+    Raises:
+        BadInput: for flags that do not fit, or processes that do not come.
+    """
+    named = {"coordinator": session.coordinator or None, "num_processes": session.num_processes}
+    named["process_id"] = session.process_id
+    if not session.distributed:
+        for flag, value in named.items():
+            if value is not None:
+                raise BadInput(f"--{flag}={value}: expected --distributed beside it; pass both, or leave it out")
+        return
+    if session.sweep:
+        raise BadInput(
+            "--distributed: expected one study, found --sweep; run its variants one by one, or each on a machine of its own"
+        )
+    if session.list or session.only:
+        raise BadInput(
+            f"--distributed: expected one study, found --{'list' if session.list else 'only'}; leave one of the two out"
+        )
+    from kd_jax.train import devices, hosts
+
+    devices.only(session.platform)
+    hosts.join(session.coordinator, session.num_processes, session.process_id, session.coordinator_timeout)
+
+
 def _train_and_report(name: str, session: TrainingSession, study: Study, command: str) -> None:
     from kd_jax import data
     from kd_jax.cli import terminal
@@ -307,7 +349,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     from kd_jax.studies.prepare import prepare, set_precision
     from kd_jax.studies.progress import Progress
     from kd_jax.studies.train import train_prepared
-    from kd_jax.train import devices
+    from kd_jax.train import devices, hosts
     from kd_jax.workdir import records
 
     began = time.monotonic()
@@ -326,14 +368,18 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
             train_prepared(prepared, chosen, Progress, sinks, session.on_nan, only=only)
         _print_left(workdir, session, batch.of_study(prepared))
         return
-    trained = train_prepared(prepared, chosen, Progress, sinks, session.on_nan)
+    trained = train_prepared(prepared, chosen, Progress, sinks, session.on_nan, session.seeds_at_once)
+    leads = hosts.leads()
+    hosts.leave()
+    if not leads:
+        return  # analysis is process 0's
     if not trained and is_analysed(workdir, prepared.study, prepared.record):
         if session.quiet:
             terminal.Screen(quiet=True).answer(records.read_summary(workdir))
         else:
             print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return
-    measure = partial(cost.measure, prepared, chosen[0])
+    measure = partial(cost.measure, prepared, devices.own(chosen)[0])
     terminal.study(workdir, analyze_prepared(prepared, Progress, measure, session.on_nan), session.quiet)
     _print_seconds(began, session)
 

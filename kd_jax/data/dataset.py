@@ -66,10 +66,12 @@ class Feed:
 
     Args:
         rows_of: `rows_of(epoch) -> int32 [steps, batch]`, the rows of the training set in each batch of an epoch.
-        put: `put(tree)` puts arrays [batch, ...] on the devices, split between them.
+        put: `put(tree)` puts arrays [batch, ...] on the devices, split between them. Of several processes that train together each
+            puts its part, the slice `put.own(batch)`; who has read that part alone, puts it by `put.part(tree)`. See
+            `train.devices.Put`.
     """
 
-    def __init__(self, rows_of: Callable[[int], np.ndarray], put: Callable[[Any], Any]):
+    def __init__(self, rows_of: Callable[[int], np.ndarray], put: Any):
         self.rows = lru_cache(maxsize=2)(rows_of)
         self.put = put
         self.steps_per_epoch = len(self.rows(0))
@@ -306,7 +308,7 @@ class Dataset:
         epochs: int,
         augment: str,
         key_words: tuple[int, ...],
-        put: Callable[[Any], Any],
+        put: Any,
     ) -> Feed:
         """Return what the steps of a training run are given.
 
@@ -319,7 +321,7 @@ class Dataset:
         """
         return Feed(rows_of, put)
 
-    def evaluation_items(self, split: Split, size: int, put: Callable[[Any], Any]) -> Iterator[Any]:
+    def evaluation_items(self, split: Split, size: int, put: Any) -> Iterator[Any]:
         """Yield (item, weights) for all examples of a split: each once with weight 1, then padding of weight 0.
 
         Args:

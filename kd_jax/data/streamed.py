@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,11 +31,11 @@ class StreamedFeed(Feed):
 
     Args:
         split: the training set; its x are `encoded.Images`.
-        plan: the run's batches.
+        plan: the run's batches; of several processes that train together, this one's part of them.
         put: as for `Feed`.
     """
 
-    def __init__(self, split: Split, plan: loader.Epochs, put: Callable[[Any], Any]):
+    def __init__(self, split: Split, plan: loader.Epochs, put: Any):
         super().__init__(plan.rows_of, put)
         self._split, self._plan = split, plan
         self._batches: Any = None
@@ -73,7 +74,7 @@ class StreamedFeed(Feed):
         try:
             for at, (x, busy) in enumerate(blocks, step):
                 rows, _ = self._plan(at)
-                yield self.put((rows, x, self._split.y[rows])), busy, len(rows)
+                yield self.put.part((rows, x, self._split.y[rows])), busy, len(rows)
         finally:
             blocks.close()
 
@@ -160,23 +161,29 @@ class StreamedImages(Images):
         epochs: int,
         augment: str,
         key_words: tuple[int, ...],
-        put: Callable[[Any], Any],
+        put: Any,
     ) -> StreamedFeed:
         """Return the batches of a training run, read ahead; see `Dataset.feed`."""
-        return StreamedFeed(self.train, loader.Epochs(rows_of, epochs, None if augment == "none" else key_words), put)
+        part = partial(_part, rows_of, put.own(rows_of(0).shape[1]))
+        return StreamedFeed(self.train, loader.Epochs(part, epochs, None if augment == "none" else key_words), put)
 
-    def evaluation_items(self, split: Split, size: int, put: Callable[[Any], Any]) -> Iterator[Any]:
+    def evaluation_items(self, split: Split, size: int, put: Any) -> Iterator[Any]:
         """Yield (item, weights) for all examples of a split, read ahead; see `Dataset.evaluation_items`."""
         return loader.ahead(self._padded(split, size, put))
 
     def _padded(self, split, size, put):
-        blocks = loader.stream(split.x, loader.Once(np.arange(len(split.y), dtype=np.int32), size))
+        # Of every block the part of this process, which of the last may be short, or nothing.
+        part = put.own(size)
+        most = part.stop - part.start
+        starts = range(part.start, -(-len(split.y) // size) * size, size)
+        parts = [np.arange(start, min(start + most, len(split.y)), dtype=np.int32) for start in starts]
+        blocks = loader.stream(split.x, loader.Once(np.concatenate(parts), most))
         try:
-            for number, (x, _) in enumerate(blocks):
-                rows = np.arange(number * size, number * size + len(x), dtype=np.int32)
+            for rows in parts:
+                x = next(blocks)[0] if len(rows) else np.zeros((0, *split.x.shape[1:]), np.uint8)
                 batch = rows, x, split.y[rows], np.ones(len(x), np.float32)
-                *item, weights = (filled(part, size) for part in batch)
-                yield put((tuple(item), weights))
+                *item, weights = (filled(each, most) for each in batch)
+                yield put.part((tuple(item), weights))
         finally:
             blocks.close()
 
@@ -188,6 +195,11 @@ class StreamedImages(Images):
             return
         for number, (block, _) in enumerate(loader.stream(x, loader.Once(rows, size))):
             yield rows[number * size : (number + 1) * size], filled(block, size) if pad else block
+
+
+def _part(rows_of, part, epoch):
+    """The columns of the rows of an epoch that are a process's part; workers call it too, so it can be pickled."""
+    return rows_of(epoch)[:, part]
 
 
 def assemble(encoded: Encoded, data: Data, workers: int = 0) -> StreamedImages:

@@ -140,12 +140,12 @@ class TokenisedTexts(Dataset):
         epochs: int,
         augment: str,
         key_words: tuple[int, ...],
-        put: Callable[[Any], Any],
+        put: Any,
     ) -> TextFeed:
         """Return what the steps of a training run are given; see `Dataset.feed`."""
         return TextFeed(rows_of, put, self.lengths, self.buckets)
 
-    def evaluation_items(self, split: Split, size: int, put: Callable[[Any], Any]) -> Iterator[Any]:
+    def evaluation_items(self, split: Split, size: int, put: Any) -> Iterator[Any]:
         """Yield (item, weights) for all examples of a split in the order of their lengths; see `Dataset.evaluation_items`."""
         rows, weights = padded_batches(len(split.y), size)
         for of_batch in zip(buckets.by_length(split.x, rows), weights, strict=True):

@@ -1,5 +1,7 @@
 """Before a study is trained or analysed: check everything that can be checked, load its data, and make its record."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 import jax
 
 from kd_jax import config, data, models
-from kd_jax.config import SCHEMA, Networks, Study
+from kd_jax.config import SCHEMA, Networks, Study, versions
 from kd_jax.data import Dataset, Given
 from kd_jax.errors import BadInput
 from kd_jax.plan import GivenTeacher, Plan, lengths_of, make_plan, seeds_of
@@ -16,7 +18,7 @@ from kd_jax.provenance import program
 from kd_jax.studies import analyses, networks, pretrained, teachers
 from kd_jax.studies.teachers import Found
 from kd_jax.train import devices as parallel
-from kd_jax.train import engine
+from kd_jax.train import engine, hosts
 from kd_jax.train.optimizer import descent_times
 from kd_jax.workdir import records
 
@@ -108,6 +110,9 @@ def prepare(
 ) -> Prepared:
     """Check everything that can be checked before training, and return what training needs. Writes nothing.
 
+    Where several processes train together, all call it, with the same arguments. Process 0 reads the work folder and the teacher
+    that exists already; each reads the data by itself.
+
     Args:
         name: the name of the study, for `study.json`.
         study: the configuration.
@@ -122,29 +127,46 @@ def prepare(
     Raises:
         BadInput: for a study that cannot be done, or not here.
     """
-    study = teachers.resolved(study, workdir)
-    previous = check_workdir(workdir, name, study)
+    also = list(also)
+    hosts.check_same(
+        {
+            "the flags": _sha256([name, config.to_json(study), also]),
+            "the versions of Python, JAX and the other packages": _sha256(versions()),
+        },
+        "start the same command in the same environment everywhere",
+    )
+    asked = study
+    study = hosts.told(lambda: teachers.resolved(asked, workdir))
+    previous = hosts.told(lambda: check_workdir(workdir, name, study))
     use_arithmetic(previous)
-    before = teachers.networks_of(study) | (previous.get("networks", {}) if previous else {})
-    networks.remember(before)
-    for model in networks.of(study):
-        models.check_name(model)
-    for training in (study.training, study.teacher_training):
-        parallel.check_batch(training.batch_size, devices)
-    fixed = given_of(workdir, previous) if previous else teachers.tokens(study)
-    dataset = load(study.data, data_dir, fixed, workers)
-    data.check(dataset, study, networks.has_dropout(study, dataset))
-    own = networks.describe(study, dataset)
-    networks.check_unchanged(before, own)
-    engine.check(study, dataset)
-    teacher = teachers.find(study, dataset, workdir, previous)
+    before = hosts.told(lambda: teachers.networks_of(study)) | (previous.get("networks", {}) if previous else {})
+    with hosts.each():
+        networks.remember(before)
+        for model in networks.of(study):
+            models.check_name(model)
+        for training in (study.training, study.teacher_training):
+            parallel.check_batch(training.batch_size, devices)
+    fixed = hosts.told(lambda: given_of(workdir, previous) if previous else teachers.tokens(study))
+    with hosts.each():
+        dataset = load(study.data, data_dir, fixed, workers)
+        data.check(dataset, study, networks.has_dropout(study, dataset))
+        own = networks.describe(study, dataset)
+        networks.check_unchanged(before, own)
+        engine.check(study, dataset)
+    hosts.check_same(
+        {"the data": _sha256([dataset.fingerprint]), "the networks": _sha256(own)},
+        "copy the same data, and the same files of networks, to every machine",
+    )
+    teacher = hosts.told(lambda: teachers.find(study, dataset, workdir, previous))
     begun = lengths_of(previous) if previous else None
     given = teacher.given if teacher else None
-    plan = make_plan(study, len(dataset.train.y), also, given, networks.sources(own), begun=begun)
-    # What cannot be looked at is refused now, and not after training.
-    analyses.check(plan, dataset)
-    starts = pretrained.describe(_started_here(study), dataset)
-    _check_untrained(study, starts)
+    with hosts.each():
+        plan = make_plan(study, len(dataset.train.y), also, given, networks.sources(own), begun=begun)
+        # What cannot be looked at is refused now, and not after training.
+        analyses.check(plan, dataset)
+        starts = pretrained.describe(_started_here(study), dataset)
+        _check_untrained(study, starts)
+    hosts.check_same({"the weights of --init_from": _sha256(starts)}, "copy the same files to every machine")
     record = _record(name, plan, dataset, data_dir, program(devices, command), starts, own)
     if teacher is not None:
         record["teacher_from" if study.distillation.teacher_from else "teacher_logits"] = teacher.record
@@ -184,6 +206,11 @@ def too_few_seeds(prepared: Prepared) -> str:
         f"expected at least {least} of {study.seeds} seeds that do not diverge, found {left}; pass more --seeds, or train otherwise"
         f" in another --workdir (seed {seed}: {of['why']})"
     )
+
+
+def _sha256(value: Any) -> str:
+    """The sha256, as hex, of JSON values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _started_here(study: Study) -> Networks:

@@ -2,17 +2,20 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from kd_jax.errors import Diverged, Stopped
 from kd_jax.models import Variables
-from kd_jax.plan import Run
+from kd_jax.plan import Plan, Run
 from kd_jax.stopping import Request
 from kd_jax.studies.progress import Quiet
+from kd_jax.train import hosts
 from kd_jax.train.engine import Engine
 from kd_jax.train.loop import Segment, Sink, train_run
 from kd_jax.train.state import TrainState
@@ -153,7 +156,7 @@ def train(
             _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, behind)
         line = ProgressLine(progress, compiles=compiles)
         own = [MetricsFile(folder), line, TrajectoryStore(trajectory), ResumeStore(resume)]
-        train_run(engine, run, teacher, [*own, *sinks], stop, resume.load_newest_like)
+        _train_together(engine, run, teacher, [*own, *sinks], stop, resume.load_newest_like)
 
 
 def _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, behind):
@@ -171,5 +174,55 @@ def _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, be
             )
 
         own = [ProgressLine(progress, counts=False), TrajectoryStore(trajectory), ResumeStore(states)]
-        train_run(engine, part, teacher, own, stop, newest)
+        _train_together(engine, part, teacher, own, stop, newest)
     shutil.rmtree(folder / "repair")
+
+
+class Work(NamedTuple):
+    """What process 0 tells the others to train with it.
+
+    Attributes:
+        name: the run.
+        total_steps: the step at which it ends this time.
+        teacher: what the teacher reads, as NumPy arrays; None for a run on one-hot labels.
+    """
+
+    name: str
+    total_steps: int
+    teacher: TeacherConstants | None
+
+
+def _train_together(engine, run, teacher, sinks, stop, restore):
+    """Train a run to its end, with the other processes where there are any: what is on disk they are told."""
+    hosts.told(lambda: Work(run.name, run.length.total_steps, teacher))
+    with hosts.together():
+        train_run(engine, run, teacher, sinks, stop, lambda tree: hosts.told(lambda: restore(tree)))
+
+
+def follow(plan: Plan, engine_of: Callable[[Run], Engine], stop: Request) -> int:
+    """Train what process 0 trains, on this process's devices, until that has no more to do; write nothing.
+
+    Args:
+        plan: the runs of the study.
+        engine_of: returns the compiled functions of a run's kind.
+        stop: tells all processes to save and stop.
+
+    Returns:
+        How often a run was trained.
+
+    Raises:
+        Exception: what ends process 0.
+    """
+    runs, trained = {run.name: run for run in plan.runs}, 0
+    while (work := hosts.told(_nothing)) is not None:
+        run = runs[work.name]
+        run = replace(run, length=run.length._replace(total_steps=work.total_steps))
+        # What all processes come to alike, process 0 has the last word on.
+        with suppress(Diverged, Stopped), hosts.together():
+            train_run(engine_of(run), run, work.teacher, (), stop, lambda tree: hosts.told(_nothing))
+        trained += 1
+    return trained
+
+
+def _nothing() -> Any:
+    """What a process has to tell that follows."""

@@ -1,6 +1,8 @@
 """Train every run of a study that is not finished. A run is finished when its trajectory has every step that was asked for."""
 
+import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,14 +21,14 @@ from kd_jax.plan import LOGITS, TEACHER, Run
 from kd_jax.provenance import now
 from kd_jax.report import about
 from kd_jax.stopping import Request, stop_requests
-from kd_jax.studies import pretrained, teachers
+from kd_jax.studies import pretrained, side_by_side, teachers
 from kd_jax.studies import run as run_stage
 from kd_jax.studies.analyses import directions
 from kd_jax.studies.footprint import check_space, of_runs
 from kd_jax.studies.prepare import Prepared, check_workdir, continued, prepare, too_few_seeds
 from kd_jax.studies.progress import Quiet
 from kd_jax.train import devices as parallel
-from kd_jax.train import engine, table
+from kd_jax.train import engine, hosts, table
 from kd_jax.train.loop import Sink
 from kd_jax.train.teachers import Constants, Table
 from kd_jax.workdir import checkpoints, records
@@ -84,9 +86,12 @@ def train_prepared(
     progress: Callable[..., Any] = Quiet,
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
     on_nan: OnNan = "stop",
+    seeds_at_once: Literal["auto", "off"] = "auto",
     only: str = "",
 ) -> int:
     """Train what `prepare` has checked; see `train`.
+
+    Where several processes train together, process 0 does so, and the others train with it what it trains.
 
     Args:
         prepared: the study.
@@ -94,9 +99,28 @@ def train_prepared(
         on_nan: where the loss or a weight of a run is not finite, `stop` raises `Diverged`. `skip_seed` gives the seed up: no arm
             of it is trained further or analysed, `skipped` in `study.json` names it, and the other seeds are trained. It stays
             given up in this work folder.
+        seeds_at_once: whether several seeds are trained at the same time where there are several devices; see `side_by_side`. With
+            `sinks`, which expect to be told of one run after the other, they never are.
         only: the name of the one run to train, whose teacher is finished, while other programs may train others; empty for all that
             are not finished, of which other programs train none.
     """
+    if hosts.leads():
+        with hosts.leading():
+            return _train(prepared, devices, progress, sinks, on_nan, seeds_at_once, only)
+    with stop_requests() as stop:
+        runner = _Runner(prepared, devices, Quiet(0), stop, sinks, contextlib.nullcontext())
+        return run_stage.follow(prepared.plan, runner.engine, stop)
+
+
+def _train(
+    prepared: Prepared,
+    devices: Sequence[Any],
+    progress: Callable[..., Any],
+    sinks: Callable[[Run], Sequence[Sink]],
+    on_nan: OnNan,
+    seeds_at_once: str,
+    only: str,
+) -> int:
     workdir, plan, record = prepared.workdir, prepared.plan, prepared.record
     here_trained = [run for run in plan.runs if run.source is None and only in ("", run.name)]
     lacking = [(run, len(steps)) for run in here_trained if (steps := missing(workdir, run, record))]
@@ -112,25 +136,47 @@ def train_prepared(
         if not todo:
             return 0
         said = [*about.data(record), *about.teacher(record), *about.controls(record), *about.skipped(record)]
-        for line in [*said, *directions.left_out(plan, prepared.dataset), footprint]:
+        seeds = len({run.seed for run in todo} - {int(seed) for seed in record.get("skipped", {})})
+        of_groups = [list(devices)]
+        if seeds_at_once == "auto" and not sinks(todo[0]):
+            batches = [run.training.batch_size for run in todo]
+            of_groups = side_by_side.groups(seeds, devices, batches)
+        how = [side_by_side.sentence(seeds, of_groups)] if seeds > 1 else []
+        for line in [*said, *directions.left_out(plan, prepared.dataset), footprint, *how]:
             print(line, file=sys.stderr)
         total = todo[0].length.total_steps if only else plan.total_steps
         done = total - sum(run.length.total_steps for run in todo)
         ended: dict[str, Any] = {}
         try:
             with progress(total, done) as bar:
-                runner = _Runner(prepared, devices, bar, stop, sinks)
-                for run in todo:
-                    if str(run.seed) in record.get("skipped", {}):
-                        bar.skip(run.length.total_steps)
-                        continue
-                    stopping.check()
-                    try:
-                        runner.train(run)
-                    except Diverged as error:
-                        if on_nan == "stop":
-                            raise
-                        give_up(prepared, run.seed, run.name, str(error))
+                together = len(of_groups) > 1
+                writing = threading.Lock() if together else contextlib.nullcontext()
+                bar = side_by_side.Locked(bar) if together else bar
+
+                def trainer(on, told):
+                    runner = _Runner(prepared, on, bar, told, sinks, writing)
+
+                    def attempt(run):
+                        if str(run.seed) in record.get("skipped", {}):
+                            bar.skip(run.length.total_steps)
+                            return
+                        try:
+                            runner.train(run)
+                        except Diverged as error:
+                            if on_nan == "stop":
+                                raise
+                            with writing:
+                                give_up(prepared, run.seed, run.name, str(error))
+
+                    return attempt
+
+                if together:
+                    side_by_side.train(todo, of_groups, trainer, stop)
+                else:
+                    attempt = trainer(devices, stop)
+                    for run in todo:
+                        stopping.check()
+                        attempt(run)
             ended["peak_memory"] = parallel.peak_memory(devices)
         finally:
             records.update_study(workdir, record, lambda there: _ended(there, here) | ended)
@@ -222,9 +268,11 @@ class _Runner:
         progress: Any,
         stop: Request,
         sinks: Callable[[Run], Sequence[Sink]],
+        writing: Any,
     ):
         self._prepared, self._devices, self._progress, self._stop = prepared, devices, progress, stop
         self._sinks = sinks
+        self._writing = writing  # held while the record, which is one for all, is changed
         self._engines: dict[Any, engine.Engine] = {}
         self._table: Table | None = None
         self._asked: tuple[str, Table] | None = None  # the teacher whose answers were computed last, and they
@@ -237,14 +285,15 @@ class _Runner:
         if compiles:
             self._progress.note(f"compiling {run.arm.name}")
         taught = self._looked_up(run, teacher) if isinstance(teacher, models.Variables) else teacher
-        run_stage.train(workdir, run, self._engine(run), taught, self._progress, self._stop, sinks, compiles)
+        run_stage.train(workdir, run, self.engine(run), taught, self._progress, self._stop, sinks, compiles)
         if run.taught_by:
             teachers.check_digest(run.teacher_name, teacher, self._prepared.record["teacher_hash"])
 
     def _kind(self, run: Run) -> tuple[Any, ...]:
         return run.arm.model, bool(run.taught_by), run.training
 
-    def _engine(self, run: Run) -> engine.Engine:
+    def engine(self, run: Run) -> engine.Engine:
+        """Return the compiled functions of a run's kind."""
         study, dataset = self._prepared.study, self._prepared.dataset
         key = self._kind(run)
         if key not in self._engines:
@@ -267,7 +316,7 @@ class _Runner:
     def _in_table(self, run: Run) -> bool:
         """Whether the answers of a run's teacher are computed once, for all views."""
         study, dataset, training = self._prepared.study, self._prepared.dataset, run.training
-        if not run.taught_by or run.taught_by == LOGITS or parallel.several_hosts():
+        if not run.taught_by or run.taught_by == LOGITS or hosts.count() > 1:
             return False
         students = sum(other.teacher_name == run.teacher_name for other in self._prepared.plan.runs if other.taught_by)
         itemsize = np.dtype(models.PARAMETER_DTYPES[study.networks.precision]).itemsize
@@ -280,7 +329,7 @@ class _Runner:
 
     def _looked_up(self, run: Run, teacher: models.Variables) -> Constants:
         """The answers of a teacher to all views where its students look them up, else the teacher."""
-        answers = self._engine(run).answers
+        answers = self.engine(run).answers
         if answers is None:
             return teacher
         if self._asked is None or self._asked[0] != run.teacher_name:
@@ -288,9 +337,10 @@ class _Runner:
             found = answers(teacher, self._asks(run.teacher_name))
             self._asked = run.teacher_name, found
             views = self._prepared.dataset.view_count(run.training.augment)
-            tables = self._prepared.record.setdefault("teacher_tables", {})
-            tables[run.teacher_name] = {"views": views, "sha256": checkpoints.tree_digest(found)}
-            records.write_study(self._prepared.workdir, self._prepared.record)
+            with self._writing:
+                tables = self._prepared.record.setdefault("teacher_tables", {})
+                tables[run.teacher_name] = {"views": views, "sha256": checkpoints.tree_digest(found)}
+                records.write_study(self._prepared.workdir, self._prepared.record)
         return self._asked[1]
 
     def _asks(self, name: str) -> Callable[[int, int], None]:
@@ -314,13 +364,14 @@ class _Runner:
         record, name = self._prepared.record, run.teacher_name
         folder = records.run_folder(self._prepared.workdir, str(run.taught_by))
         variables = self._answers() if run.taught_by == LOGITS else self._network(run, folder)
-        if name not in record["teacher_hash"]:
-            found = checkpoints.tree_digest(variables)
-            records.update_study(
-                self._prepared.workdir,
-                record,
-                lambda there: there | {"teacher_hash": {name: found} | there["teacher_hash"]},
-            )
+        with self._writing:
+            if name not in record["teacher_hash"]:
+                found = checkpoints.tree_digest(variables)
+                records.update_study(
+                    self._prepared.workdir,
+                    record,
+                    lambda there: there | {"teacher_hash": {name: found} | there["teacher_hash"]},
+                )
         teachers.check_digest(name, variables, record["teacher_hash"])
         return variables
 

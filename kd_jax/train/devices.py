@@ -1,7 +1,10 @@
-"""Where training runs. Only this file says pmap, or asks other hosts anything.
+"""Where training runs. Only this file says pmap; `hosts` alone knows of other processes.
 
 The state never grows a device axis: every function here takes and returns whole trees, and only the examples of a batch are split.
 A forgotten `psum` would therefore go unnoticed; `tests/train/test_devices.py` compares four devices with one.
+
+Where several processes train together, the devices are those of all of them, process by process. A whole tree lies on the devices
+of every process, and of a batch each process puts its own part, which follows from the devices alone, on its own devices.
 """
 
 import os
@@ -12,10 +15,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kd_jax.errors import BadInput
+from kd_jax.train import hosts
 
 AXIS = "devices"
 SEGMENT_STEPS = 32  # at most so many steps run in one loop on the device, so that the program can report and stop
@@ -23,7 +26,9 @@ SEGMENT_WORK = 1e11  # on CPU, at most about so many floating-point operations: 
 
 
 def select(platform: str) -> list[Any]:
-    """Return the devices of a platform, and make it the default. Call it before any other use of JAX.
+    """Return the devices of a platform, and make it the default. Call it before any other use of JAX but `hosts.join`.
+
+    They are those of all processes that train together, process by process.
 
     Args:
         platform: `auto` (the best there is), `cpu`, `gpu` or `tpu`.
@@ -31,10 +36,9 @@ def select(platform: str) -> list[Any]:
     Raises:
         BadInput: when this machine, or this installation of JAX, has no such device.
     """
-    if platform == "cpu":
-        jax.config.update("jax_platforms", "cpu")  # also keeps JAX from claiming the memory of a GPU it will not use
+    only(platform)
     try:
-        devices = jax.local_devices(backend=None if platform == "auto" else platform)
+        devices = jax.devices(None if platform == "auto" else platform)
     except (RuntimeError, AssertionError):
         try:
             present = ", ".join(sorted({device.platform for device in jax.devices()}))
@@ -46,13 +50,34 @@ def select(platform: str) -> list[Any]:
             ) from None
         fix = f"pip install 'kd_jax[{platform}]' on a machine that has one, or pass --platform={present}"
         raise BadInput(f"--platform={platform}: expected one of this machine's platforms ({present}); {fix}") from None
-    jax.config.update("jax_default_device", devices[0])
-    return devices
+    if jax.process_count() != hosts.count():
+        raise BadInput(
+            f"jax.distributed: expected processes that were joined by --distributed, found {jax.process_count()} that were joined"
+            " otherwise; leave jax.distributed.initialize out"
+        )
+    jax.config.update("jax_default_device", own(devices)[0])
+    return sorted(devices, key=lambda device: (device.process_index, device.id))
+
+
+def only(platform: str) -> None:
+    """Keep JAX to the CPU, if that is the platform: it claims the memory of a GPU also where it will not use it."""
+    if platform == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+
+
+def own(devices: Sequence[Any]) -> list[Any]:
+    """Return those of the devices that are this process's."""
+    return [device for device in devices if device.process_index == jax.process_index()]
+
+
+def working_on(devices: Sequence[Any]) -> Any:
+    """Return a context manager that makes the first of the devices the default one of this thread."""
+    return jax.default_device(own(devices)[0])
 
 
 def peak_memory(devices: Sequence[Any]) -> dict[str, int | None]:
     """Return the largest memory held so far, {"host_bytes": by this process, "device_bytes": on one device, None if unknown}."""
-    stats = devices[0].memory_stats() or {}
+    stats = own(devices)[0].memory_stats() or {}
     unit = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss [bytes]
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {"host_bytes": host, "device_bytes": stats.get("peak_bytes_in_use")}
@@ -63,38 +88,46 @@ def check_batch(batch_size: int, devices: Sequence[Any]) -> None:
     count = len(devices)
     if batch_size % count:
         near = max(batch_size // count, 1) * count
-        raise BadInput(f"--batch_size={batch_size}: expected a multiple of the {count} devices; pass {near}")
-
-
-def agree(flag: bool) -> bool:
-    """Return whether the flag is true on any host, on all hosts alike; with one process, the flag itself.
-
-    Hosts have clocks and hear signals of their own. Whatever follows from those and changes what is computed or saved must be asked
-    through this function, at a step that all hosts reach.
-    """
-    if jax.process_count() == 1:
-        return bool(flag)
-    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
-
-
-def several_hosts() -> bool:
-    """Return whether several processes train together."""
-    return jax.process_count() > 1
+        processes = len({device.process_index for device in devices})
+        where = f" of {processes} processes" if processes > 1 else ""
+        raise BadInput(f"--batch_size={batch_size}: expected a multiple of the {count} devices{where}; pass {near}")
 
 
 def replicate(tree: Any, devices: Sequence[Any]) -> Any:
-    """Return a copy of a tree on every device, for use as an unsplit argument; it is safe to donate."""
-    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
+    """Return a copy of a tree on every device of this process, for use as an unsplit argument; it is safe to donate."""
+    sharding = NamedSharding(Mesh(np.array(own(devices)), (AXIS,)), PartitionSpec())
     return jax.device_put(tree, sharding, may_alias=False)
 
 
-def split_batch(batch: Any, devices: Sequence[Any]) -> Any:
-    """Put a tree of arrays [batch, ...] on the devices, split: [devices, batch / devices, ...].
+class Put:
+    """Puts batches on the devices, split between them; each process its own part. See `data.dataset.Feed`.
 
-    Returns before the arrays are there.
+    Args:
+        devices: the devices of all processes, process by process.
     """
-    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
-    return jax.device_put(jax.tree.map(lambda leaf: leaf.reshape(len(devices), -1, *leaf.shape[1:]), batch), sharding)
+
+    def __init__(self, devices: Sequence[Any]):
+        mine = [number for number, device in enumerate(devices) if device.process_index == jax.process_index()]
+        self._shares, self._mine = len(devices), slice(mine[0], mine[-1] + 1)
+        self._devices = [devices[number] for number in mine]
+
+    def __call__(self, batch: Any) -> Any:
+        """Put a tree of arrays [batch, ...] on the devices: [devices of this process, batch / devices, ...].
+
+        Returns before the arrays are there.
+        """
+        return self.part(jax.tree.map(lambda leaf: leaf[self.own(len(leaf))], batch))
+
+    def own(self, size: int) -> slice:
+        """Return which part of a batch of this size is this process's."""
+        each = size // self._shares
+        return slice(self._mine.start * each, self._mine.stop * each)
+
+    def part(self, part: Any) -> Any:
+        """Put a tree of this process's part of a batch, arrays [part, ...], on its devices, as a call puts whole batches."""
+        sharding = NamedSharding(Mesh(np.array(self._devices), (AXIS,)), PartitionSpec(AXIS))
+        of_devices = jax.tree.map(lambda leaf: leaf.reshape(len(self._devices), -1, *leaf.shape[1:]), part)
+        return jax.device_put(of_devices, sharding)
 
 
 def loops_on_device(devices: Sequence[Any], params: Any) -> bool:
@@ -155,11 +188,13 @@ def make_advance(train_on: Callable, devices: Sequence[Any], on_device_loop: boo
         return jax.lax.fori_loop(start, stop, lambda i, carry: train_on(*carry, constants, rows[i]), (state, totals))
 
     run_loop = _parallel(loop, devices, (None, None, None, 0, None, None), donate=(0, 1))
+    put = Put(devices)
 
     def looped(state, totals, constants, feed, start, stop):
         epoch, first = divmod(start, feed.steps_per_epoch)
-        rows = feed.rows(epoch)  # [steps, batch] to [devices, steps, batch / devices]
-        rows = rows.reshape(len(rows), len(devices), -1).swapaxes(0, 1)
+        rows = feed.rows(epoch)  # [steps, batch] to [devices of this process, steps, their part of the batch]
+        rows = rows[:, put.own(rows.shape[1])]
+        rows = rows.reshape(len(rows), len(own(devices)), -1).swapaxes(0, 1)
         return run_loop(state, totals, constants, rows, np.int32(first), np.int32(first + stop - start))
 
     return with_program(looped, run_loop)
@@ -168,7 +203,7 @@ def make_advance(train_on: Callable, devices: Sequence[Any], on_device_loop: boo
 def make_evaluate(evaluate_on: Callable, devices: Sequence[Any]) -> Callable:
     """Return `evaluate(variables, resident, items) -> totals`, NumPy scalars.
 
-    The items are pairs (item, weights) of `Dataset.evaluation_items`, put on the devices by `split_batch`.
+    The items are pairs (item, weights) of `Dataset.evaluation_items`, put on the devices by a `Put`.
 
     Args:
         evaluate_on: a function that `epoch.make_evaluate_on` returned.

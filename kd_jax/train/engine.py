@@ -181,7 +181,7 @@ def build(
         dataset.on_shortest,
     )
     replicate = partial(parallel.replicate, devices=devices)
-    put = partial(parallel.split_batch, devices=devices)
+    put = parallel.Put(devices)
     begin = jax.jit(partial(state.create, model, descent, learn=learn, with_average=training.ema > 0))
     shapes = jax.eval_shape(begin, jax.random.key(0), example)
     on_device_loop = dataset.is_resident and parallel.loops_on_device(devices, shapes.params)

@@ -12,7 +12,7 @@ from kd_jax.errors import Diverged, Stopped
 from kd_jax.models import Variables
 from kd_jax.plan import Run
 from kd_jax.stopping import Request
-from kd_jax.train import devices
+from kd_jax.train import hosts
 from kd_jax.train.engine import Engine
 from kd_jax.train.epoch import Constants
 from kd_jax.train.state import TrainState
@@ -58,7 +58,7 @@ class Sink:
         """
 
     def wants_save(self) -> bool:
-        """Return whether the whole state should be saved now. Asked once per segment; on several hosts any host's word counts."""
+        """Return whether the whole state should be saved now. Asked once per segment; the word of any process counts."""
         return False
 
     def save(self, step: int, state: TrainState, totals: dict[str, np.ndarray]) -> None:
@@ -163,10 +163,10 @@ def train_run(
             wanted = any(sink.wants_save() for sink in sinks)
             if stop is not None and stop.requested:
                 wanted = stop.is_saving = True
-            if devices.agree(wanted) or step == length.total_steps:
+            if hosts.agree(wanted) or step == length.total_steps:
                 # After the end of an epoch the sums start again from nothing.
                 _save(sinks, step, state, engine.zero() if pause.ends_epoch else totals)
-                if devices.agree(stop is not None and stop.requested):
+                if hosts.agree(stop is not None and stop.requested):
                     raise Stopped(f"{run.name} saved at step {step} of {length.total_steps}")
             paused = time.monotonic()
     for sink in sinks:

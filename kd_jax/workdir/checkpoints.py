@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ FILES_OF_ARRAY = 2  # its description and its bytes, in one chunk
 METADATA = "_CHECKPOINT_METADATA"  # orbax's file of what is known of a step
 METADATA_BYTES = 700  # of a checkpoint, about, besides what it says about every leaf
 METADATA_BYTES_OF_LEAF = 60
+# Orbax numbers its saves for the whole process as they begin; two threads that begin at once would wait for each other's signals.
+_BEGINNING = threading.Lock()
 
 
 class Size(NamedTuple):
@@ -134,11 +137,15 @@ class Checkpoints:
             todelete_subdir="removed" if keep else None,
             cleanup_tmp_directories=write,
             read_only=not write,
-            create=write,
+            create=False,
+            # Where several processes train together, one of them keeps what all have alike, and waits for no other.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(), active_processes={jax.process_index()}
+            ),
         )
 
     def __enter__(self) -> "Checkpoints":
-        if self._options.create:
+        if not self._options.read_only:
             self.folder.mkdir(parents=True, exist_ok=True)
         # A file per array instead of a database of its own (OCDBT) for each checkpoint: six files and not nine, and less time. Both
         # layouts are read, also by orbax's other handlers.
@@ -166,7 +173,7 @@ class Checkpoints:
             if kind is None:  # else it is what ended the block, once more
                 raise
         finally:
-            if self._options.create:
+            if not self._options.read_only:
                 for half in self.folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):  # of a save that failed
                     shutil.rmtree(half, ignore_errors=True)
         # Steps that orbax renamed on rotation, complete or not, are of no more use.
@@ -188,7 +195,7 @@ class Checkpoints:
         metadata = {"digest": digest(arrays, leaves), "leaves": leaves, "step": step}
         if self._key is not None:
             metadata["key"] = self._key
-        with _of_the_system(self.folder):
+        with _of_the_system(self.folder), _BEGINNING:
             saved = self._manager.save(step, args=ocp.args.PyTreeSave(arrays), custom_metadata=metadata, force=True)
         if not saved:
             raise OSError(f"orbax did not save step {step} in {self.folder}")

@@ -29,6 +29,20 @@ def epochs(dataset, count=2, draw=(1, 2)):
     return loader.Epochs(rows_of, count, draw)
 
 
+class Part:
+    """Stands in for `train.devices.Put`: leaves the arrays of one of several processes where they are."""
+
+    def __init__(self, number, processes):
+        self.number, self.processes = number, processes
+
+    def own(self, size):
+        each = size // self.processes
+        return slice(self.number * each, (self.number + 1) * each)
+
+    def part(self, tree):
+        return tree
+
+
 def read(*args):
     return [x for x, _ in loader.stream(*args)]
 
@@ -167,13 +181,40 @@ def test_blocks_have_every_example_once_in_order(many, size):
 
 def test_every_streamed_example_is_evaluated_once_with_its_label_and_padding_weighs_nothing(many):
     dataset = loaded(many)
-    items = list(dataset.evaluation_items(dataset.test, 5, lambda tree: tree))
+    items = list(dataset.evaluation_items(dataset.test, 5, Part(0, 1)))
     rows, x, y = (np.concatenate([item[i] for item, _ in items]) for i in range(3))
     weights = np.concatenate([weights for _, weights in items])
     assert weights.tolist() == [1.0] * 13 + [0.0] * 2
     np.testing.assert_array_equal(rows[:13], np.arange(13))
     np.testing.assert_array_equal(x[:13], dataset.test.x[:])
     np.testing.assert_array_equal(y[:13], dataset.test.y)
+
+
+@pytest.mark.parametrize("size", [4, 12, 40])
+def test_of_several_processes_each_evaluates_its_part_of_every_batch_and_together_they_evaluate_all(many, size):
+    dataset = loaded(many)
+    (whole, alone), parts = zip(*dataset.evaluation_items(dataset.test, size, Part(0, 1)), strict=True), []
+    for number in range(4):
+        items = list(dataset.evaluation_items(dataset.test, size, Part(number, 4)))
+        assert len(items) == len(whole)  # so that none waits for another
+        parts.append(items)
+    for at, (item, weights) in enumerate(zip(whole, alone, strict=True)):
+        for name, expected in enumerate((*item, weights)):
+            found = np.concatenate([(*of[at][0], of[at][1])[name] for of in parts])
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_of_several_processes_each_decodes_its_part_of_every_batch_of_a_run(many):
+    dataset = loaded(many, STUDY.replaced(batch_size=20))
+    rows_of = dataset.rows_of(0, 1, 20)
+    feeds = [dataset.feed(rows_of, 2, "resized_crop_flip", (1, 2), put) for put in (Part(0, 1), Part(0, 2), Part(1, 2))]
+    for step in (0, 1, 4):
+        whole, *parts = (feed.item(step) for feed in feeds)
+        for expected, *found in zip(whole, *parts, strict=True):
+            assert {len(part) for part in found} == {10}
+            np.testing.assert_array_equal(np.concatenate(found), expected)
+    for feed in feeds:
+        feed.close()
 
 
 def test_ahead_yields_the_same_and_passes_on_what_goes_wrong():

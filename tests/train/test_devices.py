@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from kd_jax import losses, models
 from kd_jax.config import BadInput, Study
@@ -13,7 +14,7 @@ from kd_jax.data.order import order
 from kd_jax.plan import arms as arms_of
 from kd_jax.plan import make_plan
 from kd_jax.train import devices as parallel
-from kd_jax.train import engine, epoch, loop, optimizer
+from kd_jax.train import engine, epoch, hosts, loop, optimizer
 from kd_jax.train import state as states
 from kd_jax.train.loop import train_run
 from kd_jax.train.step import make_step
@@ -180,10 +181,10 @@ def test_segments_depend_on_the_work_of_a_step_and_are_one_step_where_each_is_di
 
 @pytest.mark.parametrize("flags", [(False, False), (False, True), (True, False), (True, True)])
 def test_hosts_agree_on_what_any_of_them_wants(monkeypatch, flags):
-    assert parallel.agree(flags[0]) is flags[0]  # alone
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(parallel.multihost_utils, "process_allgather", lambda own: np.array([own, flags[1]]))
-    assert parallel.agree(flags[0]) is any(flags)
+    assert hosts.agree(flags[0]) is flags[0]  # alone
+    monkeypatch.setattr(hosts._State, "count", 2)
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda own: np.array([own, flags[1]]))
+    assert hosts.agree(flags[0]) is any(flags)
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ from kd_jax.data.arrays import Source
 from kd_jax.data.images import assemble
 from kd_jax.errors import Diverged, Stopped
 from kd_jax.plan import make_plan
-from kd_jax.train import devices, engine
+from kd_jax.train import devices, engine, hosts
 from kd_jax.train.loop import Sink, train_run
 
 STUDY = Study.from_flags(
@@ -134,7 +134,7 @@ def test_what_another_host_wants_this_one_does_at_the_same_step(monkeypatch, sto
         asked.append(flag)
         return flag or len(asked) == 2 or (stops and len(asked) == 3)  # in the second segment
 
-    monkeypatch.setattr(devices, "agree", agree)
+    monkeypatch.setattr(hosts, "agree", agree)
     if stops:
         with pytest.raises(Stopped):
             train_run(compiled, run, sinks=[recorder])
