@@ -157,7 +157,7 @@ def run_one(
             return 0
         prepared = _preparing(name, studies, workdir, find, devices, workers, load, command)
         ready = next(prepared(*each) for each in studies if each[0].folder == job.variant)
-        return train_prepared(ready, devices, progress, trackers.sinks(log, ready), on_nan, job.run.name)
+        return train_prepared(ready, devices, progress, trackers.sinks(log, ready), on_nan, only=job.run.name)
 
 
 def _preparing(name, studies, workdir, find, devices, workers, load, command) -> Callable[[Variant, Study], Prepared]:
