@@ -138,10 +138,7 @@ class Checkpoints:
             cleanup_tmp_directories=write,
             read_only=not write,
             create=False,
-            # Where several processes train together, one of them keeps what all have alike, and waits for no other.
-            multiprocessing_options=ocp.options.MultiprocessingOptions(
-                primary_host=jax.process_index(), active_processes={jax.process_index()}
-            ),
+            multiprocessing_options=_alone(),
         )
 
     def __enter__(self) -> "Checkpoints":
@@ -156,7 +153,7 @@ class Checkpoints:
             damaged = _unreadable(self.folder)
             if not damaged:
                 raise
-            if not self._options.create:
+            if self._options.read_only:
                 where = self.folder / str(damaged[0])
                 raise Damaged(f"{where}: cannot be read ({type(error).__name__})") from error
             for step in damaged:
@@ -287,6 +284,12 @@ def _of_the_system(folder: Path) -> Iterator[None]:
         raise OSError(number, os.strerror(number), str(folder)) from None
 
 
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Where several processes train together, one of them keeps what all have alike, and waits for no other."""
+    here = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
+
+
 def _unreadable(store: Path) -> list[int]:
     """The steps of a store with which orbax does not open it, each tried alone."""
     found = []
@@ -294,7 +297,7 @@ def _unreadable(store: Path) -> list[int]:
         if path.name.isdigit():
             with tempfile.TemporaryDirectory() as alone:
                 (Path(alone) / path.name).symlink_to(path)
-                options = ocp.CheckpointManagerOptions(read_only=True, create=False)
+                options = ocp.CheckpointManagerOptions(read_only=True, create=False, multiprocessing_options=_alone())
                 try:
                     ocp.CheckpointManager(alone, options=options).close()
                 except Exception:
