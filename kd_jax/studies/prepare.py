@@ -21,7 +21,8 @@ from kd_jax.train.optimizer import descent_times
 from kd_jax.workdir import records
 
 Record = dict[str, Any]  # contents of `study.json`
-GIVEN_PRODUCTS = jax.config.jax_default_matmul_precision  # of JAX_DEFAULT_MATMUL_PRECISION; None where it is not set
+# Of JAX_DEFAULT_MATMUL_PRECISION; None where it is not set.
+GIVEN_PRODUCTS = getattr(jax.config, "jax_default_matmul_precision")  # noqa: B009  # type checkers do not know it
 
 
 @dataclass(frozen=True)
