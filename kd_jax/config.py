@@ -64,6 +64,11 @@ class Data:
     """Largest size of the byte-level BPE that is trained on the training texts where no other tokenizer is given [tokens]."""
     tokenizer: str = ""
     """A tokenizer.json to use instead [empty: that of the pre-trained weights, or else one is trained]."""
+    label: str = ""
+    """Name of the class label among the features of a prepared set that has several [empty: the supervised one, or `label`]."""
+    text: tuple[str, ...] = ()
+    """Names of the text, or of the two texts of a pair, in their order, among the features of a prepared set [none: by their names
+    and the set's supervised keys]."""
 
     def __post_init__(self):
         _need(self, "dataset", bool(self.dataset.strip()), "the name of a set, or the folder of a prepared one")
@@ -73,6 +78,12 @@ class Data:
         for name in ("train_examples", "test_examples"):
             _need(self, name, getattr(self, name) == 0 or getattr(self, name) >= 2, "0 for all, or at least 2")
         _need(self, "max_length", 8 <= self.max_length <= 512, "a whole number of tokens from 8 to 512")
+        _need(
+            self,
+            "text",
+            len(self.text) < 3 and len(set(self.text)) == len(self.text),
+            "one name, or two different ones",
+        )
         _need(self, "vocabulary", self.vocabulary >= 300, "at least 300, for the bytes, special tokens and some pieces")
 
 

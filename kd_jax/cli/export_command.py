@@ -38,6 +38,8 @@ def export(
     if sweep.is_sweep(workdir):
         variants = ", ".join(variant["folder"] for variant in sweep.read(workdir)["variants"])
         raise BadInput(f"{workdir}: expected a single study, this is a sweep; name one of its folders: {variants}")
-    made = exporting.export(workdir, run, format, step, out, tiny_imagenet_dir or data_dir, workers)
+    made = exporting.export(
+        workdir, run, format, step, out and out.expanduser(), tiny_imagenet_dir or data_dir, workers
+    )
     print(f"{format}: {made}")
     print(f"card: {made / 'README.md'}")

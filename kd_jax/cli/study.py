@@ -84,7 +84,7 @@ class Runs:
 
 # Flags that a kind of data has no use for. Help leaves them out; typed all the same, they are refused where the data is read.
 UNUSED = {
-    "images": ("max_length", "vocabulary", "tokenizer", "dropout"),
+    "images": ("max_length", "vocabulary", "tokenizer", "text", "dropout"),
     "texts": ("image_size", "augment", "mixup", "cutmix"),
 }
 
@@ -323,7 +323,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     sinks, only = trackers.sinks(session.log, prepared), session.only
     if only:
         if not batch.chosen(batch.of_study(prepared), only, batch.given_up({"": prepared})).done:
-            train_prepared(prepared, chosen, Progress, sinks, session.on_nan, only)
+            train_prepared(prepared, chosen, Progress, sinks, session.on_nan, only=only)
         _print_left(workdir, session, batch.of_study(prepared))
         return
     trained = train_prepared(prepared, chosen, Progress, sinks, session.on_nan)

@@ -40,6 +40,7 @@ __all__ = [
     "in_memory_name",
     "load",
     "loading",
+    "usual_label",
 ]
 
 Published = Source | encoded.Encoded | text.Texts
@@ -80,7 +81,7 @@ def load(data: Data, data_dir: str | Path, given: Given | None = None, workers: 
             asked for that is larger than the whole.
     """
     loader.check_workers(workers)
-    return _assembled(_source(data.dataset, data_dir), data, given or Given(), workers)
+    return _assembled(_source(data, data_dir), data, given or Given(), workers)
 
 
 def check(dataset: Dataset, study: Study, has_dropout: tuple[bool, bool] = (False, False)) -> None:
@@ -103,6 +104,11 @@ def check(dataset: Dataset, study: Study, has_dropout: tuple[bool, bool] = (Fals
         dataset.check(study.data, teacher)
     except BadInput as error:
         raise BadInput(f"--teacher_with={shown(study.distillation.teacher_with)}: {error}") from None
+
+
+def usual_label(data: Data) -> Data:
+    """Return the data of a study that an earlier version trained, which asked for no label: the one that it took."""
+    return replace(data, label=text.USUAL)
 
 
 def in_memory_name(published: Published) -> str:
@@ -150,7 +156,7 @@ class Loader:
         where = str(Path(data_dir).expanduser().absolute()), workers
         dataset = self._datasets.get((data, given, *where))
         if dataset is None:
-            dataset = _assembled(self._source(data.dataset, data_dir), data, given, workers)
+            dataset = _assembled(self._source(data, data_dir), data, given, workers)
         for request in ((data, dataset.given, *where), (data, given, *where)):
             self._datasets.pop(request, None)
             self._datasets[request] = dataset
@@ -158,11 +164,11 @@ class Loader:
             del self._datasets[next(iter(self._datasets))]
         return dataset
 
-    def _source(self, name, data_dir):
-        request = name, str(Path(data_dir).expanduser().absolute())
+    def _source(self, data, data_dir):
+        request = data.dataset, data.label, data.text, str(Path(data_dir).expanduser().absolute())
         if self._published[0] != request:
             self._published = None, None  # so that two sets are never in memory
-            self._published = request, _source(name, data_dir)
+            self._published = request, _source(data, data_dir)
         return self._published[1]
 
 
@@ -176,7 +182,14 @@ def _assembled(source, data, given, workers):
     return images.assemble(source, data)
 
 
-def _source(name, data_dir):
+def _source(data, data_dir):
+    name = data.dataset
+    asked = data.text or data.label not in ("", text.USUAL)
+    if asked and (name in EMBEDDED or name == tiny_imagenet.NAME):
+        flag = "text" if data.text else "label"
+        raise BadInput(
+            f"--{flag}={shown(getattr(data, flag))}: expected none for {name}, which has one label; leave it out"
+        )
     if name.startswith(IN_MEMORY):
         raise BadInput(
             f"--dataset={name}: expected a set on disk, this one was given in Python; pass it again: kd_jax.analyze(workdir,"
@@ -184,4 +197,6 @@ def _source(name, data_dir):
         )
     if name in EMBEDDED:
         return EMBEDDED[name]()
-    return tiny_imagenet.load(data_dir) if name == tiny_imagenet.NAME else tfds.load(name, data_dir)
+    return (
+        tiny_imagenet.load(data_dir) if name == tiny_imagenet.NAME else tfds.load(name, data_dir, data.label, data.text)
+    )

@@ -86,6 +86,7 @@ def kept(
     files: Mapping[str, os.stat_result],
     decode: Callable[[], Any],
     kinds: tuple[type, ...] = (Source, Encoded),
+    choice: str = "",
 ) -> Any:
     """Return what `decode()` returns, read from the copy that an earlier call left if no file has changed since.
 
@@ -96,8 +97,9 @@ def kept(
         files: {name: size and times} of all files that are decoded.
         decode: called when there is no such copy.
         kinds: the types that it may return: named tuples of arrays, numbers and strings.
+        choice: what was chosen of the set, where there is a choice: each has a copy of its own.
     """
-    name = _name(folder, files)
+    name = _name(folder, files, choice)
     where = place()
     for path in (where / name if where else None, folder / name):
         if path is not None and path.is_file() and (found := _read(path, kinds)) is not None:
@@ -111,9 +113,9 @@ def kept(
     return source
 
 
-def _name(folder, files):
+def _name(folder, files, choice=""):
     """The name of a copy. It depends on the files' sizes and times: a set prepared anew is decoded anew."""
-    stamp = hashlib.sha256(str(folder).encode())
+    stamp = hashlib.sha256(f"{folder}{choice}".encode())
     for name, stat in sorted(files.items()):
         stamp.update(f"{name} {stat.st_size} {stat.st_mtime_ns}".encode())
     return f"{PREFIX}{stamp.hexdigest()[:16]}.npz"

@@ -8,6 +8,7 @@ Its defaults are those of examples that lie on the devices as two arrays. A new 
 Nothing here imports JAX when it is imported: worker processes that decode images import this package.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
@@ -18,6 +19,8 @@ import numpy as np
 from kd_jax.config import Data, Training, shown
 from kd_jax.data.order import order
 from kd_jax.errors import BadInput
+
+LANES = 128  # of a TPU's registers: rows of 784 bytes would be copied, all of them in every call, to be gathered
 
 
 class Split(NamedTuple):
@@ -178,7 +181,7 @@ class Dataset:
         }
 
     def check(self, data: Data, training: Training) -> None:
-        """Refuse options that this kind of data has no use for, and a batch larger than the training set.
+        """Refuse options that this kind of data has no use for, a batch larger than the training set, and a split of one example.
 
         A value equal to the default is no request.
 
@@ -189,6 +192,12 @@ class Dataset:
             raise BadInput(
                 f"--batch_size={training.batch_size}: expected at most the {len(self.train.y)} training examples; lower it"
             )
+        for name, split in self.splits.items():
+            if len(split.y) < 2:
+                raise BadInput(
+                    f"--dataset={data.dataset}: expected at least 2 {name} examples, for intervals are over examples, found"
+                    f" {len(split.y)}; pass another set"
+                )
 
     def _refuse(self, section, names, ours, theirs):
         """Raise `BadInput` for the first of some fields of a section that is not at its default.
@@ -264,9 +273,12 @@ class Dataset:
         """Return what of a split lies on every device during a run, as NumPy arrays.
 
         An example is one row of numbers. Of arrays with more axes a TPU would copy all examples to gather some, for the layout in
-        which it stores images is not that in which it gathers them.
+        which it stores images is not that in which it gathers them. For the same reason rows of bytes are filled up to a multiple
+        of `LANES`.
         """
-        return split.x.reshape(len(split.x), -1), split.y
+        rows = split.x.reshape(len(split.x), -1)
+        missing = -rows.shape[1] % LANES if rows.dtype == np.uint8 else 0
+        return np.pad(rows, ((0, 0), (0, missing))) if missing else rows, split.y
 
     def batch(self, resident: Any, item: Any) -> tuple[Any, Any, Any]:
         """Return (ids, x, y) of what a step is given: rows of the split, stored examples, labels; each [batch, ...].
@@ -276,7 +288,8 @@ class Dataset:
             item: a device's share of what `Feed.item` or `evaluation_items` hands out.
         """
         x, y = resident
-        return item, x[item].reshape(*item.shape, *self.train.x.shape[1:]), y[item]
+        shape = self.train.x.shape[1:]
+        return item, x[item][..., : math.prod(shape)].reshape(*item.shape, *shape), y[item]
 
     # ---- on the host
 

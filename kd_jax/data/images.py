@@ -13,7 +13,7 @@ from kd_jax.data.dataset import Dataset
 from kd_jax.errors import BadInput
 
 BLOCK = 1000  # images whose squares are summed at a time
-TEXT_DATA = ("tokenizer", "vocabulary", "max_length")  # fields of `Data` that only texts use
+TEXT_DATA = ("tokenizer", "vocabulary", "max_length", "text")  # fields of `Data` that only texts use
 TEXT_TRAINING = ("dropout",)  # fields of `Training` that only networks for texts use
 
 

@@ -6,6 +6,7 @@ Where there is none with visible labels, a part of the training split is held ou
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ IDENTIFIERS = (
     "path",
 )  # texts that nobody is to read
 FURTHER = {"validation_matched": {"mismatched": "validation_mismatched"}}  # test split -> {name: split}
+USUAL = "*"  # in place of a label's name: the one that earlier versions took, whatever it is called
 MADE_OF = "text_feature.Text", "class_label_feature.ClassLabel", "image_feature.Image"
 
 
@@ -89,17 +91,44 @@ def is_text(folder: Path) -> bool:
     return texts and not any(kind.endswith(MADE_OF[2]) for kind in kinds)
 
 
-def read(builder: Any, label: str) -> Texts:
+def check_label(folder: Path, asked: str) -> None:
+    """Refuse a prepared set of several class labels of which none is supervised or called `label`, if the study names none.
+
+    Nothing but their order would decide then. It is looked at without TFDS, and before a decoded copy is taken, for one may be
+    there that an earlier version made.
+
+    Args:
+        folder: the folder of the set.
+        asked: the name that the study gives; empty where it gives none.
+
+    Raises:
+        BadInput: naming the labels.
+    """
+    try:
+        features = json.loads((folder / "features.json").read_text(encoding="utf-8"))["featuresDict"]["features"]
+        said = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8")).get("supervisedKeys", "")
+        labels = sorted(key for key, of in features.items() if str(of.get("pythonClassName", "")).endswith(MADE_OF[1]))
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return  # reading the set will say what is wrong with it
+    usual = any(key == "label" or json.dumps(key) in json.dumps(said) for key in labels)
+    if not asked and len(labels) > 1 and not usual:
+        raise BadInput(
+            f"--dataset: {folder}: expected one class label, found {', '.join(labels)}; say which: --label={labels[0]} or another"
+        )
+
+
+def read(builder: Any, label: str, label_asked: str = "", texts_asked: tuple[str, ...] = ()) -> Texts:
     """Return the texts of a prepared set.
 
     Args:
         builder: a builder of TFDS for a folder of array_record files.
         label: the name of the set in messages.
+        label_asked, texts_asked: the names of the label, and of one text or two, that the study asks for; empty for the usual ones.
 
     Raises:
         BadInput: when it is not text classification, or has no training labels that are visible.
     """
-    keys, label_key = _keys(builder.info.features, label, builder.info.supervised_keys)
+    keys, label_key = _chosen(builder.info, label, label_asked, texts_asked)
     sizes = {split: builder.info.splits[split].num_examples for split in builder.info.splits}
     train = _read(builder, "train", keys, label_key) if sizes.get("train") else None
     if train is None or train[1].min() < 0:
@@ -138,6 +167,39 @@ def read(builder: Any, label: str) -> Texts:
         note,
         class_names(builder.info.features[label_key]),
     )
+
+
+def chosen_label(asked: str, there: Sequence[str], usual: str, label: str) -> str:
+    """Return the name of the class label that a study asks for, or the usual one.
+
+    Args:
+        asked: what was asked for; empty for the usual one.
+        there: the names of all class labels of the set.
+        usual: the one that is taken if nothing is asked for.
+        label: the name of the set in messages.
+
+    Raises:
+        BadInput: when there is no such label.
+    """
+    listed = ", ".join(sorted(there))
+    if asked and asked not in there:
+        raise BadInput(f"--label={asked}: expected a class label of {label.removeprefix('--dataset: ')}: {listed}")
+    return asked or usual
+
+
+def _chosen(info: Any, label: str, label_asked: str, texts_asked: tuple[str, ...]) -> tuple[list[str], str]:
+    """(names of the texts, name of the label) that a study asks for."""
+    kinds = {key: f"{type(feature).__module__}.{type(feature).__name__}" for key, feature in info.features.items()}
+    readable = [key for key in kinds if kinds[key].endswith(MADE_OF[0]) or _is_string(info.features[key])]
+    if unknown := [key for key in texts_asked if key not in readable]:
+        listed = ", ".join(sorted(readable))
+        raise BadInput(f"--text={unknown[0]}: expected a text of {label.removeprefix('--dataset: ')}: {listed}")
+    features = info.features
+    if texts_asked:  # the others are none
+        features = {key: features[key] for key in kinds if key in texts_asked or key not in readable}
+    keys, usual = _keys(features, label, info.supervised_keys)
+    labels = [key for key in kinds if kinds[key].endswith(MADE_OF[1])]
+    return list(texts_asked) or keys, chosen_label(label_asked, labels, usual, label)
 
 
 def check_labels(y: np.ndarray, classes: int, split: str, label: str) -> None:
@@ -181,7 +243,8 @@ def _keys(features, label, supervised=None):
     labels.sort(key=lambda key: (key not in supervised, key != "label", key))
     if len(texts) not in (1, 2) or not labels:
         raise BadInput(
-            f"{label}: expected one text or two and a class label, found {', '.join(sorted(kinds))}; pass another set"
+            f"{label}: expected one text or two and a class label, found {', '.join(sorted(kinds))}; say which texts with"
+            " --text, or pass another set"
         )
     return texts, labels[0]
 

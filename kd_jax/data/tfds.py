@@ -37,23 +37,40 @@ def default_data_dir() -> Path:
         return Path("tensorflow_datasets")
 
 
-def load(name: str, data_dir: str | Path) -> Source | Encoded | text.Texts:
+def load(
+    name: str, data_dir: str | Path, label: str = "", texts: tuple[str, ...] = ()
+) -> Source | Encoded | text.Texts:
     """Return a set of images, as `Encoded` where they have many sizes, or of texts.
 
     Args:
         name: the name as TFDS spells it (`cifar10`, `emnist/letters`, optionally with a version), or the folder of a prepared set.
         data_dir: the folder in which prepared sets are looked for, and prepared.
+        label: the name of the class label among the features; empty for the supervised one, or that called `label`; `text.USUAL`
+            for what earlier versions took, the first of the alphabet where there is neither.
+        texts: the names of one text or two; none for what their names and the supervised keys say.
 
     Raises:
-        BadInput: when it is absent and cannot be prepared, cannot be read, or has neither images nor texts with classes.
+        BadInput: when it is absent and cannot be prepared, cannot be read, has neither images nor texts with classes, or several
+            labels none of which is the usual one.
     """
     folder = find(name, data_dir) or prepare(name, data_dir)
     files = {
         path.name: path.stat() for path in folder.iterdir() if path.is_file() and not path.name.startswith(cache.PREFIX)
     }
+    if label == text.USUAL:
+        label = ""
+    else:
+        text.check_label(folder, label)
+    choice = "".join(f" {key}" for key in (label, *texts)) if label or texts else ""
     if text.is_text(folder):
-        return cache.kept(folder, files, lambda: _whole(folder, lambda: text.read(*_opened(folder))), (text.Texts,))
-    return cache.kept(folder, files, lambda: _whole(folder, lambda: _decode(folder)))
+        return cache.kept(
+            folder,
+            files,
+            lambda: _whole(folder, lambda: text.read(*_opened(folder), label, texts)),
+            (text.Texts,),
+            choice=choice,
+        )
+    return cache.kept(folder, files, lambda: _whole(folder, lambda: _decode(folder, label)), choice=choice)
 
 
 def _whole(folder, read):
@@ -171,12 +188,14 @@ def _opened(folder):
     return builder, label
 
 
-def _decode(folder):
+def _decode(folder, label_asked=""):
     import tensorflow_datasets as tfds
 
     builder, label = _opened(folder)
     info: Any = builder.info
     key, label_key = _keys(tfds, info, label)
+    kinds = [name for name, feature in info.features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    label_key = text.chosen_label(label_asked, kinds, label_key, label)
     test_split = _test_split(info.splits, label)
     splits = ("train",) if test_split == HELD_OUT else ("train", test_split)
     streams, examples = None in info.features[key].shape, []

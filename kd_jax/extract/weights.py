@@ -64,9 +64,10 @@ def chosen_layers(plan: Plan, dataset: Dataset) -> list[tuple[Arm, str]]:
         steps = plan.length(arm.name).checkpoint_steps
         if len(steps) < 3 and plan.length(arm.name).total_steps and not _is_given(plan, arm):
             kept = plan.study.training.checkpoints
+            total = plan.length(arm.name).total_steps
+            fix = "pass more --checkpoints" if total > 1 else "pass more --epochs, or a smaller --batch_size"
             raise BadInput(
-                f"--checkpoints={kept}: expected at least three steps in a trajectory, {arm.name} has {shown(tuple(steps))};"
-                " pass more --checkpoints, or train for more steps"
+                f"--checkpoints={kept}: expected at least three steps in a trajectory, {arm.name} has {shown(tuple(steps))}; {fix}"
             )
     onehots = [arm for arm in plan.arms if arm.is_onehot]
     names = {arm.model: layer_names(dataset, arm.model) for arm in onehots}
@@ -81,6 +82,31 @@ def chosen_layers(plan: Plan, dataset: Dataset) -> list[tuple[Arm, str]]:
         fan_in = model_of(arm.model, dataset, "float32").fan_in(dataset.example(), layer)
         _check_pairs(look.pairs, eigen.direction_count(fan_in), f"{layer} of {arm.model}")
     return chosen
+
+
+def check_varying(plan: Plan, dataset: Dataset, chosen: Sequence[tuple[Arm, str]]) -> None:
+    """Refuse pairs of directions along which the inputs of a first layer do not vary, which the data alone decides.
+
+    Args:
+        plan: the study's runs.
+        dataset: what they are trained on.
+        chosen: networks and layers, as `chosen_layers` returns them.
+
+    Raises:
+        BadInput: for such a pair.
+    """
+    precision = plan.study.networks.precision
+    for arm, layer in chosen if plan.study.look.pairs else ():
+        if _is_first(dataset, arm.model, layer):
+            variables = model_of(arm.model, dataset, precision).init(jax.random.key(0), dataset.example())
+            found = input_directions(dataset, arm.model, precision, variables, layer)
+            _check_pairs(plan.study.look.pairs, eigen.alive(found.values), f"{layer}, along which its inputs vary")
+
+
+def _is_first(dataset: Dataset, model_name: str, layer: str) -> bool:
+    """Whether a layer is a network's first, whose inputs are the data, or fixed features of it, whatever the run."""
+    embeds = model_of(model_name, dataset, "float32").embeds
+    return layer == layer_names(dataset, model_name)[0] and not embeds
 
 
 def _is_given(plan: Plan, arm: Arm) -> bool:
@@ -134,10 +160,9 @@ def growths(
     """
     study = plan.study
     for onehot, layer in chosen:
-        model = model_of(onehot.model, dataset, study.networks.precision)
-        known, is_first = {}, layer == layer_names(dataset, onehot.model)[0] and not model.embeds
+        known, is_first = {}, _is_first(dataset, onehot.model, layer)
         for seed in plan.seeds:
-            if not is_first:  # the first layer's inputs are the data, or fixed features of it, whatever the run
+            if not is_first:
                 known.clear()
             for arm in followed(plan, onehot):
                 run = plan.run(arm.name, seed)

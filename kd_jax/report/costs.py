@@ -18,9 +18,16 @@ CAPTION = """Test accuracy against the time that one example takes, with their i
 
 
 def read(folder: Path | str) -> dict[str, Any] | None:
-    """Return the contents of `cost.json` in the folder of an analysis, or None where there is none."""
+    """Return the contents of `cost.json` in the folder of an analysis, or None where there is none, or it is damaged: it can be
+    measured again."""
     path = Path(folder) / "cost.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if found is not None:
+            table(found)
+        return found
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, IndexError):
+        return None
 
 
 def table(cost: Mapping[str, Any]) -> Table:

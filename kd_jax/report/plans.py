@@ -17,7 +17,8 @@ def table(found: Mapping[str, Any]) -> Table:
     rows = []
     for step in found["steps"]:
         who = f"{step['teacher']} -> {step['network']}" if step["teacher"] else step["network"]
-        rows.append(_row(who, "step of " + ", ".join(step["arms"]), step))
+        looked_up = ", answers looked up" if step["teacher_table"] else ""
+        rows.append(_row(who, f"step of {', '.join(step['arms'])}{looked_up}", step))
     rows += [_row(network, "evaluation", each) for network, each in found["evaluations"].items()]
     header = (
         "network",

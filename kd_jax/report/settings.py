@@ -11,6 +11,8 @@ MEANINGS: Mapping[str, Mapping[Any, str]] = {
     "test_examples": {0: "all"},
     "image_size": {0: "as they are (224 for a streamed set)"},
     "tokenizer": {"": "that of the weights, or one trained here"},
+    "label": {"": "the supervised one, or label"},
+    "text": {(): "by their names"},
     "label_noise": {0: "none"},
     "init_from": {(): "none: all start at random"},
     "warmup": {0: "none"},

@@ -115,11 +115,19 @@ def chosen(jobs: Sequence[Job], only: str, given_up: Mapping[tuple[str, str], st
     return job
 
 
-def runs_by_key(workdir: Path | str) -> dict[str, list[Path]]:
-    """Return {`plan.Run.key`: the folders of such runs} of the variants of a sweep, links left out, finished or not."""
+def runs_by_key(workdir: Path | str, arithmetic: Mapping[str, Any] | None = None) -> dict[str, list[Path]]:
+    """Return {`plan.Run.key`: the folders of such runs} of the variants of a sweep, links left out, finished or not.
+
+    Args:
+        workdir: the sweep's work folder.
+        arithmetic: JAX's options that decide numbers, to leave out variants that were trained under others, whose runs of the same
+            key have other bits; None for all.
+    """
     found: dict[str, list[Path]] = {}
     for path in sorted(Path(workdir).glob("*/study.json")):
         record = records.read_study(path.parent)
+        if arithmetic is not None and record.get("arithmetic", arithmetic) != arithmetic:
+            continue
         study, given = from_json(record["config"]), GivenTeacher.of(record)
         sources = networks.sources(record.get("networks", {}))
         for arm in arms_of(study, given):

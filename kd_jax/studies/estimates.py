@@ -22,6 +22,7 @@ from kd_jax.plan import Run, make_plan
 from kd_jax.recipes.settings import FORWARD_FLOPS, PaperSetting, settings
 from kd_jax.studies.forecast import CANNOT_KNOW, dataset_of
 from kd_jax.train import ahead, engine, hlo
+from kd_jax.train import table as table_of
 from kd_jax.train.ahead import Chip, Compiled, Topology
 
 Record = dict[str, Any]
@@ -218,8 +219,9 @@ def table(records: Sequence[Record], topologies: Sequence[str], seeds: int) -> d
         for topology in topologies:
             seconds = 0.0
             used: dict[str, str] = {}
+            views = _views(setting, topology)
             for run in plan.runs:
-                of_run = _seconds(run, study, setting, topology, records, used)
+                of_run = _seconds(run, study, setting, topology, records, used, views)
                 seconds += of_run
                 if run.key not in keys[topology]:
                     keys[topology].add(run.key)
@@ -248,8 +250,26 @@ def _sum(hours: Sequence[float | None]) -> float | None:
     return sum(known) if len(known) == len(hours) else None
 
 
+def _views(setting: PaperSetting, topology: str) -> int:
+    """The views of an example whose answers a student looks up, as training decides it for one student; 0 where it asks anew.
+
+    Slices of several chips count as several hosts, where nothing is looked up.
+    """
+    study, dataset = setting.study, dataset_of(setting.study, setting.size, "")
+    asked, most = study.distillation.teacher_table, table_of.SHARE * _chip(topology).memory
+    loss, training = study.distillation_loss, study.training
+    chosen = table_of.is_chosen(asked, dataset, training, loss, 1, 4, lambda size: size <= most)
+    return dataset.view_count(training.augment) if chosen and _chips(topology) == 1 else 0
+
+
 def _seconds(
-    run: Run, study: Study, setting: PaperSetting, topology: str, records: Sequence[Record], used: dict[str, str]
+    run: Run,
+    study: Study,
+    setting: PaperSetting,
+    topology: str,
+    records: Sequence[Record],
+    used: dict[str, str],
+    views: int,
 ) -> float:
     """What a run takes on all chips of a topology, an evaluation after every epoch included; NaN where it is not known."""
     own = parts(run.arm.model, setting, topology, records)
@@ -260,7 +280,9 @@ def _seconds(
     over = OVER_BOUND.get(topology, 1.0) if len(setting.size.example) == 3 else 1.0
     if topology in OVER_BOUND:
         used[run.arm.model] += f", times {over}, as measured" if over > 1 else ", a lower bound"
-    step = own.train_ms + (teacher.forward_ms if teacher else 0.0)
+    # A table asks for every view once, else every step asks.
+    asks = views * run.length.steps_per_epoch if views else run.length.total_steps
+    of_teacher = asks * teacher.forward_ms if teacher else 0.0
     epochs = run.length.total_steps / run.length.steps_per_epoch
     evaluation = own.forward_ms * setting.size.test / run.training.batch_size
-    return over * (run.length.total_steps * step + epochs * evaluation) / 1e3
+    return over * (run.length.total_steps * own.train_ms + of_teacher + epochs * evaluation) / 1e3

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from kd_jax import data, models
 from kd_jax.config import Study, Training, versions
@@ -21,14 +22,15 @@ from kd_jax.data import Dataset, cache, shapes
 from kd_jax.data.tokenised import TokenisedTexts
 from kd_jax.errors import BadInput
 from kd_jax.files import write_text
-from kd_jax.plan import Run, make_plan
+from kd_jax.plan import Plan, Run, make_plan
 from kd_jax.recipes.settings import FURTHER_SIZES, SIZES, VOCABULARY, Size
 from kd_jax.studies.footprint import of_runs
 from kd_jax.studies.prepare import Prepared
 from kd_jax.studies.progress import Quiet
-from kd_jax.train import ahead, engine
+from kd_jax.train import ahead, engine, table
 from kd_jax.train import devices as parallel
 from kd_jax.train.ahead import Compiled, Topology
+from kd_jax.train.teachers import Table
 
 CANNOT_KNOW = (
     "A compiler's estimate is not a measurement. It leaves out the host, input that is decoded or sent while training runs,"
@@ -112,15 +114,18 @@ def forecast(
         for kind, runs in of_kind.items():
             run, network = runs[0], runs[0].arm.model
             bar.note(f"compiling {run.arm.name} ({network}) for {topology.name}")
-            built = _built(study, dataset, run, topology)
+            in_table = _in_table(plan, dataset, run, topology)
+            built = _built(study, dataset, run, topology, in_table)
             arms = list(dict.fromkeys(run.arm.name for run in runs))
-            kinds[kind] = {"arms": arms, "runs": len(runs)} | _step(study, dataset, run, built, topology, ask)
+            kinds[kind] = {"arms": arms, "runs": len(runs)} | _step(study, dataset, run, built, topology, ask, in_table)
             bar.advance(1, f"step of {run.arm.name}")
             if network not in evaluations:
                 bar.note(f"compiling the evaluation of {network} for {topology.name}")
                 evaluations[network] = _evaluation(study, dataset, run, built, topology, ask)
                 bar.advance(1, f"evaluation of {network}")
     seconds = sum(_seconds_of(run, kinds, evaluations, dataset) for run in plan.runs)
+    if any(step["teacher_table"] for step in kinds.values()):
+        seconds += study.seeds * _filling(study, dataset, topology, evaluations)
     prepared = Prepared(Path(), study, plan, dataset, {})
     footprint = of_runs(prepared, [(run, len(run.length.checkpoint_steps)) for run in plan.runs])
     listed = list(kinds.values())
@@ -169,39 +174,64 @@ def _of_program(training: Training) -> Training:
     )
 
 
-def _built(study: Study, dataset: Dataset, run: Run, topology: Topology) -> engine.Engine:
-    taught = engine.Teacher.of(study) if run.taught_by else None
+def _in_table(plan: Plan, dataset: Dataset, run: Run, topology: Topology) -> bool:
+    """Whether a run looks the answers of its teacher up, as training decides it."""
+    if not run.taught_by or topology.hosts > 1:
+        return False
+    study = plan.study
+    students = sum(other.teacher_name == run.teacher_name for other in plan.runs if other.taught_by)
+    itemsize = np.dtype(models.PARAMETER_DTYPES[study.networks.precision]).itemsize
+    asked, loss, most = study.distillation.teacher_table, study.distillation_loss, table.SHARE * topology.chip.memory
+    return table.is_chosen(asked, dataset, run.training, loss, students, itemsize, lambda size: size <= most)
+
+
+def _built(study: Study, dataset: Dataset, run: Run, topology: Topology, in_table: bool = False) -> engine.Engine:
+    taught = engine.Teacher.of(study, in_table=in_table) if run.taught_by else None
     networks = study.networks
     model, norm = run.arm.model, networks.batch_norm
     return engine.build(networks.precision, run.training, dataset, model, topology.devices, taught, batch_norm=norm)
 
 
 def _step(
-    study: Study, dataset: Dataset, run: Run, built: engine.Engine, topology: Topology, compiled: Compiling
+    study: Study,
+    dataset: Dataset,
+    run: Run,
+    built: engine.Engine,
+    topology: Topology,
+    compiled: Compiling,
+    in_table: bool,
 ) -> dict[str, Any]:
     precision, teacher = study.networks.precision, None
-    if run.taught_by:
+    if in_table:
+        rows = len(dataset.train.y) * dataset.view_count(run.training.augment)
+        teacher = Table(jax.ShapeDtypeStruct((rows, dataset.classes), models.PARAMETER_DTYPES[precision]))
+    elif run.taught_by:
         network = models.build(study.networks.teacher, dataset.classes, precision, **dataset.network_settings)
         example = dataset.example(models.PARAMETER_DTYPES[precision])
         teacher = jax.eval_shape(network.init, jax.random.key(0), example)
     lowered = ahead.lower_step(built, teacher, run.training.batch_size, topology.devices)
     found = compiled(lowered, topology)
     if found.flops is None:
-        found = found._replace(flops=_flops_here(study, dataset, run, teacher, len(topology.devices)))
+        found = found._replace(flops=_flops_here(study, dataset, run, teacher, in_table, topology))
     steps = min(built.segment_steps, run.length.steps_per_epoch) if built.on_device_loop else 1
     return {
         "network": run.arm.model,
         "teacher": study.networks.teacher if run.taught_by else None,
+        "teacher_table": in_table,
         "batch_size": run.training.batch_size,
         **_timed(found, topology, precision, steps, run.training.batch_size),
     }
 
 
-def _flops_here(study: Study, dataset: Dataset, run: Run, teacher: Any, count: int) -> float | None:
+def _flops_here(
+    study: Study, dataset: Dataset, run: Run, teacher: Any, in_table: bool, topology: Topology
+) -> float | None:
     """The operations of one device's share of a step, as XLA counts them in the program for a CPU."""
-    share = replace(run, training=replace(run.training, batch_size=run.training.batch_size // count))
-    here = _here()
-    lowered = ahead.lower_step(_built(study, dataset, share, here), teacher, share.training.batch_size, here.devices)
+    batch_size = run.training.batch_size // len(topology.devices)
+    share, here = replace(run, training=replace(run.training, batch_size=batch_size)), _here()
+    lowered = ahead.lower_step(
+        _built(study, dataset, share, here, in_table), teacher, share.training.batch_size, here.devices
+    )
     return ahead.flops(lowered)
 
 
@@ -259,6 +289,13 @@ def _seconds_of(
     batches = sum(math.ceil(len(split.y) / of_test["batch_size"]) for split in splits)
     epochs = run.length.total_steps / max(run.length.steps_per_epoch, 1)
     return (run.length.total_steps * kind["estimated_ms"] + epochs * batches * of_test["estimated_ms"]) / 1e3
+
+
+def _filling(study: Study, dataset: Dataset, topology: Topology, evaluations: Mapping[str, Mapping[str, Any]]) -> float:
+    """The seconds in which one chip fills the table of a teacher, at the pace at which all of them evaluate, shared out."""
+    of_test = evaluations[study.networks.teacher]
+    batches = len(dataset.train.y) * dataset.view_count(study.training.augment) / of_test["batch_size"]
+    return batches * of_test["estimated_ms"] * len(topology.devices) / 1e3
 
 
 def _peak(kind: Mapping[str, Any], evaluations: Mapping[str, Mapping[str, Any]], dataset: Dataset) -> int:

@@ -21,6 +21,13 @@ from kd_jax.train.optimizer import descent_times
 from kd_jax.workdir import records
 
 Record = dict[str, Any]  # contents of `study.json`
+# {name in the record: option of JAX} of what decides numbers beside a study's configuration, and can be set outside of it.
+OPTIONS = {
+    "prng": "jax_default_prng_impl",
+    "threefry_partitionable": "jax_threefry_partitionable",
+    "matmul_precision": "jax_default_matmul_precision",
+}
+_OWN: dict[str, Any] = {}  # options of this program that a study on record has otherwise
 # Of JAX_DEFAULT_MATMUL_PRECISION; None where it is not set.
 GIVEN_PRODUCTS = getattr(jax.config, "jax_default_matmul_precision")  # noqa: B009  # type checkers do not know it
 
@@ -50,7 +57,43 @@ def set_precision(study: Study) -> None:
     """Switch JAX to the arithmetic of a study: 64 bits for float64, and its products. Call it before the first array is made."""
     jax.config.update("jax_enable_x64", study.networks.precision == "float64")
     asked = study.networks.matmul_precision
+    _OWN.pop("matmul_precision", None)
     jax.config.update("jax_default_matmul_precision", GIVEN_PRODUCTS if asked == "default" else asked)
+
+
+def arithmetic() -> dict[str, Any]:
+    """Return what `study.json` says of JAX's options that decide numbers: those of `OPTIONS`, and `x64`."""
+    return {name: getattr(jax.config, option) for name, option in OPTIONS.items()} | {
+        "x64": jax.config.read("jax_enable_x64")
+    }
+
+
+def use_arithmetic(record: Record | None) -> None:
+    """Set JAX's options to those with which a study was begun, so that it goes on to the same bits whatever the environment says.
+
+    A new study has those of this program, and so has one of an earlier version, which did not write them down.
+
+    Args:
+        record: contents of its `study.json`; None of a new study.
+
+    Raises:
+        BadInput: for a value that JAX does not know.
+    """
+    for name in list(_OWN):
+        jax.config.update(OPTIONS[name], _OWN.pop(name))
+    recorded = (record or {}).get("arithmetic")
+    for name, value in recorded.items() if isinstance(recorded, dict) else ():
+        own = getattr(jax.config, OPTIONS[name]) if name in OPTIONS else value
+        if own == value:
+            continue
+        try:
+            jax.config.update(OPTIONS[name], value)
+        except (ValueError, TypeError):
+            raise BadInput(
+                f"study.json: arithmetic: expected a value of {OPTIONS[name]} that jax {jax.__version__} knows, found {value!r};"
+                " install the jax that the record names"
+            ) from None
+        _OWN[name] = own
 
 
 def prepare(
@@ -82,6 +125,7 @@ def prepare(
     """
     study = teachers.resolved(study, workdir)
     previous = check_workdir(workdir, name, study)
+    use_arithmetic(previous)
     before = teachers.networks_of(study) | (previous.get("networks", {}) if previous else {})
     networks.remember(before)
     for model in networks.of(study):
@@ -171,7 +215,10 @@ def open_study(
     records.check_links(workdir)
     study = config.from_json(record["config"])
     set_precision(study)
+    use_arithmetic(record)
     asked = replace(study.data, dataset=dataset or study.data.dataset)
+    if "label" not in record["config"]:
+        asked = data.usual_label(asked)
     try:
         found = load(asked, data_dir or record["data"]["data_dir"], given_of(workdir, record), workers)
     except BadInput as error:
@@ -265,6 +312,7 @@ def _record(
         "init_from": starts,
         **({"networks": own} if own else {}),
         "teacher_hash": {},
+        "arithmetic": arithmetic(),
         **{key: here[key] for key in ("platform", "versions")},
         "history": [here],
     }
@@ -288,7 +336,7 @@ def continued(record: Record, previous: Record) -> Record:
     if previous.get("init_from", {}) != record["init_from"]:
         folders = config.shown(tuple(record["config"]["init_from"]))
         raise BadInput(f"--init_from={folders}: its weights changed since; pass another --workdir")
-    begun = {key: previous[key] for key in ("platform", "versions")}
+    begun = {key: previous[key] for key in ("platform", "versions", "arithmetic") if key in previous}
     kept = {
         key: previous[key]
         for key in ("teacher_hash", "teacher_tables", "peak_memory", "pruned", "skipped")

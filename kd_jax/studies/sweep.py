@@ -28,7 +28,7 @@ from kd_jax.studies import batch, trackers
 from kd_jax.studies.analyse import analyze as analyze_study
 from kd_jax.studies.analyse import analyze_prepared, is_analysed
 from kd_jax.studies.analyses import learning
-from kd_jax.studies.prepare import Prepared, prepare
+from kd_jax.studies.prepare import Prepared, arithmetic, prepare
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.report import write_report as write_study_report
 from kd_jax.studies.train import OnNan, train_prepared
@@ -84,7 +84,7 @@ def run(
             stopping.check()
             _say(f"variant {number} of {len(studies)}: {variant.folder}")
             ready = prepared(variant, study)
-            _share(workdir, folder, ready.plan)
+            _share(workdir, folder, ready.plan, ready.record)
             try:
                 trained += train_prepared(ready, devices, progress, trackers.sinks(log, ready), on_nan)
                 if not is_analysed(folder, study, ready.record):
@@ -151,12 +151,13 @@ def run_one(
         with records.updating(workdir):
             if not is_sweep(workdir) or read(workdir) != record:
                 records.write_json(workdir / "sweep.json", record)
-            _share(workdir, workdir / job.variant, variants[job.variant].plan)
+            of_variant = variants[job.variant]
+            _share(workdir, workdir / job.variant, of_variant.plan, of_variant.record)
         if job.done:
             return 0
         prepared = _preparing(name, studies, workdir, find, devices, workers, load, command)
         ready = next(prepared(*each) for each in studies if each[0].folder == job.variant)
-        return train_prepared(ready, devices, progress, trackers.sinks(log, ready), on_nan, job.run.name)
+        return train_prepared(ready, devices, progress, trackers.sinks(log, ready), on_nan, only=job.run.name)
 
 
 def _preparing(name, studies, workdir, find, devices, workers, load, command) -> Callable[[Variant, Study], Prepared]:
@@ -259,9 +260,9 @@ def _check(workdir, name):
         raise BadInput(f"--workdir={workdir}: holds a sweep of {there}, expected one of {name}; pass another --workdir")
 
 
-def _share(workdir, folder, plan):
-    """Put links in place of the runs that another variant has finished."""
-    elsewhere = batch.runs_by_key(workdir)
+def _share(workdir, folder, plan, record):
+    """Put links in place of the runs that another variant has finished, in the same arithmetic."""
+    elsewhere = batch.runs_by_key(workdir, record.get("arithmetic", arithmetic()))
     for run in plan.runs:
         own = records.run_folder(folder, run.name)
         if own.is_symlink() and not own.exists():

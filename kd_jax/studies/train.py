@@ -267,20 +267,16 @@ class _Runner:
     def _in_table(self, run: Run) -> bool:
         """Whether the answers of a run's teacher are computed once, for all views."""
         study, dataset, training = self._prepared.study, self._prepared.dataset, run.training
-        asked = study.distillation.teacher_table
-        if not run.taught_by or run.taught_by == LOGITS or asked == "off" or parallel.several_hosts():
+        if not run.taught_by or run.taught_by == LOGITS or parallel.several_hosts():
             return False
-        if table.obstacle(dataset, training, study.distillation_loss):
-            return False
-        if asked == "on":
-            return True
         students = sum(other.teacher_name == run.teacher_name for other in self._prepared.plan.runs if other.taught_by)
         itemsize = np.dtype(models.PARAMETER_DTYPES[study.networks.precision]).itemsize
-        return (
-            self._devices[0].platform != "cpu"
-            and table.pays(dataset, training, students)
-            and table.fits(table.size(dataset, training, itemsize), self._devices[0])
-        )
+        asked, loss, device = study.distillation.teacher_table, study.distillation_loss, self._devices[0]
+
+        def has_room(size):
+            return device.platform != "cpu" and table.fits(size, device)
+
+        return table.is_chosen(asked, dataset, training, loss, students, itemsize, has_room)
 
     def _looked_up(self, run: Run, teacher: models.Variables) -> Constants:
         """The answers of a teacher to all views where its students look them up, else the teacher."""

@@ -9,7 +9,9 @@ from typing import Any
 from kd_jax.config import BadInput
 from kd_jax.provenance import now, program
 
-MOST_STEPS = 1_000_000
+MOST_STEPS = 1_000_000  # of a round
+MOST_IN_ALL = 10 * MOST_STEPS  # of all rounds of a draw: minutes
+MOST = {"rounds": 1000, "hilbert_rounds": 1000, "seeds": 1000, "examples": 10_000}
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,14 @@ class Theory:
             self._need(name, self._steps(value) <= MOST_STEPS, f"at most {MOST_STEPS:,} steps", fix)
         for name in ("rounds", "hilbert_rounds", "seeds"):
             self._need(name, getattr(self, name) >= 1, "a whole number of at least 1", "raise it")
-        self._need("seed", self.seed >= 0, "a whole number of at least 0", "raise it")
+        for name, most in MOST.items():
+            self._need(name, getattr(self, name) <= most, f"at most {most:,}", "lower it")
+        in_all = self._steps(self.teacher_time) + self.rounds * self._steps(self.student_time)
+        expected = f"at most {MOST_IN_ALL:,} steps in all rounds, found {in_all:,}"
+        self._need(
+            "rounds", in_all <= MOST_IN_ALL, expected, "lower it, shorten --student_time or raise --learning_rate"
+        )
+        self._need("seed", 0 <= self.seed <= 2**32 - self.seeds, "a whole number from 0 to below 2^32", "change it")
         spectrum, directions = list(self.spectrum), list(self.directions)
         falls = spectrum == sorted(set(spectrum), reverse=True) and len(spectrum) > 1
         falls = falls and spectrum[0] == 1 and spectrum[-1] > 0

@@ -15,13 +15,13 @@ import jax
 import numpy as np
 
 from kd_jax.data import Dataset
+from kd_jax.data.dataset import LANES as LANES
 from kd_jax.errors import BadInput
 from kd_jax.train import devices as parallel
 from kd_jax.train import epoch, hlo
 from kd_jax.train.engine import Engine
 
 LIBTPU, PLUGIN = "libtpu", "jax-cuda12-plugin"
-LANES = 128  # of a TPU's registers: an axis of fewer is filled up
 # Seconds between two kernels on a GPU. Measured on an H100 (26 November 2026, jax 0.11.2): 1.2 and 1.5 microseconds, steps of
 # ResNet-56 -> 56 and ResNet-56 -> 20 at batch 1024.
 LAUNCH = 1.3e-6

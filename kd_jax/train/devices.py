@@ -34,8 +34,15 @@ def select(platform: str) -> list[Any]:
         jax.config.update("jax_platforms", "cpu")  # also keeps JAX from claiming the memory of a GPU it will not use
     try:
         devices = jax.local_devices(backend=None if platform == "auto" else platform)
-    except RuntimeError:
-        present = ", ".join(sorted({device.platform for device in jax.devices()}))
+    except (RuntimeError, AssertionError):
+        try:
+            present = ", ".join(sorted({device.platform for device in jax.devices()}))
+        except (RuntimeError, AssertionError):  # of JAX where none of the platforms that it is told to take is there
+            asked = jax.config.read("jax_platforms")
+            raise BadInput(
+                f"JAX_PLATFORMS={asked}: expected a platform of this machine, JAX finds none of them here; unset"
+                " JAX_PLATFORMS, or pass --platform=cpu"
+            ) from None
         fix = f"pip install 'kd_jax[{platform}]' on a machine that has one, or pass --platform={present}"
         raise BadInput(f"--platform={platform}: expected one of this machine's platforms ({present}); {fix}") from None
     jax.config.update("jax_default_device", devices[0])

@@ -54,6 +54,31 @@ def fits(bytes_: int, device: Any) -> bool:
     return limit is not None and bytes_ <= SHARE * limit
 
 
+def is_chosen(
+    asked: str,
+    dataset: Dataset,
+    training: Training,
+    loss: str,
+    students: int,
+    itemsize: int,
+    has_room: Callable[[int], bool],
+) -> bool:
+    """Return whether the answers of a teacher are looked up in a table.
+
+    Args:
+        asked: `Distillation.teacher_table`.
+        dataset, training, loss: as for `obstacle`.
+        students: how many students the teacher has.
+        itemsize: the bytes of a logit.
+        has_room: `has_room(bytes)`, whether this is an accelerator that has room for a table of this size.
+    """
+    if asked == "off" or obstacle(dataset, training, loss):
+        return False
+    if asked == "on":
+        return True
+    return pays(dataset, training, students) and has_room(size(dataset, training, itemsize))
+
+
 def make_answers(
     apply: Callable[..., Outputs],
     dataset: Dataset,

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -142,7 +143,18 @@ class Checkpoints:
         # A file per array instead of a database of its own (OCDBT) for each checkpoint: six files and not nine, and less time. Both
         # layouts are read, also by orbax's other handlers.
         layout = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
-        self._manager = ocp.CheckpointManager(self.folder, options=self._options, item_handlers=layout)
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=self._options, item_handlers=layout)
+        except Exception as error:  # orbax reads what is said of every step, and raises many types where one is damaged
+            damaged = _unreadable(self.folder)
+            if not damaged:
+                raise
+            if not self._options.create:
+                where = self.folder / str(damaged[0])
+                raise Damaged(f"{where}: cannot be read ({type(error).__name__})") from error
+            for step in damaged:
+                set_aside(self.folder, step)
+            self._manager = ocp.CheckpointManager(self.folder, options=self._options, item_handlers=layout)
         self._written = set(self._manager.all_steps())
         return self
 
@@ -268,6 +280,21 @@ def _of_the_system(folder: Path) -> Iterator[None]:
         raise OSError(number, os.strerror(number), str(folder)) from None
 
 
+def _unreadable(store: Path) -> list[int]:
+    """The steps of a store with which orbax does not open it, each tried alone."""
+    found = []
+    for path in sorted(store.iterdir()):
+        if path.name.isdigit():
+            with tempfile.TemporaryDirectory() as alone:
+                (Path(alone) / path.name).symlink_to(path)
+                options = ocp.CheckpointManagerOptions(read_only=True, create=False)
+                try:
+                    ocp.CheckpointManager(alone, options=options).close()
+                except Exception:
+                    found.append(int(path.name))
+    return found
+
+
 def set_aside(store: Path | str, step: int) -> Path:
     """Move a damaged checkpoint from its store to `damaged/` of the run folder, and return where it is now."""
     store = Path(store)
@@ -346,11 +373,10 @@ def _trees(folder: Path | str, steps: Iterable[int] | None) -> Iterator[tuple[in
             raise BadInput(
                 f"{folder}: expected step {step} in its trajectory; run the study's command again to train it"
             )
-    with trajectory(folder) as opened:
-        for step in chosen:
-            try:
-                tree = nest(opened.load(step))
-            except Damaged as error:
-                fix = "move that step's folder away and run the study's command again, which trains it anew"
-                raise BadInput(f"{error}; expected a whole checkpoint; {fix}") from None
-            yield step, tree
+    try:
+        with trajectory(folder) as opened:
+            for step in chosen:
+                yield step, nest(opened.load(step))
+    except Damaged as error:
+        fix = "move that step's folder away and run the study's command again, which trains it anew"
+        raise BadInput(f"{error}; expected a whole checkpoint; {fix}") from None

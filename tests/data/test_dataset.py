@@ -51,7 +51,7 @@ def test_what_lies_on_the_devices_is_a_row_an_example_and_a_batch_has_the_shape_
     split = Split(x, np.arange(7), np.arange(7), np.arange(7))
     table = Table(name="table", train=split, test=split, classes=7, test_split="test", fingerprint="")
     resident = table.resident(split)
-    assert [leaf.shape for leaf in resident] == [(7, 24), (7,)]
+    assert [leaf.shape for leaf in resident] == [(7, 128), (7,)]  # 24 bytes, filled up
     rows = np.array([[5, 0, 5], [6, 1, 2]])
     ids, images, labels = jax.jit(table.batch)(resident, rows)
     np.testing.assert_array_equal(images, x[rows])

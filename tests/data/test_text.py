@@ -202,3 +202,65 @@ def test_three_texts_of_which_none_is_supervised_are_refused():
     made = {key: features.Text() for key in "abc"} | {"label": features.ClassLabel(num_classes=2)}
     with pytest.raises(BadInput, match="expected one text or two and a class label, found a, b, c, label"):
         text._keys(made, "set")
+
+
+def _two_labels(folder, supervised=None, names=("coarse", "fine")):
+    """A set with two class labels, of 2 and 4 classes, and three texts."""
+    import json
+
+    import tensorflow_datasets
+
+    features = tensorflow_datasets.features
+    declared = {name: features.ClassLabel(num_classes=count) for name, count in zip(names, (2, 4), strict=True)}
+    declared |= {key: features.Text() for key in ("question", "answer", "why")}
+    made = folder / "odd" / "1.0.0"
+    made.mkdir(parents=True)
+    from array_record.python.array_record_module import ArrayRecordWriter
+    from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+    described = features.FeaturesDict(declared)
+    described.save_config(str(made))
+    serializer = ExampleSerializer(described.get_serialized_info())
+    listed = []
+    for split in ("train", "test"):
+        writer = ArrayRecordWriter(str(made / f"odd-{split}.array_record-00000-of-00001"), "group_size:1")
+        for row in range(8):
+            values = {names[0]: row % 2, names[1]: row % 4, "question": b"q", "answer": b"a", "why": b"w"}
+            writer.write(serializer.serialize_example(values))
+        writer.close()
+        template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+        listed.append({"filepathTemplate": template, "name": split, "numBytes": "1", "shardLengths": ["8"]})
+    info = {"name": "odd", "version": "1.0.0", "fileFormat": "array_record", "splits": listed}
+    if supervised:
+        info["supervisedKeys"] = {"tuple": {"items": [{"featureKey": "question"}, {"featureKey": supervised}]}}
+    (made / "dataset_info.json").write_text(json.dumps(info))
+
+
+def test_of_several_labels_and_texts_the_study_says_which(tmp_path):
+    _two_labels(tmp_path)
+    with pytest.raises(BadInput, match=r"expected one class label, found coarse, fine; say which: --label=coarse or"):
+        tfds.load("odd", tmp_path, "", ("question",))
+    for label, classes in (("coarse", 2), ("fine", 4), (text.USUAL, 2)):
+        found = tfds.load("odd", tmp_path, label, ("why", "question"))
+        assert (found.classes, found.of("train")[0][0]) == (classes, ("w", "q"))
+        np.testing.assert_array_equal(found.of("test")[1], np.arange(8) % classes)
+    with pytest.raises(BadInput, match=r"--label=colour: expected a class label of odd/1.0.0 .*: coarse, fine"):
+        tfds.load("odd", tmp_path, "colour", ("question",))
+    with pytest.raises(BadInput, match=r"--text=because: expected a text of odd/1.0.0 .*: answer, question, why"):
+        tfds.load("odd", tmp_path, "fine", ("because",))
+    with pytest.raises(BadInput, match="say which texts with --text"):
+        tfds.load("odd", tmp_path, "fine")
+
+
+@pytest.mark.parametrize(
+    ("names", "supervised", "classes"), [(("coarse", "fine"), "fine", 4), (("a", "label"), None, 4)]
+)
+def test_a_supervised_label_or_one_that_is_called_so_is_taken(tmp_path, names, supervised, classes):
+    _two_labels(tmp_path, supervised, names)
+    assert tfds.load("odd", tmp_path, "", ("question",)).classes == classes
+
+
+@pytest.mark.parametrize(("flags", "said"), [({"label": "x"}, "--label=x"), ({"text": ("a",)}, "--text=a")])
+def test_an_embedded_set_has_one_label(flags, said):
+    with pytest.raises(BadInput, match=f"{said}: expected none for digits, which has one label"):
+        data.load(Data(dataset="digits", **flags), "unused")

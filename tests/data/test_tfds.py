@@ -381,7 +381,7 @@ def test_a_set_without_training_images_is_refused(tmp_path, splits):
 
 
 def test_a_training_set_with_one_example_of_each_class_is_not_split(tmp_path):
-    write_set(tmp_path, {"train": examples(2)})
+    write_set(tmp_path, {"train": (examples(2)[0], [0, 1])})
     assert "or two training examples of some class to hold out" in refused("tiny", tmp_path)
 
 

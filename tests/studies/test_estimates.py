@@ -92,9 +92,11 @@ def test_a_bound_of_images_on_a_gpu_is_multiplied_by_what_was_measured_and_that_
     )
     here = estimates.table(BLOCKS, ["v5e-8"], seeds=1)
     images, of_texts = made["settings"][0], made["settings"][texts.number - 1]
-    assert images["hours"]["h100"] == pytest.approx(2.9 * here["settings"][0]["hours"]["v5e-8"])
-    steps = 4 * (392_702 // 64)
-    assert of_texts["hours"]["h100"] == pytest.approx((steps * 33.0 + 3 * 4 * 3.0 * 9_815 / 64) / 3.6e6)
+    # On one chip its answers to 162 views are looked up, rather than asked for in 450 epochs.
+    spared = (450 - 162) * (50_000 // 1024) * 2.5 / 3.6e6
+    assert images["hours"]["h100"] == pytest.approx(2.9 * (here["settings"][0]["hours"]["v5e-8"] - spared))
+    steps = 392_702 // 64  # of an epoch; a text has one view, so its teacher is asked in one of the four
+    assert of_texts["hours"]["h100"] == pytest.approx((steps * (4 * 30.0 + 3.0) + 3 * 4 * 3.0 * 9_815 / 64) / 3.6e6)
     rows = plans.settings(made).rows
     assert rows[texts.number - 1][2].startswith(">")
     assert not rows[0][2].startswith(">")

@@ -25,6 +25,7 @@ SMALL = Study.from_flags(
     learning_rate=0.1,
     checkpoints=4,
     seeds=2,
+    teacher_table="off",
 )
 MADE = Size(200, 100, 3, (4, 4, 1))
 
@@ -60,8 +61,19 @@ def test_hours_are_steps_and_evaluations_times_what_the_compiler_says():
     assert [step["binds"] for step in found["steps"]] == ["cycles"] * 4
 
 
+def test_answers_that_are_looked_up_are_filled_in_once_per_seed_and_cost_no_pass_of_the_teacher():
+    study = SMALL.replaced(student=("mlp_16",), teacher_table="auto")
+    dataset = shapes.stand_in("images", study.data, *MADE)
+    found = forecast.forecast(study, dataset, here(), compiled=told)
+    assert [step["teacher_table"] for step in found["steps"]] == [False, True]
+    seconds = 2 * 3 * (15 * 1e-3 + 3 * 1e-4) + 2 * (200 / 500) * 1e-4  # without augmentation an image has one view
+    assert found["hours"] * 3600 == pytest.approx(seconds)
+    onehot, student = forecast.forecast(study, dataset, here(), compiled=asked_here)["steps"]
+    assert student["flops"] == pytest.approx(onehot["flops"], rel=0.25)
+
+
 def test_what_lies_on_a_device_besides_the_step_counts_and_what_is_too_large_does_not_fit():
-    test_bytes = 100 * (16 + 4)
+    test_bytes = 100 * (128 + 4)  # rows of bytes are filled up
     dataset = shapes.stand_in("images", SMALL.data, *MADE)
     found = forecast.forecast(SMALL, dataset, here(), compiled=told)
     assert found["peak_bytes"] == max(1000 + test_bytes, 1000 + 400)

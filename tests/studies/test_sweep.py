@@ -219,7 +219,7 @@ def test_a_link_whose_run_is_gone_is_trained_again(tmp_path):
     workdir = tmp_path / "work"
     (folder := workdir / "temperature=4" / "runs").mkdir(parents=True)
     (folder / "teacher-seed0").symlink_to("../../temperature=1/runs/teacher-seed0")
-    sweep._share(workdir, workdir / "temperature=4", make_plan(STUDY, 120))
+    sweep._share(workdir, workdir / "temperature=4", make_plan(STUDY, 120), {})
     assert not (folder / "teacher-seed0").is_symlink()
 
 

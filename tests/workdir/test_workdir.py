@@ -293,3 +293,44 @@ def test_where_a_file_system_cannot_lock_nothing_is_held(tmp_path, monkeypatch):
     monkeypatch.setattr(records.fcntl, "flock", no_locks)
     with records.locked(tmp_path), records.locked(tmp_path):
         pass
+
+
+def test_a_line_of_metrics_that_was_changed_is_noticed_and_one_of_an_earlier_version_is_read(tmp_path):
+    lines = [{"epoch": epoch, "step": 5 * epoch, "test_accuracy": 0.5 + epoch / 10} for epoch in (1, 2, 3)]
+    for line in lines:
+        records.append_metrics(tmp_path, line)
+    path = tmp_path / "metrics.jsonl"
+    assert records.read_metrics(tmp_path) == lines
+    whole = path.read_bytes()
+    for at in range(len(whole)):  # every bit of a digit that matters is one of these
+        if whole[at : at + 1].isdigit():
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with pytest.raises(
+                BadInput, match=r"metrics.jsonl: line [123]: expected (what training wrote|a JSON object)"
+            ):
+                records.read_metrics(tmp_path)
+    path.write_bytes(whole)
+    records.rewind_metrics(tmp_path, 10)
+    assert records.read_metrics(tmp_path) == lines[:2]
+    assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:2])
+    path.write_text('{"epoch": 1, "step": 5}\n')  # without a check
+    assert records.read_metrics(tmp_path) == [{"epoch": 1, "step": 5}]
+
+
+@pytest.mark.parametrize("harm", ["flip", "empty"])
+def test_a_step_of_which_the_metadata_are_damaged_is_told_and_in_training_moved_aside(tmp_path, harm):
+    with checkpoints.trajectory(tmp_path, write=True) as store:
+        for step in (0, 3, 7):
+            store.save(step, {"params": tree(step)})
+    path = tmp_path / "trajectory" / "3" / "_CHECKPOINT_METADATA"
+    text = path.read_text()
+    path.write_text(text.replace("performance_metrics", "pesformance_metrics") if harm == "flip" else "")
+    assert path.read_text() != text
+    with pytest.raises(BadInput, match=r"trajectory/3: .*expected a whole checkpoint; move that step's folder away"):
+        list(checkpoints.stream_variables(tmp_path))
+    with checkpoints.trajectory(tmp_path, write=True) as store:
+        if harm == "flip":  # else orbax opens the store, and what is wrong is noticed when that step is read
+            assert store.steps() == [0, 7]
+            assert [path.name[:12] for path in (tmp_path / "damaged").iterdir()] == ["trajectory-3"]
+        assert 7 in store.steps()
+        store.load(7)

@@ -28,7 +28,7 @@ DETAILS = """The one-hot run has the same initialisation. The other arms are nul
 
 
 def _check(plan: Plan, dataset: Dataset) -> None:
-    extract.chosen_layers(plan, dataset)
+    extract.check_varying(plan, dataset, extract.chosen_layers(plan, dataset))
 
 
 def _passes(trained: Trained) -> int:
@@ -64,7 +64,18 @@ def left_out(plan: Plan, dataset: Dataset) -> list[str]:
 
 
 def _warn(trained: Trained, folder: Path) -> list[str]:
-    return left_out(trained.plan, trained.dataset)
+    layers = eigen.by_layer(read_runs(folder / "eigen", eigen.Growth))
+    unvaried = [
+        f"{model}: the inputs of {layer} vary along fewer than two directions, so its eigendirections are left out"
+        for (model, layer), of_layer in layers.items()
+        if not _has_pair(of_layer)
+    ]
+    return left_out(trained.plan, trained.dataset) + unvaried
+
+
+def _has_pair(growths: Sequence[eigen.Growth]) -> bool:
+    """Whether a layer's inputs vary along two directions, so that there is something to compare."""
+    return min(eigen.alive(growth.values) for growth in growths) > 1
 
 
 def _tables(analysed: Analysed) -> list[Table]:
@@ -95,6 +106,8 @@ def _figures(analysed: Analysed) -> dict[str, Figure]:
     references = eigen.references(analysed.arms)
     drawn = {}
     for (model, layer), of_layer in eigen.by_layer(read_runs(analysed.folder / "eigen", eigen.Growth)).items():
+        if not _has_pair(of_layer):
+            continue
         suffix = f"-{model}-{layer}".replace("/", ".").replace(":", ".")
         theory = linear_theory(analysed.study, analysed.summary["study"], model)
         drawn[f"eigen_curves{suffix}"] = eigen_figures.curves(of_layer, references, analysed.study.look.pairs)
