@@ -30,9 +30,8 @@ OPTIONS = {
     "matmul_precision": "jax_default_matmul_precision",
 }
 _OWN: dict[str, Any] = {}  # options of this program that a study on record has otherwise
-GIVEN_PRODUCTS = getattr(
-    jax.config, OPTIONS["matmul_precision"]
-)  # of JAX_DEFAULT_MATMUL_PRECISION; None where it is not set
+# Of JAX_DEFAULT_MATMUL_PRECISION; None where it is not set.
+GIVEN_PRODUCTS = getattr(jax.config, OPTIONS["matmul_precision"])
 
 
 @dataclass(frozen=True)
