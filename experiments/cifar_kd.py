@@ -11,7 +11,7 @@ settings and their commands.
     python experiments/cifar_kd.py --distillation=dkd --dkd_beta=2 --weight=0.5 --recipe=repdistiller --platform=gpu
     python experiments/cifar_kd.py --platform=cpu --small --dataset=mnist
 
-The full studies are for an accelerator, and none has run them yet. With --small, a CNN on 1,000 images, it takes 54
+The full studies are for an accelerator, and none has run them at full length. With --small, a CNN on 1,000 images, it takes 54
 seconds on two CPU cores. What came out of ResNet-20 on a fifth of `cifar10_jpeg`, one seed, 55 minutes on two CPU
 cores: test accuracy 0.741 for the teacher, 0.733 on labels alone and 0.731 for the student. Intervals and conditions
 are in experiments/RESULTS.md.

@@ -182,7 +182,8 @@ def _in_table(plan: Plan, dataset: Dataset, run: Run, topology: Topology) -> boo
     students = sum(other.teacher_name == run.teacher_name for other in plan.runs if other.taught_by)
     itemsize = np.dtype(models.PARAMETER_DTYPES[study.networks.precision]).itemsize
     asked, loss, most = study.distillation.teacher_table, study.distillation_loss, table.SHARE * topology.chip.memory
-    return table.is_chosen(asked, dataset, run.training, loss, students, itemsize, lambda size: size <= most)
+    count = len(topology.devices)
+    return table.is_chosen(asked, dataset, run.training, loss, students, itemsize, lambda size: size <= most, count)
 
 
 def _built(study: Study, dataset: Dataset, run: Run, topology: Topology, in_table: bool = False) -> engine.Engine:

@@ -325,7 +325,7 @@ class _Runner:
         def has_room(size):
             return device.platform != "cpu" and table.fits(size, device)
 
-        return table.is_chosen(asked, dataset, training, loss, students, itemsize, has_room)
+        return table.is_chosen(asked, dataset, training, loss, students, itemsize, has_room, len(self._devices))
 
     def _looked_up(self, run: Run, teacher: models.Variables) -> Constants:
         """The answers of a teacher to all views where its students look them up, else the teacher."""

@@ -43,9 +43,9 @@ def size(dataset: Dataset, training: Training, itemsize: int) -> int:
     return len(dataset.train.y) * dataset.view_count(training.augment) * dataset.classes * itemsize
 
 
-def pays(dataset: Dataset, training: Training, students: int) -> bool:
-    """Return whether so many students of one teacher ask more often than a table has entries."""
-    return students * training.epochs > dataset.view_count(training.augment)
+def pays(dataset: Dataset, training: Training, students: int, devices: int = 1) -> bool:
+    """Return whether so many students of one teacher ask longer than a table takes to fill, which one of the devices does alone."""
+    return students * training.epochs > devices * dataset.view_count(training.augment)
 
 
 def fits(bytes_: int, device: Any) -> bool:
@@ -62,6 +62,7 @@ def is_chosen(
     students: int,
     itemsize: int,
     has_room: Callable[[int], bool],
+    devices: int = 1,
 ) -> bool:
     """Return whether the answers of a teacher are looked up in a table.
 
@@ -71,12 +72,13 @@ def is_chosen(
         students: how many students the teacher has.
         itemsize: the bytes of a logit.
         has_room: `has_room(bytes)`, whether this is an accelerator that has room for a table of this size.
+        devices: how many devices share a batch.
     """
     if asked == "off" or obstacle(dataset, training, loss):
         return False
     if asked == "on":
         return True
-    return pays(dataset, training, students) and has_room(size(dataset, training, itemsize))
+    return pays(dataset, training, students, devices) and has_room(size(dataset, training, itemsize))
 
 
 def make_answers(

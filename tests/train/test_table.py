@@ -85,6 +85,7 @@ def test_it_pays_when_students_ask_more_often_than_there_are_views_and_fits_in_a
     assert not table.pays(dataset, Training(epochs=81, augment="crop_flip"), 2)
     assert table.pays(dataset, Training(epochs=82, augment="crop_flip"), 2)
     assert table.pays(dataset, Training(epochs=2), 1)
+    assert not table.pays(dataset, Training(epochs=82, augment="crop_flip"), 2, devices=2)
     assert table.size(dataset, TRAINING, 4) == 30 * 162 * 3 * 4
 
     class Chip:
