@@ -138,7 +138,10 @@ def _train(
         said = [*about.data(record), *about.teacher(record), *about.controls(record), *about.skipped(record)]
         seeds = len({run.seed for run in todo} - {int(seed) for seed in record.get("skipped", {})})
         of_groups = [list(devices)]
-        if seeds_at_once == "auto" and not sinks(todo[0]):
+        heard: dict[str, Sequence[Sink]] = {}
+        if seeds_at_once == "auto" and seeds > 1 and len(devices) > 1:
+            heard[todo[0].name] = sinks(todo[0])  # asked for once alone: a tracker may open files
+        if heard and not heard[todo[0].name]:
             batches = [run.training.batch_size for run in todo]
             of_groups = side_by_side.groups(seeds, devices, batches)
         how = [side_by_side.sentence(seeds, of_groups)] if seeds > 1 else []
@@ -153,8 +156,11 @@ def _train(
                 writing = threading.Lock() if together else contextlib.nullcontext()
                 bar = side_by_side.Locked(bar) if together else bar
 
+                def sinks_of(run):
+                    return heard.pop(run.name, ()) or sinks(run)
+
                 def trainer(on, told):
-                    runner = _Runner(prepared, on, bar, told, sinks, writing)
+                    runner = _Runner(prepared, on, bar, told, sinks_of, writing)
 
                     def attempt(run):
                         if str(run.seed) in record.get("skipped", {}):

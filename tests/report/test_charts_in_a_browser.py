@@ -225,9 +225,10 @@ def test_a_dark_page_has_light_letters_in_its_charts_and_a_narrow_one_its_legend
     view.emulate_media(color_scheme="dark")
     view.set_viewport_size({"width": 390, "height": 800})
     view.wait_for_function(f"() => ({legend})() === 'h'")
+    view.wait_for_function(f"(light) => ({text})() !== light", arg=light)
     dark = view.evaluate(text)
     assert sum(map(int, re.findall(r"\d+", light)[:3])) < 200 < 500 < sum(map(int, re.findall(r"\d+", dark)[:3]))
     assert view.evaluate(legend) == "h"
-    assert view.evaluate("document.documentElement.scrollWidth") <= 390
+    view.wait_for_function("() => document.documentElement.scrollWidth <= 390")  # once it is laid out anew
     view.emulate_media(color_scheme="light")
     view.set_viewport_size({"width": 1100, "height": 900})

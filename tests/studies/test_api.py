@@ -115,7 +115,7 @@ def test_figures_are_drawn_on_the_axes_that_are_given(done):
         for seed in (0, 1)
     ]
     np.testing.assert_allclose(teacher.get_ydata(), np.mean(lines, axis=0))
-    with pytest.raises(BadInput, match="seeds 0 to 1"):
+    with pytest.raises(BadInput, match="seeds 0, 1"):
         done.plot_confidence(seed=7, ax=panels[0])
     with pytest.raises(BadInput, match="of the 64 directions"):
         done.plot_growth((0, 64), ax=panels[3])
