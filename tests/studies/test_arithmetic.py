@@ -28,6 +28,7 @@ def digest(workdir, run):
         return {step: checkpoints.tree_digest(opened.load(step)) for step in opened.steps()}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_a_study_goes_on_with_the_random_numbers_with_which_it_was_begun(tmp_path):
     train(STUDY, tmp_path / "whole")

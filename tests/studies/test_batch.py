@@ -54,6 +54,7 @@ def test_a_list_is_names_alone_teachers_before_students_and_writes_nothing(tmp_p
     assert capsys.readouterr().out.splitlines() == runs
 
 
+@pytest.mark.long
 def test_programs_that_read_an_empty_folder_keep_what_the_others_wrote_since(tmp_path, capsys):
     load = data.Loader().load
     ready = [prepared(tmp_path, load) for _ in RUNS]

@@ -50,6 +50,7 @@ def analysed(workdir):
     return {tuple(e.get(key) for key in ("name", "arm", "split", "subset", "layer")): e for e in summary["estimates"]}
 
 
+@pytest.mark.long
 def test_a_seed_that_diverges_is_left_out_and_the_others_have_the_numbers_of_the_study_without_it(
     tmp_path, diverging, capsys
 ):
@@ -118,6 +119,7 @@ def test_by_default_the_first_run_that_diverges_ends_the_study(tmp_path, divergi
     assert "skipped" not in records.read_study(tmp_path)
 
 
+@pytest.mark.long
 def test_a_network_of_finite_weights_whose_answers_are_not_gives_its_seed_up(tmp_path, monkeypatch):
     whole = confidence.extract.logit_pairs
 
