@@ -17,7 +17,7 @@ from kd_jax.data import Dataset
 from kd_jax.models import Outputs, Variables
 from kd_jax.train.teachers import Table
 
-BLOCK = 2000  # examples that are asked about at a time
+BLOCK = 2000  # images that are asked about at a time; of texts, as many as are evaluated at a time
 SHARE = 0.25  # of a device's memory that a table may take
 
 
@@ -102,6 +102,7 @@ def make_answers(
     """
     view, count = dataset.numbered_view(augment, dtype), dataset.view_count(augment)
     examples = len(dataset.train.y)
+    at_once = BLOCK if dataset.positions == 1 else dataset.evaluation_size
 
     @jax.jit
     def of_block(variables, resident, rows, number):
@@ -114,13 +115,13 @@ def make_answers(
     def answers(variables, told):
         resident, here = jax.device_put((dataset.resident(dataset.train), variables))
         values = np.empty((examples, count, dataset.classes), dtype)
-        blocks = [np.arange(start, start + BLOCK) for start in range(0, examples, BLOCK)]
+        blocks = [np.arange(start, start + at_once) for start in range(0, examples, at_once)]
         for number in range(count):
             told(number, count)
             # Rows past the end read the last example again, and are not kept.
             asked = [of_block(here, resident, np.minimum(block, examples - 1), np.int32(number)) for block in blocks]
             for block, logits in zip(blocks, jax.device_get(asked), strict=True):
-                values[block[0] : block[0] + BLOCK, number] = logits[: examples - block[0]]
+                values[block[0] : block[0] + at_once, number] = logits[: examples - block[0]]
         return Table(values.reshape(examples * count, dataset.classes))
 
     return answers
