@@ -7,9 +7,10 @@ import pytest
 
 from kd_jax import models
 from kd_jax.config import BadInput, Data, Distillation, Study, Training
-from kd_jax.data.arrays import Source
+from kd_jax.data.arrays import Source, Split
 from kd_jax.data.augment import VIEWS, numbered_view, random_views, view_numbers
 from kd_jax.data.images import assemble
+from kd_jax.data.tokenised import TokenisedTexts
 from kd_jax.train import devices, engine, loop, table
 from kd_jax.train.teachers import rows_of_views
 
@@ -63,6 +64,35 @@ def test_a_student_of_a_table_is_the_student_of_the_network(float64, monkeypatch
     assert answers.values.shape == (30 * 162, 3)
     for ours, theirs in zip(jax.tree.leaves(of_table), jax.tree.leaves(of_network), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.long
+def test_a_table_of_texts_has_the_logits_of_each_text_whatever_is_beside_it(float64):
+    rng = np.random.default_rng(0)
+    x = rng.integers(4, 50, (9, 8)).astype(np.uint16)
+    for row, length in enumerate(rng.integers(2, 9, 9)):
+        x[row, length:] = models.PADDING
+    y = np.arange(9, dtype=np.int32) % 2
+    split = Split(x, y, y, np.arange(9), 9)
+    dataset = TokenisedTexts(
+        name="words",
+        train=split,
+        test=split,
+        classes=2,
+        test_split="test",
+        fingerprint="",
+        evaluation_size=4,
+        vocabulary=50,
+        buckets=(4, 8),
+        tokenizer_json="",
+        token_facts={"positions": 8},
+    )
+    network = models.build("roberta_1x16", 2, "float64", vocabulary=50, positions=8)
+    variables = network.init(jax.random.key(0), x)
+    answers = table.make_answers(network.apply, dataset, "none", np.float64)(variables, lambda number, count: None)
+    for row in range(9):
+        alone = network.apply(variables, x[row : row + 1]).logits[0]
+        np.testing.assert_allclose(answers.values[row], alone, rtol=1e-11, atol=1e-12)
 
 
 def test_the_rows_of_a_table_are_example_by_example():
