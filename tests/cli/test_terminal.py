@@ -196,6 +196,7 @@ def test_the_answer_comes_first_and_what_to_do_last(tmp_path, write_analysed, ca
     ]
 
 
+@pytest.mark.long
 def test_a_quiet_study_says_only_what_it_answers_and_a_quiet_error_is_one_line(tmp_path, capfd, no_figures):
     flags = [
         "--platform=cpu",

@@ -148,6 +148,7 @@ def test_what_only_images_have_is_refused_for_texts(tmp_path, write_texts, flags
         data.check(dataset, study)
 
 
+@pytest.mark.long
 def test_real_sst2_has_its_published_sizes_and_fits_in_64_tokens_but_for_six_texts(real_set):
     folder = real_set("glue/sst2/2.0.0")
     texts = tfds.load(str(folder), folder)

@@ -240,6 +240,7 @@ def test_a_balanced_network_is_an_mlp_with_he_weights_that_starts_at_zero_and_do
         assert np.abs(slopes[layer]["kernel"]).max() > 1e-3
 
 
+@pytest.mark.long
 def test_normalisation_starts_as_the_identity_of_statistics_zero_and_one():
     variables = compiled("resnet8").init(jax.random.key(0), images())
     start = {"scale": 1, "bias": 0, "mean": 0, "var": 1}

@@ -81,6 +81,7 @@ def test_the_last_layer_turns_the_penultimate_feature_into_the_logits(name, floa
     np.testing.assert_allclose(features["penultimate"] @ kernel + variables.params[last]["bias"], logits, rtol=1e-12)
 
 
+@pytest.mark.long
 def test_the_last_stage_of_a_cifar_resnet_is_normalised_and_averaged_to_the_penultimate_feature(float64):
     model, x = made("resnet8", "float64")
     variables = jax.jit(model.init)(jax.random.key(0), x)

@@ -232,6 +232,7 @@ def test_a_student_that_learned_nothing_contradicts_nothing(tmp_path, changes, r
     assert all("student did not learn" in verdict["because"] for verdict in found["verdicts"])
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_a_study_of_two_epochs_that_has_begun_to_learn_is_not_flagged(tmp_path):
     study = STUDY.replaced(train_examples=0, label_noise=0.2, teacher="mlp_256x256", student=("mlp_256x256",), epochs=2)

@@ -31,6 +31,7 @@ def models(count=400, seed=0, slope=1.5):
     return y, teacher, slope * teacher + 0.1 * rng.normal(size=teacher.shape), control
 
 
+@pytest.mark.long
 def test_an_audit_of_a_studys_logits_has_the_studys_numbers(tmp_path, no_figures):
     study = Study.from_flags(
         dataset="digits", train_examples=300, teacher="mlp_16", student=("mlp_16",), epochs=3, batch_size=50, seeds=2

@@ -14,6 +14,8 @@ from kd_jax.studies import analyse, prune
 from kd_jax.studies import train as train_stage
 from kd_jax.workdir import checkpoints, records
 
+pytestmark = pytest.mark.long
+
 STUDY = Study.from_flags(
     dataset="digits",
     train_examples=300,

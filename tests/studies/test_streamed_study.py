@@ -78,6 +78,7 @@ def test_a_run_cut_off_in_mid_epoch_goes_on_to_the_same_bits(many, done, tmp_pat
     assert bits(tmp_path) == bits(done)
 
 
+@pytest.mark.long
 def test_the_analysis_of_a_streamed_set_has_the_accuracies_of_its_training(many, done):
     found = analyse.analyze(done)
     for arm in ("teacher", "onehot", "student"):

@@ -26,6 +26,8 @@ from kd_jax.studies import train as train_stage
 from kd_jax.train import engine
 from kd_jax.workdir import checkpoints, records
 
+pytestmark = pytest.mark.long
+
 tokenizers = pytest.importorskip("tokenizers")
 SAVED = Path(__file__).parents[1] / "golden" / "roberta_1x16"
 STUDY = Study.from_flags(

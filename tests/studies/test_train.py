@@ -233,6 +233,7 @@ def test_a_pair_beyond_the_directions_that_the_inputs_vary_along_is_refused(done
     assert analyse.is_analysed(done[0], STUDY)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_a_step_that_is_missing_is_named_and_trained_again_to_the_same_bits(done, tmp_path):
     """In the middle of a finished run: a run is finished when it has all steps that were asked for."""

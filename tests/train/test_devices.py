@@ -60,6 +60,7 @@ def largest_difference(a, b):
     return max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)).max() for x, y in pairs)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("distilled", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_four_devices_equal_one(float64, distilled):
     dataset = made(STUDY)
