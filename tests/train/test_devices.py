@@ -61,7 +61,7 @@ def largest_difference(a, b):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("distilled", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.parametrize("distilled", [False, True])
 def test_four_devices_equal_one(float64, distilled):
     dataset = made(STUDY)
     teacher = None
