@@ -55,6 +55,12 @@ def done(many, tmp_path_factory):
     return workdir
 
 
+@pytest.fixture(scope="module")
+def found(done):
+    """The summary of the study, which is then analysed."""
+    return analyse.analyze(done)
+
+
 def test_a_run_cut_off_in_mid_epoch_goes_on_to_the_same_bits(many, done, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "RESUME_SECONDS", 0.0)
     real_segments = loop.segments
@@ -79,8 +85,7 @@ def test_a_run_cut_off_in_mid_epoch_goes_on_to_the_same_bits(many, done, tmp_pat
 
 
 @pytest.mark.long
-def test_the_analysis_of_a_streamed_set_has_the_accuracies_of_its_training(many, done):
-    found = analyse.analyze(done)
+def test_the_analysis_of_a_streamed_set_has_the_accuracies_of_its_training(done, found):
     for arm in ("teacher", "onehot", "student"):
         logged = records.read_metrics(done / "runs" / f"{arm}-seed0")[-1]
         (value,) = (
@@ -99,7 +104,8 @@ def test_the_analysis_of_a_streamed_set_has_the_accuracies_of_its_training(many,
     assert config.from_json(record["config"]) == STUDY
 
 
-def test_the_directions_of_a_streamed_sets_inputs_are_those_of_its_clean_views(done):
+@pytest.mark.long
+def test_the_directions_of_a_streamed_sets_inputs_are_those_of_its_clean_views(done, found):
     dataset = prepare.open_study(done).dataset
     x = ((dataset.train.x[:] - dataset.mean) / dataset.std).reshape(48, -1)
     values = np.linalg.eigvalsh(np.cov(x.T, bias=True))[::-1]
