@@ -2,7 +2,7 @@
 # One study on several hosts of a Kubernetes cluster that has JobSet, all devices of all of them on each batch.
 #
 #     IMAGE=... CLAIM=... jobset.sh NAME HOSTS COMMAND...
-#     IMAGE=registry/kd_jax:1 CLAIM=work GPUS=8 jobset.sh imagenet 4 kd-jax run imagenet_kd --workdir=/work/runs/imagenet
+#     IMAGE=registry/kd_jax:1 CLAIM=work GPUS=8 jobset.sh imagenet 4 kd-jax run imagenet_kd --workdir=/volume/runs/imagenet
 #
 # IMAGE, CLAIM and GPUS are as for kubernetes.sh. A host that fails or is taken away restarts all of them, which go on from
 # what was saved.

@@ -2,9 +2,9 @@
 # Every run of a study as a pod: an indexed Job of the runs that can start, one of those that waited, and one that analyses.
 #
 #     IMAGE=... CLAIM=... kubernetes.sh NAME COMMAND...
-#     IMAGE=registry/kd_jax:1 CLAIM=work kubernetes.sh digits kd-jax run digits_kd --workdir=/work/runs/digits
+#     IMAGE=registry/kd_jax:1 CLAIM=work kubernetes.sh digits kd-jax run digits_kd --workdir=/volume/runs/digits
 #
-# IMAGE has kd_jax and python. CLAIM is a PersistentVolumeClaim that many pods may write (ReadWriteMany), mounted at /work; what
+# IMAGE has kd_jax and python. CLAIM is a PersistentVolumeClaim that many pods may write (ReadWriteMany), mounted at /volume; what
 # the pods need besides (GPUs, data, node selectors) goes into kubernetes.yaml. GPUS [0] is how many each run has, AT_ONCE [16] how
 # many run at a time. LIST, if it is set, is a command like COMMAND that this machine can run, where it sees folder and data
 # under other names.

@@ -425,6 +425,20 @@ def test_a_tracker_of_experiments_hears_what_is_written(tmp_path):
 
 
 @pytest.mark.long
+def test_on_several_devices_a_tracker_is_asked_for_once_a_run_too(tmp_path):
+    """Whether seeds take devices of their own depends on whether there is one; asking twice would open its files twice."""
+    asked = []
+
+    def sinks(run):
+        asked.append(run.name)
+        return [loop.Sink()]
+
+    study = STUDY.replaced(student=("mlp_8",), epochs=1, seeds=2)
+    train_stage.train("tested", study, tmp_path, "unused", jax.devices()[:2], sinks=sinks)
+    assert sorted(asked) == sorted(path.name for path in (tmp_path / "runs").iterdir())
+
+
+@pytest.mark.long
 def test_every_program_that_trained_a_part_is_on_record_in_order(tmp_path):
     """One that finds nothing to train is not."""
     study = STUDY.replaced(student=("mlp_8",), epochs=1, seeds=1)
