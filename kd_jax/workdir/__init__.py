@@ -18,8 +18,8 @@ setting under its flag's name), `arms` (each kind of run, with its steps; see `p
 each network), `arithmetic` (JAX's options that decide numbers, see `studies.prepare.OPTIONS`, and whether it has 64 bits), `keys`
 ({run: its `plan.Run.key`}, of the runs that are trained here; every checkpoint carries that of its run),
 `init_from`, `networks` (of one's own, where there are any: {name: file, sha256, kind, target, folder}, see
-`studies.networks.describe`), `teacher_hash`, `teacher_tables` (of teachers whose answers were looked up: {name: `views` of an example,
-`sha256`}), `platform` and `versions` (of the program that began the study), `history` (of every
+`studies.networks.describe`), `teacher_hash`, `teacher_tables` (of teachers whose answers were looked up: {name: `views` of an
+example, `sha256`}), `platform` and `versions` (of the program that began the study), `history` (of every
 program that trained a part of it, in order: `platform`, `versions`, `command`, `started`, `ended`, `only`, the run, where it
 trained just one, and `revision` where it ran from a git checkout), `peak_memory`, where seeds were given up because a run of
 theirs diverged `skipped`, {seed: `run` and `why`}, and of a study that was pruned `pruned`: `keep`, what was asked for last,
