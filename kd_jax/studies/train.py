@@ -289,7 +289,7 @@ class _Runner:
         workdir, sinks = self._prepared.workdir, self._sinks(run)
         compiles = self._kind(run) not in self._engines
         if compiles:
-            self._progress.note(f"compiling {run.arm.name}")
+            self._progress.note(f"compiling {run.arm.name}", waits=True)
         taught = self._looked_up(run, teacher) if isinstance(teacher, models.Variables) else teacher
         run_stage.train(workdir, run, self.engine(run), taught, self._progress, self._stop, sinks, compiles)
         if run.taught_by:
@@ -358,7 +358,7 @@ class _Runner:
             stopping.check()
             if time.monotonic() - shown > ASKING_SECONDS:
                 shown = time.monotonic()
-                self._progress.note(f"answers of {name} to view {number + 1} of {count}")
+                self._progress.note(f"answers of {name} to view {number + 1} of {count}", waits=True)
 
         return told
 
