@@ -35,7 +35,7 @@ class Quiet:
         self.done += units
 
     def note(self, text: str, waits: bool = False) -> None:
-        """Say what is going on while no unit of work is finished; `waits` where the next units come with a wait that others lack."""
+        """Say what is going on while no unit of work is finished; `waits` as for `Progress`."""
 
 
 class Progress:
