@@ -7,11 +7,11 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import tyro
 
+from kd_jax import __version__
 from kd_jax.cli import config_file, theory
 from kd_jax.cli.audit_command import audit
 from kd_jax.cli.compare_command import compare
@@ -223,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["--version"]:
-        print(f"kd_jax {version('kd_jax')}")
+        print(f"kd_jax {__version__}")
         return OK
     if argv[:1] == ["run"] and value_of("config", argv) and argv[1].startswith("-"):
         path, studies = value_of("config", argv) or "", []
