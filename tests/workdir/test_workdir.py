@@ -203,7 +203,7 @@ def test_a_checkpoint_has_as_many_files_and_about_as_many_bytes_as_foretold(tmp_
     written, foretold = files_of(tmp_path / "trajectory"), checkpoints.size(saved)
     assert foretold.files == len(written) == 8
     contents = sum(path.stat().st_size for path in written)
-    assert 0.85 * foretold.bytes < contents <= foretold.bytes
+    assert 0.99 * foretold.bytes < contents <= foretold.bytes
 
 
 @pytest.mark.parametrize("values", [np.zeros(40, np.float32), np.full(3, np.nan)])
@@ -318,7 +318,9 @@ def test_a_line_of_metrics_that_was_changed_is_noticed_and_one_of_an_earlier_ver
 
 
 @pytest.mark.parametrize("harm", ["flip", "empty"])
-def test_a_step_of_which_the_metadata_are_damaged_is_told_and_in_training_moved_aside(tmp_path, harm):
+def test_a_step_of_which_the_metadata_are_damaged_is_told_or_does_not_matter_and_in_training_is_moved_aside(
+    tmp_path, harm
+):
     with checkpoints.trajectory(tmp_path, write=True) as store:
         for step in (0, 3, 7):
             store.save(step, {"params": tree(step)})
@@ -326,8 +328,14 @@ def test_a_step_of_which_the_metadata_are_damaged_is_told_and_in_training_moved_
     text = path.read_text()
     path.write_text(text.replace("performance_metrics", "pesformance_metrics") if harm == "flip" else "")
     assert path.read_text() != text
-    with pytest.raises(BadInput, match=r"trajectory/3: .*expected a whole checkpoint; move that step's folder away"):
-        list(checkpoints.stream_variables(tmp_path))
+    if harm == "flip":  # in what orbax keeps for itself: the network is whole
+        found = {step: variables["params"]["b"] for step, variables in checkpoints.stream_variables(tmp_path)}
+        np.testing.assert_array_equal(found[3], tree(3).b)
+    else:
+        with pytest.raises(
+            BadInput, match=r"trajectory/3: .*expected a whole checkpoint; move that step's folder away"
+        ):
+            list(checkpoints.stream_variables(tmp_path))
     with checkpoints.trajectory(tmp_path, write=True) as store:
         if harm == "flip":  # else orbax opens the store, and what is wrong is noticed when that step is read
             assert store.steps() == [0, 7]
