@@ -21,14 +21,15 @@ import re
 import time
 import warnings
 import zlib
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jaxlib
 
 from kd_jax.data import cache
 
+FOLDER = "jax_compilation_cache_dir"  # the option of JAX
 BOUND = 1.0  # GB that all programs together may take
 LEAST_SECONDS = (
     0.1  # of compiling, for a program to be kept; JAX's default of 1 would leave out those of small networks
@@ -66,8 +67,8 @@ def keep() -> Path | None:
         BadInput: when `$KD_JAX_COMPILED_GB` is no number.
     """
     own, most = _own(), _bound()
-    chosen = jax.config.jax_compilation_cache_dir
-    if own is None or chosen not in (None, str(own)) or not jax.config.jax_enable_compilation_cache:
+    chosen, is_enabled = (getattr(jax.config, option) for option in (FOLDER, "jax_enable_compilation_cache"))
+    if own is None or chosen not in (None, str(own)) or not is_enabled:
         return None
     if chosen is not None:
         return own
@@ -79,7 +80,7 @@ def keep() -> Path | None:
         _make_room(own.parent, most)
     except OSError:
         return None
-    jax.config.update("jax_compilation_cache_dir", str(own))
+    jax.config.update(FOLDER, str(own))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
     # A full disk, or a part of an entry, means compiling; there is nothing that a user should do about it.
@@ -104,7 +105,7 @@ def _own() -> Path | None:
     where = cache.place()
     if where is None or not _bound():
         return None
-    return where / "compiled" / f"jax{jax.__version__}-jaxlib{jaxlib.__version__}-{_machine()}"
+    return where / "compiled" / f"jax{jax.__version__}-jaxlib{version('jaxlib')}-{_machine()}"
 
 
 def _machine(about_processors: Path = Path("/proc/cpuinfo")) -> str:

@@ -67,11 +67,11 @@ def test_programs_that_were_kept_give_the_same_bits_whoever_wrote_them_at_the_sa
     tmp_path,
 ):
     first, second = [end(process) for process in [start(tmp_path), start(tmp_path)]]
-    folder, dtype, total, digest, _, written = first
+    folder, dtype, total, digest, *_ = first
     assert folder.startswith(f"{tmp_path}/compiled/jax")
     assert dtype == "float64"
     assert total == sum(range(64))
-    assert written > 0
+    assert first[-1] + second[-1] > 0  # one of them may have found all that the other wrote
     assert second[3] == digest
     entries = sorted(tmp_path.glob("compiled/*/*-cache"))
     damaged = entries[0]
