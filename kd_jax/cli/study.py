@@ -349,7 +349,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     from kd_jax.studies.prepare import prepare, set_precision
     from kd_jax.studies.progress import Progress
     from kd_jax.studies.train import train_prepared
-    from kd_jax.train import devices, hosts
+    from kd_jax.train import compiled, devices, hosts
     from kd_jax.workdir import records
 
     began = time.monotonic()
@@ -357,6 +357,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     trackers.check(session.log)
     set_precision(study)
     chosen = devices.select(_platform(session))
+    compiled.keep()
     data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
     prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers, command=command)
     if session.list:
@@ -422,7 +423,7 @@ def _sweep_and_report(
     from kd_jax.studies import batch, sweep, trackers
     from kd_jax.studies.prepare import set_precision
     from kd_jax.studies.progress import Progress
-    from kd_jax.train import devices
+    from kd_jax.train import compiled, devices
     from kd_jax.workdir import records
 
     began = time.monotonic()
@@ -434,6 +435,7 @@ def _sweep_and_report(
     trackers.check(session.log)
     set_precision(studies[0][1])
     chosen = devices.select(_platform(session))
+    compiled.keep()
 
     def find(dataset):
         return data.folder_of(dataset, session.data_dir, session.tiny_imagenet_dir)
