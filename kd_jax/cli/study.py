@@ -78,9 +78,10 @@ class TrainingSession(Session):
     """The number of this process, from 0; beside --coordinator. Process 0 alone writes the work folder and prints."""
     coordinator_timeout: int = 300
     """Seconds within which all processes must have come."""
-    seeds_at_once: Literal["auto", "off"] = "auto"
-    """Where there are several devices, whether seeds are trained at the same time, each on devices of its own; off: one after the
-    other, each on all devices. With --log always so."""
+    seeds_at_once: Literal["auto", "on", "off"] = "auto"
+    """Whether seeds are trained at the same time. auto: where there are several devices, each on devices of its own; several on
+    the same GPU or TPU as one program, for networks without convolutions. on: as one program on a CPU and for convolutions too.
+    off: one after the other, each on all devices. With --log always so."""
     combine: Literal["all", "one_by_one"] = "all"
     """How --sweep combines its fields: all values of each with all of the others, or one changed at a time, from the study that
     the other flags describe."""
@@ -463,8 +464,9 @@ def _sweep_and_report(
         else:
             _print_left(workdir, session, jobs)
         return
+    settings = session.on_nan, session.seeds_at_once
     _, summary = sweep.run(
-        name, studies, workdir, find, chosen, session.workers, load, Progress, command, log, session.on_nan
+        name, studies, workdir, find, chosen, session.workers, load, Progress, command, log, *settings
     )
     if summary is None:
         if session.quiet:
