@@ -126,6 +126,7 @@ def build(
         batch_norm: over which examples statistics are taken, `Networks.batch_norm`. The running ones are averaged over devices in
             either case.
     """
+    dataset = dataset.for_devices(devices[0].platform, len(devices), training.batch_size)
     dtype = models.PARAMETER_DTYPES[precision]
     build_model = partial(models.build, classes=dataset.classes, precision=precision, **dataset.network_settings)
     axis_name = parallel.AXIS if batch_norm == "global" else None
