@@ -147,6 +147,7 @@ def build(
             either case.
         lanes: how many runs are trained at the same time; 0 for one, without an axis of lanes. See `lanes_obstacle`.
     """
+    dataset = dataset.for_devices(devices[0].platform, len(devices), training.batch_size)
     dtype = models.PARAMETER_DTYPES[precision]
     build_model = partial(models.build, classes=dataset.classes, precision=precision, **dataset.network_settings)
     axis_name = parallel.AXIS if batch_norm == "global" else None
