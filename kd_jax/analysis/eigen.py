@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.sparse.linalg import LinearOperator, eigsh
 
 from kd_jax.analysis import intervals
 from kd_jax.analysis.results import Estimate
@@ -98,6 +97,8 @@ def directions(
     if len(matrix) <= exact_dimensions:
         values, vectors = np.linalg.eigh(matrix)
     else:
+        from scipy.sparse.linalg import LinearOperator, eigsh  # only here: it takes a tenth of a second
+
         operator = LinearOperator(matrix.shape, matvec=lambda v: matrix @ v, dtype=matrix.dtype)  # pyright: ignore
         start = np.random.default_rng(0).normal(size=len(matrix))  # otherwise SciPy starts at random
         values, vectors = eigsh(operator, k=min(count, rank or count, len(matrix) - 1), v0=start)

@@ -78,9 +78,10 @@ class TrainingSession(Session):
     """The number of this process, from 0; beside --coordinator. Process 0 alone writes the work folder and prints."""
     coordinator_timeout: int = 300
     """Seconds within which all processes must have come."""
-    seeds_at_once: Literal["auto", "off"] = "auto"
-    """Where there are several devices, whether seeds are trained at the same time, each on devices of its own; off: one after the
-    other, each on all devices. With --log always so."""
+    seeds_at_once: Literal["auto", "on", "off"] = "auto"
+    """Whether seeds are trained at the same time. auto: where there are several devices, each on devices of its own; several on
+    the same GPU or TPU as one program, for networks without convolutions. on: as one program on a CPU and for convolutions too.
+    off: one after the other, each on all devices. With --log always so."""
     combine: Literal["all", "one_by_one"] = "all"
     """How --sweep combines its fields: all values of each with all of the others, or one changed at a time, from the study that
     the other flags describe."""
@@ -349,7 +350,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     from kd_jax.studies.prepare import prepare, set_precision
     from kd_jax.studies.progress import Progress
     from kd_jax.studies.train import train_prepared
-    from kd_jax.train import devices, hosts
+    from kd_jax.train import compiled, devices, hosts
     from kd_jax.workdir import records
 
     began = time.monotonic()
@@ -357,6 +358,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     trackers.check(session.log)
     set_precision(study)
     chosen = devices.select(_platform(session))
+    compiled.keep()
     data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
     prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers, command=command)
     if session.list:
@@ -422,7 +424,7 @@ def _sweep_and_report(
     from kd_jax.studies import batch, sweep, trackers
     from kd_jax.studies.prepare import set_precision
     from kd_jax.studies.progress import Progress
-    from kd_jax.train import devices
+    from kd_jax.train import compiled, devices
     from kd_jax.workdir import records
 
     began = time.monotonic()
@@ -434,6 +436,7 @@ def _sweep_and_report(
     trackers.check(session.log)
     set_precision(studies[0][1])
     chosen = devices.select(_platform(session))
+    compiled.keep()
 
     def find(dataset):
         return data.folder_of(dataset, session.data_dir, session.tiny_imagenet_dir)
@@ -461,8 +464,9 @@ def _sweep_and_report(
         else:
             _print_left(workdir, session, jobs)
         return
+    settings = session.on_nan, session.seeds_at_once
     _, summary = sweep.run(
-        name, studies, workdir, find, chosen, session.workers, load, Progress, command, log, session.on_nan
+        name, studies, workdir, find, chosen, session.workers, load, Progress, command, log, *settings
     )
     if summary is None:
         if session.quiet:

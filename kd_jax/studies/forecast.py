@@ -25,7 +25,7 @@ from kd_jax.files import write_text
 from kd_jax.plan import Plan, Run, make_plan
 from kd_jax.recipes.settings import FURTHER_SIZES, SIZES, VOCABULARY, Size
 from kd_jax.studies.footprint import of_runs
-from kd_jax.studies.prepare import Prepared
+from kd_jax.studies.prepare import Prepared, precision_on
 from kd_jax.studies.progress import Quiet
 from kd_jax.train import ahead, engine, table
 from kd_jax.train import devices as parallel
@@ -97,6 +97,8 @@ def forecast(
         raise BadInput(
             f"--{flag}: expected a teacher that is trained, for only that can be planned; leave it out and name its --teacher"
         )
+    if study.networks.precision == "auto":
+        study = study.replaced(precision=precision_on("tpu" if topology.chip.clock else "gpu"))
     for training in (study.training, study.teacher_training):
         parallel.check_batch(training.batch_size, topology.devices)
     data.check(dataset, study)

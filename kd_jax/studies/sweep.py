@@ -28,6 +28,7 @@ from kd_jax.studies import batch, trackers
 from kd_jax.studies.analyse import analyze as analyze_study
 from kd_jax.studies.analyse import analyze_prepared, is_analysed
 from kd_jax.studies.analyses import learning
+from kd_jax.studies.lanes import SeedsAtOnce
 from kd_jax.studies.prepare import Prepared, arithmetic, prepare
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.report import write_report as write_study_report
@@ -47,6 +48,7 @@ def run(
     command: str = "",
     log: Sequence[str] = (),
     on_nan: OnNan = "stop",
+    seeds_at_once: SeedsAtOnce = "auto",
 ) -> tuple[int, dict[str, Any] | None]:
     """Train and analyse every variant that is not finished, then what the variants say together.
 
@@ -59,7 +61,7 @@ def run(
         workers: number of processes that decode a streamed set; 0 for this one.
         load, progress, command: as for `studies.train.train`.
         log: the trackers to report to, keys of `trackers.TRACKERS`.
-        on_nan: as for `studies.train.train_prepared`.
+        on_nan, seeds_at_once: as for `studies.train.train_prepared`.
 
     Returns:
         The number of runs trained, and the contents of `summary.json`, or None where everything was done before.
@@ -86,7 +88,8 @@ def run(
             ready = prepared(variant, study)
             _share(workdir, folder, ready.plan, ready.record)
             try:
-                trained += train_prepared(ready, devices, progress, trackers.sinks(log, ready), on_nan)
+                heard = trackers.sinks(log, ready)
+                trained += train_prepared(ready, devices, progress, heard, on_nan, seeds_at_once)
                 if not is_analysed(folder, study, ready.record):
                     analyze_prepared(ready, progress, on_nan=on_nan)
                     analysed += 1
