@@ -159,14 +159,15 @@ def traced(text, what):
 def processes(tally, count, scratch):
     """Break whole processes; each goes on where the one before it was broken, until a study is finished."""
     fault = tally.fault
-    began = time.monotonic()
-    process, errors = launch(scratch, scratch / "whole")
-    if process.wait() != 0:
-        sys.exit(said(errors))
+    for name in ("compiled", "whole"):  # the first compiles what the others read
+        began = time.monotonic()
+        process, errors = launch(scratch, scratch / name)
+        if process.wait() != 0:
+            sys.exit(said(errors))
     whole, expected = time.monotonic() - began, bits(scratch / "whole")
     number, workdir = 0, scratch / "broken0"
     while len(tally) < count:
-        rng = random.Random(f"{fault} {len(tally)}")
+        rng = random.Random(f"{fault} {len(tally)} {number}")
         before = kept(workdir)
         most = int(2 ** rng.uniform(9, 17)) if fault == "size" else None
         process, errors = launch(scratch, workdir, most)
