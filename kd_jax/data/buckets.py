@@ -40,9 +40,7 @@ def buckets_of(max_length: int, longest: int) -> tuple[int, ...]:
     return tuple(up_to[: 1 + next(i for i, length in enumerate(up_to) if length >= longest)])
 
 
-def worthwhile(
-    of_examples: np.ndarray, rows: np.ndarray, buckets: Sequence[int], shares: int = 1
-) -> tuple[int, ...]:
+def worthwhile(of_examples: np.ndarray, rows: np.ndarray, buckets: Sequence[int], shares: int = 1) -> tuple[int, ...]:
     """Return the few of some buckets that save most, for accelerators, where each one costs minutes of compiling.
 
     Of all choices of so many buckets the one is taken in which an epoch takes least; one bucket more is taken as long as that saves

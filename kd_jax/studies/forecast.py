@@ -315,8 +315,8 @@ def _notes(study: Study, dataset: Dataset, topology: Topology) -> list[str]:
     if topology.chip.clock and dataset.tokenizer is None and share % ahead.LANES:
         filled = -(-share // ahead.LANES) * ahead.LANES
         notes.append(
-            f"A batch of {share} a chip is filled up to {filled}, whole rows of the {ahead.LANES} lanes of a TPU, wherever a network"
-            f" of few channels lays the batch along them: {1 - share / filled:.0%} of that work is padding, which"
+            f"A batch of {share} a chip is filled up to {filled}, whole rows of the {ahead.LANES} lanes of a TPU, wherever a"
+            f" network of few channels lays the batch along them: {1 - share / filled:.0%} of that work is padding, which"
             f" --batch_size={filled * len(topology.devices)} or fewer chips would use."
         )
     if dataset.tokenizer is not None:
