@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from kd_jax.cli import config_file, sweep_words
+from kd_jax.cli import BEGAN, config_file, sweep_words
 from kd_jax.cli.guard import guarded, hushed, one_line_errors
 from kd_jax.config import FLAGS, SECTIONS, Study
 from kd_jax.errors import BadInput, Diverged
@@ -385,15 +385,16 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
         _print_lines(batch.to_do(batch.of_study(prepared), session.ready))
         return
     sinks, only = trackers.sinks(session.log, prepared), session.only
+    shown = partial(Progress, since=BEGAN)
     if only:
         job = hosts.told(lambda: batch.chosen(batch.of_study(prepared), only, batch.given_up({"": prepared})))
         if not job.done:
-            train_prepared(prepared, chosen, Progress, sinks, session.on_nan, only=only)
+            train_prepared(prepared, chosen, shown, sinks, session.on_nan, only=only)
         hosts.leave()
         if hosts.leads():
             _print_left(workdir, session, batch.of_study(prepared))
         return
-    trained = train_prepared(prepared, chosen, Progress, sinks, session.on_nan, session.seeds_at_once)
+    trained = train_prepared(prepared, chosen, shown, sinks, session.on_nan, session.seeds_at_once)
     hosts.leave()
     if not hosts.leads():
         return  # analysis is process 0's

@@ -146,7 +146,9 @@ def _backward(pixels, saved, of_output):
     def plainly(x, kernel, of_output):
         return jax.vjp(_convolved, x, kernel)[1](of_output)
 
-    return jax.lax.platform_dependent(*saved, of_output, cuda=on_cuda if pixels else plainly, tpu=on_tpu, default=plainly)
+    return jax.lax.platform_dependent(
+        *saved, of_output, cuda=on_cuda if pixels else plainly, tpu=on_tpu, default=plainly
+    )
 
 
 _same.defvjp(_forward, _backward)

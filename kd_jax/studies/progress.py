@@ -45,10 +45,12 @@ class Progress:
         total: units in all.
         done: units that an earlier program did.
         stream: where to write; standard error by default, so that results alone are on standard output.
+        since: since when the first units are waited for, by `time.monotonic`; what that took is said once. None to say nothing.
     """
 
-    def __init__(self, total, done=0, stream=None):
+    def __init__(self, total, done=0, stream=None, since=None):
         self._stream = stream or sys.stderr
+        self._since = since
         self._bar = None
         if self._stream.isatty():
             self._bar = tqdm(
@@ -105,11 +107,14 @@ class Progress:
             always: without a terminal, write a line even if the last one is recent.
         """
         self._done += units
+        now = time.monotonic()
+        if units and self._since is not None:
+            seconds, self._since = now - self._since, None
+            tqdm.write(f"{label}: first steps {seconds:.1f} s after the start", file=self._stream)
         if self._bar is not None:
             self._bar.set_description_str(f"{label} {detail}", refresh=False)
             self._bar.update(units)
             return
-        now = time.monotonic()
         if units and self._waits is not None:  # these came with the wait, and are left out with it
             self._began += now - self._waits
             self._first += units

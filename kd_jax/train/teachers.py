@@ -52,7 +52,9 @@ def from_network(
     """
 
     def teach(variables, ids, x):
-        variables = jax.lax.platform_dependent(variables, ids, tpu=_of_this_step, default=lambda variables, ids: variables)
+        variables = jax.lax.platform_dependent(
+            variables, ids, tpu=_of_this_step, default=lambda variables, ids: variables
+        )
         return on_shortest(partial(apply, variables, train=False), x if adapt is None else adapt(x))
 
     return teach

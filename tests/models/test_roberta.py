@@ -252,7 +252,8 @@ def test_the_form_of_gelu_for_a_tpu_is_x_times_the_normal_distribution_function(
 
 
 @pytest.mark.parametrize(
-    ("platform", "precision", "has"), [("tpu", "bfloat16", "erf"), ("tpu", "float32", "erfc"), ("cpu", "bfloat16", "erfc")]
+    ("platform", "precision", "has"),
+    [("tpu", "bfloat16", "erf"), ("tpu", "float32", "erfc"), ("cpu", "bfloat16", "erfc")],
 )
 def test_a_tpu_has_its_own_gelu_in_bfloat16_and_no_other_device_has(platform, precision, has):
     x = jax.ShapeDtypeStruct((4, 8), models.COMPUTE_DTYPES[precision])

@@ -136,9 +136,7 @@ def test_an_accelerator_has_the_buckets_that_save_most_and_none_that_saves_less_
     chosen = buckets.worthwhile(lengths, rows, given, shares)
     assert set(chosen) <= set(given)
     assert chosen[-1] == given[-1]
-    of_as_many = [
-        (*some, given[-1]) for some in itertools.combinations(given[:-1], len(chosen) - 1)
-    ]
+    of_as_many = [(*some, given[-1]) for some in itertools.combinations(given[:-1], len(chosen) - 1)]
     least = cost(lengths, rows, chosen, shares)
     assert least == pytest.approx(min(cost(lengths, rows, each, shares) for each in of_as_many))
     if len(chosen) < len(given):
