@@ -16,10 +16,10 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
+from kd_jax import __version__
 from kd_jax.errors import BadInput as BadInput
 
 PACKAGES = (
-    "kd_jax",
     "jax",
     "jaxlib",
     "flax",
@@ -36,7 +36,8 @@ SCHEMA = 2  # of `study.json`; 1, which has no such number, is that of versions 
 
 def versions() -> dict[str, str]:
     """Return {package: version} of Python and of the packages that can change a number."""
-    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+    own = {"python": platform.python_version(), "kd_jax": __version__}
+    return own | {package: version(package) for package in PACKAGES}
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import tyro
 
+from kd_jax import __version__
 from kd_jax.cli import config_file, theory
 from kd_jax.cli.audit_command import audit
 from kd_jax.cli.compare_command import compare
@@ -63,9 +63,10 @@ def analyze(
     from kd_jax.cli import terminal
     from kd_jax.studies import analyse, sweep
     from kd_jax.studies.progress import Progress
-    from kd_jax.train import devices
+    from kd_jax.train import compiled, devices
 
     devices.select(platform)
+    compiled.keep()
     asked = {
         "layers": layers,
         "pairs": pairs,
@@ -106,7 +107,7 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
     """
     from kd_jax import data
     from kd_jax.data import cache, publishers, tfds, tiny_imagenet
-    from kd_jax.train import devices
+    from kd_jax.train import compiled, devices
 
     print(", ".join(f"{package} {version}" for package, version in versions().items()))
     chosen = devices.select(platform)
@@ -117,6 +118,13 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
         " set KD_JAX_CACHE or KD_JAX_CACHE_GB to change that"
         if kept.folder
         else "cache: no home folder for decoded copies, so sets are decoded anew each time; set KD_JAX_CACHE"
+    )
+    programs = compiled.state()
+    print(
+        f"cache: {programs.programs} compiled programs in {programs.folder}, {cache.shown(programs.size)} of at most"
+        f" {cache.shown(programs.bound)}; set KD_JAX_COMPILED_GB to change that"
+        if programs.folder
+        else "cache: compiled programs are not kept; unset KD_JAX_COMPILED_GB, or set KD_JAX_CACHE, to change that"
     )
     folder = data_dir or data.default_data_dir()
     print(f"data: {' and '.join(data.EMBEDDED)} are embedded")
@@ -223,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["--version"]:
-        print(f"kd_jax {version('kd_jax')}")
+        print(f"kd_jax {__version__}")
         return OK
     if argv[:1] == ["run"] and value_of("config", argv) and argv[1].startswith("-"):
         path, studies = value_of("config", argv) or "", []

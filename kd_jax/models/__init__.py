@@ -160,6 +160,12 @@ def is_roberta(name: str) -> bool:
     return not is_foreign(name) and isinstance(names.module(name, **settings), RoBERTa)
 
 
+def is_dense(name: str) -> bool:
+    """Return whether a name stands for a network of this package whose layers are all matrices, such as an MLP."""
+    settings: dict[str, Any] = {"classes": 2, "dtype": None, "param_dtype": None, "axis_name": None}
+    return not is_foreign(name) and isinstance(names.module(name, **settings), names.DENSE)
+
+
 def kind_of(name: str, x: Any, classes: int, vocabulary: int | None = None, positions: int = 512) -> str:
     """Return whether a network of one's own is of `linen` or `nnx`; arguments are as for `build`, and `x` is a batch."""
     given = foreign.Given(classes, tuple(x.shape[1:]), vocabulary, positions, None, jnp.float32, jnp.float32, None)

@@ -19,6 +19,7 @@ from kd_jax.models.resnet import CifarResNet, ResNet
 from kd_jax.models.roberta import HEAD_WIDTH, RoBERTa
 
 CONVOLUTIONAL = (CNN, CifarResNet, ResNet, MobileNetV2)  # the modules that need examples with rows and columns
+DENSE = (MLP, Linear, RandomFeatures)  # those whose layers are matrices
 
 # Each entry makes a module of the keyword arguments `classes`, `dtype`, `param_dtype` and `axis_name`; a flax module with these
 # attributes is one by itself. To add a network to the program, enter it here; for one of a program of your own see `foreign`.

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from kd_jax.report import about, again, costs, figures, page, tables
+from kd_jax.report import about, again, costs, page, tables
 from kd_jax.studies import analyses
 from kd_jax.workdir import records
 
@@ -18,6 +18,8 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
     Raises:
         BadInput: when there is no analysis.
     """
+    from kd_jax.report import figures
+
     folder = Path(folder or Path(workdir) / "analysis")
     summary = records.read_summary(workdir, folder)
     analysed = analyses.Analysed.of(workdir, folder, summary)

@@ -3,11 +3,12 @@
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from kd_jax.errors import Diverged, Stopped
@@ -17,7 +18,7 @@ from kd_jax.stopping import Request
 from kd_jax.studies.progress import Quiet
 from kd_jax.train import hosts
 from kd_jax.train.engine import Engine
-from kd_jax.train.loop import Segment, Sink, train_run
+from kd_jax.train.loop import Segment, Sink, train_run, train_runs
 from kd_jax.train.state import TrainState
 from kd_jax.train.teachers import Constants as TeacherConstants
 from kd_jax.workdir import checkpoints, records
@@ -98,10 +99,11 @@ class ResumeStore(Sink):
 
     Args:
         store: the resume store of the run.
+        trajectory: the trajectory of the run, open for writing: a state counts once all steps behind it are on the disk.
     """
 
-    def __init__(self, store: checkpoints.Checkpoints):
-        self._store = store
+    def __init__(self, store: checkpoints.Checkpoints, trajectory: checkpoints.Checkpoints):
+        self._store, self._trajectory = store, trajectory
 
     def start(self, run: Run, step: int) -> None:
         """Start the clock."""
@@ -113,6 +115,7 @@ class ResumeStore(Sink):
 
     def save(self, step: int, state: TrainState, totals: dict[str, np.ndarray]) -> None:
         """Keep the whole state."""
+        self._trajectory.wait()
         self._store.save(step, (state, totals))
         self._saved = time.monotonic()
 
@@ -146,17 +149,77 @@ def train(
         Stopped: the run was told to stop, and has saved its state.
         Diverged: the training loss is not finite.
     """
+    with ExitStack() as held:
+        own, resume = _opened(held, workdir, run, engine, teacher, progress, stop, compiles)
+        _train_together(engine, run, teacher, [*own, *sinks], stop, resume.load_newest_like)
+
+
+def train_seeds(
+    workdir: str | Path,
+    runs: Sequence[Run],
+    engine_of: Callable[[int], Engine],
+    teachers: Sequence[TeacherConstants | None],
+    progress: Quiet,
+    stop: Request,
+    diverged: Callable[[Run, Diverged], None],
+    compiles: bool = False,
+) -> None:
+    """Train runs of one kind and length at the same time, each to where `train` trains it.
+
+    Runs that go on from the same step are lanes of one program; what was saved of the others is at other steps.
+
+    Args:
+        workdir: the work folder of the study.
+        runs: the runs to train, at least two.
+        engine_of: `engine_of(lanes)` returns the compiled functions of this kind of run, as `train.engine.build`.
+        teachers: what the teacher of each run reads, as for `train`.
+        progress, stop, compiles: as for `train`.
+        diverged: as for `train.loop.train_runs`.
+
+    Raises:
+        Stopped: the runs were told to stop, and have saved their states.
+        Diverged: what `diverged` raises.
+    """
+    alone = engine_of(0)
+    with ExitStack() as held:
+        opened, at_step = [], {}
+        for run, teacher in zip(runs, teachers, strict=True):
+            try:
+                opened.append(_opened(held, workdir, run, alone, teacher, progress, stop, compiles))
+            except Diverged as error:  # in steps that it takes for the second time
+                diverged(run, error)
+                opened.append(None)
+        like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), alone.shapes), jax.device_get(alone.zero())
+        for number, stores in enumerate(opened):
+            if stores is not None:
+                state = stores[1].load_newest_like(like)
+                at_step.setdefault(0 if state is None else int(state[0].step), []).append((number, state))
+        for _, lanes in sorted(at_step.items()):
+            numbers, states = zip(*lanes, strict=True)
+            train_runs(
+                engine_of(len(lanes)) if len(lanes) > 1 else alone,
+                [runs[number] for number in numbers],
+                [teachers[number] for number in numbers],
+                [opened[number][0] for number in numbers],
+                stop,
+                [lambda tree, state=state: state for state in states],
+                diverged,
+            )
+
+
+def _opened(held, workdir, run, engine, teacher, progress, stop, compiles):
+    """Open the stores of a run until `held` is left, repair its trajectory, and return (its own sinks, the store of states)."""
     folder = records.run_folder(workdir, run.name)
     folder.mkdir(parents=True, exist_ok=True)
     wanted = run.length.checkpoint_steps
-    with checkpoints.trajectory(folder, write=True) as trajectory, checkpoints.resume(folder) as resume:
-        reached = max(resume.steps(), default=0)
-        behind = [step for step in records.missing_steps(folder, wanted) if step < reached]
-        if behind:
-            _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, behind)
-        line = ProgressLine(progress, compiles=compiles)
-        own = [MetricsFile(folder), line, TrajectoryStore(trajectory), ResumeStore(resume)]
-        _train_together(engine, run, teacher, [*own, *sinks], stop, resume.load_newest_like)
+    trajectory = held.enter_context(checkpoints.trajectory(folder, write=True))
+    resume = held.enter_context(checkpoints.resume(folder))
+    reached = max(resume.steps(), default=0)
+    behind = [step for step in records.missing_steps(folder, wanted) if step < reached]
+    if behind:
+        _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, behind)
+    line = ProgressLine(progress, compiles=compiles)
+    return [MetricsFile(folder), line, TrajectoryStore(trajectory), ResumeStore(resume, trajectory)], resume
 
 
 def _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, behind):
@@ -173,7 +236,7 @@ def _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, be
                 (state for state in found if state is not None), key=lambda state: int(state[0].step), default=None
             )
 
-        own = [ProgressLine(progress, counts=False), TrajectoryStore(trajectory), ResumeStore(states)]
+        own = [ProgressLine(progress, counts=False), TrajectoryStore(trajectory), ResumeStore(states, trajectory)]
         _train_together(engine, part, teacher, own, stop, newest)
     shutil.rmtree(folder / "repair")
 

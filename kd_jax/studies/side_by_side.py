@@ -1,7 +1,7 @@
 """Seeds of a study on devices of their own, at the same time: they need nothing of each other, so nothing is exchanged.
 
-Each group of devices has a thread, which trains its seeds one after the other. What comes out of a seed is what comes out of it
-alone on as many devices.
+Each group of devices has a thread, which trains its seeds one after the other, or as `lanes`. What comes out of a seed is what
+comes out of it alone on as many devices.
 """
 
 import threading
@@ -91,15 +91,15 @@ class Locked:
 def train(
     runs: Sequence[Run],
     of_groups: Sequence[Sequence[Any]],
-    trainer: Callable[[Sequence[Any], Request], Callable[[Run], None]],
+    trainer: Callable[[Sequence[Any], Request], Callable[[Sequence[Run]], None]],
     stop: Request,
 ) -> None:
-    """Train runs, in their order within each seed; seeds of one group one after the other, groups at the same time.
+    """Train runs, groups at the same time.
 
     Args:
         runs: what is to be trained.
         of_groups: the devices of each group.
-        trainer: `trainer(devices, stop)` returns `train(run)`, which a single thread calls.
+        trainer: `trainer(devices, stop)` returns `train(runs)`, which a single thread calls with all runs of the group's seeds.
         stop: tells all runs to save and stop.
 
     Raises:
@@ -112,14 +112,8 @@ def train(
         devices = of_groups[number]
         try:
             with parallel.working_on(devices):
-                train_run = trainer(devices, either)
-                for seed in seeds[number :: len(of_groups)]:
-                    for run in runs:
-                        if run.seed != seed:
-                            continue
-                        if either.requested:
-                            raise Stopped("told to")
-                        train_run(run)
+                of_group = seeds[number :: len(of_groups)]
+                trainer(devices, either)([run for seed in of_group for run in runs if run.seed == seed])
         except BaseException as error:
             first.append(error)
             either.give_up()

@@ -1,6 +1,7 @@
 """Train every run of a study that is not finished. A run is finished when its trajectory has every step that was asked for."""
 
 import contextlib
+import functools
 import sys
 import threading
 import time
@@ -21,10 +22,11 @@ from kd_jax.plan import LOGITS, TEACHER, Run
 from kd_jax.provenance import now
 from kd_jax.report import about
 from kd_jax.stopping import Request, stop_requests
-from kd_jax.studies import pretrained, side_by_side, teachers
+from kd_jax.studies import lanes, pretrained, side_by_side, teachers
 from kd_jax.studies import run as run_stage
 from kd_jax.studies.analyses import directions
 from kd_jax.studies.footprint import check_space, of_runs
+from kd_jax.studies.lanes import SeedsAtOnce
 from kd_jax.studies.prepare import Prepared, check_workdir, continued, prepare, too_few_seeds
 from kd_jax.studies.progress import Quiet
 from kd_jax.train import devices as parallel
@@ -86,7 +88,7 @@ def train_prepared(
     progress: Callable[..., Any] = Quiet,
     sinks: Callable[[Run], Sequence[Sink]] = lambda run: (),
     on_nan: OnNan = "stop",
-    seeds_at_once: Literal["auto", "off"] = "auto",
+    seeds_at_once: SeedsAtOnce = "auto",
     only: str = "",
 ) -> int:
     """Train what `prepare` has checked; see `train`.
@@ -99,8 +101,9 @@ def train_prepared(
         on_nan: where the loss or a weight of a run is not finite, `stop` raises `Diverged`. `skip_seed` gives the seed up: no arm
             of it is trained further or analysed, `skipped` in `study.json` names it, and the other seeds are trained. It stays
             given up in this work folder.
-        seeds_at_once: whether several seeds are trained at the same time where there are several devices; see `side_by_side`. With
-            `sinks`, which expect to be told of one run after the other, they never are.
+        seeds_at_once: whether several seeds are trained at the same time: where there are several devices, each on devices of its
+            own, see `side_by_side`; on the same devices as one program, see `lanes`. With `sinks`, which expect to be told of one
+            run after the other, they never are.
         only: the name of the one run to train, whose teacher is finished, while other programs may train others; empty for all that
             are not finished, of which other programs train none.
     """
@@ -118,7 +121,7 @@ def _train(
     progress: Callable[..., Any],
     sinks: Callable[[Run], Sequence[Sink]],
     on_nan: OnNan,
-    seeds_at_once: str,
+    seeds_at_once: SeedsAtOnce,
     only: str,
 ) -> int:
     workdir, plan, record = prepared.workdir, prepared.plan, prepared.record
@@ -139,12 +142,21 @@ def _train(
         seeds = len({run.seed for run in todo} - {int(seed) for seed in record.get("skipped", {})})
         of_groups = [list(devices)]
         heard: dict[str, Sequence[Sink]] = {}
-        if seeds_at_once == "auto" and seeds > 1 and len(devices) > 1:
+        if seeds_at_once != "off" and seeds > 1:
             heard[todo[0].name] = sinks(todo[0])  # asked for once alone: a tracker may open files
-        if heard and not heard[todo[0].name]:
-            batches = [run.training.batch_size for run in todo]
-            of_groups = side_by_side.groups(seeds, devices, batches)
+        is_heard = any(heard.values())
+        if heard and not is_heard:
+            of_groups = side_by_side.groups(seeds, devices, [run.training.batch_size for run in todo])
+
+        def no_lane(run):
+            if is_heard or not heard:
+                return "as asked for" if seeds_at_once == "off" else "trackers hear of one run after the other"
+            in_table = _in_table(prepared, run, of_groups[0])
+            return lanes.obstacle(prepared, run, seeds_at_once == "on", devices[0].platform, in_table)
+
         how = [side_by_side.sentence(seeds, of_groups)] if seeds > 1 else []
+        if seeds > 1 and (seeds_at_once == "on" or not all(map(no_lane, todo))):
+            how.append(lanes.sentence(todo, no_lane))
         for line in [*said, *directions.left_out(plan, prepared.dataset), footprint, *how]:
             print(line, file=sys.stderr)
         total = todo[0].length.total_steps if only else plan.total_steps
@@ -162,27 +174,28 @@ def _train(
                 def trainer(on, told):
                     runner = _Runner(prepared, on, bar, told, sinks_of, writing)
 
-                    def attempt(run):
-                        if str(run.seed) in record.get("skipped", {}):
-                            bar.skip(run.length.total_steps)
-                            return
-                        try:
-                            runner.train(run)
-                        except Diverged as error:
-                            if on_nan == "stop":
-                                raise
-                            with writing:
-                                give_up(prepared, run.seed, run.name, str(error))
+                    def diverged(run, error):
+                        if on_nan == "stop":
+                            raise error
+                        with writing:
+                            give_up(prepared, run.seed, run.name, str(error))
 
-                    return attempt
+                    def train_all(runs):
+                        for batch in lanes.batches(runs, lambda run: not no_lane(run)):
+                            if told.requested:
+                                raise Stopped("told to")
+                            given_up = [run for run in batch if str(run.seed) in record.get("skipped", {})]
+                            for run in given_up:
+                                bar.skip(run.length.total_steps)
+                            if going := [run for run in batch if run not in given_up]:
+                                runner.train(going, diverged)
+
+                    return train_all
 
                 if together:
                     side_by_side.train(todo, of_groups, trainer, stop)
                 else:
-                    attempt = trainer(devices, stop)
-                    for run in todo:
-                        stopping.check()
-                        attempt(run)
+                    trainer(devices, stop)(todo)
             ended["peak_memory"] = parallel.peak_memory(devices)
         finally:
             records.update_study(workdir, record, lambda there: _ended(there, here) | ended)
@@ -264,8 +277,27 @@ def missing(workdir: Path | str, run: Run, record: Mapping[str, Any]) -> list[in
     return records.missing_steps(records.run_folder(workdir, run.name), wanted)
 
 
+def _raise(run: Run, error: Diverged) -> None:
+    raise error
+
+
+def _in_table(prepared: Prepared, run: Run, devices: Sequence[Any]) -> bool:
+    """Whether the answers of a run's teacher are computed once, for all views."""
+    study, dataset, training = prepared.study, prepared.dataset, run.training
+    if not run.taught_by or run.taught_by == LOGITS or hosts.count() > 1:
+        return False
+    students = sum(other.teacher_name == run.teacher_name for other in prepared.plan.runs if other.taught_by)
+    itemsize = np.dtype(models.PARAMETER_DTYPES[study.networks.precision]).itemsize
+    asked, loss = study.distillation.teacher_table, study.distillation_loss
+
+    def has_room(size):
+        return devices[0].platform != "cpu" and table.fits(size, devices[0])
+
+    return table.is_chosen(asked, dataset, training, loss, students, itemsize, has_room, len(devices))
+
+
 class _Runner:
-    """Trains the runs of a study one after the other; what is compiled for one serves all runs of its kind."""
+    """Trains the runs of a study; what is compiled for one serves all runs of its kind."""
 
     def __init__(
         self,
@@ -283,28 +315,51 @@ class _Runner:
         self._table: Table | None = None
         self._asked: tuple[str, Table] | None = None  # the teacher whose answers were computed last, and they
 
-    def train(self, run: Run) -> None:
-        """Train a run to its end, with its frozen teacher, whose hash must be the same before and after."""
-        teacher = self._teacher(run) if run.taught_by else None
-        workdir, sinks = self._prepared.workdir, self._sinks(run)
-        compiles = self._kind(run) not in self._engines
+    def train(self, runs: Sequence[Run], diverged: Callable[[Run, Diverged], None]) -> None:
+        """Train a run, or several of one kind at the same time, to the end, with frozen teachers, whose hashes must stay the same.
+
+        Args:
+            runs: the runs.
+            diverged: `diverged(run, error)` is told of a run that diverges, and may raise what ends the others.
+        """
+        of_runs: list[tuple[Run, Constants | None]] = []
+        for run in runs:
+            try:
+                of_runs.append((run, self._teacher(run) if run.taught_by else None))
+            except Diverged as error:  # of its teacher, trained anew
+                diverged(run, error)
+        if not of_runs:
+            return
+        runs, teachers_of = zip(*of_runs, strict=True)
+        first, workdir, at_once = runs[0], self._prepared.workdir, len(runs) if len(runs) > 1 else 0
+        compiles = self._kind(first, at_once) not in self._engines
         if compiles:
-            self._progress.note(f"compiling {run.arm.name}")
-        taught = self._looked_up(run, teacher) if isinstance(teacher, models.Variables) else teacher
-        run_stage.train(workdir, run, self.engine(run), taught, self._progress, self._stop, sinks, compiles)
-        if run.taught_by:
-            teachers.check_digest(run.teacher_name, teacher, self._prepared.record["teacher_hash"])
+            self._progress.note(f"compiling {first.arm.name}", waits=True)
+        if at_once:
+            engine_of = functools.partial(self.engine, first)
+            run_stage.train_seeds(workdir, runs, engine_of, teachers_of, self._progress, self._stop, diverged, compiles)
+        else:
+            (teacher,) = teachers_of
+            taught = self._looked_up(first, teacher) if isinstance(teacher, models.Variables) else teacher
+            sinks = self._sinks(first)
+            try:
+                run_stage.train(workdir, first, self.engine(first), taught, self._progress, self._stop, sinks, compiles)
+            except Diverged as error:
+                diverged(first, error)
+        for run, teacher in of_runs:
+            if run.taught_by:
+                teachers.check_digest(run.teacher_name, teacher, self._prepared.record["teacher_hash"])
 
-    def _kind(self, run: Run) -> tuple[Any, ...]:
-        return run.arm.model, bool(run.taught_by), run.training
+    def _kind(self, run: Run, at_once: int) -> tuple[Any, ...]:
+        return run.arm.model, bool(run.taught_by), run.training, at_once
 
-    def engine(self, run: Run) -> engine.Engine:
-        """Return the compiled functions of a run's kind."""
+    def engine(self, run: Run, at_once: int = 0) -> engine.Engine:
+        """Return the compiled functions of a run's kind, for one run or so many lanes."""
         study, dataset = self._prepared.study, self._prepared.dataset
-        key = self._kind(run)
+        key = self._kind(run, at_once)
         if key not in self._engines:
             start = pretrained.make(self._prepared.record["init_from"], run.arm.model, dataset)
-            in_table = self._in_table(run)
+            in_table = _in_table(self._prepared, run, self._devices)
             taught = engine.Teacher.of(study, self._prepared.plan.given, in_table) if run.taught_by else None
             networks = study.networks
             self._engines[key] = engine.build(
@@ -316,22 +371,9 @@ class _Runner:
                 taught,
                 start,
                 networks.batch_norm,
+                at_once,
             )
         return self._engines[key]
-
-    def _in_table(self, run: Run) -> bool:
-        """Whether the answers of a run's teacher are computed once, for all views."""
-        study, dataset, training = self._prepared.study, self._prepared.dataset, run.training
-        if not run.taught_by or run.taught_by == LOGITS or hosts.count() > 1:
-            return False
-        students = sum(other.teacher_name == run.teacher_name for other in self._prepared.plan.runs if other.taught_by)
-        itemsize = np.dtype(models.PARAMETER_DTYPES[study.networks.precision]).itemsize
-        asked, loss, device = study.distillation.teacher_table, study.distillation_loss, self._devices[0]
-
-        def has_room(size):
-            return device.platform != "cpu" and table.fits(size, device)
-
-        return table.is_chosen(asked, dataset, training, loss, students, itemsize, has_room, len(self._devices))
 
     def _looked_up(self, run: Run, teacher: models.Variables) -> Constants:
         """The answers of a teacher to all views where its students look them up, else the teacher."""
@@ -358,7 +400,7 @@ class _Runner:
             stopping.check()
             if time.monotonic() - shown > ASKING_SECONDS:
                 shown = time.monotonic()
-                self._progress.note(f"answers of {name} to view {number + 1} of {count}")
+                self._progress.note(f"answers of {name} to view {number + 1} of {count}", waits=True)
 
         return told
 
@@ -392,7 +434,7 @@ class _Runner:
             with records.locked_run(self._prepared.workdir, own.name):
                 if run.teacher_step in records.kept_steps(folder):
                     checkpoints.set_aside(folder / "trajectory", run.teacher_step)
-                self.train(own)
+                self.train([own], _raise)
             return teachers.load(folder, run.teacher_step)
 
     def _answers(self) -> Table:

@@ -193,16 +193,16 @@ def make_advance(train_on: Callable, devices: Sequence[Any], on_device_loop: boo
 
     def looped(state, totals, constants, feed, start, stop):
         epoch, first = divmod(start, feed.steps_per_epoch)
-        rows = feed.rows(epoch)  # [steps, batch] to [devices of this process, steps, their part of the batch]
+        rows = feed.rows(epoch)  # [steps, batch, ...] to [devices of this process, steps, their part of the batch, ...]
         rows = rows[:, put.own(rows.shape[1])]
-        rows = rows.reshape(len(rows), len(own(devices)), -1).swapaxes(0, 1)
+        rows = rows.reshape(len(rows), len(own(devices)), -1, *rows.shape[2:]).swapaxes(0, 1)
         return run_loop(state, totals, constants, rows, np.int32(first), np.int32(first + stop - start))
 
     return with_program(looped, run_loop)
 
 
 def make_evaluate(evaluate_on: Callable, devices: Sequence[Any]) -> Callable:
-    """Return `evaluate(variables, resident, items) -> totals`, NumPy scalars.
+    """Return `evaluate(variables, resident, items) -> totals`, NumPy scalars, or an array of them where the variables have lanes.
 
     The items are pairs (item, weights) of `Dataset.evaluation_items`, put on the devices by a `Put`.
 
@@ -218,7 +218,7 @@ def make_evaluate(evaluate_on: Callable, devices: Sequence[Any]) -> Callable:
 
     def evaluate(variables: Any, resident: Any, items: Iterable[Any]) -> dict[str, np.ndarray]:
         parts = [run(variables, resident, item, weights) for item, weights in items]
-        return jax.tree.map(lambda *scalars: np.sum([np.asarray(scalar) for scalar in scalars]), *parts)
+        return jax.tree.map(lambda *sums: np.sum(np.stack(sums, axis=-1), axis=-1), *jax.device_get(parts))
 
     return with_program(evaluate, run)
 

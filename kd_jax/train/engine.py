@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kd_jax import losses, models
@@ -69,14 +70,19 @@ class Teacher(NamedTuple):
 class Engine(NamedTuple):
     """What `loop.train_run` needs to train a network on a data set.
 
+    An engine with lanes trains so many runs of one kind at the same time, as one program. State, totals, variables and all that is
+    made of them then have a leading axis, a run for each of its indices; the examples on the device are shared, and the batches of
+    the runs lie side by side, [batch, lanes]. What is computed in one lane depends on no other.
+
     Attributes:
         dataset: the data.
         segment_steps: the steps between two moments at which the program reports, saves and may stop.
-        start: `start(key) -> TrainState` at step 0, on all devices.
+        start: `start(key) -> TrainState` at step 0, on all devices; with lanes of a key for each.
         zero: `zero() -> totals` of no examples, on all devices.
         replicate: puts a whole tree on every device.
-        constants: `constants(key, teacher) -> epoch.Constants` of a run, on all devices; what the teacher reads may be None.
-        feed: `feed(rows_of, key) -> data.dataset.Feed`, what the steps of a run are given.
+        constants: `constants(key, teacher) -> epoch.Constants` of a run, on all devices; what the teacher reads may be None. With
+            lanes, lists of them; answers that are not a network's are those of the first teacher for all.
+        feed: `feed(rows_of, key) -> data.dataset.Feed`, what the steps of a run are given; with lanes, of lists of them.
         advance: the function that `devices.make_advance` returned.
         evaluate: `evaluate(variables, split, resident) -> totals` over all examples of a split, NumPy scalars; `resident` is
             `replicate(dataset.resident(split))`.
@@ -85,15 +91,16 @@ class Engine(NamedTuple):
         shapes: the shapes and dtypes of the state, a `TrainState` of them.
         on_device_loop: whether many steps run as one loop on the device.
         answers: what `table.make_answers` returned, to fill the teacher's table; None where there is none.
+        lanes: how many runs are trained at the same time; 0 for one, without an axis of lanes.
     """
 
     dataset: Dataset
     segment_steps: int
-    start: Callable[[jax.Array], TrainState]
+    start: Callable[..., TrainState]
     zero: Callable[[], dict]
     replicate: Callable[[Any], Any]
-    constants: Callable[[jax.Array, teachers.Constants | None], epoch.Constants]
-    feed: Callable[[Callable[[int], np.ndarray], jax.Array], Feed]
+    constants: Callable[[Any, Any], epoch.Constants]
+    feed: Callable[[Any, Any], Feed]
     advance: Callable
     evaluate: Callable[[Variables, Split, Any], dict]
     learning_rate: Callable[[int], float]
@@ -101,6 +108,18 @@ class Engine(NamedTuple):
     shapes: TrainState
     on_device_loop: bool
     answers: Callable[[Variables, Callable[[int, int], None]], teachers.Table] | None = None
+    lanes: int = 0
+
+    def together(self, trees: Sequence[Any]) -> Any:
+        """Return trees, one for each run, as the engine has them; NumPy arrays where there are lanes."""
+        return _stacked(trees) if self.lanes else trees[0]
+
+    def apart(self, tree: Any) -> list[Any]:
+        """Return what the engine has as a tree for each run, NumPy arrays."""
+        tree = jax.device_get(tree)
+        if not self.lanes:
+            return [tree]
+        return [jax.tree.map(lambda leaf, lane=lane: np.asarray(leaf[lane]), tree) for lane in range(self.lanes)]
 
 
 def build(
@@ -112,6 +131,7 @@ def build(
     teacher: Teacher | None = None,
     initialise: Callable[[Variables], Variables] | None = None,
     batch_norm: str = "global",
+    lanes: int = 0,
 ) -> Engine:
     """Return the `Engine` of a network, on one-hot labels or distilled.
 
@@ -125,6 +145,7 @@ def build(
         initialise: makes the variables to start from out of the random ones; None to start from those.
         batch_norm: over which examples statistics are taken, `Networks.batch_norm`. The running ones are averaged over devices in
             either case.
+        lanes: how many runs are trained at the same time; 0 for one, without an axis of lanes. See `lanes_obstacle`.
     """
     dataset = dataset.for_devices(devices[0].platform, len(devices), training.batch_size)
     dtype = models.PARAMETER_DTYPES[precision]
@@ -181,23 +202,44 @@ def build(
         losses.LABEL_LOSSES[training.loss],
         dataset.on_shortest,
     )
+    if lanes:
+        of_networks = teacher is not None and teacher.model is not None  # other answers are the same for all
+        shared = epoch.Constants(None, 0, 0 if of_networks else None)
+        train_on = jax.vmap(train_on, in_axes=(0, 0, shared, 1))
+        evaluate_on = jax.vmap(evaluate_on, in_axes=(0, None, None, None))
     replicate = partial(parallel.replicate, devices=devices)
     put = parallel.Put(devices)
     begin = jax.jit(partial(state.create, model, descent, learn=learn, with_average=training.ema > 0))
-    shapes = jax.eval_shape(begin, jax.random.key(0), example)
-    on_device_loop = dataset.is_resident and parallel.loops_on_device(devices, shapes.params)
+    of_one = jax.eval_shape(begin, jax.random.key(0), example)
+    on_device_loop = dataset.is_resident and parallel.loops_on_device(devices, of_one.params)
     evaluate_items = parallel.make_evaluate(evaluate_on, devices)
 
-    def start(key):
+    def begun(key):
         fresh = begin(key, example)
         if initialise is not None:
             # The optimiser starts from zeros, whatever the weights; an average starts from the weights.
             start = initialise(fresh.variables)
             fresh = fresh._replace(params=start.params, model_state=start.model_state)
             fresh = fresh if fresh.average is None else fresh._replace(average=fresh.variables)
-        return replicate(fresh)
+        return fresh
+
+    def start(*keys):
+        # One after the other, so that a lane begins with the bits of a run alone.
+        return replicate(_stacked([begun(key) for key in keys]) if lanes else begun(*keys))
+
+    def zero():
+        nothing = epoch.zero_totals(dtype)
+        return replicate(_stacked([nothing] * lanes) if lanes else nothing)
+
+    def constants(key, teacher):
+        if lanes:
+            key, teacher = jnp.stack(key), _stacked(teacher) if of_networks else teacher[0]
+        return replicate(epoch.Constants(dataset.resident(dataset.train), key, teacher))
 
     def feed(rows_of, key):
+        if lanes:  # lanes are for examples that lie on the devices, of which no view is drawn on the host
+            orders, key = rows_of, key[0]
+            rows_of = lambda epoch: np.stack([order(epoch) for order in orders], axis=-1)  # noqa: E731
         words = tuple(int(word) for word in np.ravel(jax.random.key_data(key)))
         return dataset.feed(rows_of, training.epochs, training.augment, words, put)
 
@@ -208,21 +250,53 @@ def build(
     return Engine(
         dataset=dataset,
         segment_steps=parallel.segment_steps(
-            devices, on_device_loop, shapes.params, training.batch_size * dataset.positions
+            devices, on_device_loop, of_one.params, training.batch_size * dataset.positions * max(lanes, 1)
         ),
         start=start,
-        zero=lambda: replicate(epoch.zero_totals(dtype)),
+        zero=zero,
         replicate=replicate,
-        constants=lambda key, teacher: replicate(epoch.Constants(dataset.resident(dataset.train), key, teacher)),
+        constants=constants,
         feed=feed,
         advance=parallel.make_advance(train_on, devices, on_device_loop),
         evaluate=parallel.with_program(evaluate, evaluate_items.program),
         learning_rate=lambda at: float(np.asarray(schedule(at))),
         kd_weight=None if weight is None else lambda at: float(np.asarray(weight(at))),
-        shapes=shapes,
+        shapes=_of_lanes(of_one, lanes) if lanes else of_one,
         on_device_loop=on_device_loop,
         answers=answers,
+        lanes=lanes,
     )
+
+
+def lanes_obstacle(dataset: Dataset, model_name: str, teacher: Teacher | None = None) -> str:
+    """Return, in words, why runs of one kind cannot be trained as lanes of one program; empty where they can.
+
+    Args:
+        dataset: the data.
+        model_name: the network that is trained.
+        teacher: what it learns from besides labels; None for one-hot labels.
+    """
+    names = [model_name] if teacher is None or teacher.model is None else [model_name, teacher.model]
+    if not dataset.is_resident:
+        return "examples are streamed"
+    if dataset.positions > 1:
+        return "texts differ in length"  # each batch is cut to its longest, and what a batch is cut to is chosen for all lanes
+    if any(models.is_foreign(name) for name in names):
+        return "the network is one's own"
+    if teacher is not None and losses.initialiser(teacher.loss, teacher.distillation) is not None:
+        return "the loss learns"
+    if teacher is not None and teacher.in_table:
+        return "the teacher's answers are a table"
+    return ""
+
+
+def _of_lanes(shapes: Any, lanes: int) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((lanes, *leaf.shape), leaf.dtype), shapes)
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    """Trees with a leading axis, one of them at each of its indices; NumPy arrays."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(list(trees)))
 
 
 def check(study: Study, dataset: Dataset) -> None:
