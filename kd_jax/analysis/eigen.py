@@ -122,7 +122,7 @@ def alive(values: np.ndarray) -> int:
 
 
 def make_grow(vectors: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return `grow(weights) -> (components, moved)`, to be called with the weights of each checkpoint of a run, the first one first.
+    """Return `grow(weights) -> (components, moved)`, to be called with a run's weights at each checkpoint, the first one first.
 
     The components are ||W^T v_k||, those of the movement ||(W - W(0))^T v_k||, W(0) the weights of the first call, both float64
     [directions]. Products are in float64. Large ones (`SINGLE`) of weights that are float32 are of the movement alone, in float32:

@@ -168,7 +168,7 @@ def bootstrap_errors(
     """Return the standard error of each number that a statistic returns, over examples drawn anew with replacement.
 
     Args:
-        statistic: `statistic(index)` returns float64 [...] of the examples `index` (int [count], rising, with repeats).
+        statistic: `statistic(repeats)` returns float64 [...] of the examples, each taken as often as it was drawn, int [count].
         count: number of examples.
         rng: the generator of the draws.
         resamples: how many draws.
@@ -183,7 +183,7 @@ def bootstrap_errors(
     for _ in range(resamples):
         repeats = np.bincount(rng.integers(0, number, size=number), minlength=number)
         repeats = repeats if group is None else repeats[group]
-        draws.append(statistic(np.repeat(np.arange(count), repeats)))
+        draws.append(statistic(repeats))
     return np.std(draws, axis=0, ddof=1)
 
 

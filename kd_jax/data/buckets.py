@@ -16,8 +16,8 @@ BUCKETS = (8, 16, 32, 64, 128, 256, 512)  # tokens
 # with AdamW is 28 bytes of memory traffic a parameter, a token 8 operations a parameter with a teacher of the same size. By the
 # published peaks that is 840 tokens on a TPU v5e and 1,030 on an H100, in bfloat16.
 FIXED_TOKENS = 1000
-# A further bucket is a further branch of the program. With roberta_base it takes about 190 seconds of compiling on one core, a tenth
-# of one of the paper's runs on a v5e (24,540 steps of 66 ms, both as libtpu estimates them).
+# A further bucket is a further branch of the program. With roberta_base it takes about 190 seconds of compiling on one core, a
+# tenth of one of the paper's runs on a v5e (24,540 steps of 66 ms by libtpu's estimate).
 WORTH = 0.1  # the share of all steps that it has to save
 
 

@@ -122,12 +122,17 @@ def _ordered(x, kernel):
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _same(pixels, x, kernel):
     """The convolution; what runs is decided when the program is compiled for a device."""
-    on_cuda = partial(wide, count=pixels[0]) if pixels else _convolved
-    return jax.lax.platform_dependent(x, kernel, cuda=on_cuda, tpu=_ordered, default=_convolved)
+    return _of_device(pixels, x, kernel, _ordered)
 
 
 def _forward(pixels, x, kernel):
-    return _same(pixels, x, kernel), (x, kernel)
+    # A kernel that is trained is left in its order, for its parameter has that.
+    return _of_device(pixels, x, kernel, _convolved), (x, kernel)
+
+
+def _of_device(pixels, x, kernel, on_tpu):
+    on_cuda = partial(wide, count=pixels[0]) if pixels else _convolved
+    return jax.lax.platform_dependent(x, kernel, cuda=on_cuda, tpu=on_tpu, default=_convolved)
 
 
 def _backward(pixels, saved, of_output):

@@ -132,8 +132,9 @@ class RoBERTa(nn.Module):
 def gelu(x: jax.Array) -> jax.Array:
     """Return `x` times the normal distribution function of `x` (Hendrycks and Gimpel 2016), the exact form, not that with tanh.
 
-    JAX has it by erfc, which takes a TPU as long as the product before it in bfloat16; by erf in float32, rounded once, it is hidden
-    behind that product. Of all numbers of bfloat16 from -9 to 9, erf in float32 gives the nearest one in 95 %, and JAX's in 74 %.
+    JAX has it by erfc, which by its compiler's estimate takes a TPU longer than the product before it, in bfloat16; by erf in
+    float32, rounded once, it is hidden behind that product. Of the numbers of bfloat16 next to 400,001 points from -9 to 9,
+    erf in float32 gives the nearest value in 95 %, and JAX's form in 74 %.
     """
     if x.dtype != jnp.bfloat16:
         return _gelu_by_erfc(x)

@@ -311,10 +311,13 @@ def _peak(kind: Mapping[str, Any], evaluations: Mapping[str, Mapping[str, Any]],
 def _notes(study: Study, dataset: Dataset, topology: Topology) -> list[str]:
     notes = []
     share = study.training.batch_size // len(topology.devices)
-    if topology.chip.clock and share < ahead.LANES:
+    # Texts have their features along the lanes.
+    if topology.chip.clock and dataset.tokenizer is None and share % ahead.LANES:
+        filled = -(-share // ahead.LANES) * ahead.LANES
         notes.append(
-            f"A batch of {share} a chip is filled up to the {ahead.LANES} lanes of a TPU wherever the batch is laid along them;"
-            f" --batch_size={ahead.LANES * len(topology.devices)} or fewer chips would use them."
+            f"A batch of {share} a chip is filled up to {filled}, whole rows of the {ahead.LANES} lanes of a TPU, wherever a"
+            f" network of few channels lays the batch along them: {1 - share / filled:.0%} of that work is padding, which"
+            f" --batch_size={filled * len(topology.devices)} or fewer chips would use."
         )
     if dataset.tokenizer is not None:
         notes.append(OF_TEXTS)

@@ -204,7 +204,8 @@ def build(
     )
     if lanes:
         of_networks = teacher is not None and teacher.model is not None  # other answers are the same for all
-        shared = epoch.Constants(None, 0, 0 if of_networks else None)
+        axis: Any = 0
+        shared = epoch.Constants(None, axis, axis if of_networks else None)
         train_on = jax.vmap(train_on, in_axes=(0, 0, shared, 1))
         evaluate_on = jax.vmap(evaluate_on, in_axes=(0, None, None, None))
     replicate = partial(parallel.replicate, devices=devices)
