@@ -104,7 +104,7 @@ def measure(sizes: dict[str, int]) -> dict[str, list[float]]:
     return seconds
 
 
-def _no_report(workdir: Path, folder: Path) -> None:
+def _no_report(workdir: Path, folder: Path, **_: Any) -> None:
     (folder / "report.html").touch()
 
 
