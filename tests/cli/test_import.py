@@ -95,4 +95,6 @@ def test_the_doctor_says_where_decoded_copies_lie_and_how_large_they_may_be(tmp_
     monkeypatch.setenv("KD_JAX_CACHE", str(tmp_path))
     (tmp_path / "kd_jax-0.npz").write_bytes(bytes(2_000_000))
     assert cli.main(["doctor", "--platform=cpu"]) == 0
-    assert f"cache: 1 decoded copies in {tmp_path}, 2 MB of at most 10 GB" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"cache: 1 decoded copies in {tmp_path}, 2 MB of at most 10 GB" in said
+    assert f"cache: 0 compiled programs in {tmp_path / 'compiled'}, 0 bytes of at most 1 GB" in said
