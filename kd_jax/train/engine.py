@@ -203,8 +203,8 @@ def build(
     )
     if lanes:
         of_networks = teacher is not None and teacher.model is not None  # other answers are the same for all
-        shared = epoch.Constants(None, 0, 0 if of_networks else None)
-        train_on = jax.vmap(train_on, in_axes=(0, 0, shared, 1))
+        axes: Any = 0, 0, epoch.Constants._make((None, 0, 0 if of_networks else None)), 1
+        train_on = jax.vmap(train_on, in_axes=axes)
         evaluate_on = jax.vmap(evaluate_on, in_axes=(0, None, None, None))
     replicate = partial(parallel.replicate, devices=devices)
     put = parallel.Put(devices)
