@@ -16,10 +16,10 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
+from kd_jax import __version__
 from kd_jax.errors import BadInput as BadInput
 
 PACKAGES = (
-    "kd_jax",
     "jax",
     "jaxlib",
     "flax",
@@ -36,7 +36,8 @@ SCHEMA = 2  # of `study.json`; 1, which has no such number, is that of versions 
 
 def versions() -> dict[str, str]:
     """Return {package: version} of Python and of the packages that can change a number."""
-    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+    own = {"python": platform.python_version(), "kd_jax": __version__}
+    return own | {package: version(package) for package in PACKAGES}
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,11 @@ class Networks:
     """Pre-trained weights: folders of RoBERTa (config.json, model.safetensors, tokenizer.json), each for the networks of its layers
     and width; or files of resnet18, resnet50 or mobilenetv2 as torchvision and timm save them (.safetensors), each for the networks
     whose tensors it has. Others, and heads of other classes, start at random [none: all do]."""
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = "float32"
     """Arithmetic of the networks. bfloat16 keeps parameters, losses and statistics in float32; float64 is for comparing
-    topologies. In float32, TPUs multiply in bfloat16 and NVIDIA's GPUs in TF32; see --matmul_precision."""
+    topologies. In float32, TPUs multiply in bfloat16 and NVIDIA's GPUs in TF32; see --matmul_precision. auto: bfloat16 on an
+    accelerator, float32 on CPU, and what a teacher of another study has; it is settled when a study begins, and recorded as what
+    it came to, so a work folder goes on as it was begun."""
     matmul_precision: Literal["default", "high", "highest"] = "default"
     """Digits with which products of float32 arrays are taken: by `default`, JAX's, 8 bits on a TPU (one pass of bfloat16) and 11 on
     an NVIDIA GPU (TF32), sums in float32; `high` takes about 16 bits on a TPU (three passes), `highest` all 24 on any device. On

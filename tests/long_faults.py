@@ -5,9 +5,10 @@
     python tests/long_faults.py size 10         a limit on the size of files, of random size (ulimit -f)
     python tests/long_faults.py damage 200      a random damage to a random file of any kind, then several commands
 
-The seed is fixed. Each prints how often, how many steps of trajectories were lost, how many results are silently others, how many
-tracebacks, how many studies finished to the same bits, and the longest time until a process ended. What came out last is in
-BUILD.md.
+Every case has a fixed seed of its own, and is a line of JSON in FAULT.jsonl of the current folder, or in a file that is named last:
+cut off, the same command goes on with the cases that it lacks. At the end it prints how often, how many steps of trajectories
+were lost, how many results are silently others, how many tracebacks, how many studies finished to the same bits, and how long
+it took until a process ended or said what is wrong. What came out last is in BUILD.md.
 """
 
 import collections
@@ -99,47 +100,80 @@ def kept(workdir):
 
 
 class Tally:
-    """What came out of the faults of one kind."""
+    """What came out of the faults of one kind, a line of JSON for each; those of an earlier start are read again.
 
-    def __init__(self, fault):
-        self.fault = fault
-        self.count = self.lost = self.silent = self.tracebacks = self.finished = 0
-        self.slowest = 0.0
-        self.endings = collections.Counter()
+    Args:
+        fault: the kind.
+        path: the file of the lines.
+    """
 
-    def ended(self, status, text, seconds, details=""):
-        """Take in how a process ended."""
-        self.count += 1
-        self.endings[status] += 1
-        self.slowest = max(self.slowest, seconds)
-        print(f"{self.count} {details}: {status}", file=sys.stderr, flush=True)
-        if "Traceback (most recent call last)" in text:
-            self.tracebacks += 1
-            print(f"--- {self.fault} {details}: {status}\n" + "\n".join(text.strip().splitlines()[-8:]), flush=True)
+    def __init__(self, fault, path):
+        self.fault, self.path = fault, Path(path)
+        known = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        self.cases = [json.loads(line) for line in known]
+
+    def __len__(self):
+        return len(self.cases)
+
+    def add(self, **case):
+        """Take in a case: `how` it went, `status` and `seconds`, lists, and counts `lost`, `silent`, `tracebacks`, `finished`."""
+        self.cases.append({})
+        self.note(**case)
+        print(f"{len(self)} {case}", file=sys.stderr, flush=True)
+
+    def note(self, **more):
+        """Add to the last case."""
+        self.cases[-1] |= more
+        self.path.write_text("".join(json.dumps(case) + "\n" for case in self.cases), encoding="utf-8")
 
     def __str__(self):
-        endings = ", ".join(f"{name}: {count}" for name, count in sorted(self.endings.items(), key=str))
+        total = collections.Counter()
+        for case in self.cases:
+            total.update({name: case.get(name, 0) for name in ("lost", "silent", "tracebacks", "finished")})
+        endings = collections.Counter(str(status) for case in self.cases for status in case["status"])
+        seconds = sorted(second for case in self.cases for second in case["seconds"])
         return (
-            f"{self.fault}: {self.count} times; lost steps {self.lost}; silent {self.silent}; tracebacks {self.tracebacks}; studies"
-            f" finished to the same bits {self.finished}; slowest {self.slowest:.1f} s; ended with {endings}"
+            f"{self.fault}: {len(self)} times; lost steps {total['lost']}; silent {total['silent']};"
+            f" tracebacks {total['tracebacks']}; studies finished to the same bits {total['finished']};"
+            f" seconds until the end or the line, median and most: {seconds[len(seconds) // 2]:.1f}, {seconds[-1]:.1f};"
+            f" ended with {', '.join(f'{name}: {count}' for name, count in sorted(endings.items()))}"
         )
 
+    @property
+    def is_well(self):
+        """Whether nothing was lost, changed in silence, or told in many lines."""
+        return not any(case.get(name) for case in self.cases for name in ("lost", "silent", "tracebacks"))
 
-def processes(fault, count, scratch, rng):
+
+def traced(text, what):
+    """1 where a process has printed a traceback, which is shown, else 0."""
+    if "Traceback (most recent call last)" not in text:
+        return 0
+    print(f"--- {what}\n" + "\n".join(text.strip().splitlines()[-8:]), flush=True)
+    return 1
+
+
+# ---- processes
+
+
+def processes(tally, count, scratch):
     """Break whole processes; each goes on where the one before it was broken, until a study is finished."""
-    tally, number = Tally(fault), 0
-    began = time.monotonic()
-    process, errors = launch(scratch, scratch / "whole")
-    if process.wait() != 0:
-        sys.exit(said(errors))
+    fault = tally.fault
+    for name in ("compiled", "whole"):  # the first compiles what the others read
+        began = time.monotonic()
+        process, errors = launch(scratch, scratch / name)
+        if process.wait() != 0:
+            sys.exit(said(errors))
     whole, expected = time.monotonic() - began, bits(scratch / "whole")
-    workdir = scratch / "broken0"
-    while tally.count < count:
+    number, workdir = 0, scratch / "broken0"
+    while len(tally) < count:
+        rng = random.Random(f"{fault} {len(tally)} {number}")
         before = kept(workdir)
         most = int(2 ** rng.uniform(9, 17)) if fault == "size" else None
         process, errors = launch(scratch, workdir, most)
         wait = rng.uniform(0.2, whole) if most is None else 10 * whole
         told = time.monotonic()
+        in_time = True
         try:
             process.wait(wait)
         except subprocess.TimeoutExpired:
@@ -148,28 +182,35 @@ def processes(fault, count, scratch, rng):
             try:
                 process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
+                in_time = False
                 process.kill()
                 process.wait()
-                tally.endings["not in time"] += 1
-        text, status = said(errors), process.returncode
-        tally.lost += len(before - kept(workdir))
+        seconds, text, status = time.monotonic() - told, said(errors), process.returncode
+        how = f"after {wait:.1f} s" if most is None else f"files of at most {most} bytes"
+        case = {
+            "how": how,
+            "status": [status if in_time else f"{status}, not in time"],
+            "seconds": [round(seconds, 2)],
+            "lost": len(before - kept(workdir)),
+            "tracebacks": traced(text, how),
+            "said": text.strip().splitlines()[-1:],
+        }
         if status != 0:
-            tally.ended(status, text, time.monotonic() - told if most is None else 0.0, f"after {wait:.1f} s")
+            tally.add(**case)
             continue
-        if bits(workdir) == expected:
-            tally.finished += 1
-        else:
-            tally.silent += 1
+        # It came to its end before the fault. That is none, but says whether what was broken before came to the same.
+        if bits(workdir) != expected:
+            tally.add(**case, silent=1)
+        elif tally.cases:
+            tally.note(finished=1)
         number += 1
         workdir = scratch / f"broken{number}"
     process, errors = launch(scratch, workdir)
-    if process.wait() != 0:
-        print(f"--- it does not go on:\n{said(errors)}")
-    elif bits(workdir) == expected:
-        tally.finished += 1
-    else:
-        tally.silent += 1
-    return tally
+    status, text = process.wait(), said(errors)
+    if status != 0:
+        print(f"--- it does not go on:\n{text}")
+    same = status == 0 and bits(workdir) == expected
+    tally.note(**({"finished": 1} if same else {"silent": 1}))
 
 
 # ---- damage
@@ -224,7 +265,7 @@ def write_set(folder):
     prepared.write(folder, info, {"train": examples(200), "test": examples(100)})
 
 
-def damage(count, scratch, rng):
+def damage(tally, count, scratch):
     """Damage files of a finished study, of its data and of the decoded copy, one at a time, in a process that has all imported."""
     from kd_jax import cli
     from kd_jax.cli.commands import main as kd_jax
@@ -266,43 +307,44 @@ def damage(count, scratch, rng):
         inside = path.relative_to(whole)
         if path.is_file() and path.name != ".lock" and inside.parts[0] != "study2":
             kinds[kind_of(inside)].append(inside)
-    tally, how_many = Tally("damage"), collections.Counter()
-    for _ in range(count):
-        kind = rng.choice(sorted(kinds))
-        path = rng.choice(kinds[kind])
-        how = damaged(here / path, rng)
-        for name in (*rng.sample(["same", "analyze", "report", "doctor"], 2), "same", "analyze"):
+    while len(tally) < count:
+        rng = random.Random(f"damage {len(tally)}")
+        path = rng.choice(kinds[rng.choice(sorted(kinds))])
+        how = f"{damaged(here / path, rng)} of {path}"
+        case: dict = {"how": how, "status": [], "seconds": [], "silent": 0, "tracebacks": 0, "finished": 0, "said": []}
+        for name in (*rng.sample(["same", "analyze", "report", "doctor"], 1), "same", "analyze"):
             began = time.monotonic()
             status, text = call(name)
+            seconds = time.monotonic() - began
             lines = [line for line in text.splitlines() if not line.startswith("[")]
-            tally.ended(f"{name} {status}", text, time.monotonic() - began, f"{how} of {path}, {name}")
-            tally.count -= 1
+            case["tracebacks"] += traced(text, f"{how}: {name}: {status}")
+            case["status"].append(f"{name} {status}")
+            if status != 0:
+                case["seconds"].append(round(seconds, 2))
+                case["said"] += lines[-1:]
             if status not in (0, 1, 2) or (status != 0 and not lines):
-                print(f"--- {how} of {path}: {name}: {status}", flush=True)
+                print(f"--- {how}: {name}: {status}", flush=True)
             if name == "analyze" and status == 0:
                 found = bits(here / "study")
                 same = found == expected
-                tally.finished += same
+                case["finished"] = int(same)
                 if not same and found[2] == expected[2]:
-                    tally.silent += 1
-                    print(f"--- {how} of {path}: another result, and nothing was said: {lines[-2:]}", flush=True)
-        tally.count += 1
-        how_many[how] += 1
+                    case["silent"] += 1
+                    print(f"--- {how}: another result, and nothing was said: {lines[-2:]}", flush=True)
+        tally.add(**case)
         shutil.rmtree(here)
         shutil.copytree(whole, here, symlinks=True)
-    print(f"kinds of files: {len(kinds)}; {dict(how_many)}")
-    return tally
+    print(f"kinds of files: {len(kinds)}")
 
 
-def main(fault, count):
-    """Break things so many times and print what came of it; returns the exit status."""
-    rng, began = random.Random(0), time.monotonic()
+def main(fault, count, path=""):
+    """Break things until there are so many cases, and print what came of it; returns the exit status."""
+    tally, began = Tally(fault, path or f"{fault}.jsonl"), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
-        tally = damage(count, scratch, rng) if fault == "damage" else processes(fault, count, scratch, rng)
+        (damage if fault == "damage" else processes)(tally, count, Path(folder))
     print(f"{tally}; {time.monotonic() - began:.0f} s in all")
-    return 1 if tally.lost or tally.silent or tally.tracebacks else 0
+    return 0 if tally.is_well else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:4]))

@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import fields
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
+import kd_jax
 from kd_jax import config
-from kd_jax.config import SECTIONS, BadInput, Study, from_json, to_json
+from kd_jax.config import SECTIONS, BadInput, Study, from_json, to_json, versions
 from kd_jax.plan import arms, make_plan, run_key, training_of
 
 
@@ -83,3 +85,13 @@ def test_a_key_is_of_what_a_run_reads_and_of_nothing_else():
     assert run_key(study, onehot, 0) != run_key(study, onehot, 1)
     plan = make_plan(study, 100)
     assert [run.key for run in plan.runs] == [run_key(study, arm, 0) for arm in (teacher, onehot, student)]
+
+
+def test_the_version_of_a_checkout_that_is_not_installed_is_known(monkeypatch):
+    def of_installed(package):
+        if package == "kd_jax":
+            raise PackageNotFoundError(package)
+        return "1"
+
+    monkeypatch.setattr("kd_jax.config.version", of_installed)
+    assert versions()["kd_jax"] == kd_jax.__version__

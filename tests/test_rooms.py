@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "kd_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # room -> other rooms of this package that it may import
-HALL = {"config", "errors", "files", "provenance", "stopping"}  # open to all
+HALL = {"__version__", "config", "errors", "files", "provenance", "stopping"}  # open to all
 MAY_IMPORT = {
     "config": set(),
     "errors": set(),
@@ -89,6 +89,18 @@ def test_what_a_process_that_only_decodes_imports_is_light():
             "scipy",
             "tensorflow_datasets",
         }
+
+
+def test_what_trains_needs_nothing_that_analyses_or_draws():
+    """A job that trains one run, or lists what there is to do, never loads it; others when they come to it."""
+    heavy = ("matplotlib", "sklearn", "pandas", "scipy.stats", "scipy.optimize", "scipy.special", "scipy.sparse")
+    words = (
+        "import sys; from kd_jax import Study, data; from kd_jax.cli import terminal; from kd_jax.studies import analyse, batch,"
+        " cost, train, trackers; data.load(Study.from_flags(dataset='digits').data, '');"
+        f" sys.exit([m for m in {heavy} if m in sys.modules] or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_a_command_line_needs_before_it_works_is_light():

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from kd_jax.analysis.claims import Claim, Part
 from kd_jax.analysis.intervals import LEVEL, over_seeds
@@ -55,7 +55,7 @@ def ratio_of_means(numerators: ArrayLike, denominators: ArrayLike, level: float 
     """
     a, b = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
     count = len(a)
-    t2 = stats.t.ppf((1 + level) / 2, count - 1) ** 2 / count
+    t2 = scipy.stats.t.ppf((1 + level) / 2, count - 1) ** 2 / count
     (aa, ab), (_, bb) = np.cov(a, b, ddof=1)
     mean_a, mean_b = a.mean(), b.mean()
     # (mean_a - r mean_b)^2 <= t2 var(a - r b) is a quadratic inequality in r; these are its coefficients.

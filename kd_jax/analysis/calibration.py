@@ -6,8 +6,8 @@ Logits are float [examples, classes], labels int [examples]; results are compute
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import optimize, special, stats
 
 from kd_jax.analysis.intervals import GROUPS, LEVEL
 from kd_jax.analysis.results import Interval
@@ -83,24 +83,24 @@ def ece_interval(
     variance = np.maximum(squares - total**2 / number, 0) * number / max(number - 1, 1)
     gaps, errors = np.abs(total) / count, np.sqrt(variance) / count
     value = float(np.abs(total).sum() / count)  # as `ece` adds it up
-    quantile = stats.norm.ppf((1 + level) / 2)
+    quantile = scipy.stats.norm.ppf((1 + level) / 2)
 
     def beyond(share: float, side: float) -> float:
         """By how much the ECE of these gaps, `side` quantiles from its mean, is above the one that was seen."""
         mean = share * gaps
         ratio = np.divide(mean, errors, out=np.zeros(bins), where=errors > 0)
-        size = errors * np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + mean * (1 - 2 * special.ndtr(-ratio))
+        size = errors * np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + mean * (1 - 2 * scipy.special.ndtr(-ratio))
         size = np.where(errors > 0, size, mean)
         spread = np.sqrt(np.maximum(mean**2 + errors**2 - size**2, 0).sum())
         return float(size.sum() + side * quantile * spread - value)
 
     if not value > 0:
         return Interval(value, 0.0, value + beyond(0.0, 1), level, "examples" if groups is None else GROUPS, number)
-    low = 0.0 if beyond(0.0, 1) >= 0 else optimize.brentq(beyond, 0.0, 1.0, args=(1,))
+    low = 0.0 if beyond(0.0, 1) >= 0 else scipy.optimize.brentq(beyond, 0.0, 1.0, args=(1,))
     top = 1.0
     while beyond(top, -1) < 0:
         top *= 2
-    high = top if top == 1.0 else optimize.brentq(beyond, top / 2, top, args=(-1,))
+    high = top if top == 1.0 else scipy.optimize.brentq(beyond, top / 2, top, args=(-1,))
     resampled = "examples" if groups is None else GROUPS
     return Interval(value, float(low) * value, float(high) * value, level, resampled, number)  # pyright: ignore
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 from kd_jax.analysis.power import Effect, seeds_needed, standard_error
 from kd_jax.analysis.results import INCONCLUSIVE, REASONS, Unlearned, Verdict
@@ -53,7 +53,7 @@ class Part:
         """Twice the p-value of a one-sided t test that the mean is not above 0; of two seeds or more."""
         count = len(self.values)
         t = self.effect.size / standard_error(count, self.shared)
-        return float(min(1.0, 2 * special.stdtr(count - 1, -t)))
+        return float(min(1.0, 2 * scipy.special.stdtr(count - 1, -t)))
 
 
 @dataclass(frozen=True)

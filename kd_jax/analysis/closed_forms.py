@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 
 # ---- linear regression
 
@@ -250,4 +250,4 @@ def _multiplier(eigenvalues: np.ndarray, target: np.ndarray, radius: float) -> f
     # With all eigenvalues equal to d, c would be d / (|z| / radius - 1): the smallest and the largest enclose it.
     scale = -np.log(np.linalg.norm(target) / radius - 1)
     low, high = np.log(eigenvalues.min()) + scale - 1, np.log(eigenvalues.max()) + scale + 1  # 1: room for rounding
-    return np.exp(brentq(excess, low, high, xtol=1e-14, rtol=1e-14))  # pyright: ignore
+    return np.exp(scipy.optimize.brentq(excess, low, high, xtol=1e-14, rtol=1e-14))  # pyright: ignore

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from kd_jax.analysis.intervals import LEVEL, over_seeds
 from kd_jax.analysis.results import Interval
@@ -78,5 +78,5 @@ def welch(first: Sequence[float], second: Sequence[float], level: float = LEVEL)
     if error == 0:
         return Interval(middle, middle, middle, level, "seeds", len(a) + len(b))
     freedom = of_mean.sum() ** 2 / (of_mean**2 / [len(a) - 1, len(b) - 1]).sum()
-    half = float(stats.t.ppf((1 + level) / 2, freedom) * error)
+    half = float(scipy.stats.t.ppf((1 + level) / 2, freedom) * error)
     return Interval(middle, middle - half, middle + half, level, "seeds", len(a) + len(b))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+import scipy
 
 from kd_jax.analysis.exaggeration import BLOCK, confidence
 from kd_jax.errors import BadInput
@@ -134,7 +134,7 @@ def beside(
         x[rows], y[rows] = confidence(block_t, top), confidence(block_s, top)
         kl[rows] = _kl(logs_t, logs_s)
         if rescaled is not None and temperature is not None:
-            rescaled[rows] = _kl(logs_t, log_softmax(block_s / temperature, axis=1))
+            rescaled[rows] = _kl(logs_t, scipy.special.log_softmax(block_s / temperature, axis=1))
         if lower:
             classes, of_classes = _next_classes(logs_t, top, lower)
             lower_x[rows] = _log_odds(of_classes)
@@ -202,7 +202,7 @@ def _block(name, model, rows):
 
 def _fill(arrays, rows, block, labels):
     """Enter what a model says of some rows, and return its log-probabilities of them."""
-    log_p, p = log_softmax(block, axis=1), softmax(block, axis=1)
+    log_p, p = scipy.special.log_softmax(block, axis=1), scipy.special.softmax(block, axis=1)
     prediction = block.argmax(axis=1)
     arrays["prediction"][rows] = prediction
     arrays["confidence"][rows] = p.max(axis=1)

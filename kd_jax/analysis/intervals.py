@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from kd_jax.analysis.results import Interval
 
@@ -112,7 +112,7 @@ def error_of_mean(values: np.ndarray, groups: np.ndarray) -> float:
 
 @cache
 def _quantile(level, freedom):
-    return stats.t.ppf((1 + level) / 2, freedom)
+    return scipy.stats.t.ppf((1 + level) / 2, freedom)
 
 
 def _t_interval(values, level, resampled, shared=False):
@@ -143,14 +143,14 @@ def of_proportion(hits: ArrayLike, level: float = LEVEL, groups: np.ndarray | No
     hits = np.asarray(hits, bool)
     if groups is not None:
         return _grouped_proportion(hits, groups, level)
-    result = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(level, method="wilson")
+    result = scipy.stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(level, method="wilson")
     return Interval(float(hits.mean()), float(result.low), float(result.high), level, "examples", len(hits))
 
 
 def _grouped_proportion(hits: np.ndarray, groups: np.ndarray, level: float) -> Interval:
     share, error, count = float(hits.mean()), error_of_mean(hits.astype(np.float64), groups), len(np.unique(groups))
     number = min(share * (1 - share) / error**2 if error > 0 else count, len(hits))
-    squared = stats.t.ppf((1 + level) / 2, max(count - 1, 1)) ** 2
+    squared = scipy.stats.t.ppf((1 + level) / 2, max(count - 1, 1)) ** 2
     centre = (share + squared / (2 * number)) / (1 + squared / number)
     half = np.sqrt(squared * (share * (1 - share) / number + squared / (4 * number**2))) / (1 + squared / number)
     # At 0 and 1 the ends are those numbers, but for rounding.
@@ -168,7 +168,7 @@ def bootstrap_errors(
     """Return the standard error of each number that a statistic returns, over examples drawn anew with replacement.
 
     Args:
-        statistic: `statistic(index)` returns float64 [...] of the examples `index` (int [count], rising, with repeats).
+        statistic: `statistic(repeats)` returns float64 [...] of the examples, each taken as often as it was drawn, int [count].
         count: number of examples.
         rng: the generator of the draws.
         resamples: how many draws.
@@ -183,7 +183,7 @@ def bootstrap_errors(
     for _ in range(resamples):
         repeats = np.bincount(rng.integers(0, number, size=number), minlength=number)
         repeats = repeats if group is None else repeats[group]
-        draws.append(statistic(np.repeat(np.arange(count), repeats)))
+        draws.append(statistic(repeats))
     return np.std(draws, axis=0, ddof=1)
 
 
@@ -198,7 +198,9 @@ def of_error(estimate: float, error: float, count: int, level: float = LEVEL, re
         resampled: "examples", or `GROUPS`.
     """
     upper = (1 + level) / 2
-    half = (stats.norm.ppf(upper) if resampled == "examples" else stats.t.ppf(upper, max(count - 1, 1))) * error
+    half = (
+        scipy.stats.norm.ppf(upper) if resampled == "examples" else scipy.stats.t.ppf(upper, max(count - 1, 1))
+    ) * error
     return Interval(float(estimate), float(estimate - half), float(estimate + half), level, resampled, int(count))
 
 
@@ -224,7 +226,7 @@ def of_slope(x: np.ndarray, y: np.ndarray, level: float = LEVEL, groups: np.ndar
         count, resampled = len(terms), GROUPS
         free = max(count - 1, 1)
         terms *= np.sqrt(count / free)
-    half = stats.t.ppf((1 + level) / 2, free) * np.sqrt(np.square(terms).sum()) / spread
+    half = scipy.stats.t.ppf((1 + level) / 2, free) * np.sqrt(np.square(terms).sum()) / spread
     return Interval(float(slope), float(slope - half), float(slope + half), level, resampled, count)
 
 
@@ -249,8 +251,8 @@ def of_median(values: ArrayLike, resampled: str, level: float = LEVEL) -> Interv
     count = len(ordered)
     # The number of values below the median is binomial; the interval from the k-th value, counted from both ends, misses it with
     # probability 2 P(number < k).
-    rank = max(int(stats.binom.ppf((1 - level) / 2, count, 0.5)), 1)
-    reached = min(level, 1 - 2 * float(stats.binom.cdf(rank - 1, count, 0.5)))
+    rank = max(int(scipy.stats.binom.ppf((1 - level) / 2, count, 0.5)), 1)
+    reached = min(level, 1 - 2 * float(scipy.stats.binom.cdf(rank - 1, count, 0.5)))
     return Interval(
         float(np.median(ordered)), float(ordered[rank - 1]), float(ordered[count - rank]), reached, resampled, count
     )

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from kd_jax.analysis import calibration, exaggeration
 from kd_jax.analysis.results import Unlearned
@@ -172,13 +172,13 @@ def _by_loss(losses: Sequence[float]) -> tuple[str, dict[str, float]]:
 def _by_outputs(fit: Outputs, teacher: Outputs | None, onehot: Outputs | None) -> tuple[str, dict[str, float]]:
     if fit.spread <= ROUNDING * fit.rounding * fit.size:
         return "constant_outputs", {"spread": fit.spread, "size": fit.size}
-    if stats.binom.sf(fit.right - 1, fit.examples, fit.chance) > LEVEL:
+    if scipy.stats.binom.sf(fit.right - 1, fit.examples, fit.chance) > LEVEL:
         return "at_chance", {"accuracy": fit.accuracy, "chance": fit.chance, "examples": fit.examples}
     if fit.confidence < LEAST_SPREAD * fit.teacher_confidence:
         return "flat", {"spread": fit.confidence, "teacher_spread": fit.teacher_confidence}
     if teacher is not None and onehot is not None and fit.clean:
         others = {"teacher": teacher.clean_accuracy, "onehot": onehot.clean_accuracy}
         expected = fit.chance + LEAST_WAY * (min(others.values()) - fit.chance)
-        if stats.binom.cdf(fit.clean_right, fit.clean, expected) < LEVEL:
+        if scipy.stats.binom.cdf(fit.clean_right, fit.clean, expected) < LEVEL:
             return "behind", {"accuracy": fit.clean_accuracy, **others}
     return "", {}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
+import scipy
 
 from kd_jax.analysis.intervals import standard_error
 
@@ -38,9 +38,9 @@ def power(effects: Sequence[Effect], seeds: int, level: float) -> float:
         seeds: number of seeds, at least 2.
         level: two-sided level of the tests.
     """
-    critical = stats.t.isf(level / 2, seeds - 1)
+    critical = scipy.stats.t.isf(level / 2, seeds - 1)
     sizes = [effect.size / standard_error(seeds, effect.shared) for effect in effects]
-    each = stats.nct.sf(critical, seeds - 1, np.minimum(sizes, 1e3))
+    each = scipy.stats.nct.sf(critical, seeds - 1, np.minimum(sizes, 1e3))
     return float(np.prod(np.nan_to_num(each, nan=1.0)))  # nan: far beyond every critical value
 
 
@@ -78,4 +78,4 @@ def effect_found(seeds: int, level: float, share: float = POWER, shared: bool = 
     def excess(size):
         return power([Effect(size, shared)], seeds, level) - share
 
-    return float(optimize.brentq(excess, 1e-6, 1e3, xtol=1e-6))  # pyright: ignore
+    return float(scipy.optimize.brentq(excess, 1e-6, 1e3, xtol=1e-6))  # pyright: ignore

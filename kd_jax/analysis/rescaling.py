@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.special import log_softmax, softmax
 
 from kd_jax.analysis import calibration, intervals
 from kd_jax.analysis.intervals import LEVEL
@@ -185,7 +185,7 @@ def matched(teacher: Any, student: Any, groups: np.ndarray | None = None) -> Int
     """
     rows = fitted_rows(len(teacher), teacher.shape[1], groups)
     of_rows = None if groups is None else groups[rows]
-    return temperature(student[rows], softmax(_lifted(teacher[rows]), axis=1), groups=of_rows)
+    return temperature(student[rows], scipy.special.softmax(_lifted(teacher[rows]), axis=1), groups=of_rows)
 
 
 def calibrated(
@@ -211,7 +211,7 @@ def calibrated(
     each = np.arange(len(z))
     hits = calibration.correct(z, y)
     nll, ece = [], []
-    for log_p in (log_softmax(z, axis=1), log_softmax(scale[:, None] * z, axis=1)):
+    for log_p in (scipy.special.log_softmax(z, axis=1), scipy.special.log_softmax(scale[:, None] * z, axis=1)):
         nll.append(-log_p[each, y])
         ece.append(calibration.ece_interval(np.exp(log_p.max(axis=1)), hits, groups=groups))
     means = (intervals.of_mean(values, groups=groups) for values in (*nll, nll[0] - nll[1]))
@@ -225,10 +225,10 @@ def rescaled(teacher: ArrayLike, student: ArrayLike, groups: np.ndarray | None =
         teacher, student: logits, float [examples, classes].
         groups: which examples depend on each other, int [examples]; None for independent ones.
     """
-    log_t, z = log_softmax(_lifted(teacher), axis=1), _lifted(student)
+    log_t, z = scipy.special.log_softmax(_lifted(teacher), axis=1), _lifted(student)
     p = np.exp(log_t)
     best = temperature(z, p, groups=groups)
-    kl = [(p * (log_t - log_softmax(z / each, axis=1))).sum(axis=1) for each in (1.0, best.estimate)]
+    kl = [(p * (log_t - scipy.special.log_softmax(z / each, axis=1))).sum(axis=1) for each in (1.0, best.estimate)]
     return Rescaled(best, *(intervals.of_mean(values, groups=groups) for values in kl))
 
 

@@ -79,11 +79,8 @@ def measure_pair(pair: OfPair, groups: np.ndarray | None = None) -> dict[tuple[s
     def errors():
         """Standard errors [lines, numbers]. One bootstrap serves all, and each draw is cut into quarters anew."""
 
-        def statistic(index):
-            drawn = exaggeration.lines(x[index], y[index])
-            return np.array([drawn[subset] for subset in lines])
-
-        return intervals.bootstrap_errors(statistic, len(x), np.random.default_rng(0), groups=groups)
+        of = exaggeration.make_lines(x, y)
+        return intervals.bootstrap_errors(of, len(x), np.random.default_rng(0), groups=groups)
 
     for row, (subset, line) in enumerate(lines.items()):
         for column, name in enumerate(("exaggeration_slope", "exaggeration_intercept", "mean_deviation")):

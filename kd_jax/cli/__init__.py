@@ -4,12 +4,15 @@ What is called here listens for signals before anything heavy is loaded, so that
 seconds hears it.
 """
 
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 from kd_jax import stopping
 from kd_jax.cli.guard import open_streams
+
+BEGAN = time.monotonic()  # when the program did, but for Python itself
 
 __all__ = ["analyze_main", "main", "run_study", "theory_main"]
 _OF_STUDY = ("Preset", "Session", "parse", "study_main")  # of `cli.study`, loaded when they are used

@@ -7,11 +7,11 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import tyro
 
+from kd_jax import __version__
 from kd_jax.cli import config_file, theory
 from kd_jax.cli.audit_command import audit
 from kd_jax.cli.compare_command import compare
@@ -42,6 +42,7 @@ def analyze(
     trajectory_examples: int | None = None,
     workers: int = 0,
     dataset: str = "",
+    variant_figures: bool = False,
     quiet: bool = False,
 ):
     """Recompute every number and figure of a work folder from its checkpoints.
@@ -57,15 +58,17 @@ def analyze(
         trajectory_examples: Training examples to follow along training, 0 for none [default: the study's].
         workers: Processes that read and decode a streamed set [0: threads of this process].
         dataset: Name or folder of the study's data now, where it was trained on a folder that lies elsewhere [the study's].
+        variant_figures: Draw the figures of every variant of a sweep too; those that are there are drawn anew in any case.
         quiet: Print the answer and errors alone: no progress, no tables.
     """
     from kd_jax import data
     from kd_jax.cli import terminal
     from kd_jax.studies import analyse, sweep
     from kd_jax.studies.progress import Progress
-    from kd_jax.train import devices
+    from kd_jax.train import compiled, devices
 
     devices.select(platform)
+    compiled.keep()
     asked = {
         "layers": layers,
         "pairs": pairs,
@@ -76,23 +79,25 @@ def analyze(
     folder = tiny_imagenet_dir or data_dir
     with hushed(quiet):
         if sweep.is_sweep(workdir):
-            summary = sweep.analyze(workdir, folder, look, workers, data.Loader().load, Progress, dataset)
+            loader = data.Loader().load
+            summary = sweep.analyze(workdir, folder, look, workers, loader, Progress, dataset, variant_figures)
             terminal.sweep(workdir, summary, quiet)
         else:
             summary = analyse.analyze(workdir, folder, look, workers, progress=Progress, dataset=dataset)
             terminal.study(workdir, summary, quiet)
 
 
-def report(workdir: tyro.conf.Positional[Path]):
+def report(workdir: tyro.conf.Positional[Path], variant_figures: bool = False):
     """Draw tables, figures and report.html again from an analysis that is there.
 
     Args:
         workdir: Work folder of a study, or of a sweep.
+        variant_figures: Draw the figures of every variant of a sweep too; those that are there are drawn anew in any case.
     """
     from kd_jax.studies import sweep
     from kd_jax.studies.report import write_report
 
-    sweep.report(workdir) if sweep.is_sweep(workdir) else write_report(workdir)
+    sweep.report(workdir, variant_figures) if sweep.is_sweep(workdir) else write_report(workdir)
     print(f"report: {workdir / 'analysis' / 'report.html'}")
 
 
@@ -106,7 +111,7 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
     """
     from kd_jax import data
     from kd_jax.data import cache, publishers, tfds, tiny_imagenet
-    from kd_jax.train import devices
+    from kd_jax.train import compiled, devices
 
     print(", ".join(f"{package} {version}" for package, version in versions().items()))
     chosen = devices.select(platform)
@@ -117,6 +122,13 @@ def doctor(data_dir: Path | None = None, tiny_imagenet_dir: Path | None = None, 
         " set KD_JAX_CACHE or KD_JAX_CACHE_GB to change that"
         if kept.folder
         else "cache: no home folder for decoded copies, so sets are decoded anew each time; set KD_JAX_CACHE"
+    )
+    programs = compiled.state()
+    print(
+        f"cache: {programs.programs} compiled programs in {programs.folder}, {cache.shown(programs.size)} of at most"
+        f" {cache.shown(programs.bound)}; set KD_JAX_COMPILED_GB to change that"
+        if programs.folder
+        else "cache: compiled programs are not kept; unset KD_JAX_COMPILED_GB, or set KD_JAX_CACHE, to change that"
     )
     folder = data_dir or data.default_data_dir()
     print(f"data: {' and '.join(data.EMBEDDED)} are embedded")
@@ -223,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["--version"]:
-        print(f"kd_jax {version('kd_jax')}")
+        print(f"kd_jax {__version__}")
         return OK
     if argv[:1] == ["run"] and value_of("config", argv) and argv[1].startswith("-"):
         path, studies = value_of("config", argv) or "", []

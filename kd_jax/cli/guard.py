@@ -112,6 +112,10 @@ class _Unread(io.TextIOBase):
     def __getattr__(self, name):
         return getattr(self._stream, name)
 
+    def onto(self, stream):
+        """Go on with another stream."""
+        self._stream = stream
+
     def write(self, text):
         self._try(lambda: self._stream.write(remote.shown(text)))
         return len(text)

@@ -4,7 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from kd_jax.cli import config_file, sweep_words
+from kd_jax.cli import BEGAN, config_file, sweep_words
 from kd_jax.cli.guard import guarded, hushed, one_line_errors
 from kd_jax.config import FLAGS, SECTIONS, Study
 from kd_jax.errors import BadInput, Diverged
@@ -85,6 +85,9 @@ class TrainingSession(Session):
     combine: Literal["all", "one_by_one"] = "all"
     """How --sweep combines its fields: all values of each with all of the others, or one changed at a time, from the study that
     the other flags describe."""
+    variant_figures: bool = False
+    """Draw the figures of every variant of a sweep too. Otherwise kd-jax report WORKDIR/VARIANT draws those of one; its numbers,
+    tables and charts are there in any case."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,14 @@ def study_main(
     argv = sys.argv[1:] if argv is None else argv
     command = command_line(argv, prog)
 
-    def run_here(argv):
+    def run():
         session, study = _parsed(argv, description, preset, flag, prog)
         _check_batch(session)
         _join(session)
+        with _here(session) as session:
+            run_here(session, study)
+
+    def run_here(session, study):
         if not session.sweep:
             with hushed(session.quiet):
                 return _train_and_report(name, session, study, command)
@@ -146,11 +153,35 @@ def study_main(
         with hushed(session.quiet):
             return _sweep_and_report(name, session, studies, command)
 
-    def run():
-        with brought_here(argv) as words:
-            run_here(words)
-
     return guarded(run)
+
+
+@contextmanager
+def _here(session: TrainingSession) -> Iterator[TrainingSession]:
+    """Give a session in which a folder of this machine stands in place of the address of a work folder, while the block runs.
+
+    Of several processes the first one alone has the folder, for it alone reads and writes it.
+
+    Raises:
+        BadInput: as `remote.opened`.
+    """
+    if not remote.is_address(session.workdir):
+        yield session
+        return
+    from kd_jax.train import hosts
+
+    with ExitStack() as held:
+        folder = None
+        with hosts.each():
+            if hosts.leads():
+                is_part = session.list or bool(session.only)
+                folder = held.enter_context(remote.opened(str(session.workdir), light=is_part))
+        try:
+            yield replace(session, workdir=folder and str(folder))
+        except BaseException as error:
+            if hosts.is_known(error):
+                hosts.leave()  # the others need not wait for what is still brought to the address
+            raise
 
 
 @contextmanager
@@ -158,18 +189,13 @@ def brought_here(argv: Sequence[str]) -> Iterator[list[str]]:
     """Give a command line in which a folder of this machine stands in place of the address of a work folder, while the block runs.
 
     Raises:
-        BadInput: as `remote.opened`; and for several processes, which all need to see one folder.
+        BadInput: as `remote.opened`.
     """
     address = value_of("workdir", argv)
     if not remote.is_address(address):
         yield list(argv)
         return
-    if "--distributed" in argv:
-        raise BadInput(
-            f"--workdir={address}: expected a folder that all hosts see, found an address; mount the bucket and name the folder"
-        )
-    is_part = "--list" in argv or value_of("only", argv) is not None
-    with remote.opened(str(address), light=is_part) as folder:
+    with remote.opened(str(address)) as folder:
         yield [*sweep_words.without(argv, "workdir"), f"--workdir={folder}"]
 
 
@@ -328,14 +354,8 @@ def _join(session: TrainingSession) -> None:
             if value is not None:
                 raise BadInput(f"--{flag}={value}: expected --distributed beside it; pass both, or leave it out")
         return
-    if session.sweep:
-        raise BadInput(
-            "--distributed: expected one study, found --sweep; run its variants one by one, or each on a machine of its own"
-        )
-    if session.list or session.only:
-        raise BadInput(
-            f"--distributed: expected one study, found --{'list' if session.list else 'only'}; leave one of the two out"
-        )
+    if session.list:
+        raise BadInput("--distributed: expected runs to train, found --list; leave one of the two out")
     from kd_jax.train import devices, hosts
 
     devices.only(session.platform)
@@ -350,7 +370,7 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     from kd_jax.studies.prepare import prepare, set_precision
     from kd_jax.studies.progress import Progress
     from kd_jax.studies.train import train_prepared
-    from kd_jax.train import devices, hosts
+    from kd_jax.train import compiled, devices, hosts
     from kd_jax.workdir import records
 
     began = time.monotonic()
@@ -358,21 +378,25 @@ def _train_and_report(name: str, session: TrainingSession, study: Study, command
     trackers.check(session.log)
     set_precision(study)
     chosen = devices.select(_platform(session))
+    compiled.keep()
     data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
     prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers, command=command)
     if session.list:
         _print_lines(batch.to_do(batch.of_study(prepared), session.ready))
         return
     sinks, only = trackers.sinks(session.log, prepared), session.only
+    shown = partial(Progress, since=BEGAN)
     if only:
-        if not batch.chosen(batch.of_study(prepared), only, batch.given_up({"": prepared})).done:
-            train_prepared(prepared, chosen, Progress, sinks, session.on_nan, only=only)
-        _print_left(workdir, session, batch.of_study(prepared))
+        job = hosts.told(lambda: batch.chosen(batch.of_study(prepared), only, batch.given_up({"": prepared})))
+        if not job.done:
+            train_prepared(prepared, chosen, shown, sinks, session.on_nan, only=only)
+        hosts.leave()
+        if hosts.leads():
+            _print_left(workdir, session, batch.of_study(prepared))
         return
-    trained = train_prepared(prepared, chosen, Progress, sinks, session.on_nan, session.seeds_at_once)
-    leads = hosts.leads()
+    trained = train_prepared(prepared, chosen, shown, sinks, session.on_nan, session.seeds_at_once)
     hosts.leave()
-    if not leads:
+    if not hosts.leads():
         return  # analysis is process 0's
     if not trained and is_analysed(workdir, prepared.study, prepared.record):
         if session.quiet:
@@ -423,7 +447,7 @@ def _sweep_and_report(
     from kd_jax.studies import batch, sweep, trackers
     from kd_jax.studies.prepare import set_precision
     from kd_jax.studies.progress import Progress
-    from kd_jax.train import devices
+    from kd_jax.train import compiled, devices, hosts
     from kd_jax.workdir import records
 
     began = time.monotonic()
@@ -435,6 +459,7 @@ def _sweep_and_report(
     trackers.check(session.log)
     set_precision(studies[0][1])
     chosen = devices.select(_platform(session))
+    compiled.keep()
 
     def find(dataset):
         return data.folder_of(dataset, session.data_dir, session.tiny_imagenet_dir)
@@ -456,16 +481,21 @@ def _sweep_and_report(
                 log,
                 session.on_nan,
             )
+            hosts.leave()
+            if not hosts.leads():
+                return
         jobs = batch.of_sweep(workdir, sweep.planned(name, studies, workdir, find, chosen, load))
         if session.list:
             _print_lines(batch.to_do(jobs, session.ready))
         else:
             _print_left(workdir, session, jobs)
         return
-    settings = session.on_nan, session.seeds_at_once
+    settings = session.on_nan, session.seeds_at_once, session.variant_figures
     _, summary = sweep.run(
         name, studies, workdir, find, chosen, session.workers, load, Progress, command, log, *settings
     )
+    if not hosts.leads():
+        return
     if summary is None:
         if session.quiet:
             terminal.Screen(quiet=True).answer(records.read_summary(workdir))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_jax.report import about, costs, sweeps, tables
+from kd_jax.report import about, costs, tables
 from kd_jax.report.tables import Table
 from kd_jax.studies import analyses
 
@@ -166,6 +166,8 @@ def sweep(workdir: Path, summary: Mapping[str, Any], quiet: bool = False) -> Non
         summary: contents of its `summary.json`.
         quiet: whether to print the answer alone.
     """
+    from kd_jax.report import sweeps
+
     screen = Screen(quiet)
     screen.line()
     screen.answer(summary)

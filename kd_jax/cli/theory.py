@@ -39,10 +39,11 @@ def theory_main(argv: Sequence[str] | None = None, description: str | None = Non
 
 
 def _run_and_print(session, study, command):
-    from kd_jax.train import devices
+    from kd_jax.train import compiled, devices
 
     workdir = workdir_of(session, NAME)
     chosen = devices.select(session.platform)
+    compiled.keep()
     warn = (lambda line: None) if session.quiet else partial(print, flush=True)
     with hushed(session.quiet):
         summary = linear_study.run(NAME, study, workdir, chosen, warn, command)

@@ -7,15 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from kd_jax.data import embedded
 from kd_jax.data.arrays import HELD_OUT, Source, held_out
 
 
 def load() -> Source:
     """Return the biopsies, malignant or benign: 455 for training, and a fifth of each class, 114, held out for testing."""
-    from sklearn.datasets import load_breast_cancer  # imported here because it takes a second
+    rows = embedded.table("breast_cancer.csv", skip=1)
+    if rows is None:
+        from sklearn.datasets import load_breast_cancer
 
-    found: Any = load_breast_cancer()
-    x, y = found.data.astype(np.float32), found.target.astype(np.int32)
+        found: Any = load_breast_cancer()
+        rows = np.column_stack([found.data, found.target])
+    x, y = rows[:, :-1].astype(np.float32), rows[:, -1].astype(np.int32)
     taken = held_out(y)
-    names = np.array([str(name) for name in found.target_names])
+    names = np.array(["malignant", "benign"])
     return Source("breast_cancer", x[~taken], y[~taken], x[taken], y[taken], 2, HELD_OUT, names)

@@ -62,15 +62,26 @@ def bound() -> float:
     Raises:
         BadInput: when `$KD_JAX_CACHE_GB` is no number.
     """
-    given = os.environ.get("KD_JAX_CACHE_GB") or str(BOUND)
+    return gigabytes("KD_JAX_CACHE_GB", BOUND)
+
+
+def gigabytes(name: str, default: float) -> float:
+    """Return a size that an environment variable gives in GB [bytes].
+
+    Args:
+        name: the variable.
+        default: the size where it is not set [GB].
+
+    Raises:
+        BadInput: when it is no number.
+    """
+    given = os.environ.get(name) or str(default)
     try:
         size = float(given)
     except ValueError:
         size = -1.0
     if not size >= 0:
-        raise BadInput(
-            f"KD_JAX_CACHE_GB={given}: expected a number of gigabytes of at least 0; set it to {BOUND:g} or such"
-        )
+        raise BadInput(f"{name}={given}: expected a number of gigabytes of at least 0; set it to {default:g} or such")
     return size * 1e9
 
 

@@ -230,6 +230,16 @@ class Dataset:
         """
         return None
 
+    def for_devices(self, platform: str, count: int, batch_size: int) -> "Dataset":
+        """Return the data in the form that suits the devices on which it is trained on; results differ by rounding alone.
+
+        Args:
+            platform: what JAX calls the devices, such as `cpu` or `tpu`.
+            count: the number of devices over which a batch is split.
+            batch_size: the examples of a training step, over all devices.
+        """
+        return self
+
     # ---- inside jit
 
     def example(self, dtype: Any = np.float32) -> np.ndarray:

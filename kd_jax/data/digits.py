@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kd_jax.data import embedded
 from kd_jax.data.arrays import Source
 
 TRAIN_EXAMPLES = 1297  # leaves 500 for testing
@@ -18,11 +19,14 @@ def load() -> Source:
 
     Pixels are counts from 0 to 16. The writers are not known per image, so one writer can be in both parts.
     """
-    from sklearn.datasets import load_digits  # imported here because it takes a second
+    rows = embedded.table("digits.csv.gz")
+    if rows is None:
+        from sklearn.datasets import load_digits
 
-    digits: Any = load_digits()
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(digits.target))
+        digits: Any = load_digits()
+        rows = np.column_stack([digits.data, digits.target])
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(rows))
     train, test = np.sort(order[:TRAIN_EXAMPLES]), np.sort(order[TRAIN_EXAMPLES:])
-    x = digits.images.astype(np.uint8)[..., None]
-    y = digits.target.astype(np.int32)
+    x = rows[:, :-1].reshape(-1, 8, 8, 1).astype(np.uint8)
+    y = rows[:, -1].astype(np.int32)
     return Source("digits", x[train], y[train], x[test], y[test], classes=10, test_split="test")

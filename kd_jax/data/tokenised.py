@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -115,6 +115,13 @@ class TokenisedTexts(Dataset):
         from kd_jax.data import views
 
         return tokens.spelt(self.tokenizer_json, x[rows], views.MOST)
+
+    def for_devices(self, platform: str, count: int, batch_size: int) -> "TokenisedTexts":
+        """Return the data with the buckets that are worth their compiling, on an accelerator; see `buckets.worthwhile`."""
+        if platform == "cpu" or len(self.buckets) == 1:
+            return self
+        rows = self.rows_of(0, 0, batch_size)(0)  # the same for all seeds, which share a program
+        return replace(self, buckets=buckets.worthwhile(self.lengths, rows, self.buckets, count))
 
     def example(self, dtype: Any = np.float32) -> np.ndarray:
         """Return a batch of one text of zeros, int32."""

@@ -146,7 +146,7 @@ def growths(
     whose initialisation it starts. Runs from another initialisation have others beyond the first layer, for its units are other
     ones; there the k-th direction of the one is compared with the k-th of the other.
 
-    The trajectory is streamed: one checkpoint is in memory at a time.
+    The trajectory is streamed: two checkpoints are in memory at a time.
 
     Args:
         workdir: the work folder.
@@ -183,7 +183,7 @@ def growths(
 def weight_components(
     folder: Path, layer: str, directions: eigen.Directions, steps: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a layer's weights along the directions of its inputs, at some checkpoints of a run, which are read one at a time.
+    """Return a layer's weights along the directions of its inputs, at some checkpoints of a run, which are streamed.
 
     Args:
         folder: the folder of the run.
@@ -198,10 +198,8 @@ def weight_components(
     Raises:
         BadInput: for a checkpoint that is missing or damaged.
     """
-    start, components, moved = None, [], []
+    grow, grown = eigen.make_grow(directions.vectors), []
     for _, variables in checkpoints.stream_variables(folder, steps):
-        weights = eigen.along(layers.kernel(variables["params"], layer, len(directions.vectors)), directions.vectors)
-        start = weights if start is None else start
-        components.append(np.linalg.norm(weights, axis=1))
-        moved.append(np.linalg.norm(weights - start, axis=1))
+        grown.append(grow(layers.kernel(variables["params"], layer, len(directions.vectors))))
+    components, moved = zip(*grown, strict=True)
     return np.array(steps), np.array(components), np.array(moved)

@@ -1,10 +1,14 @@
-"""Convolutions in the forms that GPUs and CPUs run faster.
+"""Convolutions in the forms that GPUs, TPUs and CPUs run faster.
 
 On GPUs, of few channels: several neighbouring pixels of a row at once. cuDNN multiplies tiles of at least 32 output channels, so of
 16 channels half a tile is empty, and each value of the input is loaded nine times for a 3x3 kernel. `wide` computes `count`
 neighbouring pixels of the output as that many times the channels, with a kernel of 3 x (count + 2) that moves by `count` pixels:
 the same products and sums, plus products with zeros, from fewer loads. Neighbouring pixels of a row lie side by side in memory, so
 nothing is moved.
+
+On TPUs: with the output's channels of a kernel side by side in memory, whichever way it is used. The compiler picks an order for
+each kernel that it may lay out anew, and with the other one, which it takes for the kernels of a frozen teacher and for gradients
+of inputs, it reckons with almost twice the cycles for few channels: it computes half the channels at a time.
 
 On CPUs: from an input that is written out before it is read. XLA computes the gradient of a kernel from the input with its channels
 first and its batch last. Left alone, it works out the normalisation and the ReLU before the convolution a second time while it
@@ -18,6 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -26,19 +31,22 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 # the kernel 154 and 67; 16x16x32 forward 35 and 29, gradient of the kernel 73 and 51; 8x8x64 is no faster wide.
 PIXELS = {16: (2, 4), 32: (2, 2)}
 FEWEST_CHANNELS = 16  # of fewer, as of the pixels of an image, nothing was measured
+MOST_ON_TPU = 64  # channels of which the order of a kernel was tried on a TPU; more fill its lanes
 
 
 def convolve(x: jax.Array, kernel: jax.Array, window_strides: Sequence[int], padding: Any, **more: Any) -> jax.Array:
-    """Return what `jax.lax.conv_general_dilated` returns, for `flax.linen.Conv`; on CUDA devices wide where that is faster.
+    """Return what `jax.lax.conv_general_dilated` returns, for `flax.linen.Conv`; on CUDA devices wide where that is faster, and
+    on TPUs from a kernel in the order that is.
 
-    That is for bfloat16 alone, and it then has no forward-mode derivative. All arguments are those of `conv_general_dilated`.
+    Both are for bfloat16 alone, and it then has no forward-mode derivative. All arguments are those of `conv_general_dilated`.
     """
-    pixels = _pixels(x, kernel, window_strides, padding, more)
-    if pixels is None:
-        if kernel.shape[:2] != (1, 1):  # the gradient of such a kernel is a product of matrices
-            x = written_out(x)
-        return jax.lax.conv_general_dilated(x, kernel, window_strides, padding, **more)
-    return _same(pixels, x, kernel)
+    has_form = _is_of_form(x, kernel, window_strides, padding, more)
+    pixels = _pixels(x, kernel) if has_form else None
+    if pixels is None and kernel.shape[:2] != (1, 1):  # the gradient of such a kernel is a product of matrices
+        x = written_out(x)
+    if has_form:
+        return _same(pixels, x, kernel)
+    return jax.lax.conv_general_dilated(x, kernel, window_strides, padding, **more)
 
 
 @jax.custom_jvp
@@ -84,46 +92,68 @@ def _convolved(x, kernel, strides=(1, 1)):
     return jax.lax.conv_general_dilated(x, kernel, strides, ((1, 1), (1, 1)), dimension_numbers=LAYOUT)
 
 
-def _pixels(x, kernel, strides, padding, more):
-    """(pixels at once for the output, for the gradient of the kernel), or None where the plain form stays."""
+def _is_of_form(x, kernel, strides, padding, more):
+    """Whether there are forms of a convolution other than the plain one."""
     plain = {"lhs_dilation": (1, 1), "rhs_dilation": (1, 1), "feature_group_count": 1}
-    if (
-        x.dtype != jnp.bfloat16
-        or x.ndim != 4
-        or kernel.shape[:2] != (3, 3)
-        or tuple(strides) != (1, 1)
-        or isinstance(padding, str)
-        or [tuple(sides) for sides in padding] != [(1, 1), (1, 1)]
-        or any(more.get(name) not in (None, value) for name, value in plain.items())
-        or min(kernel.shape[2:]) < FEWEST_CHANNELS
-    ):
-        return None
+    return (
+        x.dtype == jnp.bfloat16
+        and x.ndim == 4
+        and kernel.shape[:2] == (3, 3)
+        and tuple(strides) == (1, 1)
+        and not isinstance(padding, str)
+        and [tuple(sides) for sides in padding] == [(1, 1), (1, 1)]
+        and all(more.get(name) in (None, value) for name, value in plain.items())
+        and FEWEST_CHANNELS <= min(kernel.shape[2:]) <= max(kernel.shape[2:]) <= MOST_ON_TPU
+    )
+
+
+def _pixels(x, kernel):
+    """On CUDA, (pixels at once for the output, for the gradient of the kernel), or None where the plain form stays."""
     fitting = (pixels for most, pixels in PIXELS.items() if max(kernel.shape[2:]) <= most)
     pixels = next(fitting, None)
     return pixels if pixels and x.shape[2] % max(pixels) == 0 else None
 
 
+def _ordered(x, kernel):
+    """The convolution, of a kernel whose channels of the output lie side by side in memory."""
+    return _convolved(x, with_layout_constraint(kernel, Layout(major_to_minor=(0, 1, 2, 3))))
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _same(pixels, x, kernel):
     """The convolution; what runs is decided when the program is compiled for a device."""
-    return jax.lax.platform_dependent(x, kernel, cuda=partial(wide, count=pixels[0]), default=_convolved)
+    return _of_device(pixels, x, kernel, _ordered)
 
 
 def _forward(pixels, x, kernel):
-    return _same(pixels, x, kernel), (x, kernel)
+    # A kernel that is trained is left in its order, for its parameter has that.
+    return _of_device(pixels, x, kernel, _convolved), (x, kernel)
+
+
+def _of_device(pixels, x, kernel, on_tpu):
+    on_cuda = partial(wide, count=pixels[0]) if pixels else _convolved
+    return jax.lax.platform_dependent(x, kernel, cuda=on_cuda, tpu=on_tpu, default=_convolved)
 
 
 def _backward(pixels, saved, of_output):
-    def on_cuda(x, kernel, of_output):
+    def turned(kernel):
         # The gradient of the input is a convolution of the same kind, with the kernel turned round.
-        turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+        return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+
+    def on_cuda(x, kernel, of_output):
         (of_kernel,) = jax.vjp(lambda kernel: wide(x, kernel, pixels[1]), kernel)[1](of_output)
-        return wide(of_output, turned, pixels[0]), of_kernel
+        return wide(of_output, turned(kernel), pixels[0]), of_kernel
+
+    def on_tpu(x, kernel, of_output):
+        (of_kernel,) = jax.vjp(lambda kernel: _convolved(x, kernel), kernel)[1](of_output)
+        return _ordered(of_output, turned(kernel)), of_kernel
 
     def plainly(x, kernel, of_output):
         return jax.vjp(_convolved, x, kernel)[1](of_output)
 
-    return jax.lax.platform_dependent(*saved, of_output, cuda=on_cuda, default=plainly)
+    return jax.lax.platform_dependent(
+        *saved, of_output, cuda=on_cuda if pixels else plainly, tpu=on_tpu, default=plainly
+    )
 
 
 _same.defvjp(_forward, _backward)

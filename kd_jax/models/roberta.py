@@ -85,7 +85,7 @@ class RoBERTa(nn.Module):
         y = attention(query, key, value, lengths).reshape(x.shape)
         y = drop(self._dense(self.width, f"{name}_attention_out")(y))
         x = self._norm(f"{name}_attention_norm")(x + y)
-        y = nn.gelu(self._dense(4 * self.width, f"{name}_intermediate")(x), approximate=False)
+        y = gelu(self._dense(4 * self.width, f"{name}_intermediate")(x))
         y = drop(self._dense(self.width, f"{name}_output")(y))
         return self._norm(f"{name}_output_norm")(x + y)
 
@@ -129,6 +129,28 @@ class RoBERTa(nn.Module):
         return drop
 
 
+def gelu(x: jax.Array) -> jax.Array:
+    """Return `x` times the normal distribution function of `x` (Hendrycks and Gimpel 2016), the exact form, not that with tanh.
+
+    JAX has it by erfc, which by its compiler's estimate takes a TPU longer than the product before it, in bfloat16; by erf in
+    float32, rounded once, it is hidden behind that product. Of the numbers of bfloat16 next to 400,001 points from -9 to 9,
+    erf in float32 gives the nearest value in 95 %, and JAX's form in 74 %.
+    """
+    if x.dtype != jnp.bfloat16:
+        return _gelu_by_erfc(x)
+    return jax.lax.platform_dependent(x, tpu=gelu_by_erf, default=_gelu_by_erfc)
+
+
+def _gelu_by_erfc(x):
+    return nn.gelu(x, approximate=False)
+
+
+def gelu_by_erf(x: jax.Array) -> jax.Array:
+    """Return the exact GELU in the form for TPUs, computed in float32."""
+    wide = x.astype(jnp.float32)
+    return (0.5 * wide * (1 + jax.lax.erf(wide * np.float32(np.sqrt(0.5))))).astype(x.dtype)
+
+
 def _positions(real):
     """Return the positions of tokens as transformers counts them: 2, 3, 4, ... in each text, and 1 for padding."""
     return jnp.where(real, PADDING + jnp.cumsum(real, axis=1, dtype=jnp.int32), PADDING)
@@ -149,7 +171,9 @@ def dropped(x: jax.Array, keys: jax.Array, site: int, rate: float) -> jax.Array:
         # Compared in float32 also where JAX is in 64 bits, so that all precisions drop the same.
         return jax.random.bernoulli(jax.random.fold_in(key, site), np.float32(1 - rate), x.shape[1:])
 
-    return jnp.where(jax.vmap(keep)(keys), x / (1 - rate), jnp.zeros((), x.dtype))
+    # Left alone, a TPU's compiler draws the same bits again wherever they are needed, forward and twice backward.
+    kept = jax.lax.platform_dependent(jax.vmap(keep)(keys), tpu=jax.lax.optimization_barrier, default=lambda kept: kept)
+    return jnp.where(kept, x / (1 - rate), jnp.zeros((), x.dtype))
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array, lengths: jax.Array) -> jax.Array:

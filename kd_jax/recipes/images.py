@@ -10,6 +10,7 @@ from kd_jax.config import Study
 
 # What the paper's image recipes share [?].
 _PAPER = Study.from_flags(
+    precision="auto",  # bfloat16 on accelerators; nothing is reported of it
     augment="crop_flip",
     optimizer="nesterov",
     momentum=0.9,
@@ -72,6 +73,7 @@ RECIPES: dict[str, Study] = {
     # the teacher. What differs here: its ResNets are not pre-activation; its epochs keep the last batch, which is smaller; its loss
     # is a KL divergence, whose gradient is the same; and there the students MobileNet and ShuffleNet take a learning rate of 0.01.
     "repdistiller": Study.from_flags(
+        precision="auto",
         dataset="cifar100",
         teacher="resnet56",
         student=("resnet20",),

@@ -9,6 +9,7 @@ from kd_jax.config import Study
 
 # What both recipes share: AdamW with weight decay on kernels alone, clipping, warm-up and linear decay [?].
 _COMMON = Study.from_flags(
+    precision="auto",  # bfloat16 on accelerators
     optimizer="adamw",
     momentum=0.9,
     weight_decay=0.01,

@@ -1,16 +1,18 @@
 """What lies beyond the teacher's top class, as a table and a figure, of studies and of audits."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from kd_jax.analysis.results import Estimate, index
 from kd_jax.plan import TEACHER, Arm
 from kd_jax.report import colours, tables
-from kd_jax.report.figures import axes_or_current
 from kd_jax.report.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SLOPE = "exaggeration_slope_rank"
 SHOWN = (1, 2, 3)  # ranks of the table, beside the last
@@ -63,7 +65,7 @@ def table(estimates: Sequence[Estimate], arms: Iterable[Arm]) -> Table | None:
     )
 
 
-def figure(estimates: Sequence[Estimate], arms: Sequence[Arm]) -> Figure | None:
+def figure(estimates: Sequence[Estimate], arms: Sequence[Arm]) -> "Figure | None":
     """Return the figure of slopes by rank, a panel for each split; None where there are none.
 
     Args:
@@ -73,6 +75,8 @@ def figure(estimates: Sequence[Estimate], arms: Sequence[Arm]) -> Figure | None:
     splits = _splits(estimates)
     if not splits:
         return None
+    from matplotlib.figure import Figure
+
     drawn = Figure(figsize=(4.8 * len(splits) + 0.4, 4.0), layout="constrained")
     panels = drawn.subplots(1, len(splits), squeeze=False, sharey=True)[0]
     for axes, split in zip(panels, splits, strict=True):
@@ -84,7 +88,7 @@ def figure(estimates: Sequence[Estimate], arms: Sequence[Arm]) -> Figure | None:
     return drawn
 
 
-def ranks_panel(estimates: Sequence[Estimate], arms: Iterable[Arm], split: str, ax: Axes | None = None) -> Axes:
+def ranks_panel(estimates: Sequence[Estimate], arms: Iterable[Arm], split: str, ax: "Axes | None" = None) -> "Axes":
     """Draw the slopes of one split by rank, with their intervals, students beside their controls.
 
     Args:
@@ -92,6 +96,8 @@ def ranks_panel(estimates: Sequence[Estimate], arms: Iterable[Arm], split: str, 
         split: the split.
         ax: where to draw; pyplot's current axes by default.
     """
+    from kd_jax.report.figures import axes_or_current
+
     axes = axes_or_current(ax)
     palette = colours.arms(arm.name for arm in arms)
     drawn = _by_arm(estimates, split)

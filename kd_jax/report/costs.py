@@ -3,14 +3,15 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from kd_jax.analysis.results import Interval
 from kd_jax.plan import TEACHER
 from kd_jax.report import colours
 from kd_jax.report.tables import Table, shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TITLE = "What it costs to run"
 CAPTION = """Test accuracy against the time that one example takes, with their intervals. Up and to the left is better: more
@@ -105,8 +106,10 @@ def _faster(own: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     return f"{ratio:.2f} times as fast"
 
 
-def figure(cost: Mapping[str, Any]) -> Figure | None:
+def figure(cost: Mapping[str, Any]) -> "Figure | None":
     """Return the figure of accuracy against time; None where no accuracy is known."""
+    from matplotlib.figure import Figure
+
     drawn = Figure(figsize=(6.5, 4.2), layout="constrained")
     axes = drawn.subplots()
     known = [arm for arm in cost["arms"] if arm["accuracy"] is not None]

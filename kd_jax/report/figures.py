@@ -5,6 +5,7 @@ return a whole matplotlib `Figure` made of panels, which `save` writes as PNG an
 """
 
 import base64
+import contextlib
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,16 +49,27 @@ def save(figure: Figure, path: Path) -> Picture:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
+    _lay_out(figure)
     buffer = io.BytesIO()
     said = str(figure.get_label())
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Description": said})
     path.with_name(f"{path.name}.png").write_bytes(buffer.getvalue())
-    figure.set_layout_engine("none")  # it is laid out now, and to do so takes as long as to draw
     # A hash salt of its own and no date: the same figure is the same file.
     with matplotlib.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}):
         figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None, "Description": said})
-    figure.savefig(path.with_name(f"{path.name}.pdf"))
+    figure.savefig(path.with_name(f"{path.name}.pdf"), metadata={"CreationDate": None})
     return Picture(base64.b64encode(buffer.getvalue()).decode(), said, figure.get_figwidth(), KINDS)
+
+
+def _lay_out(figure: Figure) -> None:
+    """Lay a figure out for good: where there is an engine for that, even one that does nothing, each file is drawn twice."""
+    before, engine = figure.dpi, figure.get_layout_engine()
+    figure.dpi = DPI
+    if engine is not None:
+        with contextlib.suppress(ValueError):  # as matplotlib does, where there is no room
+            engine.execute(figure)
+    figure.dpi = before
+    figure.set_layout_engine(None)
 
 
 def confidence(

@@ -22,7 +22,7 @@ from kd_jax.studies.prepare import open_study as open_prepared
 from kd_jax.studies.progress import Progress, Quiet
 from kd_jax.studies.results import Results
 from kd_jax.studies.train import OnNan, train_prepared
-from kd_jax.train import devices
+from kd_jax.train import compiled, devices
 from kd_jax.train.loop import Sink
 from kd_jax.workdir import remote
 
@@ -68,6 +68,7 @@ def run(
         load, study, place = _source(study, data, data_dir)
         set_precision(study)
         chosen = devices.select(platform)
+        compiled.keep()
         command = shlex.join([Path(sys.executable).name, *sys.argv])
         prepared = prepare(name, study, folder, place, chosen, workers=workers, load=load, command=command)
         shown = _progress(progress)

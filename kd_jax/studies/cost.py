@@ -21,6 +21,7 @@ from kd_jax.plan import TEACHER, Run, seeds_of
 from kd_jax.studies import networks
 from kd_jax.studies.prepare import Prepared, open_study
 from kd_jax.studies.report import write_report
+from kd_jax.train import ahead
 from kd_jax.workdir import checkpoints, records
 
 FILE = "cost.json"
@@ -122,9 +123,10 @@ def _of_networks(
             # From the middle, for blocks of texts are sorted by length.
             start = (len(x) - batch) // 2
             inputs = jax.device_put(x[start : start + batch], device)
-            compiled = jax.jit(partial(_logits, model, view)).lower(here, inputs).compile()
-            flops = flops or flops_of(compiled, batch)
-            of_batch.append(partial(_finished, compiled, here, inputs))
+            lowered = jax.jit(partial(_logits, model, view)).lower(here, inputs)
+            # Before compilation, which on GPUs replaces convolutions and products by calls of libraries that XLA does not count.
+            flops = flops or _per_example(ahead.flops(lowered), batch)
+            of_batch.append(partial(_finished, lowered.compile(), here, inputs))
         found[run.arm.model] = {
             "parameters": models.parameter_count(variables.params),
             "bytes": sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(variables)),
@@ -146,15 +148,8 @@ def _finished(compiled: Any, variables: Variables, x: Any) -> Any:
     return jax.block_until_ready(compiled(variables, x))
 
 
-def flops_of(compiled: Any, batch: int) -> float | None:
-    """Return the floating-point operations of an example in a compiled program, as XLA counts them; None where it does not.
-
-    Args:
-        compiled: what `jax.jit(...).lower(...).compile()` returned.
-        batch: how many examples it takes at a time.
-    """
-    counted = (compiled.cost_analysis() or {}).get("flops", -1)
-    return float(counted) / batch if counted > 0 else None
+def _per_example(flops: float | None, batch: int) -> float | None:
+    return None if flops is None else flops / batch
 
 
 def repeat(calls: Sequence[Callable[[], Any]], clock: Callable[[], float]) -> list[list[float]]:

@@ -25,7 +25,7 @@ from kd_jax.files import write_text
 from kd_jax.plan import Plan, Run, make_plan
 from kd_jax.recipes.settings import FURTHER_SIZES, SIZES, VOCABULARY, Size
 from kd_jax.studies.footprint import of_runs
-from kd_jax.studies.prepare import Prepared
+from kd_jax.studies.prepare import Prepared, precision_on
 from kd_jax.studies.progress import Quiet
 from kd_jax.train import ahead, engine, table
 from kd_jax.train import devices as parallel
@@ -97,6 +97,8 @@ def forecast(
         raise BadInput(
             f"--{flag}: expected a teacher that is trained, for only that can be planned; leave it out and name its --teacher"
         )
+    if study.networks.precision == "auto":
+        study = study.replaced(precision=precision_on("tpu" if topology.chip.clock else "gpu"))
     for training in (study.training, study.teacher_training):
         parallel.check_batch(training.batch_size, topology.devices)
     data.check(dataset, study)
@@ -309,10 +311,13 @@ def _peak(kind: Mapping[str, Any], evaluations: Mapping[str, Mapping[str, Any]],
 def _notes(study: Study, dataset: Dataset, topology: Topology) -> list[str]:
     notes = []
     share = study.training.batch_size // len(topology.devices)
-    if topology.chip.clock and share < ahead.LANES:
+    # Texts have their features along the lanes.
+    if topology.chip.clock and dataset.tokenizer is None and share % ahead.LANES:
+        filled = -(-share // ahead.LANES) * ahead.LANES
         notes.append(
-            f"A batch of {share} a chip is filled up to the {ahead.LANES} lanes of a TPU wherever the batch is laid along them;"
-            f" --batch_size={ahead.LANES * len(topology.devices)} or fewer chips would use them."
+            f"A batch of {share} a chip is filled up to {filled}, whole rows of the {ahead.LANES} lanes of a TPU, wherever a"
+            f" network of few channels lays the batch along them: {1 - share / filled:.0%} of that work is padding, which"
+            f" --batch_size={filled * len(topology.devices)} or fewer chips would use."
         )
     if dataset.tokenizer is not None:
         notes.append(OF_TEXTS)

@@ -55,6 +55,31 @@ class Prepared:
     teacher: Found | None = None
 
 
+def precision_on(platform: str) -> str:
+    """Return what `Networks.precision="auto"` comes to on a platform, in a study that begins there."""
+    return "float32" if platform == "cpu" else "bfloat16"
+
+
+def with_precision(study: Study, workdir: Path | str, devices: Sequence[Any]) -> Study:
+    """Return a study with `precision="auto"` settled: as its work folder has it, else as its teacher that exists, else by platform.
+
+    Args:
+        study: the configuration.
+        workdir: its work folder, which may be absent.
+        devices: the devices that it is trained on.
+
+    Raises:
+        BadInput: for a record that cannot be read.
+    """
+    if study.networks.precision != "auto":
+        return study
+    if (Path(workdir) / "study.json").is_file():
+        found = config.from_json(records.read_study(workdir)["config"]).networks.precision
+    else:
+        found = teachers.precision_of(study) or precision_on(devices[0].platform)
+    return study.replaced(precision=found)
+
+
 def set_precision(study: Study) -> None:
     """Switch JAX to the arithmetic of a study: 64 bits for float64, and its products. Call it before the first array is made."""
     jax.config.update("jax_enable_x64", study.networks.precision == "float64")
@@ -135,7 +160,9 @@ def prepare(
         "start the same command in the same environment everywhere",
     )
     asked = study
-    study = hosts.told(lambda: teachers.resolved(asked, workdir))
+    study = hosts.told(lambda: teachers.resolved(with_precision(asked, workdir, devices), workdir))
+    if study.networks.precision != asked.networks.precision:
+        set_precision(study)
     previous = hosts.told(lambda: check_workdir(workdir, name, study))
     use_arithmetic(previous)
     before = hosts.told(lambda: teachers.networks_of(study)) | (previous.get("networks", {}) if previous else {})

@@ -34,8 +34,8 @@ class Quiet:
         """Add units of work; the other arguments say what was worked on."""
         self.done += units
 
-    def note(self, text: str) -> None:
-        """Say what is going on while no unit of work is finished, such as `compiling teacher`."""
+    def note(self, text: str, waits: bool = False) -> None:
+        """Say what is going on while no unit of work is finished; `waits` as for `Progress`."""
 
 
 class Progress:
@@ -45,10 +45,12 @@ class Progress:
         total: units in all.
         done: units that an earlier program did.
         stream: where to write; standard error by default, so that results alone are on standard output.
+        since: since when the first units are waited for, by `time.monotonic`; what that took is said once. None to say nothing.
     """
 
-    def __init__(self, total, done=0, stream=None):
+    def __init__(self, total, done=0, stream=None, since=None):
         self._stream = stream or sys.stderr
+        self._since = since
         self._bar = None
         if self._stream.isatty():
             self._bar = tqdm(
@@ -60,6 +62,7 @@ class Progress:
             )
         self._total, self._first, self._done = total, done, done
         self._began = self._last = time.monotonic()
+        self._waits = None  # since when something is waited for that says nothing about the time left
 
     def __enter__(self):
         return self
@@ -76,12 +79,19 @@ class Progress:
             self._bar.initial += units
             self._bar.update(units)
 
-    def note(self, text):
-        """Say what is going on while no unit of work is finished, such as `compiling teacher`; it is shown at once."""
+    def note(self, text, waits=False):
+        """Say what is going on while no unit of work is finished, such as `compiling teacher`; it is shown at once.
+
+        Args:
+            text: what.
+            waits: whether it is something that the units to come do not need, so that it says nothing about the time left.
+        """
         if self._bar is not None:
             self._bar.set_description_str(text, refresh=True)
             return
         self._last = time.monotonic()
+        if waits and self._waits is None:
+            self._waits = self._last
         print(f"{self._share()} {text}", file=self._stream, flush=True)
 
     def _share(self):
@@ -97,17 +107,23 @@ class Progress:
             always: without a terminal, write a line even if the last one is recent.
         """
         self._done += units
+        now = time.monotonic()
+        if units and self._since is not None:
+            seconds, self._since = now - self._since, None
+            tqdm.write(f"{label}: first steps {seconds:.1f} s after the start", file=self._stream)
         if self._bar is not None:
             self._bar.set_description_str(f"{label} {detail}", refresh=False)
             self._bar.update(units)
             return
-        now = time.monotonic()
+        if units and self._waits is not None:  # these came with the wait, and are left out with it
+            self._began += now - self._waits
+            self._first += units
+            self._waits = None
         if always or now - self._last > LINE_SECONDS:
             self._last = now
             worked, elapsed = self._done - self._first, now - self._began
-            left = elapsed * (self._total - self._done) / max(worked, 1)
-            line = f"{label} {detail}".strip()
-            print(f"{self._share()} {line}, {_clock(left)} left", file=self._stream, flush=True)
+            left = f", {_clock(elapsed * (self._total - self._done) / worked)} left" if worked > 0 else ""
+            print(f"{self._share()} {label} {detail}".rstrip() + left, file=self._stream, flush=True)
 
 
 def _clock(seconds):

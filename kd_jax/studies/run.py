@@ -99,10 +99,11 @@ class ResumeStore(Sink):
 
     Args:
         store: the resume store of the run.
+        trajectory: the trajectory of the run, open for writing: a state counts once all steps behind it are on the disk.
     """
 
-    def __init__(self, store: checkpoints.Checkpoints):
-        self._store = store
+    def __init__(self, store: checkpoints.Checkpoints, trajectory: checkpoints.Checkpoints):
+        self._store, self._trajectory = store, trajectory
 
     def start(self, run: Run, step: int) -> None:
         """Start the clock."""
@@ -114,6 +115,7 @@ class ResumeStore(Sink):
 
     def save(self, step: int, state: TrainState, totals: dict[str, np.ndarray]) -> None:
         """Keep the whole state."""
+        self._trajectory.wait()
         self._store.save(step, (state, totals))
         self._saved = time.monotonic()
 
@@ -217,7 +219,7 @@ def _opened(held, workdir, run, engine, teacher, progress, stop, compiles):
     if behind:
         _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, behind)
     line = ProgressLine(progress, compiles=compiles)
-    return [MetricsFile(folder), line, TrajectoryStore(trajectory), ResumeStore(resume)], resume
+    return [MetricsFile(folder), line, TrajectoryStore(trajectory), ResumeStore(resume, trajectory)], resume
 
 
 def _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, behind):
@@ -234,7 +236,7 @@ def _repair(folder, run, engine, teacher, progress, stop, trajectory, resume, be
                 (state for state in found if state is not None), key=lambda state: int(state[0].step), default=None
             )
 
-        own = [ProgressLine(progress, counts=False), TrajectoryStore(trajectory), ResumeStore(states)]
+        own = [ProgressLine(progress, counts=False), TrajectoryStore(trajectory), ResumeStore(states, trajectory)]
         _train_together(engine, part, teacher, own, stop, newest)
     shutil.rmtree(folder / "repair")
 

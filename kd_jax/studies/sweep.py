@@ -9,6 +9,8 @@ WORKDIR/
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from kd_jax.studies.prepare import Prepared, arithmetic, prepare
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.report import write_report as write_study_report
 from kd_jax.studies.train import OnNan, train_prepared
+from kd_jax.train import hosts
 from kd_jax.workdir import records
 
 
@@ -49,8 +52,12 @@ def run(
     log: Sequence[str] = (),
     on_nan: OnNan = "stop",
     seeds_at_once: SeedsAtOnce = "auto",
+    variant_figures: bool = False,
 ) -> tuple[int, dict[str, Any] | None]:
     """Train and analyse every variant that is not finished, then what the variants say together.
+
+    Where several processes train together, all call it, with the same arguments. Process 0 reads and writes the work folder, and
+    analyses when all variants are trained and the others have left.
 
     Args:
         name: the name of the study, for `sweep.json`.
@@ -62,9 +69,11 @@ def run(
         load, progress, command: as for `studies.train.train`.
         log: the trackers to report to, keys of `trackers.TRACKERS`.
         on_nan, seeds_at_once: as for `studies.train.train_prepared`.
+        variant_figures: as for `analyze`.
 
     Returns:
-        The number of runs trained, and the contents of `summary.json`, or None where everything was done before.
+        The number of runs trained, and the contents of `summary.json`, or None where everything was done before, and in processes
+        other than 0.
 
     Raises:
         BadInput: for a variant that cannot be trained, before anything is written.
@@ -72,30 +81,51 @@ def run(
         Diverged: when every variant did. Of fewer, the rest is summarised, and `diverged` of the summary names them.
     """
     workdir = Path(workdir)
-    _check(workdir, name)
+    hosts.told(lambda: _check(workdir, name))
     prepared = _preparing(name, studies, workdir, find, devices, workers, load, command)
     # What cannot be done is said now, not hours later; and a teacher that exists already has given its network.
     studies = [(variant, prepared(variant, study).study) for variant, study in studies]
     record = _record(name, studies)
     trained = analysed = 0
     diverged: dict[str, str] = {}
-    with records.locked(workdir):
-        records.write_json(workdir / "sweep.json", record)
+    alone = hosts.count() == 1
+
+    def analyse(ready):
+        if is_analysed(ready.workdir, ready.study, ready.record):
+            return 0
+        analyze_prepared(ready, progress, on_nan=on_nan, with_figures=variant_figures)
+        return 1
+
+    @contextmanager
+    def unless_diverged(variant):
+        try:
+            yield
+        except Diverged as error:  # the others have nothing to do with it
+            diverged[variant.folder] = str(error)
+            _say(f"{variant.folder}: {error}")
+
+    with ExitStack() as held:
+        with hosts.each():
+            if hosts.leads():
+                held.enter_context(records.locked(workdir))
+                records.write_json(workdir / "sweep.json", record)
         for number, (variant, study) in enumerate(studies, 1):
-            folder = workdir / variant.folder
-            stopping.check()
+            hosts.check_stop()
             _say(f"variant {number} of {len(studies)}: {variant.folder}")
             ready = prepared(variant, study)
-            _share(workdir, folder, ready.plan, ready.record)
-            try:
-                heard = trackers.sinks(log, ready)
-                trained += train_prepared(ready, devices, progress, heard, on_nan, seeds_at_once)
-                if not is_analysed(folder, study, ready.record):
-                    analyze_prepared(ready, progress, on_nan=on_nan)
-                    analysed += 1
-            except Diverged as error:  # the others have nothing to do with it
-                diverged[variant.folder] = str(error)
-                _say(f"{variant.folder}: {error}")
+            hosts.told(partial(_share, workdir, ready.workdir, ready.plan, ready.record))
+            with unless_diverged(variant):
+                trained += train_prepared(ready, devices, progress, trackers.sinks(log, ready), on_nan, seeds_at_once)
+                analysed += analyse(ready) if alone else 0
+        if not alone:
+            hosts.leave()
+            if not hosts.leads():
+                return trained, None
+            for variant, study in studies:
+                stopping.check()
+                if variant.folder not in diverged:
+                    with unless_diverged(variant):
+                        analysed += analyse(prepared(variant, study))
         if len(diverged) == len(studies):
             raise Diverged(f"every variant diverged; {next(iter(diverged.values()))}")
         if not analysed and not diverged and _summarised(workdir, record):
@@ -111,12 +141,12 @@ def planned(
     devices: Sequence[Any],
     load: Callable[..., Dataset] = data.load,
 ) -> dict[str, batch.Planned]:
-    """Return {folder of a variant: its runs}, after every check. Writes nothing; arguments as for `run`.
+    """Return {folder of a variant: its runs}, after every check. Writes nothing; arguments and processes as for `run`.
 
     Raises:
         BadInput: for a variant that cannot be trained.
     """
-    _check(Path(workdir), name)
+    hosts.told(lambda: _check(Path(workdir), name))
     prepared = _preparing(name, studies, workdir, find, devices, 0, load, "")
     return {variant.folder: batch.Planned.of(prepared(variant, study)) for variant, study in studies}
 
@@ -137,6 +167,8 @@ def run_one(
 ) -> int:
     """Train one run of a sweep, while other programs may train others, and return 1, or 0 where it was finished already.
 
+    Where several processes train it together, all call this, with the same arguments.
+
     Args:
         name, studies, workdir, find, devices, workers, load, progress, command, log, on_nan: as for `run`.
         only: VARIANT/RUN.
@@ -148,14 +180,25 @@ def run_one(
     workdir = Path(workdir)
     variants = planned(name, studies, workdir, find, devices, load)
     record = _record(name, [(variant, variants[variant.folder].plan.study) for variant, _ in studies])
-    batch.chosen(batch.of_sweep(workdir, variants), only, batch.given_up(variants))  # before anything is written
-    with records.locked(workdir, shared=True):
-        job = batch.chosen(batch.of_sweep(workdir, variants), only, batch.given_up(variants))
+
+    def chosen():
+        return batch.chosen(batch.of_sweep(workdir, variants), only, batch.given_up(variants))
+
+    def begun():
+        job = chosen()
         with records.updating(workdir):
             if not is_sweep(workdir) or read(workdir) != record:
                 records.write_json(workdir / "sweep.json", record)
             of_variant = variants[job.variant]
             _share(workdir, workdir / job.variant, of_variant.plan, of_variant.record)
+        return job
+
+    hosts.told(chosen)  # before anything is written
+    with ExitStack() as held:
+        with hosts.each():
+            if hosts.leads():
+                held.enter_context(records.locked(workdir, shared=True))
+        job = hosts.told(begun)
         if job.done:
             return 0
         prepared = _preparing(name, studies, workdir, find, devices, workers, load, command)
@@ -182,12 +225,14 @@ def analyze(
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
     dataset: str = "",
+    variant_figures: bool = False,
 ) -> dict[str, Any]:
     """Recompute every variant's analysis, and what they say together, from the checkpoints; return `summary.json`'s contents.
 
     Args:
         workdir: the sweep's work folder.
         data_dir, look, workers, load, progress, dataset: as for `studies.analyse.analyze`.
+        variant_figures: whether to draw the figures of every variant too; those that there are already are drawn anew in any case.
     """
     record = read(workdir)
     with records.locked(workdir):
@@ -197,12 +242,17 @@ def analyze(
                 continue
             stopping.check()
             _say(f"variant {variant['folder']}")
-            analyze_study(Path(workdir) / variant["folder"], data_dir, look, workers, load, progress, dataset)
+            folder = Path(workdir) / variant["folder"]
+            analyze_study(folder, data_dir, look, workers, load, progress, dataset, variant_figures)
         return _summarise(workdir, record)
 
 
-def report(workdir: Path | str) -> None:
+def report(workdir: Path | str, variant_figures: bool = False) -> None:
     """Draw table, figures and page of every variant and of the sweep again from the analyses that are there.
+
+    Args:
+        workdir: the sweep's work folder.
+        variant_figures: as for `analyze`.
 
     Raises:
         BadInput: when one is not.
@@ -211,7 +261,8 @@ def report(workdir: Path | str) -> None:
     for variant in record["variants"]:
         if variant["folder"] in left_out(Path(workdir)):
             continue
-        write_study_report(Path(workdir) / variant["folder"])
+        folder = Path(workdir) / variant["folder"]
+        write_study_report(folder, with_figures=variant_figures or (folder / "analysis" / "figures").is_dir())
     _summarise(workdir, record)
 
 
@@ -250,7 +301,8 @@ def _described(variant, study):
 
 
 def _say(line):
-    print(line, file=sys.stderr, flush=True)
+    if hosts.leads():
+        print(line, file=sys.stderr, flush=True)
 
 
 def _check(workdir, name):

@@ -124,6 +124,12 @@ def resolved(study: Study, workdir: Path | str) -> Study:
     return study.replaced(teacher=network)
 
 
+def precision_of(study: Study) -> str | None:
+    """Return the arithmetic of the study of `--teacher_from`; None without it, or where its folder is not there."""
+    source = _source(study) if study.distillation.teacher_from else None
+    return config.from_json(source.record["config"]).networks.precision if source else None
+
+
 def networks_of(study: Study) -> dict[str, dict[str, str]]:
     """Return what is on record of the teacher's network where it is one of somebody's own; see `studies.networks`."""
     source = _source(study) if study.distillation.teacher_from else None

@@ -334,7 +334,7 @@ class _Runner:
         first, workdir, at_once = runs[0], self._prepared.workdir, len(runs) if len(runs) > 1 else 0
         compiles = self._kind(first, at_once) not in self._engines
         if compiles:
-            self._progress.note(f"compiling {first.arm.name}")
+            self._progress.note(f"compiling {first.arm.name}", waits=True)
         if at_once:
             engine_of = functools.partial(self.engine, first)
             run_stage.train_seeds(workdir, runs, engine_of, teachers_of, self._progress, self._stop, diverged, compiles)
@@ -400,7 +400,7 @@ class _Runner:
             stopping.check()
             if time.monotonic() - shown > ASKING_SECONDS:
                 shown = time.monotonic()
-                self._progress.note(f"answers of {name} to view {number + 1} of {count}")
+                self._progress.note(f"answers of {name} to view {number + 1} of {count}", waits=True)
 
         return told
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import brentq
+import scipy
 
 from kd_jax.analysis import closed_forms as theory
 from kd_jax.analysis import eigen
@@ -285,7 +285,7 @@ def hilbert(examples: int, tolerance: float, rounds: int) -> HilbertSimulation:
         def excess(log_c, labels=labels):
             return np.mean((predict(log_c, labels) - labels) ** 2) / tolerance - 1
 
-        log_c = brentq(excess, -40, 40, xtol=1e-14, rtol=1e-14)  # pyright: ignore
+        log_c = scipy.optimize.brentq(excess, -40, 40, xtol=1e-14, rtol=1e-14)  # pyright: ignore
         targets.append(predict(log_c, labels))
         multipliers.append(np.exp(log_c))  # pyright: ignore
     guaranteed = theory.guaranteed_rounds(eigenvalues, vectors.T @ y, tolerance)

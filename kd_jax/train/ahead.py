@@ -304,7 +304,7 @@ def compile_lowered(lowered: Any) -> tuple[Compiled, str]:
             fits=True,
             peak_bytes=_peak(memory),
             argument_bytes=memory.argument_size_in_bytes,
-            flops=flops(program),
+            flops=flops(lowered) or flops(program),
             traffic_bytes=read.traffic(),
             cycles=read.cycles(),
             call_cycles=read.cycles_of_a_call(),
@@ -319,7 +319,10 @@ def compile_lowered(lowered: Any) -> tuple[Compiled, str]:
 
 
 def flops(program: Any) -> float | None:
-    """Return the operations of a compiled or lowered program, a loop's body counted once; None where XLA does not count them."""
+    """Return the operations of a lowered or compiled program, a loop's body counted once; None where XLA does not count them.
+
+    A program compiled for a GPU calls cuDNN for its convolutions, and XLA does not count those: ask the lowered one.
+    """
     try:
         found = program.cost_analysis()
     except Exception:  # some backends have none

@@ -147,6 +147,7 @@ def build(
             either case.
         lanes: how many runs are trained at the same time; 0 for one, without an axis of lanes. See `lanes_obstacle`.
     """
+    dataset = dataset.for_devices(devices[0].platform, len(devices), training.batch_size)
     dtype = models.PARAMETER_DTYPES[precision]
     build_model = partial(models.build, classes=dataset.classes, precision=precision, **dataset.network_settings)
     axis_name = parallel.AXIS if batch_norm == "global" else None
@@ -203,8 +204,9 @@ def build(
     )
     if lanes:
         of_networks = teacher is not None and teacher.model is not None  # other answers are the same for all
-        axes: Any = 0, 0, epoch.Constants._make((None, 0, 0 if of_networks else None)), 1
-        train_on = jax.vmap(train_on, in_axes=axes)
+        axis: Any = 0
+        shared = epoch.Constants(None, axis, axis if of_networks else None)
+        train_on = jax.vmap(train_on, in_axes=(0, 0, shared, 1))
         evaluate_on = jax.vmap(evaluate_on, in_axes=(0, None, None, None))
     replicate = partial(parallel.replicate, devices=devices)
     put = parallel.Put(devices)

@@ -193,6 +193,15 @@ def told(make: Callable[[], T]) -> T:
     raise error
 
 
+def check_stop() -> None:
+    """Leave here, in all processes, if the one that leads was told to stop; requests of others are heard inside runs.
+
+    Raises:
+        Stopped: if it was.
+    """
+    told(stopping.check)
+
+
 @contextmanager
 def leading() -> Iterator[None]:
     """Let what ends the block in process 0, which the others follow by `told`, end it in them; they are told None at its end."""
@@ -345,7 +354,8 @@ def _filter_messages() -> None:
     """Let what libraries in C++ write to both standard streams pass through a filter, a process that outlives this one.
 
     Where a process of a run is gone, JAX aborts the others from a thread of its own, with a dozen lines of text; the filter makes
-    one line of them, and of the messages of Gloo none. Python's own streams go on as before.
+    one line of them, and of the messages of Gloo none. Python's own streams go on as before; where something stands before one of
+    them, as `cli.guard` puts it there, it is told of the new one by its method `onto`.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -359,5 +369,8 @@ def _filter_messages() -> None:
     os.close(writer)
     for name, descriptor in (("stdout", out), ("stderr", err)):
         stream = open(descriptor, "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
-        setattr(sys, name, stream)
+        if hasattr(now := getattr(sys, name), "onto"):
+            now.onto(stream)
+        else:
+            setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)

@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kd_jax.data.dataset import Feed
@@ -57,9 +58,11 @@ class Sink:
         """Some steps have been taken; comes after `epoch` where they end one."""
 
     def keep(self, step: int, variables: Variables) -> None:
-        """The network at a step of the trajectory, NumPy arrays; step 0 comes right after `start`.
+        """The network at a step of the trajectory, NumPy arrays.
 
-        Where an average of the weights is kept, it comes with it, as a `train.state.Averaged`.
+        It comes before the next `epoch`, `segment` or `save`, when some more steps may have been taken: on an accelerator they are
+        taken while it is copied from there. Where an average of the weights is kept, it comes with it, as a
+        `train.state.Averaged`.
         """
 
     def wants_save(self) -> bool:
@@ -196,12 +199,14 @@ def train_runs(
         for lane in lanes:
             for sink in lane.sinks:
                 sink.start(lane.run, first)
-        if first in trajectory:
-            _keep(engine, lanes, first, state)
-        _tell_of_diverged(lanes, diverged, partial(_save, engine, lanes, step, state, totals))
+        coming = _copied(first, state) if first in trajectory else None
+        if step == length.total_steps:
+            coming = _keep(engine, lanes, coming)
+            _tell_of_diverged(lanes, diverged, partial(_save, engine, lanes, step, state, totals))
         began = paused = time.monotonic()
         for pause in segments(state, totals, engine, constants, feed, length.total_steps, sorted(trajectory)):
             state, totals = pause.state, pause.totals
+            coming = _keep(engine, lanes, coming)
             pace = feed.pace(step, pause.step, time.monotonic() - paused)
             for lane, of_lane in zip(lanes, engine.apart(totals), strict=True):
                 lane.totals, lane.line = of_lane, None
@@ -216,15 +221,18 @@ def train_runs(
                     sink.segment(segment)
             step = pause.step
             if step in trajectory:
-                _keep(engine, lanes, step, state)
+                coming = _copied(step, state)
+            wanted = any(sink.wants_save() for lane in _going(lanes) for sink in lane.sinks)
+            if stop is not None and stop.requested:
+                wanted = stop.is_saving = True
+            saves = hosts.agree(wanted) or step == length.total_steps
+            if saves:  # what is saved is behind all that was kept
+                coming = _keep(engine, lanes, coming)
             save = partial(_save, engine, lanes, step, state, totals)
             _tell_of_diverged(lanes, diverged, save)
             if not _going(lanes):
                 break
-            wanted = any(sink.wants_save() for lane in _going(lanes) for sink in lane.sinks)
-            if stop is not None and stop.requested:
-                wanted = stop.is_saving = True
-            if hosts.agree(wanted) or step == length.total_steps:
+            if saves:
                 save()
                 if hosts.agree(stop is not None and stop.requested):
                     names = ", ".join(lane.run.name for lane in _going(lanes))
@@ -315,12 +323,28 @@ def _tell_of_diverged(lanes, diverged, save):
             raise
 
 
-def _keep(engine, lanes, step, state):
-    """Hand networks to the sinks, if their numbers are finite.
+@jax.jit
+def _copy(tree):
+    return jax.tree.map(jnp.copy, tree)
+
+
+def _copied(step, state):
+    """(Step, a copy of the networks that is on its way to the host's memory); the next steps overwrite those of the state."""
+    copy = _copy(state.kept)
+    for leaf in jax.tree.leaves(copy):
+        leaf.copy_to_host_async()
+    return step, copy
+
+
+def _keep(engine, lanes, coming):
+    """Hand networks that `_copied` returned to the sinks, if their numbers are finite; without any, do nothing. Returns None.
 
     The loss of a step is that before its update, so after the last step nothing else would show that the update went wrong.
     """
-    for lane, variables in zip(lanes, engine.apart(state.kept), strict=True):
+    if coming is None:
+        return
+    step, copy = coming
+    for lane, variables in zip(lanes, engine.apart(copy), strict=True):
         if lane.wrong is None and not _is_finite(variables):
             lane.wrong = Diverged(
                 f"{lane.run.name}: its weights are no finite numbers at step {step}; lower --learning_rate or raise --warmup"

@@ -52,9 +52,22 @@ def from_network(
     """
 
     def teach(variables, ids, x):
+        variables = jax.lax.platform_dependent(
+            variables, ids, tpu=_of_this_step, default=lambda variables, ids: variables
+        )
         return on_shortest(partial(apply, variables, train=False), x if adapt is None else adapt(x))
 
     return teach
+
+
+def _of_this_step(variables, ids):
+    """The same variables, of which a TPU's compiler cannot know that they are the same at every step.
+
+    It would take the kernels of convolutions out of the loop over steps, in an order that suits it there, and in which they are
+    slower to use; see `models.convolution`.
+    """
+    zero = 0 * ids.ravel()[0].astype(jnp.float32)  # of floats a compiler cannot say so: 0 times infinity is not 0
+    return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype) if leaf.ndim == 4 else leaf, variables)
 
 
 def from_table(classes: int, dtype: Any) -> Teach:

@@ -7,18 +7,18 @@ files have in a work folder, so a bucket that is mounted, or copied, is a work f
 An object store replaces single objects at once, and has no folders to rename. So what is one thing and several files, a
 checkpoint or the analysis, has its mark written last and removed first: `commit_success.txt`, as orbax has it there,
 and `summary.json`. Without it the rest is not looked at. Files are written before the checkpoints that were saved after
-them. Whenever a program ends, what is at the address is a work folder from which the same command goes on. Of an analysis that
-takes another's place a reader sees the old one, none, or the new one.
+them. Whenever a program ends, what is at the address is a work folder from which the same command goes on. An analysis that takes
+another's place is first written whole to `.analysis-new/`, where it counts until it has taken that place: a reader sees the old
+one or the new one, whole, whenever the program ends.
 
 Checkpoints are brought here when they are loaded; until then they are empty folders.
 
-Locks are leases: objects that only one program can create, which it renews. A program that finds one waits until it is renewed,
-and then is refused; or until `EXPIRES` seconds have passed without, on its own clock, and then takes it.
+Locks are leases, see `leases`.
 """
 
 import atexit
 import contextlib
-import json
+import logging
 import os
 import re
 import shutil
@@ -26,7 +26,6 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -36,10 +35,11 @@ from typing import Any
 
 from kd_jax import stopping
 from kd_jax.errors import BadInput
+from kd_jax.workdir import leases
+from kd_jax.workdir.leases import LOCK
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-SYNC_SECONDS = 10.0  # a kill loses about so much of what was saved
-EXPIRES = 60.0  # a lease that nobody renews for so long is of a program that has ended
+SYNC_SECONDS = leases.RENEWED  # a kill loses about so much of what was saved
 TRIES = 5  # of the last push
 THREADS = 8
 MARK, MARK_OF_ANALYSIS = "commit_success.txt", "summary.json"
@@ -48,8 +48,9 @@ STORES = ("trajectory", "repair", "resume")
 STEP = re.compile(rf"(?:.*/)?runs/[^/]+/(?:{'|'.join(STORES)})/\d+(?=/|$)")
 STORE = re.compile(rf"(?:.*/)?runs/[^/]+/(?:{'|'.join(STORES)})(?=/|$)")
 ANALYSIS = re.compile(r"(?:.*/)?analysis(?=/)")
+# A new analysis, while it takes the place of another.
+STAGED = re.compile(r"(?:.*/)?\.analysis-new(?=/)")
 LINK = ".link"
-LOCK = ".lock"
 
 _mirrors: list["Mirror"] = []
 
@@ -138,6 +139,8 @@ class Mirror:
         try:
             from fsspec.core import url_to_fs
 
+            # gcsfs warns of what it cannot find out of a bucket, at every request; what fails is an exception.
+            logging.getLogger("gcsfs").setLevel(logging.ERROR)
             # What other programs write must be seen.
             options = {"auto_mkdir": True} if kind == "file" else {}
             self._fs, root = url_to_fs(self.address, use_listings_cache=False, **options)
@@ -147,19 +150,18 @@ class Mirror:
                 f"--workdir={address}: expected the address of an object store, {_line(error)}; {fix}"
             ) from None
         self._root = root.rstrip("/")
+        self._leases = leases.Leases(self._fs, self._root, self.address, self._said)
         self.local = Path(tempfile.mkdtemp(prefix="kd_jax-work-"))
         self._remove_copy = partial(shutil.rmtree, self.local, ignore_errors=True)
         atexit.register(self._remove_copy)
         self._known: dict[str, tuple[int, int]] = {}  # what is there as it is here: {name: (size, time of change)}
         self._waiting: dict[str, list[str]] = {}  # checkpoints that are only there: {folder: names}
-        self._leases: dict[str, dict[str, Any]] = {}
         self._alone = 0  # leases of whole folders, whose records nobody else writes
         self._guard = threading.RLock()  # of what is known and waiting
-        self._holds = threading.Lock()  # of the leases, which are renewed while something large is brought there
         self._over = threading.Event()
         self._threads = [
             threading.Thread(target=self._again_and_again, args=(act,), name="mirror", daemon=True)
-            for act in (self.push, self._renew)
+            for act in (self.push, self.renew)
         ]
         self._lost = ""
 
@@ -179,10 +181,13 @@ class Mirror:
         for name in there:
             if step := STEP.match(name):
                 steps.setdefault(step[0], []).append(name)
-            elif not (STORE.match(name) or "/damaged/" in name or (light and ANALYSIS.match(name))):
+            elif not (STORE.match(name) or "/damaged/" in name or (light and _analysis_of(name))):
                 plain.append(name)
         marked = {name.removesuffix(MARK_OF_ANALYSIS) for name in there if name.endswith(f"/{MARK_OF_ANALYSIS}")}
-        plain = [name for name in plain if not (of := ANALYSIS.match(name)) or f"{of[0]}/" in marked]
+        staged = {_final(name) for name in marked if STAGED.match(name)}
+        # Of each analysis the one that counts.
+        analyses = (marked - staged) | {_stage(folder) for folder in staged}
+        plain = [name for name in plain if (folder := _analysis_of(name)) is None or folder in analyses]
         with self._said():
             self._download(name for name in plain if not name.endswith(LINK))
             for name in plain:
@@ -206,15 +211,16 @@ class Mirror:
             name = path[len(self._root) :].lstrip("/")
             if ".." in name.split("/"):
                 continue
-            if STEP.match(name) or not any(part.startswith(".") for part in name.split("/")):
+            shown = _final(name)
+            if STEP.match(name) or not any(part.startswith(".") for part in shown.split("/")):
                 yield name
 
     def _download(self, names: Iterable[str]) -> None:
         def one(name):
-            path = self.local / name
+            path = self.local / (final := _final(name))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self._fs.cat_file(self._at(name)))
-            self._known[name] = _stamp(path)
+            self._known[final] = _stamp(path)
 
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(one, names))
@@ -312,10 +318,45 @@ class Mirror:
         there = {name: stamp for name, stamp in self._known.items() if name.startswith(folder)}
         if mark not in names or here == there:
             return
-        self._remove([mark])
-        self._upload(sorted(names - {mark}))
-        self._remove(there.keys() - names)
-        self._upload([mark])
+        self._settle(folder)
+        new = folder
+        if self._fs.exists(self._at(mark)):
+            new = _stage(folder)
+        else:
+            self._remove(sorted(self._objects(folder) - names))
+        for name in [*sorted(names - {mark}), mark]:
+            at = self._at(name.replace(folder, new, 1))
+            try:
+                if new != folder and there.get(name) == here[name]:
+                    self._fs.cp_file(self._at(name), at)
+                else:
+                    self._fs.pipe_file(at, (self.local / name).read_bytes())
+            except FileNotFoundError:
+                return  # as above
+        self._settle(folder)
+        self._known = {name: stamp for name, stamp in self._known.items() if not name.startswith(folder)} | here
+
+    def _settle(self, folder: str) -> None:
+        """Let a whole analysis that is staged take its place, and remove what is left of others."""
+        stage = _stage(folder)
+        staged, old = self._objects(stage), self._objects(folder)
+        mark, new = f"{folder}{MARK_OF_ANALYSIS}", f"{stage}{MARK_OF_ANALYSIS}"
+        if new in staged:
+            finals = {_final(name) for name in staged}
+            self._remove([mark])
+            for name in sorted(staged - {new}):
+                self._fs.cp_file(self._at(name), self._at(_final(name)))
+            self._remove(sorted(old - finals))
+            self._fs.cp_file(self._at(new), self._at(mark))
+        self._remove(sorted(staged, key=lambda name: name != new))
+
+    def _objects(self, folder: str) -> set[str]:
+        """The names of the objects in a folder there, now."""
+        try:
+            found = self._fs.find(self._at(folder).rstrip("/"))
+        except FileNotFoundError:
+            return set()
+        return {path[len(self._root) :].lstrip("/") for path in found}
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:
@@ -328,7 +369,7 @@ class Mirror:
     @contextmanager
     def updating(self, workdir: Path) -> Iterator[None]:
         """See the function `updating`."""
-        with self._lease(f"{self._prefix(workdir)}.records{LOCK}", waits=True):
+        with self._leases.hold(f"{self._prefix(workdir)}.records{LOCK}", waits=True):
             names = [f"{self._prefix(workdir)}{name}" for name in RECORDS]
             with self._guard, self._said():
                 # Nobody else writes them while this program holds the folder alone, and answers never change.
@@ -338,22 +379,22 @@ class Mirror:
             with self._guard, self._said():
                 self._upload(name for name in names if (self.local / name).is_file())
 
-    # ---- leases
+    # ---- who may write
 
     @contextmanager
     def leased(self, folder: Path, shared: bool) -> Iterator[None]:
         """See the function `leased`."""
         key = f"{self._prefix(folder)}{LOCK}"
         parents = [self._prefix(parent) for parent in folder.parents if parent.is_relative_to(self.local)]
-        above = [f"{prefix}{LOCK}" for prefix in parents if f"{prefix}{LOCK}" not in self._leases]
+        above = [f"{prefix}{LOCK}" for prefix in parents if not self._leases.holds(f"{prefix}{LOCK}")]
         is_run = folder.parent.name == "runs"
         if shared:
-            self._refuse_if_alive([key, *above])
+            self._leases.refuse_if_alive([key, *above])
             yield
             return
-        with self._lease(key):
+        with self._leases.hold(key):
             # Who comes second sees the other, whichever of them that is.
-            self._refuse_if_alive([*above, *([] if is_run else self._below_lease(key))])
+            self._leases.refuse_if_alive([*above, *([] if is_run else self._leases.below(key.removesuffix(LOCK)))])
             self._alone += not is_run
             try:
                 yield
@@ -362,115 +403,12 @@ class Mirror:
                     self.push()
                 self._alone -= not is_run
 
-    def _below_lease(self, key: str) -> list[str]:
-        prefix = self._at(key.removesuffix(LOCK)).rstrip("/")
-        with self._said():
-            try:
-                found = self._fs.find(prefix)
-            except FileNotFoundError:
-                found = []
-        names = (path[len(self._root) :].lstrip("/") for path in found if path.endswith(f"/{LOCK}"))
-        return [name for name in names if name not in self._leases]
-
-    @contextmanager
-    def _lease(self, key: str, waits: bool = False) -> Iterator[None]:
-        """Hold an object that one program alone can create."""
-        mine = {"owner": uuid.uuid4().hex, "host": os.uname().nodename, "process": os.getpid(), "beat": 0}
-        began = time.monotonic()
-        while not self._create(key, mine):
-            seen = self._seen(key)
-            if seen is not None and not self._is_renewed(key, seen, EXPIRES if not waits else 2 * SYNC_SECONDS):
-                self._take_away(key, seen)
-            elif seen is not None and not waits:
-                self._refuse(key, seen)
-            elif time.monotonic() - began > 10 * EXPIRES:
-                self._refuse(key, seen or {})
-        with self._holds:
-            self._leases[key] = mine
-        try:
-            yield
-        finally:
-            with self._holds, contextlib.suppress(Exception):
-                del self._leases[key]
-                if (self._seen(key) or {}).get("owner") == mine["owner"]:
-                    self._fs.rm_file(self._at(key))
-
-    def _create(self, key: str, mine: dict[str, Any]) -> bool:
-        """Whether this program could create the lease, for there was none."""
-        with self._said():
-            try:
-                if self._fs.exists(self._at(key)):
-                    return False
-                self._fs.pipe_file(self._at(key), json.dumps(mine).encode(), mode="create")
-                return True
-            except FileExistsError:
-                return False
-            except FileNotFoundError as error:  # the bucket
-                raise self._unusable(error) from None
-
-    def _seen(self, key: str) -> dict[str, Any] | None:
-        with self._said():
-            try:
-                found = json.loads(self._fs.cat_file(self._at(key)))
-            except FileNotFoundError:
-                return None
-            except ValueError:
-                return {}
-        return found if isinstance(found, dict) else {}
-
-    def _is_renewed(self, key: str, seen: dict[str, Any], seconds: float) -> bool:
-        """Whether the owner of a lease does something about it in this time; waits for that."""
-        began = time.monotonic()
-        while time.monotonic() - began < seconds:
-            stopping.check()
-            time.sleep(min(1.0, seconds / 10))
-            if self._seen(key) != seen:
-                return True
-        return False
-
-    def _take_away(self, key: str, seen: dict[str, Any]) -> None:
-        with self._said(), contextlib.suppress(FileNotFoundError):
-            if self._seen(key) == seen:
-                self._fs.rm_file(self._at(key))
-
-    def _refuse_if_alive(self, keys: Iterable[str]) -> None:
-        """Refuse to go on where one of these leases is renewed; those that are not go."""
-        seen = {key: found for key in keys if (found := self._seen(key)) is not None}
-        began = time.monotonic()
-        while seen and time.monotonic() - began < EXPIRES:
-            stopping.check()
-            time.sleep(min(1.0, EXPIRES / 10))
-            for key in list(seen):
-                now = self._seen(key)
-                if now is None:
-                    del seen[key]
-                elif now != seen[key]:
-                    self._refuse(key, now)
-        for key in seen:
-            self._take_away(key, seen[key])
-
-    def _refuse(self, key: str, seen: dict[str, Any]) -> None:
-        what = key.removesuffix(LOCK).rstrip("/")
-        where = f"{self.address}/{what}".rstrip("/")
-        who = f"another program, process {seen.get('process', '?')} on {seen.get('host', '?')},"
-        raise BadInput(f"{where}: expected a free one, {who} is writing it; wait for it, or train another run")
-
-    def _renew(self) -> None:
-        """Show that this program lives, unless another has taken what it holds."""
-        for key in list(self._leases):
-            with self._holds:
-                if key not in self._leases:
-                    continue
-                mine = self._leases[key]
-                if (self._seen(key) or {}).get("owner") != mine["owner"]:
-                    self._lost = (
-                        f"{self.address}/{key.removesuffix(LOCK)}: expected to be held, another program took it"
-                    )
-                    self._over.set()
-                    stopping.ask()
-                    return
-                mine["beat"] += 1
-                self._fs.pipe_file(self._at(key), json.dumps(mine).encode())
+    def renew(self) -> None:
+        """Show that this program lives; where another has taken what it holds, it stops and writes nothing more."""
+        if taken := self._leases.renew():
+            self._lost = f"{self.address}/{taken.removesuffix(LOCK)}: expected to be held, another program took it"
+            self._over.set()
+            stopping.ask()
 
     # ---- the threads, and the end
 
@@ -537,6 +475,23 @@ class Mirror:
             f"--workdir={self.address}: expected a place that can be read and written, found {_line(error)}; see that the"
             " bucket is there and that this machine may use it"
         )
+
+
+def _analysis_of(name: str) -> str | None:
+    """The folder of the analysis, staged or not, that an object belongs to; None where it belongs to none."""
+    found = ANALYSIS.match(name) or STAGED.match(name)
+    return f"{found[0]}/" if found else None
+
+
+def _stage(folder: str) -> str:
+    """The folder in which the analysis of a folder is written before it takes its place."""
+    return f"{folder.removesuffix('analysis/')}.analysis-new/"
+
+
+def _final(name: str) -> str:
+    """The name of an object, or folder, of a staged analysis once that is in its place; other names as they are."""
+    found = STAGED.match(name)
+    return f"{found[0].removesuffix('.analysis-new')}analysis{name[found.end() :]}" if found else name
 
 
 def _is_record(name: str) -> bool:

@@ -42,9 +42,35 @@ def test_components_are_norms_over_the_units():
     weights = np.random.default_rng(0).normal(size=(5, 7))
     vectors = ortho_group.rvs(5, random_state=0)
     expected = [np.sqrt(sum((vectors[:, k] @ weights[:, unit]) ** 2 for unit in range(7))) for k in range(5)]
-    found = np.linalg.norm(eigen.along(weights, vectors), axis=1)
+    grow = eigen.make_grow(vectors)
+    found, moved = grow(weights)
     np.testing.assert_allclose(found, expected)
     assert np.sum(found**2) == pytest.approx(np.sum(weights**2))
+    assert not moved.any()
+    later = weights + np.outer(vectors[:, 2], np.arange(7))  # moved along one direction alone
+    found, moved = grow(later)
+    np.testing.assert_allclose(moved, [0, 0, np.linalg.norm(np.arange(7)), 0, 0], atol=1e-14)
+    np.testing.assert_allclose(found, np.linalg.norm(vectors.T @ later, axis=1))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-4])
+@pytest.mark.parametrize("single", [True, False])
+def test_components_of_large_float32_weights_and_of_small_movements_have_the_digits_of_the_weights(
+    size, single, monkeypatch
+):
+    """Beside float64 throughout: products in float32 of the weights themselves would lose a small movement in their rounding."""
+    monkeypatch.setattr(eigen, "SINGLE", 0 if single else 1 << 60)
+    rng = np.random.default_rng(0)
+    vectors = np.linalg.qr(rng.normal(size=(150, 150)))[0]
+    start = rng.normal(size=(150, 90)).astype(np.float32)
+    grow = eigen.make_grow(vectors)
+    grow(start)
+    for _ in range(2):
+        now = start + (size * rng.normal(size=start.shape)).astype(np.float32)
+        found, moved = grow(now)
+        exact = vectors.T @ now.astype(np.float64), vectors.T @ (now.astype(np.float64) - start)
+        for numbers, expected in zip((found, moved), exact, strict=True):
+            np.testing.assert_allclose(numbers, np.linalg.norm(expected, axis=1), rtol=1e-6 if single else 1e-11)
 
 
 def test_a_run_at_another_speed_on_the_same_curve_has_ratio_one():

@@ -184,3 +184,24 @@ def test_between_two_noisy_copies_of_equal_spread_the_slope_falls_below_one_in_e
         assert abs(found["all"].slope - 0.5) < 0.03
         assert abs(found["lowest_25"].slope - 0.5) < 0.1
         assert found["lowest_25"].mean_deviation > 0 > found["highest_25"].mean_deviation
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8, 101, 1000])
+@pytest.mark.parametrize("kind", ["distinct", "few values", "far from zero", "one value"])
+def test_the_lines_of_a_sample_with_repeats_are_those_of_the_repeated_examples(count, kind):
+    rng = np.random.default_rng(count)
+    x = {
+        "distinct": rng.gamma(2, size=count),
+        "few values": rng.integers(0, 4, size=count) / 3,
+        "far from zero": 1e6 + rng.normal(size=count),
+        "one value": np.full(count, 1 / 3),
+    }[kind]
+    y = 1.5 * x + rng.normal(size=count)
+    of = exaggeration.make_lines(x, y)
+    for _ in range(30):
+        repeats = np.bincount(rng.integers(0, count, size=count), minlength=count)
+        expected = exaggeration.lines(np.repeat(x, repeats), np.repeat(y, repeats))
+        found = of(repeats)
+        for row, subset in enumerate(exaggeration.SUBSETS):
+            # An intercept is a difference of numbers of the size of x times the slope.
+            np.testing.assert_allclose(found[row], expected[subset], rtol=1e-9, atol=1e-9 * (1 + np.abs(x).max()))

@@ -33,7 +33,7 @@ def test_several_pixels_at_once_are_the_convolution_of_the_definition(count, flo
 @pytest.mark.parametrize("pixels", [(2, 4), (4, 2)])
 def test_its_gradients_are_those_of_the_definition(pixels, float64, monkeypatch):
     # What a GPU would run, on the CPU.
-    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cuda, default: cuda(*args))
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cuda, tpu, default: cuda(*args))
     x, kernel, weights = drawn((2, 4, 8, 3), 0), drawn((3, 3, 3, 5), 1), drawn((2, 4, 8, 5), 2)
     of_x, of_kernel = jax.grad(lambda x, k: (convolution._same(pixels, x, k) * weights).sum(), (0, 1))(x, kernel)
     # The sum is linear in each: its derivative along a direction is its value there.
@@ -42,6 +42,20 @@ def test_its_gradients_are_those_of_the_definition(pixels, float64, monkeypatch)
         np.testing.assert_allclose((of_x * d).sum(), (by_hand(d, kernel) * weights).sum(), rtol=1e-10)
         d = drawn(kernel.shape, 20 + seed)
         np.testing.assert_allclose((of_kernel * d).sum(), (by_hand(x, d) * weights).sum(), rtol=1e-10)
+
+
+def test_the_gradients_of_the_form_for_tpus_are_those_of_the_convolution(float64, monkeypatch):
+    x, kernel, weights = drawn((2, 4, 8, 3), 0), drawn((3, 3, 3, 5), 1), drawn((2, 4, 8, 5), 2)
+
+    def loss(x, kernel, pixels):
+        return (convolution._same(pixels, x, kernel) * weights).sum()
+
+    expected = jax.grad(loss, (0, 1))(x, kernel, None)
+    # What a TPU would run, on the CPU.
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cuda, tpu, default: tpu(*args))
+    found = jax.jit(jax.grad(loss, (0, 1)), static_argnums=2)(x, kernel, None)
+    for of_form, of_plain in zip(found, expected, strict=True):
+        np.testing.assert_allclose(of_form, of_plain, atol=1e-12)
 
 
 def lowered(name, platform, precision="bfloat16"):
@@ -69,24 +83,36 @@ def test_only_cuda_in_bfloat16_computes_several_pixels_at_once():
     assert wide.replace("bf16", "f32") not in lowered("resnet8", "cuda", "float32")
 
 
+def test_only_tpus_in_bfloat16_are_told_the_order_of_a_kernel():
+    found = [lowered("resnet8", platform).count("LayoutConstraint") for platform in ("tpu", "cuda", "cpu")]
+    # Of six 3x3 convolutions of 16 to 64 channels four have stride 1; each has a gradient of its input.
+    assert found == [4, 0, 0]
+    assert "LayoutConstraint" not in lowered("resnet8", "tpu", "float32")
+
+
+PLAIN = "plain"
+
+
 @pytest.mark.parametrize(
     ("shape", "kernel", "strides", "padding", "more", "expected"),
     [
         ((1, 32, 32, 16), (3, 3, 16, 16), (1, 1), ((1, 1), (1, 1)), {}, (2, 4)),
         ((1, 16, 16, 32), (3, 3, 32, 32), (1, 1), ((1, 1), (1, 1)), {"lhs_dilation": (1, 1)}, (2, 2)),
         ((1, 8, 8, 64), (3, 3, 64, 64), (1, 1), ((1, 1), (1, 1)), {}, None),
-        ((1, 32, 32, 3), (3, 3, 3, 16), (1, 1), ((1, 1), (1, 1)), {}, None),
         ((1, 32, 30, 16), (3, 3, 16, 16), (1, 1), ((1, 1), (1, 1)), {}, None),
-        ((1, 32, 32, 16), (3, 3, 16, 32), (2, 2), ((1, 1), (1, 1)), {}, None),
-        ((1, 32, 32, 16), (3, 3, 16, 16), (1, 1), "SAME", {}, None),
-        ((1, 32, 32, 16), (3, 3, 16, 16), (1, 1), ((0, 0), (0, 0)), {}, None),
-        ((1, 32, 32, 16), (3, 3, 16, 16), (1, 1), ((1, 1), (1, 1)), {"rhs_dilation": (2, 2)}, None),
-        ((1, 32, 32, 32), (3, 3, 16, 32), (1, 1), ((1, 1), (1, 1)), {"feature_group_count": 2}, None),
+        ((1, 8, 8, 128), (3, 3, 128, 128), (1, 1), ((1, 1), (1, 1)), {}, PLAIN),
+        ((1, 32, 32, 3), (3, 3, 3, 16), (1, 1), ((1, 1), (1, 1)), {}, PLAIN),
+        ((1, 32, 32, 16), (3, 3, 16, 32), (2, 2), ((1, 1), (1, 1)), {}, PLAIN),
+        ((1, 32, 32, 16), (3, 3, 16, 16), (1, 1), "SAME", {}, PLAIN),
+        ((1, 32, 32, 16), (3, 3, 16, 16), (1, 1), ((0, 0), (0, 0)), {}, PLAIN),
+        ((1, 32, 32, 16), (3, 3, 16, 16), (1, 1), ((1, 1), (1, 1)), {"rhs_dilation": (2, 2)}, PLAIN),
+        ((1, 32, 32, 32), (3, 3, 16, 32), (1, 1), ((1, 1), (1, 1)), {"feature_group_count": 2}, PLAIN),
     ],
 )
 def test_which_convolutions_are_meant(shape, kernel, strides, padding, more, expected):
     x, k = jax.ShapeDtypeStruct(shape, jnp.bfloat16), jax.ShapeDtypeStruct(kernel, jnp.bfloat16)
-    assert convolution._pixels(x, k, strides, padding, more) == expected
+    has_form = convolution._is_of_form(x, k, strides, padding, more)
+    assert (convolution._pixels(x, k) if has_form else PLAIN) == expected
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from kd_jax import models
 from kd_jax.analysis import eigen
@@ -227,6 +228,45 @@ def test_bfloat16_is_the_arithmetic_and_float32_what_is_kept():
     # Products with eight kernels and with the values; scores, which are summed in float32; normalisations; softmax; GELU.
     products = {("bf16", "dot_general"): 9, ("f32", "dot_general"): 1}
     assert Counter(found) == {**products, ("f32", "rsqrt"): 3, ("f32", "exp"): 1, ("bf16", "erfc"): 1}
+
+
+def every_bfloat16(limit):
+    """All numbers of bfloat16 up to a limit, both signs, without subnormal ones."""
+    bits = np.arange(2**16, dtype=np.uint16).view(jnp.bfloat16).astype(np.float64)
+    return np.unique(bits[np.isfinite(bits) & (np.abs(bits) <= limit) & (np.abs(bits) >= 1e-30)])
+
+
+def test_the_form_of_gelu_for_a_tpu_is_x_times_the_normal_distribution_function():
+    x = every_bfloat16(9.0)
+    expected = x * scipy.special.ndtr(x)
+    found = np.asarray(roberta.gelu_by_erf(jnp.asarray(x, jnp.float32)), np.float64)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=7e-7)
+    rounded = roberta.gelu_by_erf(jnp.asarray(x, jnp.bfloat16))
+    assert rounded.dtype == jnp.bfloat16
+    nearest, usual = jnp.asarray(expected, jnp.bfloat16), nn.gelu(jnp.asarray(x, jnp.bfloat16), approximate=False)
+    right = [np.mean(np.asarray(form == nearest)[np.abs(x) > 1e-3]) for form in (rounded, usual)]
+    assert right[0] > 0.85 > right[1]
+    slope = jax.vmap(jax.grad(roberta.gelu_by_erf))(jnp.asarray(x, jnp.float32))
+    density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+    np.testing.assert_allclose(slope, scipy.special.ndtr(x) + x * density, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("platform", "precision", "has"),
+    [("tpu", "bfloat16", "erf"), ("tpu", "float32", "erfc"), ("cpu", "bfloat16", "erfc")],
+)
+def test_a_tpu_has_its_own_gelu_in_bfloat16_and_no_other_device_has(platform, precision, has):
+    x = jax.ShapeDtypeStruct((4, 8), models.COMPUTE_DTYPES[precision])
+    text = jax.jit(roberta.gelu).trace(x).lower(lowering_platforms=(platform,)).as_text()
+    assert set(re.findall(r"chlo\.(erfc?)\b", text)) == {has}
+
+
+@pytest.mark.parametrize(("platform", "count"), [("tpu", 1), ("cpu", 0)])
+def test_what_is_dropped_is_drawn_once_on_a_tpu(platform, count):
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 4))
+    x = jax.ShapeDtypeStruct((4, 5, 8), np.float32)
+    dropped = jax.jit(lambda x, keys: roberta.dropped(x, keys, 1, 0.1)).trace(x, keys)
+    assert dropped.lower(lowering_platforms=(platform,)).as_text().count("optimization_barrier") == count
 
 
 def test_float64_is_float64_throughout(float64):

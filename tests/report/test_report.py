@@ -92,6 +92,24 @@ def test_work_of_an_earlier_program_does_not_shorten_the_time_left(monkeypatch):
     assert stream.getvalue() == "[ 90 %] onehot-seed0, 0:10 left\n"
 
 
+def test_how_long_the_first_steps_were_waited_for_is_said_once_when_they_are_taken(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("kd_jax.studies.progress.time.monotonic", lambda: now)
+    stream = io.StringIO()
+    with Progress(100, stream=stream, since=97.5) as progress:
+        progress.note("compiling teacher", waits=True)
+        progress.skip(10)
+        progress.advance(0, "teacher-seed0", "epoch 0/2")
+        now = 101.5
+        progress.advance(10, "teacher-seed0")
+        now = 103.0
+        progress.advance(10, "teacher-seed0")
+    assert stream.getvalue().splitlines() == [
+        "[  0 %] compiling teacher",
+        "teacher-seed0: first steps 4.0 s after the start",
+    ]
+
+
 def test_on_a_terminal_progress_is_a_bar():
     class Terminal(io.StringIO):
         def isatty(self):

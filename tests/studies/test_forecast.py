@@ -1,6 +1,7 @@
 """What a study will take: its arithmetic, checked by hand, with a compiler that says what it is told."""
 
 import json
+import re
 
 import jax
 import numpy as np
@@ -70,6 +71,26 @@ def test_answers_that_are_looked_up_are_filled_in_once_per_seed_and_cost_no_pass
     assert found["hours"] * 3600 == pytest.approx(seconds)
     onehot, student = forecast.forecast(study, dataset, here(), compiled=asked_here)["steps"]
     assert student["flops"] == pytest.approx(onehot["flops"], rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "said"),
+    [(40, "A batch of 40 a chip is filled up to 128,.*: 69% of that work is padding, which --batch_size=128 or"),
+     (192, "A batch of 192 a chip is filled up to 256,.*: 25% of that work is padding, which --batch_size=256 or"),
+     (128, None)],
+)  # fmt: skip
+def test_a_batch_that_fills_no_whole_rows_of_lanes_is_named_with_what_is_lost(batch_size, said):
+    study = SMALL.replaced(batch_size=batch_size)
+    found = forecast.forecast(study, shapes.stand_in("images", study.data, *MADE), here(), compiled=told)
+    notes = [note for note in found["notes"] if "lanes" in note]
+    assert bool(notes) == bool(said)
+    assert not said or re.match(said, notes[0])
+
+
+def test_a_precision_that_is_left_open_is_that_of_the_accelerator():
+    study = SMALL.replaced(precision="auto")
+    dataset = shapes.stand_in("images", study.data, *MADE)
+    assert forecast.forecast(study, dataset, here(), compiled=told)["precision"] == "bfloat16"
 
 
 def test_what_lies_on_a_device_besides_the_step_counts_and_what_is_too_large_does_not_fit():

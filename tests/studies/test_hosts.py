@@ -144,6 +144,65 @@ def test_two_processes_that_are_told_to_stop_killed_or_fail_go_on_to_what_one_pr
     assert record["platform"] == {"platform": "cpu", "device": "cpu", "devices": 2, "processes": 2}
 
 
+def commands(place, processes, *words):
+    """Start `kd-jax run cifar_kd` in so many processes, each in a folder of its own, and return [(exit status, out, errors)]."""
+    devices = 1 if processes > 1 else 2
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment["PYTHONPATH"] = str(PROGRAM.parents[2])
+    flags = [f"--{key}={value}" for key, value in (DIGITS | {"student": "mlp_16", "augment": "none"}).items()]
+    together = ["--distributed", f"--coordinator=127.0.0.1:{port()}", f"--num_processes={processes}"]
+    started = []
+    for index in range(processes):
+        (own := place / f"own{index}").mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "kd_jax", "run", "cifar_kd", "--platform=cpu", *flags, *words]
+        command += [*together, f"--process_id={index}"] if processes > 1 else []
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, env=environment, cwd=own, **pipes))
+    STARTED.extend(started)
+    found = [(*process.communicate(timeout=300), process.returncode) for process in started]
+    return [(status, out, errors) for out, errors, status in found]
+
+
+@pytest.mark.long
+def test_two_processes_train_a_sweep_in_an_object_store_run_by_run_and_as_a_whole(tmp_path):
+    """A folder stands for the store: fsspec knows it by file://."""
+    store, sweep = tmp_path / "store", ["--sweep", "temperature=1,4"]
+    address, alone = f"--workdir=file://{store}", f"--workdir={tmp_path / 'alone'}"
+    ((first, out, said), *_) = ended_one = commands(tmp_path, 2, address, *sweep, "--only=temperature=1/student-seed0")
+    assert [status for status, *_ in ended_one] == [2, 2], ended_one
+    assert said == (
+        "--only=temperature=1/student-seed0: expected its teacher to be finished; do --only=temperature=1/teacher-seed0 first\n"
+    )
+    assert not store.exists()
+    (first, out, said), (second, *quiet) = commands(tmp_path, 2, address, *sweep, "--only=temperature=1/teacher-seed0")
+    assert (first, second, quiet) == (0, 0, ["", ""]), (said, quiet)
+    assert out == f"file://{store}: temperature=1/teacher-seed0 is finished; 3 of 6 are to do\n"
+    assert [path.name for path in store.glob("*/runs/*")] == ["teacher-seed0"]
+    (first, _, said), (second, *quiet) = commands(tmp_path, 2, address, *sweep)
+    assert (first, second, quiet) == (0, 0, ["", ""]), (said, quiet)
+    assert commands(tmp_path, 1, alone, *sweep)[0][0] == 0
+    assert (store / "temperature=4" / "runs" / "teacher-seed0.link").is_file()
+    for variant in ("temperature=1", "temperature=4"):
+        for link in (store / variant / "runs").glob("*.link"):
+            link.with_suffix("").symlink_to(link.read_text())
+            link.unlink()
+        assert_alike(tmp_path / "alone" / variant, store / variant)
+    summaries = [records.read_summary(folder) for folder in (tmp_path / "alone", store)]
+    assert summaries[0]["answer"] == summaries[1]["answer"]
+    ones, others = (
+        {
+            str([e.get(key) for key in ("variant", "name", "arm", "split", "subset", "layer", "directions")]): e[
+                "estimate"
+            ]
+            for e in of["estimates"]
+        }
+        for of in summaries
+    )
+    assert len(ones) > 50
+    assert ones == pytest.approx(others, rel=1e-6)
+    assert [list((tmp_path / f"own{index}").iterdir()) for index in (0, 1)] == [[], []]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_process_that_raises_says_why_and_ends_the_other(tmp_path, failing):

@@ -257,3 +257,17 @@ def test_on_a_terminal_the_bar_says_at_once_what_is_compiled():
     with Progress(10, stream=stream) as progress:
         progress.note("compiling teacher")
         assert "compiling teacher   0%" in stream.getvalue().split("\r")[-1]
+
+
+def test_the_time_left_leaves_out_what_was_waited_for(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("kd_jax.studies.progress.time.monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    with Progress(100, stream=stream) as progress:
+        progress.note("compiling teacher", waits=True)
+        for at, units in ((600.0, 10), (610.0, 10), (620.0, 10)):
+            clock[0] = at
+            progress.advance(units, "teacher-seed0", always=True)
+    said = stream.getvalue().splitlines()[1:]
+    # Ten units took 600 s because of the compiler, then ten take 10 s each time: 80 and 70 of them are left.
+    assert said == ["[ 10 %] teacher-seed0", "[ 20 %] teacher-seed0, 1:20 left", "[ 30 %] teacher-seed0, 1:10 left"]

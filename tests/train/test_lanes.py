@@ -216,8 +216,8 @@ def test_where_a_lane_that_diverges_is_an_error_the_others_are_saved(float64):
     heard = [Recorder() for _ in runs]
     with pytest.raises(Diverged, match="onehot-seed2: its weights are no finite numbers at step 1;"):
         train_runs(broken(built(STUDY, 3), 2, 1), runs, [None] * 3, [[one] for one in heard])
-    assert [list(one.saved) for one in heard] == [[1], [1], []]
-    restores = [lambda like, one=one: one.saved[1] for one in heard[:2]]
+    assert [list(one.saved) for one in heard] == [[5], [5], []]  # what is kept is looked at in the next pause
+    restores = [lambda like, one=one: one.saved[5] for one in heard[:2]]
     again = train_runs(built(STUDY, 2), runs[:2], [None] * 2, [[]] * 2, restores=restores)
     close(again[0].state, jax.device_get(train_run(built(STUDY, 0), runs[0]).state))
 

@@ -168,3 +168,23 @@ def test_weights_that_are_no_numbers_after_the_last_step_are_not_kept():
         train_run(compiled._replace(advance=advance), run, sinks=[recorder])
     assert 15 not in recorder.kept
     assert 15 not in recorder.saved
+
+
+def test_a_network_is_kept_as_it_was_at_its_step_though_the_next_steps_overwrite_it(monkeypatch):
+    """What sinks hold is not changed by the steps that were taken since, which are given the memory of the state."""
+    monkeypatch.setattr(devices, "SEGMENT_STEPS", 1)
+    compiled, run = built()
+    whole = Recorder(wanted=range(1, 16))
+    train_run(compiled, run, sinks=[whole])
+    for step in set(run.length.checkpoint_steps) - {0}:
+        assert bits(whole.kept[step]) == bits(whole.saved[step][0].kept)
+
+
+def test_what_is_kept_is_told_before_a_state_behind_it_is_saved():
+    compiled, run = built()
+    recorder = Recorder(wanted=range(1, 16))
+    train_run(compiled, run, sinks=[recorder])
+    told = recorder.told
+    for step in recorder.saved:
+        before = [what[1] for what in told[: told.index(("save", step))] if what[0] == "keep"]
+        assert before == [kept for kept in run.length.checkpoint_steps if kept <= step]

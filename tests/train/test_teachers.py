@@ -136,3 +136,21 @@ def test_a_network_from_elsewhere_sees_images_as_it_was_trained_to(float64):
     taught = engine.Teacher.of(STUDY, given)
     teach = taught.function(lambda name: models.build(name, CLASSES, "float64"), dataset, np.float64)
     close(teach(variables, None, x).logits, seen)
+
+
+def test_on_a_tpu_a_teacher_has_its_variables_to_the_bit_and_its_kernels_follow_the_step():
+    rng = np.random.default_rng(0)
+    variables = models.Variables(
+        {"kernel": rng.normal(size=(3, 3, 2, 4)).astype(np.float32), "bias": rng.normal(size=4).astype(np.float32)}, {}
+    )
+    for first in (0, 7, 49_999):
+        found = jax.jit(teachers._of_this_step)(variables, np.array([first, 3], np.int32))
+        jax.tree.map(np.testing.assert_array_equal, found, variables)
+
+    def lowered(platform):
+        teach = teachers.from_network(lambda variables, x, train: variables.params["kernel"].sum() + x.sum())
+        traced = jax.jit(teach).trace(variables, np.arange(4), np.ones((4, 2), np.float32))
+        return traced.lower(lowering_platforms=(platform,)).as_text()
+
+    assert "multiply" in lowered("tpu")
+    assert "multiply" not in lowered("cpu")

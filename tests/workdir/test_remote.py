@@ -14,7 +14,7 @@ import pytest
 
 from kd_jax.errors import BadInput
 from kd_jax.files import replace_folder
-from kd_jax.workdir import checkpoints, records, remote
+from kd_jax.workdir import checkpoints, leases, records, remote
 
 TREE = {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}
 RUN = "onehot-seed0"
@@ -28,7 +28,7 @@ class Ended(Exception):
 def address(monkeypatch):
     """An empty place in memory. Threads are slow, so that tests bring things there themselves; leases end soon."""
     monkeypatch.setattr(remote, "SYNC_SECONDS", 1000.0)
-    monkeypatch.setattr(remote, "EXPIRES", 0.3)
+    monkeypatch.setattr(leases, "EXPIRES", 0.3)
     monkeypatch.setattr(remote, "_mirrors", [])
     return f"memory://test-{uuid.uuid4().hex}/work"
 
@@ -125,7 +125,7 @@ def test_wherever_a_program_ends_the_next_finds_what_it_can_go_on_from(address, 
 
         def __getattr__(self, name):
             found = getattr(self.fs, name)
-            if name not in ("pipe_file", "rm_file"):
+            if name not in ("pipe_file", "rm_file", "cp_file"):
                 return found
 
             def ending(*arguments, **others):
@@ -164,13 +164,26 @@ def test_wherever_a_program_ends_the_next_finds_what_it_can_go_on_from(address, 
             assert len({path.read_text().strip() for path in analysis.rglob("*") if path.is_file()}) == 1
             number = (analysis / "summary.json").read_text()
             assert (analysis / f"only-{number}.txt").is_file()
-        seen.add((len(metrics), len(steps["trajectory"]), analysis.is_dir()))
+            assert sorted(path.name for path in analysis.iterdir() if path.is_file()) == [
+                f"only-{number}.txt",
+                "report.html",
+                "summary.json",
+            ]
+        of_analysis = int(number) if analysis.is_dir() else 0
+        seen.add((len(metrics), len(steps["trajectory"]), of_analysis))
+        # The next program writes another one, whole, over whatever this one has left.
+        write_analysis(again.local, 3)
+        again.push()
+        left = {name.partition("/")[2]: contents for name, contents in objects(place).items() if "analysis" in name}
+        assert left == {"only-3.txt": b"3", "report.html": b"3", "summary.json": b"3", "pairs/a.npz": b"3\n"}
         remote._mirrors.remove(again)
         last += 1
         if not ended:
             break
-    assert last > 30
-    assert {(0, 0, False), (1, 1, True), (2, 2, True), (2, 2, False)} <= seen
+    assert last > 40
+    # Where there was an analysis, there is one; the first comes after the checkpoints, the second takes its place.
+    assert {(0, 0, 0), (1, 1, 0), (1, 1, 1), (2, 2, 1), (2, 2, 2)} <= seen
+    assert not {(2, 2, 0), (2, 1, 0)} & seen
     assert sorted(name.split("/")[3] for name in objects(place) if "/resume/" in name)[0] == "2"  # 1 is gone there too
 
 
@@ -181,7 +194,7 @@ def test_a_run_that_another_program_renews_is_refused_and_one_that_nobody_renews
         with remote.opened(address) as theirs, records.locked(theirs, shared=True), records.locked_run(theirs, RUN):
             held.set()
             while not over.wait(0.05):
-                remote.of(theirs)._renew()
+                remote.of(theirs).renew()
 
     thread = threading.Thread(target=other)
     thread.start()
@@ -216,7 +229,7 @@ def test_who_holds_all_keeps_out_who_wants_one_run(address):
 
         def renew():
             while not beat.wait(0.05):
-                remote.of(first)._renew()
+                remote.of(first).renew()
 
         thread = threading.Thread(target=renew)
         with records.locked(first):
@@ -237,7 +250,7 @@ def test_a_program_whose_lease_was_taken_writes_nothing_more_and_is_told_to_stop
         records.locked(local),
     ):
         fs.pipe_file(f"{root}/.lock", json.dumps({"owner": "another"}).encode())
-        remote.of(local)._renew()
+        remote.of(local).renew()
         (local / "note.txt").write_text("late")
     assert told == [True]
     assert objects(address).keys() == {".lock"}

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from kd_jax.analysis import results
 from kd_jax.analysis.claims import Claim
@@ -17,6 +16,9 @@ from kd_jax.errors import BadInput
 from kd_jax.plan import Arm, Plan, of_record, seeds_of
 from kd_jax.report.charts import Chart
 from kd_jax.report.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Advance = Callable[[str], None]
 Conclusion = Claim | Verdict
@@ -106,7 +108,7 @@ def _no_tables(analysed: Analysed) -> list[Table]:
     return []
 
 
-def _no_figures(analysed: Analysed) -> dict[str, Figure]:
+def _no_figures(analysed: Analysed) -> dict[str, "Figure"]:
     return {}
 
 
@@ -143,7 +145,7 @@ class Analysis:
     conclude: Callable[[Trained, Sequence[Estimate], Sequence[Unlearned]], Sequence[Conclusion]] = _no_claims
     warn: Callable[[Trained, Path], list[str]] = _no_warnings
     tables: Callable[[Analysed], list[Table]] = _no_tables
-    figures: Callable[[Analysed], dict[str, Figure]] = _no_figures
+    figures: Callable[[Analysed], dict[str, "Figure"]] = _no_figures
     charts: Callable[[Analysed], dict[str, Chart]] = _no_charts
     captions: Mapping[str, str] = field(default_factory=dict)
 

@@ -6,10 +6,9 @@ Files: `pairs/ARM-seedK-SPLIT.npz`, the logits of a run and of its teacher, wher
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from kd_jax.analysis import calibration, gallery, summary, verdicts
 from kd_jax.analysis.claims import Claim
@@ -25,7 +24,6 @@ from kd_jax.report import (
     charts_galleries,
     charts_intervals,
     charts_reliability,
-    figures,
     tables,
 )
 from kd_jax.report.charts import Chart
@@ -34,6 +32,9 @@ from kd_jax.report.tables import Table
 from kd_jax.studies.analyses import views
 from kd_jax.studies.analyses.base import Advance, Analysed, Analysis, Trained, read_arrays
 from kd_jax.studies.analyses.base import students as students_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FITTED = 0.01  # squared-loss teachers that leave less than this share of their labels' variance are fully fitted
 
@@ -161,7 +162,9 @@ def _tables(analysed: Analysed) -> list[Table]:
     return [main] if further is None else [main, further]
 
 
-def _figures(analysed: Analysed) -> dict[str, Figure]:
+def _figures(analysed: Analysed) -> dict[str, "Figure"]:
+    from kd_jax.report import figures
+
     arms = tables.beside_teacher(analysed.shown)
     names, seed = [arm.name for arm in arms], analysed.seeds[0]
     logits = {}

@@ -5,10 +5,9 @@ Files: `eigen/ARM-seedK-LAYER.npz`, eigenvalues, and components of the weights a
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from kd_jax.analysis import closed_forms, eigen, verdicts
 from kd_jax.analysis.claims import Claim
@@ -17,10 +16,13 @@ from kd_jax.config import Study
 from kd_jax.data import Dataset
 from kd_jax.extract import weights as extract
 from kd_jax.plan import Plan
-from kd_jax.report import charts_directions, eigen_figures, tables
+from kd_jax.report import charts_directions, tables
 from kd_jax.report.charts import Chart
 from kd_jax.report.tables import Table
 from kd_jax.studies.analyses.base import Advance, Analysed, Analysis, Trained, read_runs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NOTE = "Weights along lower eigendirections of the inputs at equal progress along a top one, relative to one-hot."
 DETAILS = """The one-hot run has the same initialisation. The other arms are nulls: they differ from it by something that is no
@@ -102,7 +104,9 @@ def _cell(estimate: Estimate) -> tuple[str, str] | None:
     return f"{estimate.layer}, {pair}{what}", tables.shown(estimate.interval, 3 if estimate.directions else 2)
 
 
-def _figures(analysed: Analysed) -> dict[str, Figure]:
+def _figures(analysed: Analysed) -> dict[str, "Figure"]:
+    from kd_jax.report import eigen_figures
+
     references = eigen.references(analysed.arms)
     drawn = {}
     for (model, layer), of_layer in eigen.by_layer(read_runs(analysed.folder / "eigen", eigen.Growth)).items():

@@ -5,9 +5,9 @@ Files: `function/ARM-seedK.npz`, what was measured of a run, with its prediction
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from kd_jax.analysis import eigen, functions, linearisation, verdicts
 from kd_jax.analysis.claims import Claim
@@ -15,10 +15,13 @@ from kd_jax.analysis.results import Estimate, Unlearned
 from kd_jax.data import Dataset
 from kd_jax.extract import functions as extract
 from kd_jax.plan import Plan
-from kd_jax.report import function_figures, tables
+from kd_jax.report import tables
 from kd_jax.report.tables import Table
 from kd_jax.studies.analyses.base import Advance, Analysed, Analysis, Trained, read_runs, students
 from kd_jax.train.optimizer import learning_rates
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NOTE = "Functions, along groups of eigenvectors of the tangent kernel; ratios at equal progress in the first of two groups."
 DETAILS = """The function is that on the probe, the kernel that of step 0, and group 0 the top. Ratio: progress toward the labels
@@ -87,7 +90,9 @@ def _cell(estimate: Estimate) -> tuple[str, str] | None:
     return f"{heading} {pair}".rstrip(), tables.shown(estimate.interval)
 
 
-def _figures(analysed: Analysed) -> dict[str, Figure]:
+def _figures(analysed: Analysed) -> dict[str, "Figure"]:
+    from kd_jax.report import function_figures
+
     followed = read_runs(analysed.folder / "function", functions.Followed)
     predicted = read_runs(analysed.folder / "function", functions.Predicted)
     drawn = {}

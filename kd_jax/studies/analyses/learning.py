@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from kd_jax.analysis import learning
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import Study, loss_names, parse_switch
 from kd_jax.plan import TEACHER, GivenTeacher, Plan, of_record, run_name, seeds_of, training_of
-from kd_jax.report import charts_learning, figures, tables
+from kd_jax.report import charts_learning, tables
 from kd_jax.report.charts import Chart
 from kd_jax.studies.analyses.base import Analysed, Analysis
 from kd_jax.studies.analyses.confidence import read_pairs
 from kd_jax.workdir import records
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def unlearned(workdir: Path, folder: Path, study: Study, record: Mapping[str, Any]) -> list[Unlearned]:
@@ -87,7 +88,9 @@ def read_metrics(analysed: Analysed) -> dict[str, list[list[dict[str, Any]]]]:
     }
 
 
-def _figures(analysed: Analysed) -> dict[str, Figure]:
+def _figures(analysed: Analysed) -> dict[str, "Figure"]:
+    from kd_jax.report import figures
+
     return {"learning_curves": figures.learning_curves(read_metrics(analysed))}
 
 

@@ -6,16 +6,19 @@ checkpoints, the fields of `kd_jax.analysis.trajectories.Trajectory`.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from kd_jax.analysis import trajectories
 from kd_jax.analysis.results import Estimate
 from kd_jax.extract import trajectories as extract
-from kd_jax.report import tables, trajectory_figures
+from kd_jax.report import tables
 from kd_jax.report.tables import Table
 from kd_jax.studies.analyses.base import Advance, Analysed, Analysis, Trained, read_runs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TITLE = "When examples are learnt, and taken past their teacher"
 NOTE = "Steps are medians over examples; a dash where half of them, in some seed, never get there. Seen at checkpoints only."
@@ -74,7 +77,9 @@ def _of_medians(estimates: Sequence[Estimate]) -> str:
     return f" Intervals of medians lie {between} and hold the median in {over.level:.0%} of cases."
 
 
-def _figures(analysed: Analysed) -> dict[str, Figure]:
+def _figures(analysed: Analysed) -> dict[str, "Figure"]:
+    from kd_jax.report import trajectory_figures
+
     order = {arm.name: place for place, arm in enumerate(analysed.shown)}
     runs = read_runs(analysed.folder / "trajectory", trajectories.Trajectory)
     runs = sorted((run for run in runs if run.arm in order), key=lambda run: (order[run.arm], run.seed))
