@@ -5,9 +5,7 @@
 One CPU suffices, whatever hardware trained the networks. `kd-jax analyze` is the same command.
 """
 
-import sys
-
-from kd_jax.cli import analyze_main
+from kd_jax.cli import analyze_main, leave
 
 if __name__ == "__main__":
-    sys.exit(analyze_main())
+    leave(analyze_main())

@@ -17,9 +17,7 @@ cores: test accuracy 0.741 for the teacher, 0.733 on labels alone and 0.731 for 
 are in experiments/RESULTS.md.
 """
 
-import sys
-
-from kd_jax.cli import run_study
+from kd_jax.cli import leave, run_study
 
 if __name__ == "__main__":
-    sys.exit(run_study("cifar_kd", description=__doc__))
+    leave(run_study("cifar_kd", description=__doc__))

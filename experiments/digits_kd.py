@@ -14,9 +14,7 @@ stopped. Figures differ between machines within their intervals; these and the c
 experiments/RESULTS.md.
 """
 
-import sys
-
-from kd_jax.cli import run_study
+from kd_jax.cli import leave, run_study
 
 if __name__ == "__main__":
-    sys.exit(run_study("digits_kd", description=__doc__))
+    leave(run_study("digits_kd", description=__doc__))

@@ -30,9 +30,7 @@ width 64, nor where networks start elsewhere. Groups of eigenvectors that the te
 Intervals and conditions are in experiments/RESULTS.md.
 """
 
-import sys
-
-from kd_jax.cli import run_study
+from kd_jax.cli import leave, run_study
 
 if __name__ == "__main__":
-    sys.exit(run_study("eigenspace", description=__doc__))
+    leave(run_study("eigenspace", description=__doc__))

@@ -18,9 +18,7 @@ which fits all labels, 0.012. The more of its noisy labels a teacher fits, the l
 follows the teacher's lead on test data more closely. Intervals and conditions are in experiments/RESULTS.md.
 """
 
-import sys
-
-from kd_jax.cli import run_study
+from kd_jax.cli import leave, run_study
 
 if __name__ == "__main__":
-    sys.exit(run_study("generalization", description=__doc__))
+    leave(run_study("generalization", description=__doc__))

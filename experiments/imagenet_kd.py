@@ -15,9 +15,7 @@ cores: 57 seconds for Tiny-ImageNet, and 47 for the streamed recipe. They have t
 and show that the program runs. Intervals and conditions are in experiments/RESULTS.md.
 """
 
-import sys
-
-from kd_jax.cli import run_study
+from kd_jax.cli import leave, run_study
 
 if __name__ == "__main__":
-    sys.exit(run_study("imagenet_kd", description=__doc__))
+    leave(run_study("imagenet_kd", description=__doc__))

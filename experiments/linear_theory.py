@@ -12,9 +12,7 @@ lowers its share. In Hilbert space there are 8 rounds before the labels collapse
 in experiments/RESULTS.md.
 """
 
-import sys
-
-from kd_jax.cli import theory_main
+from kd_jax.cli import leave, theory_main
 
 if __name__ == "__main__":
-    sys.exit(theory_main(description=__doc__))
+    leave(theory_main(description=__doc__))

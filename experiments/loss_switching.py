@@ -19,9 +19,7 @@ gain, and one that returns to the labels loses it. With a teacher that was stopp
 Intervals and conditions are in experiments/RESULTS.md.
 """
 
-import sys
-
-from kd_jax.cli import run_study
+from kd_jax.cli import leave, run_study
 
 if __name__ == "__main__":
-    sys.exit(run_study("loss_switching", description=__doc__))
+    leave(run_study("loss_switching", description=__doc__))

@@ -16,9 +16,7 @@ These figures are of a version without the control that the study trains now, `t
 for the number of verdicts: take "exaggerates" from a run of your own.
 """
 
-import sys
-
-from kd_jax.cli import run_study
+from kd_jax.cli import leave, run_study
 
 if __name__ == "__main__":
-    sys.exit(run_study("tabular_kd", description=__doc__))
+    leave(run_study("tabular_kd", description=__doc__))

@@ -18,9 +18,7 @@ student, so neither a gain nor exaggerated confidence that three seeds can show.
 experiments/RESULTS.md.
 """
 
-import sys
-
-from kd_jax.cli import run_study
+from kd_jax.cli import leave, run_study
 
 if __name__ == "__main__":
-    sys.exit(run_study("text_kd", description=__doc__))
+    leave(run_study("text_kd", description=__doc__))

@@ -1,7 +1,5 @@
 """`python -m kd_jax` is the console script `kd-jax`."""
 
-import sys
+from kd_jax.cli import script
 
-from kd_jax.cli import main
-
-sys.exit(main())
+script()

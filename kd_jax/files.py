@@ -3,20 +3,25 @@
 import contextlib
 import errno
 import fcntl
+import glob
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from kd_jax.errors import BadInput
 
+ABANDONED = 24 * 3600  # a temporary file of this age was left by a program that was killed [seconds]
+
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Give the path of a temporary file beside `path`, which takes its place when the block ends without an exception.
 
-    The folder is made if it is absent. After an exception the temporary file is removed and `path` is as it was.
+    The folder is made if it is absent. After an exception the temporary file is removed and `path` is as it was; what programs that
+    were killed have left is removed by a later one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,10 +29,19 @@ def replacing(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+        _remove_left(path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def _remove_left(path: Path) -> None:
+    """Remove temporary files beside a path that nobody has written to for long: of programs that were killed."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        with contextlib.suppress(OSError):
+            if left.suffix[1:].isdigit() and time.time() - left.lstat().st_mtime > ABANDONED:
+                left.unlink()
 
 
 @contextmanager
@@ -42,7 +56,7 @@ def holding(path: Path | str, create: bool = False, waiting: Callable[[], None] 
         waiting: called once if another program holds it.
     """
     while True:
-        descriptor = os.open(path, os.O_RDONLY | (os.O_CREAT if create else 0), 0o666)
+        descriptor = _opened(path, create)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,6 +75,15 @@ def holding(path: Path | str, create: bool = False, waiting: Callable[[], None] 
                 return
         finally:
             os.close(descriptor)
+
+
+def _opened(path: Path | str, create: bool) -> int:
+    """A descriptor to hold a file or folder by: one to write, if that can be, for NFS locks no other."""
+    flags = os.O_CREAT if create else 0
+    try:
+        return os.open(path, os.O_RDWR | flags, 0o666)
+    except (IsADirectoryError, PermissionError):
+        return os.open(path, os.O_RDONLY | flags, 0o666)
 
 
 @contextmanager

@@ -261,7 +261,7 @@ def no_figures(monkeypatch):
 
     from kd_jax.studies import analyse, sweep
 
-    def write(workdir, folder=None):
+    def write(workdir, folder=None, with_figures=True):
         ((folder or Path(workdir) / "analysis") / "report.html").write_text("")
 
     monkeypatch.setattr(analyse, "write_report", write)

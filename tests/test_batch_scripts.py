@@ -145,6 +145,7 @@ def test_slurm_submits_two_arrays_and_the_analysis_each_after_the_former(place):
     assert asked[1] == ["--dependency=afterany:1", "--partition=gpu", "--array=3-3%64"]
     second = asked[2][0].rpartition(":")[2]
     assert asked[2] == [f"--dependency=afterok:1:{second}", "--partition=gpu"]
+    assert {"--nodes=1", "--ntasks=1"} <= set(jobs[2]) - set(jobs[1])
     assert finished(place) == {*RUNS, "analysis"}
     # One was told to stop, and asked SLURM to queue it again, and no other of its array.
     assert [words[1:3] for words in told(place) if words[0] == "scontrol"] == [["requeue", "1_2"]]
@@ -174,13 +175,45 @@ def test_a_slurm_job_passes_sigterm_on_and_queues_again(place):
     assert told(place)[-1][:3] == ["scontrol", "requeue", "7"]
 
 
-def test_slurm_on_several_nodes_starts_a_process_on_each(place):
+@pytest.mark.parametrize("of", ["all", "one run"])
+@pytest.mark.parametrize("several", [{"SLURM_NNODES": "2"}, {"SLURM_NNODES": "1", "SLURM_NTASKS": "2"}])
+def test_slurm_on_several_nodes_starts_a_process_on_each(place, several, of):
     stand_in(place, "srun")
-    assert script("slurm_hosts.sh", "kd-jax", "run", "digits_kd", SLURM_JOB_ID="7").returncode == 0
+    (place / "runs").write_text("a\nb\n")
+    runs, only = ("", []) if of == "all" else (place / "runs", ["--only", "b"])
+    environment = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2", **several}
+    assert script("slurm_run.sh", runs, "kd-jax", "run", "digits_kd", **environment).returncode == 0
     (words,) = told(place)
     assert words[:-1] == [
-        *("srun", "--kill-on-bad-exit=1", "kd-jax", "run", "digits_kd"),
+        *("srun", "--kill-on-bad-exit=1", "kd-jax", "run", "digits_kd", *only),
         *("--distributed", "--coordinator_timeout", "600"),
+    ]
+
+
+def test_a_slurm_job_of_several_nodes_passes_sigterm_to_its_processes(place):
+    stand_in(place, "scontrol")
+    stand_in(place, "scancel", "open(os.environ['HERE'] + '/stop', 'w').close()")
+    stand_in(
+        place,
+        "srun",
+        """
+import time
+open(os.environ["HERE"] + "/began", "w").close()
+while not os.path.exists(os.environ["HERE"] + "/stop"):
+    time.sleep(0.05)
+sys.exit(75)
+""",
+    )
+    environment = {**os.environ, "SLURM_JOB_ID": "7", "SLURM_NNODES": "2"}
+    words = [str(SCRIPTS / "slurm_run.sh"), "", "kd-jax"]
+    job = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
+    while not (place / "began").exists():
+        assert job.poll() is None
+    job.terminate()
+    assert job.wait(20) == 75
+    assert [words[:3] for words in told(place)[1:]] == [
+        ["scancel", "--signal=TERM", "7.0"],
+        ["scontrol", "requeue", "7"],
     ]
 
 
@@ -305,7 +338,7 @@ sys.exit(subprocess.run(["bash", "-c", f"exec {environment['COMMAND']}"]).return
 
 @pytest.mark.parametrize("name", sorted(path.name for path in SCRIPTS.glob("*.sh")))
 def test_a_script_without_what_it_needs_says_how_it_is_called(name, place):
-    if name in ("slurm_run.sh", "slurm_hosts.sh", "tpu_vm_startup.sh", "sky_run.sh"):
+    if name in ("tpu_vm_startup.sh", "sky_run.sh"):
         pytest.skip("schedulers call it")
     done = script(name)
     assert done.returncode == 2

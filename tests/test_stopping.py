@@ -53,6 +53,20 @@ def test_a_signal_is_a_request_that_stays_and_interrupts_nothing(number):
     stopping.check()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_whose_work_is_done_is_not_told_to_stop_while_it_cleans_up(number):
+    body = (
+        "import atexit, time; from kd_jax.cli import leave\n"
+        "atexit.register(lambda: (print('cleans up', flush=True), time.sleep(0.3)))\n"
+        "leave(0)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", body], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "cleans up\n"
+    process.send_signal(number)
+    assert process.wait(30) == 0
+
+
 def test_a_block_inside_another_has_its_request_and_leaves_its_handlers():
     with stopping.stop_requests() as outer:
         handler = signal.getsignal(signal.SIGTERM)

@@ -4,7 +4,7 @@
 #     slurm.sh [SBATCH OPTION...] -- COMMAND...
 #     slurm.sh --partition=gpu --gpus=1 --time=04:00:00 -- kd-jax run digits_kd --workdir=/shared/runs/digits
 #
-# The options go to all three. AT_ONCE limits how many runs an array has in the queue at a time [64]. The names of the runs and
+# The options go to all three; with --nodes=4 four nodes train each run together. AT_ONCE limits how many runs an array has in the queue at a time [64]. The names of the runs and
 # what they print lie in BATCH_DIR [kd_jax-batch]. Submitted again it takes what is left.
 set -euo pipefail
 
@@ -53,5 +53,5 @@ if ((all > first)); then
     echo "runs that wait for a teacher: job $number, $((all - first)) of them"
     jobs+=:$number
 fi
-number=$(submit "${jobs:+afterok$jobs}" --output="$folder/%x-%j.log" "$here/slurm_run.sh" '' "${command[@]}")
+number=$(submit "${jobs:+afterok$jobs}" --nodes=1 --ntasks=1 --output="$folder/%x-%j.log" "$here/slurm_run.sh" '' "${command[@]}")
 echo "analysis: job ${number%%;*}; what all print is in $folder"

@@ -4,17 +4,19 @@ What is called here listens for signals before anything heavy is loaded, so that
 seconds hears it.
 """
 
+import signal
+import sys
 import time
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 from kd_jax import stopping
 from kd_jax.cli.guard import open_streams
 
 BEGAN = time.monotonic()  # when the program did, but for Python itself
 
-__all__ = ["analyze_main", "main", "run_study", "theory_main"]
+__all__ = ["analyze_main", "leave", "main", "run_study", "script", "theory_main"]
 _OF_STUDY = ("Preset", "Session", "parse", "study_main")  # of `cli.study`, loaded when they are used
 
 
@@ -38,6 +40,18 @@ def run_study(
 def theory_main(argv: Sequence[str] | None = None, description: str | None = None, prog: str | None = None) -> int:
     """Run the command line of the study of the theorem; see `cli.theory.theory_main`."""
     return _listening("theory", "theory_main", argv, description, prog)
+
+
+def leave(status: int) -> NoReturn:
+    """End this program with a status. Its work is done: being told to stop while Python cleans up changes nothing any more."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(status)
+
+
+def script() -> NoReturn:
+    """Run the console script `kd-jax` as a program of its own."""
+    leave(main())
 
 
 def _listening(module: str, name: str, *args: Any) -> int:

@@ -42,6 +42,7 @@ def analyze(
     trajectory_examples: int | None = None,
     workers: int = 0,
     dataset: str = "",
+    variant_figures: bool = False,
     quiet: bool = False,
 ):
     """Recompute every number and figure of a work folder from its checkpoints.
@@ -57,6 +58,7 @@ def analyze(
         trajectory_examples: Training examples to follow along training, 0 for none [default: the study's].
         workers: Processes that read and decode a streamed set [0: threads of this process].
         dataset: Name or folder of the study's data now, where it was trained on a folder that lies elsewhere [the study's].
+        variant_figures: Draw the figures of every variant of a sweep too; those that are there are drawn anew in any case.
         quiet: Print the answer and errors alone: no progress, no tables.
     """
     from kd_jax import data
@@ -77,23 +79,25 @@ def analyze(
     folder = tiny_imagenet_dir or data_dir
     with hushed(quiet):
         if sweep.is_sweep(workdir):
-            summary = sweep.analyze(workdir, folder, look, workers, data.Loader().load, Progress, dataset)
+            loader = data.Loader().load
+            summary = sweep.analyze(workdir, folder, look, workers, loader, Progress, dataset, variant_figures)
             terminal.sweep(workdir, summary, quiet)
         else:
             summary = analyse.analyze(workdir, folder, look, workers, progress=Progress, dataset=dataset)
             terminal.study(workdir, summary, quiet)
 
 
-def report(workdir: tyro.conf.Positional[Path]):
+def report(workdir: tyro.conf.Positional[Path], variant_figures: bool = False):
     """Draw tables, figures and report.html again from an analysis that is there.
 
     Args:
         workdir: Work folder of a study, or of a sweep.
+        variant_figures: Draw the figures of every variant of a sweep too; those that are there are drawn anew in any case.
     """
     from kd_jax.studies import sweep
     from kd_jax.studies.report import write_report
 
-    sweep.report(workdir) if sweep.is_sweep(workdir) else write_report(workdir)
+    sweep.report(workdir, variant_figures) if sweep.is_sweep(workdir) else write_report(workdir)
     print(f"report: {workdir / 'analysis' / 'report.html'}")
 
 

@@ -44,18 +44,20 @@ def _contents(path: Path, given: str) -> Any:
     except OSError as error:
         raise BadInput(f"{given}: expected a file of settings, found: {error.strerror}; check the path") from None
     except UnicodeDecodeError as error:
-        raise BadInput(f"{given}: expected UTF-8, found: {error}") from None
+        raise BadInput(f"{given}: expected UTF-8, found: {error}; save it as UTF-8") from None
     if path.suffix in (".yaml", ".yml"):
         import yaml
 
         try:
             return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise BadInput(f"{given}: expected YAML, found: {' '.join(str(error).split())}") from None
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date that there is not
+            raise BadInput(f"{given}: expected YAML, found: {' '.join(str(error).split())}; mend the file") from None
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{given}: expected JSON (or a name that ends in .yaml), found: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(
+            f"{given}: expected JSON (or a name that ends in .yaml), found: {error}; mend the file"
+        ) from None
 
 
 def _value(given: str, name: str, kind: Any, value: Any) -> Any:

@@ -85,6 +85,9 @@ class TrainingSession(Session):
     combine: Literal["all", "one_by_one"] = "all"
     """How --sweep combines its fields: all values of each with all of the others, or one changed at a time, from the study that
     the other flags describe."""
+    variant_figures: bool = False
+    """Draw the figures of every variant of a sweep too. Otherwise kd-jax report WORKDIR/VARIANT draws those of one; its numbers,
+    tables and charts are there in any case."""
 
 
 @dataclass(frozen=True)
@@ -487,7 +490,7 @@ def _sweep_and_report(
         else:
             _print_left(workdir, session, jobs)
         return
-    settings = session.on_nan, session.seeds_at_once
+    settings = session.on_nan, session.seeds_at_once, session.variant_figures
     _, summary = sweep.run(
         name, studies, workdir, find, chosen, session.workers, load, Progress, command, log, *settings
     )

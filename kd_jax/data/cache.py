@@ -186,7 +186,7 @@ def _make_room(where, most):
 def _copies(where):
     """[(path, size and times)] of all copies, and of those that are being written."""
     found = []
-    for path in where.glob(f"{PREFIX}*.npz*"):
+    for path in [*where.glob(f"{PREFIX}*.npz*"), *where.glob(f".{PREFIX}*.npz.*")]:
         with contextlib.suppress(OSError):  # another program may have removed it
             found.append((path, path.stat()))
     return found

@@ -51,12 +51,14 @@ class Given(NamedTuple):
         positions: the length, in tokens, of the longest text that they can read; None for `Data.max_length`.
         beside: path of the tokenizer.json that belongs to the pre-trained weights; empty without such. It is used where neither
             the work folder nor `Data.tokenizer` names another.
+        place: the file whose contents `tokenizer` are, for messages.
     """
 
     tokenizer: str | None = None
     vocabulary: int | None = None
     positions: int | None = None
     beside: str = ""
+    place: str = "tokenizer.json"
 
 
 class Feed:

@@ -120,11 +120,10 @@ def choose(data: Data, texts: Sequence[tuple[str, ...]], given: Given) -> tuple[
     Raises:
         BadInput: when a tokenizer cannot be read, or is not a RoBERTa's.
     """
-    library = _library()
     path = data.tokenizer or given.beside
     origin = path or f"trained on the {len(texts)} training texts"
     if given.tokenizer is not None:
-        tokenizer = library.Tokenizer.from_str(given.tokenizer)
+        tokenizer = _read(given.tokenizer, given.place, "restore the file or start in another --workdir")
     elif path:
         tokenizer = load(path, "--tokenizer" if data.tokenizer else "--init_from")
     else:
@@ -154,16 +153,24 @@ def load(path: str | Path, flag: str) -> Any:
             )
         raise BadInput(f"{flag}={path}: expected a tokenizer.json; name such a file, of Hugging Face's tokenizers")
     try:
-        tokenizer = _library().Tokenizer.from_str(given.read_text(encoding="utf-8"))
+        text = given.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{flag}={path}: expected a tokenizer.json ({error}); download it again") from None
+    return _read(text, f"{flag}={path}", "download it again, or pass the tokenizer of a RoBERTa")
+
+
+def _read(text: str, place: str, fix: str) -> Any:
+    """The tokenizer that a text describes; `place` and `fix` are for messages."""
+    try:
+        tokenizer = _library().Tokenizer.from_str(text)
+    except BadInput:
+        raise
     except Exception as error:  # the library raises plain `Exception`
         reason = str(error).splitlines()[0]
-        raise BadInput(f"{flag}={path}: expected a tokenizer.json ({reason}); download it again") from None
+        raise BadInput(f"{place}: expected a tokenizer.json ({reason}); {fix}") from None
     found = {token: tokenizer.token_to_id(token) for token in SPECIAL}
     if found != SPECIAL:
-        raise BadInput(
-            f"{flag}={path}: expected RoBERTa's special tokens {_listed(SPECIAL)}, found {_listed(found)};"
-            " pass the tokenizer of a RoBERTa"
-        )
+        raise BadInput(f"{place}: expected RoBERTa's special tokens {_listed(SPECIAL)}, found {_listed(found)}; {fix}")
     return tokenizer
 
 

@@ -1,9 +1,11 @@
 """From run folders to logits: what teachers and students answer on every split."""
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
@@ -16,6 +18,11 @@ from kd_jax.data.numbers import Numbers
 from kd_jax.models import Model, Variables
 from kd_jax.plan import EARLY, TEACHER, Arm, Plan, Run
 from kd_jax.workdir import checkpoints, records
+
+OnBatch = Callable[[Variables, Any], Any]
+Blocks = Iterable[tuple[Any, Any]]  # (rows, stored examples), as `Dataset.blocks` yields them
+AHEAD = 4  # blocks that a device is given before the answers to the first are asked for
+_programs: WeakKeyDictionary[Dataset, dict[tuple[str, str], OnBatch]] = WeakKeyDictionary()
 
 
 def analysis_precision(precision: str) -> str:
@@ -39,12 +46,22 @@ def view_of(dataset: Dataset, precision: str) -> Callable[[Any], Any]:
     return dataset.clean_view(models.COMPUTE_DTYPES[analysis_precision(precision)])
 
 
-def make_on_batch(model_name: str, dataset: Dataset, precision: str) -> Callable[[Variables, Any], Any]:
+def make_on_batch(model_name: str, dataset: Dataset, precision: str) -> OnBatch:
     """Return `on_batch(variables, x) -> logits [batch, classes]` of a network on clean views of a batch, in evaluation mode,
     compiled.
 
-    Arguments as for `make_logits`.
+    Whoever asks for the same gets the same program: all analyses of a study, and of all variants of a sweep. Arguments as for
+    `make_logits`.
     """
+    if models.is_foreign(model_name):  # whose source may change
+        return _on_batch(model_name, dataset, precision)
+    known, key = _programs.setdefault(dataset, {}), (model_name, precision)
+    if key not in known:
+        known[key] = _on_batch(model_name, dataset, precision)
+    return known[key]
+
+
+def _on_batch(model_name, dataset, precision):
     model, view = model_of(model_name, dataset, precision), view_of(dataset, precision)
 
     @jax.jit
@@ -66,16 +83,64 @@ def make_logits(model_name: str, dataset: Dataset, precision: str) -> Callable[[
         dataset: the data.
         precision: the arithmetic of the study, `Networks.precision`.
     """
-    on_batch = make_on_batch(model_name, dataset, precision)
+    on_batch, dtype = make_on_batch(model_name, dataset, precision), _dtype(precision)
 
     def logits(variables, x):
-        answers = np.empty((len(x), dataset.classes), models.PARAMETER_DTYPES[analysis_precision(precision)])
         # All blocks have one size, for one compilation.
-        for rows, block in dataset.blocks(x, dataset.evaluation_size, pad=True):
-            answers[rows] = np.asarray(on_batch(variables, block))[: len(rows)]
-        return answers
+        blocks = dataset.blocks(x, dataset.evaluation_size, pad=True)
+        return answers({model_name: (on_batch, variables)}, blocks, (len(x), dataset.classes), dtype)[model_name]
 
     return logits
+
+
+def _dtype(precision):
+    return models.PARAMETER_DTYPES[analysis_precision(precision)]
+
+
+def answers(
+    networks: Mapping[str, tuple[OnBatch, Variables]], blocks: Blocks, shape: tuple[int, int], dtype: Any
+) -> dict[str, np.ndarray]:
+    """Return {name: logits, NumPy [examples, classes]} of networks, in one pass over the examples.
+
+    Their variables lie on the device throughout, and it has the next blocks while answers are fetched.
+
+    Args:
+        networks: {name: (`make_on_batch` of the network, its variables)}.
+        blocks: the examples, as `Dataset.blocks` yields them, or such whose examples lie on the device already.
+        shape: the numbers of examples and of classes.
+        dtype: of the logits.
+    """
+    there = jax.device_put({name: variables for name, (_, variables) in networks.items()})
+    found = {name: np.empty(shape, dtype) for name in networks}
+    waiting: deque[tuple[str, Any, Any]] = deque()
+
+    def fetch(left):
+        while len(waiting) > left:
+            name, rows, logits = waiting.popleft()
+            found[name][rows] = np.asarray(logits)[: len(rows)]
+
+    for rows, block in blocks:
+        block = jax.device_put(block)
+        for name, (on_batch, _) in networks.items():
+            waiting.append((name, rows, on_batch(there[name], block)))
+        fetch(AHEAD * len(networks))
+    fetch(0)
+    return found
+
+
+def make_blocks(dataset: Dataset, x: Any) -> Callable[[], Blocks]:
+    """Return `blocks()`, the blocks of a split for `answers`, as often as networks pass over them.
+
+    Where examples lie on an accelerator in training, they are put there once. On a CPU that would be a second copy of them.
+
+    Args:
+        dataset: the data.
+        x: the `x` of one of its splits.
+    """
+    if not dataset.is_resident or jax.default_backend() == "cpu":
+        return lambda: dataset.blocks(x, dataset.evaluation_size, pad=True)
+    there = [(rows, jax.device_put(block)) for rows, block in dataset.blocks(x, dataset.evaluation_size, pad=True)]
+    return lambda: there
 
 
 def looked_at(plan: Plan) -> list[Arm]:
@@ -94,8 +159,8 @@ def logit_pairs(
     """Yield the logits of a teacher and of each network that is compared with it: for every arm or view, seed and split.
 
     Students are looked at after their last step, the teacher where it taught, and views at their step. Of a streamed training set a
-    part is looked at, see `Dataset.examined`. Logits of a teacher from a file are those of the work folder's copy; splits that it
-    lacks have none.
+    part is looked at, see `Dataset.examined`; it is decoded once per seed, for all networks together. Logits of a teacher from a
+    file are those of the work folder's copy; splits that it lacks have none.
 
     Args:
         workdir: the work folder.
@@ -110,40 +175,47 @@ def logit_pairs(
     compared = looked_at(plan)
     teachers = {arm.name: arm for arm in plan.shown if arm.name in (TEACHER, EARLY)}
     seen = seen_by_teacher(plan, dataset)
-    models_of = {arm.model for arm in compared if not (arm.part_of == TEACHER and seen is not dataset)}
-    answer = {name: make_logits(name, dataset, precision) for name in models_of}
-    of_file = None
+    of_file = {}
     if plan.given is not None and plan.given.logits:
-        of_file = given_logits(workdir, dataset, precision)
-    else:
-        name = plan.study.networks.teacher
-        as_teacher = answer.get(name) if seen is dataset else None
-        as_teacher = as_teacher or make_logits(name, seen, precision)
+        of_file, teachers = {TEACHER: given_logits(workdir, dataset, precision)}, {}
+    blocks = {name: make_blocks(dataset, split.x) for name, split in splits.items()}
 
-    def of_all_splits(arm, seed):
+    def network(arm, seed):
         run, step = plan.network(arm, seed)
-        of_arm = as_teacher if run.arm.name == TEACHER else answer[arm.model]
-        variables = Variables(**checkpoints.load_variables(records.run_folder(workdir, run.name), step))
-        logits = {name: of_arm(variables, split.x) for name, split in splits.items()}
-        advance(run.name)
-        return logits
+        on_batch = make_on_batch(run.arm.model, seen if run.arm.name == TEACHER else dataset, precision)
+        return on_batch, Variables(**checkpoints.load_variables(records.run_folder(workdir, run.name), step))
 
+    def of_all_splits(arms, seed):
+        networks, found = {arm.name: network(arm, seed) for arm in arms}, {arm.name: {} for arm in arms}
+        for name, split in splits.items():
+            shape = len(split.x), dataset.classes
+            for arm, logits in answers(networks, blocks[name](), shape, _dtype(precision)).items():
+                found[arm][name] = logits
+        for arm in arms:
+            advance(plan.network(arm, seed)[0].name)
+        return found
+
+    passed = [*teachers.values(), *compared]
     for seed in plan.seeds:
-        of_teachers = (
-            {TEACHER: of_file} if of_file else {name: of_all_splits(of, seed) for name, of in teachers.items()}
-        )
-        for arm in compared:
-            of_teacher, of_arm = of_teachers[arm.compared_with], of_all_splits(arm, seed)
-            for name, split in splits.items():
-                about = of_teacher.get(name), of_arm[name], split.y, split.true_y, split.ids, arm.compared_with
-                yield Pair(arm.name, seed, name, *about)
+        found = dict(of_file)
+        for arms in [[arm] for arm in passed] if dataset.is_resident else [passed]:
+            found |= of_all_splits(arms, seed)
+            for arm in arms:
+                if arm.name in teachers:
+                    continue
+                of_arm, of_teacher = found.pop(arm.name), found[arm.compared_with]
+                for name, split in splits.items():
+                    about = of_teacher.get(name), of_arm[name], split.y, split.true_y, split.ids, arm.compared_with
+                    yield Pair(arm.name, seed, name, *about)
 
 
 def given_logits(workdir: str | Path, dataset: Dataset, precision: str) -> dict[str, np.ndarray]:
     """Return {split: logits [examples, classes]} of a teacher that is a file, of the splits that it has."""
     tables = teacher_logits.read(records.teacher_logits_file(workdir), dataset)
-    dtype = models.PARAMETER_DTYPES[analysis_precision(precision)]
-    return {name: table.logits(dataset.examined[name].ids, dataset.classes, dtype) for name, table in tables.items()}
+    return {
+        name: table.logits(dataset.examined[name].ids, dataset.classes, _dtype(precision))
+        for name, table in tables.items()
+    }
 
 
 def seen_by_teacher(plan: Plan, dataset: Dataset) -> Dataset:

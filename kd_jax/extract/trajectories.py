@@ -10,7 +10,7 @@ import numpy as np
 from kd_jax.analysis import exaggeration
 from kd_jax.analysis.trajectories import Trajectory
 from kd_jax.data import Dataset
-from kd_jax.extract.logits import given_logits, make_on_batch, seen_by_teacher
+from kd_jax.extract.logits import answers, given_logits, make_on_batch, seen_by_teacher
 from kd_jax.models import Variables
 from kd_jax.plan import EARLY, TEACHER, Arm, Plan, Run
 from kd_jax.workdir import checkpoints, records
@@ -77,16 +77,11 @@ def trajectories(
         for of_block, x in dataset.blocks(split.x, dataset.evaluation_size, rows, pad=True)
     ]
     seen_by = {TEACHER: seen_by_teacher(plan, dataset)}
-    known: dict[tuple[str, int], Any] = {}
 
-    def answers(run: Run, variables: dict[str, Any]) -> np.ndarray:
-        seen = seen_by.get(run.arm.name, dataset)
-        if (key := (run.arm.model, id(seen))) not in known:
-            known[key] = make_on_batch(run.arm.model, seen, precision)
-        logits = np.empty((len(rows), dataset.classes))
-        for places, x in blocks:
-            logits[places] = np.asarray(known[key](Variables(**variables), x))[: len(places)]
-        return logits
+    def said(run: Run, variables: dict[str, Any]) -> np.ndarray:
+        on_batch = make_on_batch(run.arm.model, seen_by.get(run.arm.name, dataset), precision)
+        network = on_batch, Variables(**variables)
+        return answers({run.name: network}, blocks, (len(rows), dataset.classes), np.float64)[run.name]
 
     labels, noisy = split.y[rows], split.y[rows] != split.true_y[rows]
     teachers: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
@@ -98,7 +93,7 @@ def trajectories(
                 logits = given_logits(workdir, dataset, precision)["train"][rows].astype(np.float64)
             else:
                 run, step = plan.network(next(arm for arm in plan.shown if arm.name == name), seed)
-                logits = answers(run, checkpoints.load_variables(records.run_folder(workdir, run.name), step))
+                logits = said(run, checkpoints.load_variables(records.run_folder(workdir, run.name), step))
             top = logits.argmax(axis=1)
             teachers[name, seed] = top, exaggeration.confidence(logits, top).astype(np.float32)
         return teachers[name, seed]
@@ -108,7 +103,7 @@ def trajectories(
         confidences: list[list[np.ndarray]] = [[] for _ in parts]
         folder = records.run_folder(workdir, run.name)
         for _, variables in checkpoints.stream_variables(folder, steps.tolist()):
-            logits = answers(run, variables)
+            logits = said(run, variables)
             right.append(logits.argmax(axis=1) == labels)
             for part, listed in zip(parts, confidences, strict=True):
                 top, _ = teacher(part.arm.compared_with, part.seed)

@@ -226,7 +226,7 @@ def weight_files(directory: str | Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         plain = all(name == Path(name).name for name in names)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         names, plain = [], False
     if not names or not plain:
         raise BadInput(f"--init_from={directory}: expected names of files in {index.name}; download it anew")
@@ -270,7 +270,7 @@ def _config(directory):
     path = _existing(directory, "config.json")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise BadInput(f"--init_from={directory}: expected JSON in its config.json; download it anew")

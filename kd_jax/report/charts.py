@@ -18,6 +18,7 @@ A chart is a figure of plotly.js with a few more keys, so that one chart can sho
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,7 +84,7 @@ def _finite(values: Any) -> Any:
         return {key: _finite(value) for key, value in values.items()}
     if isinstance(values, list | tuple):
         return [_finite(value) for value in values]
-    return None if isinstance(values, float) and not np.isfinite(values) else values
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def numbers(values: Any, digits: int = DIGITS) -> list[Any]:
@@ -96,7 +97,7 @@ def numbers(values: Any, digits: int = DIGITS) -> list[Any]:
 
 
 def _number(value: float, digits: int) -> float | int | None:
-    if not np.isfinite(value):
+    if not math.isfinite(value):
         return None
     short = float(f"{value:.{digits}g}")
     return int(short) if short == int(short) else short

@@ -129,10 +129,13 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "part"
 
 
-def _numeric(rows: Sequence[Sequence[str]], column: int) -> bool:
-    """Whether all cells of a column are numbers, of which at least one is."""
-    cells = [row[column] for row in rows]
-    return any(cell not in ("", "-") for cell in cells) and all(NUMBER.fullmatch(cell) for cell in cells)
+def _numeric(of: Table) -> list[bool]:
+    """Of each column of a table, whether all of its cells are numbers, of which at least one is."""
+    columns = ([row[column] for row in of.rows] for column in range(len(of.header)))
+    return [
+        any(cell not in ("", "-") for cell in cells) and all(NUMBER.fullmatch(cell) for cell in cells)
+        for cells in columns
+    ]
 
 
 def table(of: Table) -> Part:

@@ -50,6 +50,7 @@ def analyze(
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
     dataset: str = "",
+    with_figures: bool = True,
 ) -> dict[str, Any]:
     """Recompute every number and figure of a work folder from its checkpoints, and return `summary.json`'s contents.
 
@@ -59,6 +60,7 @@ def analyze(
         look: {name: value} of fields of `config.Look`, instead of the study's own.
         workers, load, progress: as for `studies.train.train`.
         dataset: as for `studies.prepare.open_study`.
+        with_figures: as for `analyze_prepared`.
 
     Raises:
         BadInput: as `studies.prepare.open_study`; or when a run is not finished, or another program works in the folder.
@@ -67,7 +69,7 @@ def analyze(
     study = opened.study.replaced(**look or {})
     record = opened.record | {"config": config.to_json(study)}
     plan = replace(opened.plan, study=study)  # what analysis looks at changes no run
-    return analyze_prepared(replace(opened, study=study, record=record, plan=plan), progress)
+    return analyze_prepared(replace(opened, study=study, record=record, plan=plan), progress, with_figures=with_figures)
 
 
 def analyze_prepared(
@@ -75,6 +77,7 @@ def analyze_prepared(
     progress: Callable[..., Any] = Quiet,
     cost: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     on_nan: OnNan = "stop",
+    with_figures: bool = True,
 ) -> dict[str, Any]:
     """Ask every question of `analyses.ANALYSES` of a trained study, write `analysis/`, and return the contents of `summary.json`.
 
@@ -85,6 +88,7 @@ def analyze_prepared(
             stays as it is.
         on_nan: where the answers of a run are not finite although its loss and weights are, `stop` raises `Diverged`; `skip_seed`
             gives the seed up, as `studies.train.train_prepared` does.
+        with_figures: whether to draw figures; those that there are already are drawn anew in any case.
 
     Raises:
         BadInput: when a run is not finished, too few seeds did not diverge, a question cannot be asked, a network of one's own is
@@ -93,7 +97,7 @@ def analyze_prepared(
     """
     while True:
         try:
-            return _analyze(analysable(prepared), progress, cost)
+            return _analyze(analysable(prepared), progress, cost, with_figures)
         except Diverged as error:
             if on_nan == "stop" or error.seed is None:
                 raise
@@ -105,6 +109,7 @@ def _analyze(
     prepared: Prepared,
     progress: Callable[..., Any],
     cost: Callable[[dict[str, Any]], dict[str, Any]] | None,
+    with_figures: bool,
 ) -> dict[str, Any]:
     networks.find_again(prepared.workdir, prepared.record.get("networks", {}))
     with records.locked(prepared.workdir):
@@ -128,7 +133,7 @@ def _analyze(
             records.write_json(folder / "cost.json", cost(summary))
         elif (final / "cost.json").is_file():
             shutil.copy2(final / "cost.json", folder / "cost.json")
-        write_report(prepared.workdir, folder)
+        write_report(prepared.workdir, folder, with_figures or (final / "figures").is_dir())
         before = final.with_name("analysis-before-pruning")
         if lost and (final / "eigen").is_dir() and not before.exists():
             final.rename(before)  # it has what cannot be computed again

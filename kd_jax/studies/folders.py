@@ -138,7 +138,7 @@ def check_out(out: Path, key: str, what: str) -> None:
     if out.is_dir() and any(out.iterdir()):
         try:
             is_ours = key in json.loads((out / "summary.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, RecursionError, TypeError):
             is_ours = False
         if not is_ours:
             raise BadInput(f"--out={out}: expected a new or empty folder, or that of {what}; pass another")

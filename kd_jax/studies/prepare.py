@@ -296,7 +296,8 @@ def given_of(workdir: Path | str, record: Record) -> Given:
     if tokens is None:
         return Given()
     beside = pretrained.tokenizer_of(config.from_json(record["config"]).networks.init_from)
-    return Given(records.read_tokenizer(workdir), tokens["vocabulary"], tokens["positions"], beside)
+    place = str(Path(workdir) / "tokenizer.json")
+    return Given(records.read_tokenizer(workdir), tokens["vocabulary"], tokens["positions"], beside, place)
 
 
 def check_workdir(workdir: Path | str, name: str, study: Study) -> Record | None:

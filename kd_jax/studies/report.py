@@ -7,13 +7,18 @@ from kd_jax.report import about, again, costs, page, tables
 from kd_jax.studies import analyses
 from kd_jax.workdir import records
 
+NO_FIGURES = (
+    "Figures of a sweep's variants are drawn when they are asked for: kd-jax report on the work folder of this one."
+)
 
-def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
+
+def write_report(workdir: str | Path, folder: str | Path | None = None, with_figures: bool = True) -> None:
     """Write `table.csv`, `table.md`, `figures/` and `report.html` from the analysis of a work folder.
 
     Args:
         workdir: the work folder.
         folder: the folder of the analysis, in which the report is written; `analysis` of the work folder by default.
+        with_figures: whether to draw figures, which take most of the time.
 
     Raises:
         BadInput: when there is no analysis.
@@ -34,19 +39,20 @@ def write_report(workdir: str | Path, folder: str | Path | None = None) -> None:
         listed += analysis.tables(analysed)
         captions |= analysis.captions
         charts |= analysis.charts(analysed)
-        for name, figure in analysis.figures(analysed).items():
+        for name, figure in analysis.figures(analysed).items() if with_figures else ():
             name = figures.file_name(name)
             images[name] = figures.save(figure, folder / "figures" / name)
     cost = costs.read(folder)
     if cost is not None:
         listed.append(costs.table(cost))
-        drawn = costs.figure(cost)
+        drawn = costs.figure(cost) if with_figures else None
         if drawn is not None:
             images["cost"], captions["cost"] = figures.save(drawn, folder / "figures" / "cost"), costs.CAPTION
     study = summary["study"]
     text = page.render(
         study["study"],
-        [page.facts(study), *about.teacher(study), *about.controls(study), *about.data(study)],
+        [page.facts(study), *about.teacher(study), *about.controls(study), *about.data(study)]
+        + ([] if with_figures else [NO_FIGURES]),
         summary["verdicts"],
         summary["warnings"],
         listed,

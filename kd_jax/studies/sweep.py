@@ -52,6 +52,7 @@ def run(
     log: Sequence[str] = (),
     on_nan: OnNan = "stop",
     seeds_at_once: SeedsAtOnce = "auto",
+    variant_figures: bool = False,
 ) -> tuple[int, dict[str, Any] | None]:
     """Train and analyse every variant that is not finished, then what the variants say together.
 
@@ -68,6 +69,7 @@ def run(
         load, progress, command: as for `studies.train.train`.
         log: the trackers to report to, keys of `trackers.TRACKERS`.
         on_nan, seeds_at_once: as for `studies.train.train_prepared`.
+        variant_figures: as for `analyze`.
 
     Returns:
         The number of runs trained, and the contents of `summary.json`, or None where everything was done before, and in processes
@@ -91,7 +93,7 @@ def run(
     def analyse(ready):
         if is_analysed(ready.workdir, ready.study, ready.record):
             return 0
-        analyze_prepared(ready, progress, on_nan=on_nan)
+        analyze_prepared(ready, progress, on_nan=on_nan, with_figures=variant_figures)
         return 1
 
     @contextmanager
@@ -223,12 +225,14 @@ def analyze(
     load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
     dataset: str = "",
+    variant_figures: bool = False,
 ) -> dict[str, Any]:
     """Recompute every variant's analysis, and what they say together, from the checkpoints; return `summary.json`'s contents.
 
     Args:
         workdir: the sweep's work folder.
         data_dir, look, workers, load, progress, dataset: as for `studies.analyse.analyze`.
+        variant_figures: whether to draw the figures of every variant too; those that there are already are drawn anew in any case.
     """
     record = read(workdir)
     with records.locked(workdir):
@@ -238,12 +242,17 @@ def analyze(
                 continue
             stopping.check()
             _say(f"variant {variant['folder']}")
-            analyze_study(Path(workdir) / variant["folder"], data_dir, look, workers, load, progress, dataset)
+            folder = Path(workdir) / variant["folder"]
+            analyze_study(folder, data_dir, look, workers, load, progress, dataset, variant_figures)
         return _summarise(workdir, record)
 
 
-def report(workdir: Path | str) -> None:
+def report(workdir: Path | str, variant_figures: bool = False) -> None:
     """Draw table, figures and page of every variant and of the sweep again from the analyses that are there.
+
+    Args:
+        workdir: the sweep's work folder.
+        variant_figures: as for `analyze`.
 
     Raises:
         BadInput: when one is not.
@@ -252,7 +261,8 @@ def report(workdir: Path | str) -> None:
     for variant in record["variants"]:
         if variant["folder"] in left_out(Path(workdir)):
             continue
-        write_study_report(Path(workdir) / variant["folder"])
+        folder = Path(workdir) / variant["folder"]
+        write_study_report(folder, with_figures=variant_figures or (folder / "analysis" / "figures").is_dir())
     _summarise(workdir, record)
 
 

@@ -204,13 +204,15 @@ def build(
     )
     if lanes:
         of_networks = teacher is not None and teacher.model is not None  # other answers are the same for all
-        shared = epoch.Constants(None, 0, 0 if of_networks else None)
+        axis: Any = 0
+        shared = epoch.Constants(None, axis, axis if of_networks else None)
         train_on = jax.vmap(train_on, in_axes=(0, 0, shared, 1))
         evaluate_on = jax.vmap(evaluate_on, in_axes=(0, None, None, None))
     replicate = partial(parallel.replicate, devices=devices)
     put = parallel.Put(devices)
-    begin = jax.jit(partial(state.create, model, descent, learn=learn, with_average=training.ema > 0))
-    of_one = jax.eval_shape(begin, jax.random.key(0), example)
+    create = partial(state.create, model, descent, learn=learn, with_average=training.ema > 0)
+    begin = parallel.jit_once(create, devices)
+    of_one = jax.eval_shape(create, jax.random.key(0), example)
     on_device_loop = dataset.is_resident and parallel.loops_on_device(devices, of_one.params)
     evaluate_items = parallel.make_evaluate(evaluate_on, devices)
 

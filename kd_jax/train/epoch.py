@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kd_jax.losses import correct, one_hot
 from kd_jax.train.step import whole
@@ -84,9 +85,9 @@ def example_keys(key: jax.Array, stream: int, step: Any, ids: Any) -> jax.Array:
     return jax.vmap(partial(jax.random.fold_in, key))(ids)
 
 
-def zero_totals(dtype: Any) -> dict[str, jax.Array]:
+def zero_totals(dtype: Any) -> dict[str, np.ndarray]:
     """Return the totals of no examples; the loss is summed in `dtype`."""
-    return {"loss": jnp.zeros((), dtype), "correct": jnp.zeros((), jnp.int32), "count": jnp.zeros((), jnp.int32)}
+    return {"loss": np.zeros((), dtype), "correct": np.zeros((), np.int32), "count": np.zeros((), np.int32)}
 
 
 def make_evaluate_on(

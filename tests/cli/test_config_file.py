@@ -79,10 +79,25 @@ def test_what_does_not_fit_is_named_in_one_line(tmp_path, values, said):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "text"), [("a.json", "epochs: 3"), ("a.yaml", "a: [1"), ("absent.json", None)])
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path, name, text):
-    if text is not None:
-        (tmp_path / name).write_text(text, encoding="utf-8")
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [
+        ("a.json", b"epochs: 3"),
+        ("a.yaml", b"a: [1"),
+        ("absent.json", None),
+        ("deep.json", DEEP.encode()),
+        ("deep.yaml", DEEP[:2000].encode()),
+        ("date.yaml", b"epochs: 2026-13-45"),
+        ("latin.json", b'{"dataset": "\xe9"}'),
+        ("nul.yaml", b"a: \0"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path, name, contents):
+    if contents is not None:
+        (tmp_path / name).write_bytes(contents)
     with pytest.raises(BadInput) as caught:
         parsed([f"--config={tmp_path / name}"])
     assert str(tmp_path / name) in str(caught.value)

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +97,21 @@ def test_too_few_open_files_are_refused_at_once(monkeypatch, capsys):
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (24, 24))
     assert guard.guarded(lambda: None) == 2
     assert capsys.readouterr().err == "ulimit -n: expected at least 128 open files, found 24; raise it\n"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "words", ["run digits_kd --small", "run linear_theory --small", "doctor"], ids=["study", "theory", "doctor"]
+)
+def test_a_platform_of_the_environment_that_this_machine_lacks_is_one_line(tmp_path, words):
+    if os.path.exists("/proc/driver/nvidia"):
+        pytest.skip("this machine has such a platform")
+    environment = os.environ | {"JAX_PLATFORMS": "cuda", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "kd_jax", *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "JAX_PLATFORMS=cuda: expected a platform of this machine, JAX finds none of them here; unset JAX_PLATFORMS, or pass"
+        " --platform=cpu\n"
+    )
+    assert list(tmp_path.iterdir()) == []

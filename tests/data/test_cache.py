@@ -140,7 +140,7 @@ def test_a_damaged_copy_is_replaced(place, tmp_path, damage):
 
 def test_a_file_that_a_killed_program_left_is_removed_with_time(place, tmp_path):
     place.mkdir()
-    old, young = place / "kd_jax-0.npz.1", place / "kd_jax-1.npz.2"
+    old, young = place / ".kd_jax-0.npz.1", place / ".kd_jax-1.npz.2"  # as `files.replacing` calls them
     for path, time in ((old, 1000), (young, None)):
         path.write_bytes(b"half")
         os.utime(path, time and (time, time))

@@ -258,6 +258,7 @@ def test_parts_with_other_columns_are_refused(tmp_path):
     [
         ('{"a": 1}\n{"a": ', "line 2: expected a JSON object, found: "),
         ("[1]\n", "line 1: expected a JSON object, found list"),
+        ("[" * 100_000 + "\n", "line 1: expected a JSON object, found: "),
     ],
 )
 def test_lines_that_are_no_json_objects_are_refused(tmp_path, text, said):

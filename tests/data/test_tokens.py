@@ -191,6 +191,23 @@ def test_tokenizers_that_are_none_or_no_robertas_are_refused_in_one_line(tmp_pat
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"expected a tokenizer.json \("),
+        ("{}", r"expected a tokenizer.json \("),
+        ("[1]", r"expected a tokenizer.json \("),
+        ("[" * 100_000, r"expected a tokenizer.json \("),
+        (tokenizers.Tokenizer(tokenizers.models.BPE()).to_str(), "expected RoBERTa's special tokens"),
+    ],
+)
+def test_a_damaged_tokenizer_of_a_work_folder_is_named_with_its_file(text, said):
+    given = tokens.Given(tokenizer=text, place="runs/x/tokenizer.json")
+    with pytest.raises(BadInput, match=f"^runs/x/tokenizer.json: {said}.*; restore the file or start in") as caught:
+        tokens.choose(Data(), [("a",)], given)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_tokenizer_of_another_size_than_the_weights_is_refused(made, tmp_path):
     with pytest.raises(BadInput, match="expected the 50265 token ids of the pre-trained weights, found"):
         made({"train": [("a", 0), ("b", 1)], "test": [("c", 0)]}, given=tokens.Given(vocabulary=50265))

@@ -163,7 +163,7 @@ def test_a_file_that_is_missing_or_damaged_is_named(tmp_path):
     for damaged in (whole[:-100], b"version https://git-lfs.github.com/spec/v1\n", b""):
         (tmp_path / "model.safetensors").write_bytes(damaged)
         refused(tmp_path, "a whole model.safetensors", f"found {len(damaged)} bytes")
-    for damaged in ("{", "[]"):
+    for damaged in ("{", "[]", "[" * 100_000):
         (tmp_path / "config.json").write_text(damaged)
         refused(tmp_path, "JSON in its config.json")
     (tmp_path / "config.json").write_text("{}")

@@ -278,3 +278,27 @@ def test_data_is_read_once_by_a_command_however_many_variants_train_and_are_anal
     monkeypatch.setattr(data, "_source", lambda *args: read.append(args) or real(*args))
     assert call(tmp_path / "work", "--seeds=1", "--epochs=1", *sweep_words) == 0
     assert len(read) == 1
+
+
+@pytest.mark.long
+def test_figures_of_variants_are_drawn_when_they_are_asked_for_and_then_stay_as_new_as_the_numbers(tmp_path):
+    workdir = tmp_path / "work"
+
+    def drawn():
+        return {path.parent.parent.name for path in workdir.glob("*/analysis/figures")}
+
+    assert call(workdir, "--sweep", "temperature=1,4", "--seeds=1", "--epochs=1") == 0
+    assert list((workdir / "analysis" / "figures").glob("*.png"))
+    assert not drawn()
+    page = (workdir / "temperature=1" / "analysis" / "report.html").read_text()
+    assert "are drawn when they are asked for: kd-jax report" in page
+    assert 'id="charts"' in page
+    assert cli.main(["report", str(workdir / "temperature=1")]) == 0
+    assert drawn() == {"temperature=1"}
+    assert "asked for" not in (workdir / "temperature=1" / "analysis" / "report.html").read_text()
+    assert cli.main(["analyze", str(workdir)]) == 0
+    assert drawn() == {"temperature=1"}
+    assert cli.main(["report", str(workdir), "--variant_figures"]) == 0
+    assert drawn() == {"temperature=1", "temperature=4"}
+    assert call(tmp_path / "all", "--sweep", "temperature=1,4", "--seeds=1", "--epochs=1", "--variant_figures") == 0
+    assert len(list((tmp_path / "all").glob("temperature=*/analysis/figures/*.png"))) > 2

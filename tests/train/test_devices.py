@@ -257,3 +257,24 @@ def test_a_student_and_its_twin_share_their_streams_and_the_teacher_has_its_own(
     assert (onehot.init, onehot.order) == (student.init, student.order)
     assert teacher.init != onehot.init
     assert teacher.order != onehot.order
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("mlp_256x256", (1, 8, 8, 1)),
+        pytest.param("cnn", (1, 16, 16, 3), marks=pytest.mark.long),
+        pytest.param("resnet20", (1, 32, 32, 3), marks=pytest.mark.long),
+        pytest.param("resnet18_small", (1, 64, 64, 3), marks=pytest.mark.long),
+        pytest.param("mobilenetv2_small", (1, 64, 64, 3), marks=pytest.mark.long),
+    ],
+)
+def test_an_initialisation_that_is_compiled_with_less_effort_has_the_same_bits(name, shape):
+    network = models.build(name, 10, "float32")
+    for key in (jax.random.key(0), jax.random.key(7)):
+        quickly, usually = (
+            make(network.init)(key, np.zeros(shape, np.float32))
+            for make in (lambda init: parallel.jit_once(init, jax.devices()), jax.jit)
+        )
+        for ours, theirs in zip(jax.tree.leaves(quickly), jax.tree.leaves(usually), strict=True):
+            np.testing.assert_array_equal(ours, theirs)

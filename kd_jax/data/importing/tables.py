@@ -167,7 +167,7 @@ def _json_lines(path) -> Table:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"{path}: line {number}: expected a JSON object, found: {error}; mend the line") from None
         if not isinstance(row, dict):
             raise BadInput(
