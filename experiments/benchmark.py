@@ -3,6 +3,7 @@
     python experiments/benchmark.py
     python experiments/benchmark.py --settings mlp resnet20 --rounds 10
     python experiments/benchmark.py --platform=gpu --json benchmark.json
+    python experiments/benchmark.py --seeds_at_once 5 --settings mlp resnet20
 
 Each setting is a distillation step, or a training step for those without a teacher: views, the teacher's outputs, gradients,
 the optimiser. kd_jax runs the program that its studies run. The PyTorch twin (benchmark_torch.py) has the same weights, data
@@ -11,6 +12,9 @@ optimiser. Before anything is timed, both say their loss on the same batch in fl
 
 The two run in processes of their own and take turns, A B A B; the ratio of each pair of turns is one measurement, and the
 interval is over these. `pip install 'kd_jax[bench]'` brings PyTorch; without it, or with --alone, kd_jax is timed alone.
+
+With --seeds_at_once N, what takes turns with kd_jax is kd_jax that trains N seeds as one program, each in batches of its own; a
+step is then one of all seeds, and the last column says how many times as long it takes as that of one seed.
 """
 
 import argparse
@@ -129,13 +133,15 @@ class Worker:
             self.process.kill()
 
 
-def measure(name: str, setting: dict, beside: bool, rounds: int, seconds: float, logs: Path) -> dict:
+def measure(
+    name: str, setting: dict, beside: tuple[str, str, dict] | None, rounds: int, seconds: float, logs: Path
+) -> dict:
     """Return what the report and the JSON say of one setting.
 
     Args:
         name: of the setting.
         setting: an entry of `SETTINGS`, with `platform`, `precision`, `weights` and `compile` beside.
-        beside: whether PyTorch takes turns.
+        beside: what takes turns with kd_jax: its name, its program, and what is different in its setting; None for nothing.
         rounds: how many pairs of turns.
         seconds: about how long a turn takes.
         logs: a folder for what the two programs print.
@@ -145,9 +151,10 @@ def measure(name: str, setting: dict, beside: bool, rounds: int, seconds: float,
     found: dict = {"setting": setting, "measured": datetime.now(UTC).isoformat(timespec="seconds")}
     workers = {}
     try:
-        for side, program in (("kd_jax", "benchmark_jax.py"), ("torch", "benchmark_torch.py"))[: 1 + beside]:
+        sides = [("kd_jax", "benchmark_jax.py", {}), *([beside] if beside else [])]
+        for side, program, other in sides:
             # One after the other, for compilers measure on the device which kernels are fastest.
-            workers[side] = Worker(program, setting, logs / f"{name}-{side}.log")
+            workers[side] = Worker(program, setting | other, logs / f"{name}-{side}.log")
             found[side] = workers[side].hear()
             found[side]["seconds_a_step"] = []
             print(f"{name}: {side} ready after {found[side]['compile_seconds']:.0f} s", file=sys.stderr, flush=True)
@@ -165,14 +172,15 @@ def measure(name: str, setting: dict, beside: bool, rounds: int, seconds: float,
     for side in workers:
         times = np.array(found[side]["seconds_a_step"])
         median = intervals.of_median(times, "turns")
+        examples_a_step = setting["batch"] * found[side].get("seeds", 1)
         found[side]["examples_per_second"] = {
-            "estimate": setting["batch"] / median.estimate,
-            "low": setting["batch"] / median.high,
-            "high": setting["batch"] / median.low,
+            "estimate": examples_a_step / median.estimate,
+            "low": examples_a_step / median.high,
+            "high": examples_a_step / median.low,
         }
         found[side]["epoch_seconds"] = setting["examples"] // setting["batch"] * median.estimate
     if beside:
-        logs_of = np.log(np.array(found["torch"]["seconds_a_step"]) / np.array(found["kd_jax"]["seconds_a_step"]))
+        logs_of = np.log(np.array(found[beside[0]]["seconds_a_step"]) / np.array(found["kd_jax"]["seconds_a_step"]))
         ratio = intervals.over_seeds(logs_of) if len(logs_of) > 1 else None
         found["ratio"] = {"estimate": float(np.exp(logs_of.mean())), "turns": len(logs_of)}
         if ratio is not None:
@@ -180,10 +188,10 @@ def measure(name: str, setting: dict, beside: bool, rounds: int, seconds: float,
     return found
 
 
-def row(name: str, found: dict) -> list[str]:
+def row(name: str, found: dict, beside: str = "torch") -> list[str]:
     """Return the cells of one setting."""
     cells = [name]
-    for side in ("kd_jax", "torch"):
+    for side in ("kd_jax", beside):
         of = found.get(side)
         if of is None or "examples_per_second" not in of:
             cells += ["-"] * 4
@@ -202,11 +210,10 @@ def row(name: str, found: dict) -> list[str]:
     return [*cells, f"{ratio['estimate']:.2f} [{ratio.get('low', math.nan):.2f}, {ratio.get('high', math.nan):.2f}]"]
 
 
-HEADER = [
-    "setting",
-    *(f"{side}: {of}" for side in ("kd_jax", "torch") for of in ("examples/s", "ms/step", "GiB", "compile s")),
-]
-HEADER += ["times as fast"]
+def header(beside: str, ratio: str) -> list[str]:
+    """Return the names of the columns."""
+    columns = "examples/s", "ms/step", "GiB", "compile s"
+    return ["setting", *(f"{side}: {of}" for side in ("kd_jax", beside) for of in columns), ratio]
 
 
 def main() -> int:
@@ -220,6 +227,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=8, help="pairs of turns, at least 2")
     parser.add_argument("--seconds", type=float, default=1.5, help="length of a turn, about")
     parser.add_argument("--alone", action="store_true", help="time kd_jax without PyTorch beside it")
+    parser.add_argument(
+        "--seeds_at_once", type=int, default=0, metavar="N", help="time N seeds as one program beside one; not texts"
+    )
     parser.add_argument("--eager", action="store_true", help="PyTorch without torch.compile, as always on CPU")
     parser.add_argument(
         "--table",
@@ -233,10 +243,18 @@ def main() -> int:
     options = parser.parse_args()
     if options.rounds < 2 or options.seconds <= 0 or options.batch < 0:
         parser.error("--rounds, --seconds, --batch: expected at least 2, above 0, and 0 or more")
-    beside = not options.alone
-    if beside and find_spec("torch") is None:
+    seeds, beside = options.seeds_at_once, ("torch", "benchmark_torch.py", {})
+    known = [name for name in SETTINGS if not seeds or SETTINGS[name]["kind"] == "images"]
+    if seeds:
+        wrong = seeds < 2 or options.alone or options.table or not set(options.settings or ()) <= set(known)
+        if wrong:
+            parser.error("--seeds_at_once: expected at least 2, settings of images, and neither --alone nor --table")
+        beside = (f"{seeds} seeds", "benchmark_jax.py", {"lanes": seeds})
+    elif options.alone:
+        beside = None
+    elif find_spec("torch") is None:
         print("PyTorch is not installed here: kd_jax alone (pip install 'kd_jax[bench]')", file=sys.stderr)
-        beside = False
+        beside = None
 
     from kd_jax.config import versions
     from kd_jax.report import tables
@@ -248,7 +266,7 @@ def main() -> int:
     everything = {"device": device, "versions": versions(), "cores": os.cpu_count(), "settings": {}}
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder)
-        for name in options.settings or (ON_CPU if on_cpu else SETTINGS):
+        for name in options.settings or (ON_CPU if on_cpu else known):
             setting = SETTINGS[name] | {
                 "platform": device["platform"],
                 "precision": options.precision or ("float32" if on_cpu else "bfloat16"),
@@ -270,11 +288,13 @@ def main() -> int:
                 print(f"  {line}", file=sys.stderr)
             if (filling := found.get("kd_jax", {}).get("table_seconds")) is not None:
                 print(f"{name}: the table would take {filling:.1f} s to fill, once for each teacher", file=sys.stderr)
-    rows = [row(name, found) for name, found in everything["settings"].items()]
+    side = beside[0] if beside else "torch"
+    rows = [row(name, found, side) for name, found in everything["settings"].items()]
+    columns = header(side, "times as long" if seeds else "times as fast")
     print(
         f"{device['device']}, {os.cpu_count()} cores, jax {everything['versions']['jax']}, {datetime.now(UTC):%Y-%m-%d}"
     )
-    print(tables.text(HEADER, rows, range(1, len(HEADER))))
+    print(tables.text(columns, rows, range(1, len(columns))))
     return int(any("failed" in found for found in everything["settings"].values()))
 
 

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import jax
@@ -138,25 +139,30 @@ def main(setting: dict) -> None:
     devices = parallel.select(setting["platform"])[:1]
     dataset, training = dataset_of(setting), training_of(setting)
     build = partial(engine.build, setting["precision"], training, dataset, devices=devices)
-    teacher = None
+    teacher, lanes = None, setting.get("lanes", 0)
     if setting["teacher"]:
         teacher = build(setting["teacher"]).start(jax.random.key(1)).variables
         of_teacher = engine.Teacher(setting["teacher"], Distillation(), "kd", in_table=setting["table"])
-        engine_of = build(setting["student"], teacher=of_teacher)
+        engine_of = build(setting["student"], teacher=of_teacher, lanes=lanes)
     else:
-        engine_of = build(setting["student"])
-    state = engine_of.start(jax.random.key(0))
-    networks = {"student": state.variables} | ({"teacher": teacher} if teacher else {})
+        engine_of = build(setting["student"], lanes=lanes)
+    seeds = range(max(lanes, 1))
+    state = engine_of.start(*(jax.random.key(seed) for seed in seeds))
+    student = engine_of.apart(state.variables)[0]
+    networks = {"student": student} | ({"teacher": teacher} if teacher else {})
     weights: dict = {f"{arm}:{name}": leaf for arm, of in networks.items() for name, leaf in flat(of.params).items()}
     np.savez(setting["weights"], **weights)
-    loss = first_loss(setting, dataset, state.variables, teacher)
-    feed = engine_of.feed(dataset.rows_of(0, 0, training.batch_size), jax.random.key(2))
+    loss = first_loss(setting, dataset, student, teacher)
+    orders = [dataset.rows_of(seed, 0, training.batch_size) for seed in seeds]
+    of_seeds = list if lanes else itemgetter(0)
+    keys = of_seeds([jax.random.key(2 + seed) for seed in seeds])
+    feed = engine_of.feed(of_seeds(orders), keys)
     asked, views = teacher, 0
     if engine_of.answers is not None:
         views = dataset.view_count(training.augment)
         shape = len(dataset.train.y) * views, dataset.classes
         asked = Table(np.zeros(shape, np.float32))  # a step takes as long whatever they are
-    constants = engine_of.constants(jax.random.key(2), asked)
+    constants = engine_of.constants(keys, of_seeds([asked] * len(seeds)))
     total = training.epochs * feed.steps_per_epoch
     pauses = loop.segments(state, engine_of.zero(), engine_of, constants, feed, total, [])
     latest = {}
@@ -186,6 +192,7 @@ def main(setting: dict) -> None:
         peak_bytes=parallel.peak_memory(devices)["device_bytes"],
         profile=shown,
         table_seconds=filling,
+        seeds=len(seeds),
     )
     # A pause comes only when the device has finished.
     serve(run, lambda: None)

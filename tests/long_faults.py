@@ -271,7 +271,7 @@ def damage(tally, count, scratch):
     from kd_jax.cli.commands import main as kd_jax
     from kd_jax.studies import analyse
 
-    def report(workdir, folder=None):
+    def report(workdir, folder=None, with_figures=True):
         ((folder or Path(workdir) / "analysis") / "report.html").write_text("", encoding="utf-8")
 
     analyse.write_report = report  # the page is made of the summary alone, and takes most of the time

@@ -131,13 +131,13 @@ def answers(
 def make_blocks(dataset: Dataset, x: Any) -> Callable[[], Blocks]:
     """Return `blocks()`, the blocks of a split for `answers`, as often as networks pass over them.
 
-    Where examples lie on the devices in training, they are put there once.
+    Where examples lie on an accelerator in training, they are put there once. On a CPU that would be a second copy of them.
 
     Args:
         dataset: the data.
         x: the `x` of one of its splits.
     """
-    if not dataset.is_resident:
+    if not dataset.is_resident or jax.default_backend() == "cpu":
         return lambda: dataset.blocks(x, dataset.evaluation_size, pad=True)
     there = [(rows, jax.device_put(block)) for rows, block in dataset.blocks(x, dataset.evaluation_size, pad=True)]
     return lambda: there

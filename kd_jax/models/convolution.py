@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax.experimental.layout import Layout, with_layout_constraint
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -38,9 +39,12 @@ def convolve(x: jax.Array, kernel: jax.Array, window_strides: Sequence[int], pad
     """Return what `jax.lax.conv_general_dilated` returns, for `flax.linen.Conv`; on CUDA devices wide where that is faster, and
     on TPUs from a kernel in the order that is.
 
-    Both are for bfloat16 alone, and it then has no forward-mode derivative. All arguments are those of `conv_general_dilated`.
+    Both are for `x` in bfloat16 alone, and it then has no forward-mode derivative. The kernel may be of another dtype, and is
+    rounded to that of `x`; see `promoted`. All arguments are those of `conv_general_dilated`.
     """
     has_form = _is_of_form(x, kernel, window_strides, padding, more)
+    if not has_form:
+        kernel = kernel.astype(x.dtype)
     pixels = _pixels(x, kernel) if has_form else None
     if pixels is None and kernel.shape[:2] != (1, 1):  # the gradient of such a kernel is a product of matrices
         x = written_out(x)
@@ -89,7 +93,7 @@ def wide(x: jax.Array, kernel: jax.Array, count: int) -> jax.Array:
 
 
 def _convolved(x, kernel, strides=(1, 1)):
-    return jax.lax.conv_general_dilated(x, kernel, strides, ((1, 1), (1, 1)), dimension_numbers=LAYOUT)
+    return jax.lax.conv_general_dilated(x, kernel.astype(x.dtype), strides, ((1, 1), (1, 1)), dimension_numbers=LAYOUT)
 
 
 def _is_of_form(x, kernel, strides, padding, more):
@@ -114,6 +118,18 @@ def _pixels(x, kernel):
     return pixels if pixels and x.shape[2] % max(pixels) == 0 else None
 
 
+def promoted(
+    x: jax.Array, kernel: jax.Array, bias: Any, *, dtype: Any, **more: Any
+) -> tuple[jax.Array, jax.Array, Any]:
+    """Return what `flax.linen.Conv` is to convolve, for its `promote_dtype`: all in one dtype, but the kernel as it is stored.
+
+    `convolve` rounds it. On a TPU the gradient of the input starts from the kernel as it is stored: one that is rounded once for
+    that and for the output would be kept, in an order that is not good for both.
+    """
+    x, bias = promote_dtype(x, bias, dtype=dtype, **more)
+    return x, kernel, bias
+
+
 def _ordered(x, kernel):
     """The convolution, of a kernel whose channels of the output lie side by side in memory."""
     return _convolved(x, with_layout_constraint(kernel, Layout(major_to_minor=(0, 1, 2, 3))))
@@ -122,17 +138,15 @@ def _ordered(x, kernel):
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _same(pixels, x, kernel):
     """The convolution; what runs is decided when the program is compiled for a device."""
-    return _of_device(pixels, x, kernel, _ordered)
+
+    def on_cuda(x, kernel):
+        return wide(x, kernel.astype(x.dtype), pixels[0]) if pixels else _convolved(x, kernel)
+
+    return jax.lax.platform_dependent(x, kernel, cuda=on_cuda, tpu=_ordered, default=_convolved)
 
 
 def _forward(pixels, x, kernel):
-    # A kernel that is trained is left in its order, for its parameter has that.
-    return _of_device(pixels, x, kernel, _convolved), (x, kernel)
-
-
-def _of_device(pixels, x, kernel, on_tpu):
-    on_cuda = partial(wide, count=pixels[0]) if pixels else _convolved
-    return jax.lax.platform_dependent(x, kernel, cuda=on_cuda, tpu=on_tpu, default=_convolved)
+    return _same(pixels, x, kernel), (x, kernel)
 
 
 def _backward(pixels, saved, of_output):
@@ -141,8 +155,8 @@ def _backward(pixels, saved, of_output):
         return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
 
     def on_cuda(x, kernel, of_output):
-        (of_kernel,) = jax.vjp(lambda kernel: wide(x, kernel, pixels[1]), kernel)[1](of_output)
-        return wide(of_output, turned(kernel), pixels[0]), of_kernel
+        (of_kernel,) = jax.vjp(lambda kernel: wide(x, kernel.astype(x.dtype), pixels[1]), kernel)[1](of_output)
+        return wide(of_output, turned(kernel).astype(x.dtype), pixels[0]), of_kernel
 
     def on_tpu(x, kernel, of_output):
         (of_kernel,) = jax.vjp(lambda kernel: _convolved(x, kernel), kernel)[1](of_output)

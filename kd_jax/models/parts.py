@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from kd_jax.models.convolution import convolve
+from kd_jax.models.convolution import convolve, promoted
 from kd_jax.models.initializers import he_fan_out
 
 FEATURES = "features"  # the flax collection that named features are stored in
@@ -68,6 +68,7 @@ def convolution(module: nn.Module) -> Callable[..., nn.Conv]:
             kernel_init=he_fan_out,
             dtype=module.dtype,
             param_dtype=module.param_dtype,
+            promote_dtype=promoted,
             conv_general_dilated=convolve,
             **more,
         )

@@ -133,7 +133,7 @@ def _analyze(
             records.write_json(folder / "cost.json", cost(summary))
         elif (final / "cost.json").is_file():
             shutil.copy2(final / "cost.json", folder / "cost.json")
-        write_report(prepared.workdir, folder, with_figures=with_figures or (final / "figures").is_dir())
+        write_report(prepared.workdir, folder, with_figures or (final / "figures").is_dir())
         before = final.with_name("analysis-before-pruning")
         if lost and (final / "eigen").is_dir() and not before.exists():
             final.rename(before)  # it has what cannot be computed again

@@ -226,7 +226,9 @@ def train_runs(
             if stop is not None and stop.requested:
                 wanted = stop.is_saving = True
             saves = hosts.agree(wanted) or step == length.total_steps
-            if saves:  # what is saved is behind all that was kept
+            if saves or any(
+                lane.wrong and not lane.is_told for lane in lanes
+            ):  # what is saved is behind all that was kept
                 coming = _keep(engine, lanes, coming)
             save = partial(_save, engine, lanes, step, state, totals)
             _tell_of_diverged(lanes, diverged, save)

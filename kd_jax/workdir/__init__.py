@@ -34,7 +34,8 @@ here: `run` there, `step` at which it teaches, `sha256` of its variables, its `i
 `teacher_logits` has `file` (its name), `sha256` over the answers that are used, `splits` that it has, `kind`, `top_k` (0: all
 classes) and `dtype`.
 
-A checkpoint is a dict of one-dimensional arrays, one per dtype ("float32": [n]), because orbax's cost is per leaf and not per byte.
+A checkpoint is a dict of one-dimensional arrays, one per dtype ("float32": [n]), because orbax's cost is per leaf and not per byte;
+each is a zarr array of one chunk, which is not compressed (earlier versions compressed it, or wrote OCDBT databases).
 Its custom metadata holds `leaves`, a list of [path, shape, dtype] in the order in which they lie in those arrays, `digest`, a
 sha256 over leaves and bytes, because neither orbax nor TensorStore notices a flipped bit, and its `step` and the `key` of its run,
 because folders can be renamed and copied.

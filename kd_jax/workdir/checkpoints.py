@@ -183,7 +183,7 @@ class Checkpoints:
             try:
                 self.wait()
             finally:
-                self._writer.shutdown()
+                self._writer.shutdown(cancel_futures=True)  # what waits behind a save that failed
                 with _of_the_system(self.folder):
                     self._manager.close()
         except Exception:

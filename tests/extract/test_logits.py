@@ -57,9 +57,13 @@ def by_hand(opened, arm, seed, x):
     return np.asarray(models.build(run.arm.model, 10).apply(variables, x).logits)
 
 
-@pytest.mark.parametrize("kind", ["resident", "streamed"])
-def test_pairs_are_what_both_networks_answer_in_blocks_of_any_size(opened, kind):
+@pytest.mark.parametrize("kind", ["host", "resident", "streamed"])
+def test_pairs_are_what_both_networks_answer_in_blocks_of_any_size(opened, kind, monkeypatch):
     dataset = replace(opened.dataset, evaluation_size=8)  # the last block of either split is not full
+    if kind == "resident":
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+        read = extract.make_blocks(dataset, dataset.test.x)
+        assert all(block is again for (_, block), (_, again) in zip(read(), read(), strict=True))  # put there once
     if kind == "streamed":
         dataset = Decoded(**{field.name: getattr(dataset, field.name) for field in fields(dataset)})
         Decoded.passes.clear()

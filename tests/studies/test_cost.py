@@ -37,7 +37,7 @@ def done(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("done") / "study"
     train_stage.train("tested", STUDY, workdir, "unused", jax.devices()[:1])
     patch = pytest.MonkeyPatch()
-    patch.setattr(analyse, "write_report", lambda workdir, folder: (folder / "report.html").write_text(""))
+    patch.setattr(analyse, "write_report", lambda workdir, folder, *_: (folder / "report.html").write_text(""))
     summary = analyse.analyze(workdir)
     patch.undo()
     return workdir, summary

@@ -42,7 +42,7 @@ def done(tmp_path_factory):
     """A study that was trained and analysed, without its figures."""
     workdir = tmp_path_factory.mktemp("hostile") / "done"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(analyse, "write_report", lambda workdir, folder: (folder / "report.html").write_text(""))
+        patch.setattr(analyse, "write_report", lambda workdir, folder, *_: (folder / "report.html").write_text(""))
         train_stage.train("hostile", STUDY, workdir, "unused", jax.devices()[:1])
         analyse.analyze(workdir)
     return workdir

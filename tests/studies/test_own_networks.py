@@ -110,7 +110,7 @@ def done(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setattr(sys, "path", list(sys.path))
-        patch.setattr(analyse, "write_report", lambda _, folder: (folder / "report.html").write_text(""))
+        patch.setattr(analyse, "write_report", lambda workdir, folder, *_: (folder / "report.html").write_text(""))
         assert train(STUDY, root / "work") == 5
         analyse.analyze(root / "work")
     forget()

@@ -46,7 +46,7 @@ def train(study, workdir):
 def done(tmp_path_factory):
     """A trained and analysed study."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(analyse, "write_report", lambda workdir, folder: (folder / "report.html").write_text(""))
+    patch.setattr(analyse, "write_report", lambda workdir, folder, *_: (folder / "report.html").write_text(""))
     workdir = tmp_path_factory.mktemp("done") / "study"
     train(STUDY, workdir)
     summary = analyse.analyze(workdir)

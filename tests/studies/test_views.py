@@ -54,7 +54,7 @@ def analysed(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("charted") / "study"
     train_stage.train("tested", study, workdir, "unused", jax.devices()[:1])
     with pytest.MonkeyPatch.context() as patched:  # its figures are drawn in other tests, and take most of the time
-        patched.setattr(analyse, "write_report", lambda workdir, folder: None)
+        patched.setattr(analyse, "write_report", lambda workdir, folder, *_: None)
         analyse.analyze(workdir)
     return workdir
 

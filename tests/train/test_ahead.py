@@ -119,7 +119,8 @@ def test_a_step_on_an_accelerator_has_no_doubles_no_loop_over_images_no_copy_of_
     else:
         # Those of normalisation are a few hundred bytes each, one after the other: each waits for the layer before it.
         assert len([size for size in found["all_reduces"] if size >= 0.1 * found["gradients"]]) == 1
-        assert max(found["all_reduces"]) >= found["gradients"]
+        # On GPUs the last few of them, of normalisations, may come with another.
+        assert max(found["all_reduces"]) >= 0.95 * found["gradients"]
         # A layer waits for the means of the one before it: one forward, of value and square together, and one backward.
         assert len(found["all_reduces"]) <= 1 + 2 * found["normalisations"] + 2
 
