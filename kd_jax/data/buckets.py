@@ -46,7 +46,7 @@ def worthwhile(of_examples: np.ndarray, rows: np.ndarray, buckets: Sequence[int]
     Of all choices of so many buckets the one is taken in which an epoch takes least; one bucket more is taken as long as that saves
     at least `WORTH` of it. The last bucket is always among them.
 
-    >>> lengths = np.repeat([7, 30, 60], [400, 400, 200])
+    >>> lengths = np.repeat([7, 30, 60], [100, 700, 200])
     >>> worthwhile(lengths, np.arange(1000).reshape(10, 100), (8, 16, 32, 64))
     (32, 64)
 
