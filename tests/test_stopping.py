@@ -67,6 +67,15 @@ def test_a_program_whose_work_is_done_is_not_told_to_stop_while_it_cleans_up(num
     assert process.wait(30) == 0
 
 
+def test_a_program_that_was_told_to_stop_does_not_wait_for_threads():
+    body = (
+        "import threading, time; from kd_jax import cli\n"
+        "threading.Thread(target=time.sleep, args=[600]).start()\n"
+        "cli.LEAVING_SECONDS = 0.1; cli.leave(75)"
+    )
+    assert subprocess.run([sys.executable, "-c", body], timeout=60).returncode == 75
+
+
 def test_a_block_inside_another_has_its_request_and_leaves_its_handlers():
     with stopping.stop_requests() as outer:
         handler = signal.getsignal(signal.SIGTERM)

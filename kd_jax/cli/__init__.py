@@ -4,8 +4,10 @@ What is called here listens for signals before anything heavy is loaded, so that
 seconds hears it.
 """
 
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from importlib import import_module
@@ -17,6 +19,7 @@ from kd_jax.cli.guard import open_streams
 BEGAN = time.monotonic()  # when the program did, but for Python itself
 
 __all__ = ["analyze_main", "leave", "main", "run_study", "script", "theory_main"]
+LEAVING_SECONDS = 3.0
 _OF_STUDY = ("Preset", "Session", "parse", "study_main")  # of `cli.study`, loaded when they are used
 
 
@@ -43,9 +46,16 @@ def theory_main(argv: Sequence[str] | None = None, description: str | None = Non
 
 
 def leave(status: int) -> NoReturn:
-    """End this program with a status. Its work is done: being told to stop while Python cleans up changes nothing any more."""
+    """End this program with a status. Its work is done: being told to stop while Python cleans up changes nothing any more.
+
+    A program that was told to stop has saved, and does not wait for long for threads that Python waits for, such as compilers.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    if status == stopping.EXIT_STATUS:
+        ending = threading.Timer(LEAVING_SECONDS, os._exit, [status])
+        ending.daemon = True
+        ending.start()
     sys.exit(status)
 
 
