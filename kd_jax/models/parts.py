@@ -68,7 +68,7 @@ def convolution(module: nn.Module) -> Callable[..., nn.Conv]:
             kernel_init=he_fan_out,
             dtype=module.dtype,
             param_dtype=module.param_dtype,
-            promote_dtype=promoted,
+            promote_dtype=promoted,  # pyright: ignore
             conv_general_dilated=convolve,
             **more,
         )

@@ -143,4 +143,6 @@ def test_bfloat16_is_the_arithmetic_and_float32_what_is_kept(name):
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, out))} == {jnp.dtype("float32")}
     products = re.findall(r":(\w+)\[[\d,]*\] = (?:conv_general_dilated|dot_general)\[", str(program))
     kernels = [leaf for leaf in jax.tree.leaves(variables.params) if leaf.ndim > 1]
-    assert products == ["bf16"] * len(kernels)
+    # A convolution that has other forms on other devices is there once for each.
+    assert set(products) == {"bf16"}
+    assert len(products) >= len(kernels)
