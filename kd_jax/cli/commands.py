@@ -22,7 +22,8 @@ from kd_jax.cli.import_command import import_data
 from kd_jax.cli.paper_command import paper
 from kd_jax.cli.plan_command import plan, plan_main
 from kd_jax.cli.prune_command import prune
-from kd_jax.cli.study import Platform, run_study, value_of
+from kd_jax.cli.session import Platform
+from kd_jax.cli.study import run_study, value_of
 from kd_jax.config import versions
 from kd_jax.errors import BadInput
 from kd_jax.recipes.studies import STUDIES

@@ -1,93 +1,24 @@
-"""The command line of a study: its flags in groups, its presets, and running it to its report."""
+"""The command line of a study: its flags in groups, and its presets."""
 
 import shlex
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from kd_jax.cli import BEGAN, config_file, sweep_words
+from kd_jax.cli import config_file, sweep_words
+from kd_jax.cli.execution import check_batch, join, sweep_and_report, train_and_report
 from kd_jax.cli.guard import guarded, hushed, one_line_errors
+from kd_jax.cli.session import Session as Session
+from kd_jax.cli.session import TrainingSession
 from kd_jax.config import FLAGS, SECTIONS, Study
-from kd_jax.errors import BadInput, Diverged
 from kd_jax.plan import Variant
 from kd_jax.recipes.studies import STUDIES, Preset
-from kd_jax.workdir import records, remote
-
-Platform = Literal["auto", "cpu", "gpu", "tpu"]
-# A path as it was typed: `Path` makes the current folder of an empty text, and a folder of `gs://bucket`.
-Folder = Annotated[str, tyro.conf.arg(metavar="PATH")]
-
-
-@dataclass(frozen=True)
-class Session:
-    """Where a study runs; none of it changes the numbers."""
-
-    platform: Platform = "auto"
-    """Kind of device to train on; auto takes the best there is. All local devices of that kind share each batch."""
-    workdir: Folder | None = None
-    """Work folder, made if absent [default: runs/NAME of the study]. The same command again resumes it."""
-    data_dir: Path | None = None
-    """Folder of prepared TFDS sets [default: $TFDS_DATA_DIR, else ~/tensorflow_datasets]."""
-    small: bool = False
-    """A reduced run, within a minute on two CPU cores; flags given beside it still count."""
-    quiet: bool = False
-    """Print the answer and errors alone: no progress, no tables."""
-
-
-@dataclass(frozen=True)
-class TrainingSession(Session):
-    """Where a study runs, and in which variants; none of it changes the numbers of one variant."""
-
-    config: Path | None = None
-    """Settings to start from: a file of flag names and values, JSON or YAML, or the study.json of a work folder. Flags given beside
-    it still count."""
-    log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
-    """Trackers to report every epoch to, besides metrics.jsonl; tensorboard writes to WORKDIR/tensorboard [none]."""
-    on_nan: Literal["stop", "skip_seed"] = "stop"
-    """What to do where a loss or a weight becomes NaN or infinite: stop, or give up that seed in every arm, say so, and go on
-    with the others."""
-    tiny_imagenet_dir: Path | None = None
-    """Folder of Tiny-ImageNet as its makers publish it [default: $TINY_IMAGENET_DIR, else DATA_DIR/tiny-imagenet-200]."""
-    workers: int = 0
-    """Processes that read and decode a streamed set, as many as there are cores to spare [0: threads of this process]."""
-    list: bool = False
-    """Print the names of the runs that are still to do, one a line, those that wait for a teacher last, and do nothing else."""
-    ready: bool = False
-    """Beside --list, leave out the runs that wait for a teacher."""
-    only: str = ""
-    """Train this run of those that --list prints, such as student-seed0, and analyse nothing. Several programs may do so at once in
-    one work folder, on one machine or many; when all are done, the same command without --only analyses them [all runs]."""
-    sweep: tuple[str, ...] = ()
-    """Run the study for every combination of values, such as temperature=1,2,4 weight=0.5,1: one work folder with a study for
-    each, one table. A value is what one would type after the flag; none is nothing. What is equal is trained once."""
-    distributed: bool = False
-    """Train together with the other processes of this job, each started with this command; on a TPU pod, under SLURM, GKE and Open
-    MPI they find each other."""
-    coordinator: str = ""
-    """HOST:PORT of process 0, where nobody else says which processes there are; beside --distributed."""
-    num_processes: int | None = None
-    """How many processes train together; beside --coordinator."""
-    process_id: int | None = None
-    """The number of this process, from 0; beside --coordinator. Process 0 alone writes the work folder and prints."""
-    coordinator_timeout: int = 300
-    """Seconds within which all processes must have come."""
-    seeds_at_once: Literal["auto", "on", "off"] = "auto"
-    """Whether seeds are trained at the same time. auto: where there are several devices, each on devices of its own; several on
-    the same GPU or TPU as one program, for networks without convolutions. on: as one program on a CPU and for convolutions too.
-    off: one after the other, each on all devices. With --log always so."""
-    combine: Literal["all", "one_by_one"] = "all"
-    """How --sweep combines its fields: all values of each with all of the others, or one changed at a time, from the study that
-    the other flags describe."""
-    variant_figures: bool = False
-    """Draw the figures of every variant of a sweep too. Otherwise kd-jax report WORKDIR/VARIANT draws those of one; its numbers,
-    tables and charts are there in any case."""
+from kd_jax.workdir import remote
 
 
 @dataclass(frozen=True)
@@ -136,22 +67,22 @@ def study_main(
 
     def run():
         session, study = _parsed(argv, description, preset, flag, prog)
-        _check_batch(session)
-        _join(session)
+        check_batch(session)
+        join(session)
         with _here(session) as session:
             run_here(session, study)
 
     def run_here(session, study):
         if not session.sweep:
             with hushed(session.quiet):
-                return _train_and_report(name, session, study, command)
+                return train_and_report(name, session, study, command)
         studies: list[tuple[Variant, Study]] = []
         for variant in sweep_words.parse(session.sweep, session.combine, flag):
             _, changed = _parsed(sweep_words.words_of(argv, variant.values), description, preset, flag, prog)
             if changed not in [other for _, other in studies]:  # one by one, a value may be that of the base
                 studies.append((variant, changed))
         with hushed(session.quiet):
-            return _sweep_and_report(name, session, studies, command)
+            return sweep_and_report(name, session, studies, command)
 
     return guarded(run)
 
@@ -332,177 +263,3 @@ def parse(kind: Any, argv: Sequence[str], description: str | None, default: Any,
             use_underscores=True,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
-
-
-def workdir_of(session: Session, name: str) -> Path:
-    """Return the work folder of a study; see `records.check_folder` for what is refused."""
-    workdir = (Path("runs") / name if session.workdir is None else Path(session.workdir)).expanduser()
-    records.check_folder("workdir", str(session.workdir), workdir)
-    return workdir
-
-
-def _join(session: TrainingSession) -> None:
-    """Join the other processes of a run that is distributed.
-
-    Raises:
-        BadInput: for flags that do not fit, or processes that do not come.
-    """
-    named = {"coordinator": session.coordinator or None, "num_processes": session.num_processes}
-    named["process_id"] = session.process_id
-    if not session.distributed:
-        for flag, value in named.items():
-            if value is not None:
-                raise BadInput(f"--{flag}={value}: expected --distributed beside it; pass both, or leave it out")
-        return
-    if session.list:
-        raise BadInput("--distributed: expected runs to train, found --list; leave one of the two out")
-    from kd_jax.train import devices, hosts
-
-    devices.only(session.platform)
-    hosts.join(session.coordinator, session.num_processes, session.process_id, session.coordinator_timeout)
-
-
-def _train_and_report(name: str, session: TrainingSession, study: Study, command: str) -> None:
-    from kd_jax import data
-    from kd_jax.cli import terminal
-    from kd_jax.studies import batch, cost, trackers
-    from kd_jax.studies.analyse import analyze_prepared, is_analysed
-    from kd_jax.studies.prepare import prepare, set_precision
-    from kd_jax.studies.progress import Progress
-    from kd_jax.studies.train import train_prepared
-    from kd_jax.train import compiled, devices, hosts
-    from kd_jax.workdir import records
-
-    began = time.monotonic()
-    workdir = workdir_of(session, name)
-    trackers.check(session.log)
-    set_precision(study)
-    chosen = devices.select(_platform(session))
-    compiled.keep()
-    data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
-    prepared = prepare(name, study, workdir, data_dir, chosen, workers=session.workers, command=command)
-    if session.list:
-        _print_lines(batch.to_do(batch.of_study(prepared), session.ready))
-        return
-    sinks, only = trackers.sinks(session.log, prepared), session.only
-    shown = partial(Progress, since=BEGAN)
-    if only:
-        job = hosts.told(lambda: batch.chosen(batch.of_study(prepared), only, batch.given_up({"": prepared})))
-        if not job.done:
-            train_prepared(prepared, chosen, shown, sinks, session.on_nan, only=only)
-        hosts.leave()
-        if hosts.leads():
-            _print_left(workdir, session, batch.of_study(prepared))
-        return
-    trained = train_prepared(prepared, chosen, shown, sinks, session.on_nan, session.seeds_at_once)
-    hosts.leave()
-    if not hosts.leads():
-        return  # analysis is process 0's
-    if not trained and is_analysed(workdir, prepared.study, prepared.record):
-        if session.quiet:
-            terminal.Screen(quiet=True).answer(records.read_summary(workdir))
-        else:
-            print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
-        return
-    measure = partial(cost.measure, prepared, devices.own(chosen)[0])
-    terminal.study(workdir, analyze_prepared(prepared, Progress, measure, session.on_nan), session.quiet)
-    _print_seconds(began, session)
-
-
-def _check_batch(session: TrainingSession) -> None:
-    if session.list and session.only:
-        raise BadInput(f"--only={session.only}: expected --list or --only, found both; leave one out")
-    if session.ready and not session.list:
-        raise BadInput("--ready: expected --list beside it; add --list or leave --ready out")
-
-
-def _platform(session: TrainingSession) -> str:
-    """The platform to use: whoever lists runs, such as a login node, need not have the devices that train them."""
-    return "cpu" if session.list else session.platform
-
-
-def _print_lines(lines: Sequence[str]) -> None:
-    for line in lines:
-        print(line)
-
-
-def _print_left(workdir: Path, session: TrainingSession, jobs: Sequence[Any]) -> None:
-    """Say that the one run is finished, and what is left."""
-    left = sum(job.is_to_do for job in jobs)
-    then = f"{left} of {len(jobs)} are to do" if left else "so are all; the same command without --only analyses them"
-    if not session.quiet:
-        print(f"{workdir}: {session.only} is finished; {then}")
-
-
-def _print_seconds(began: float, session: Session) -> None:
-    if not session.quiet:
-        print(f"{time.monotonic() - began:.0f} s in all")
-
-
-def _sweep_and_report(
-    name: str, session: TrainingSession, studies: Sequence[tuple[Variant, Study]], command: str
-) -> None:
-    from kd_jax import data
-    from kd_jax.cli import terminal
-    from kd_jax.studies import batch, sweep, trackers
-    from kd_jax.studies.prepare import set_precision
-    from kd_jax.studies.progress import Progress
-    from kd_jax.train import compiled, devices, hosts
-    from kd_jax.workdir import records
-
-    began = time.monotonic()
-    workdir = workdir_of(session, name)
-    if len({study.networks.precision == "float64" for _, study in studies}) > 1:
-        raise BadInput("--sweep=precision: expected float64 in a sweep of its own; sweep float32 and bfloat16 alone")
-    if len({study.networks.matmul_precision for _, study in studies}) > 1:
-        raise BadInput("--sweep=matmul_precision: expected one for the whole program; run a study for each")
-    trackers.check(session.log)
-    set_precision(studies[0][1])
-    chosen = devices.select(_platform(session))
-    compiled.keep()
-
-    def find(dataset):
-        return data.folder_of(dataset, session.data_dir, session.tiny_imagenet_dir)
-
-    load, log = data.Loader().load, session.log
-    if session.list or session.only:
-        if session.only:
-            sweep.run_one(
-                name,
-                studies,
-                workdir,
-                session.only,
-                find,
-                chosen,
-                session.workers,
-                load,
-                Progress,
-                command,
-                log,
-                session.on_nan,
-            )
-            hosts.leave()
-            if not hosts.leads():
-                return
-        jobs = batch.of_sweep(workdir, sweep.planned(name, studies, workdir, find, chosen, load))
-        if session.list:
-            _print_lines(batch.to_do(jobs, session.ready))
-        else:
-            _print_left(workdir, session, jobs)
-        return
-    settings = session.on_nan, session.seeds_at_once, session.variant_figures
-    _, summary = sweep.run(
-        name, studies, workdir, find, chosen, session.workers, load, Progress, command, log, *settings
-    )
-    if not hosts.leads():
-        return
-    if summary is None:
-        if session.quiet:
-            terminal.Screen(quiet=True).answer(records.read_summary(workdir))
-        else:
-            print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
-        return
-    terminal.sweep(workdir, summary, session.quiet)
-    _print_seconds(began, session)
-    if diverged := summary["diverged"]:
-        raise Diverged(f"{len(diverged)} of {len(studies)} variants diverged and are left out: {', '.join(diverged)}")

@@ -8,7 +8,8 @@ from functools import partial
 import tyro
 
 from kd_jax.cli.guard import guarded, hushed
-from kd_jax.cli.study import Session, brought_here, command_line, parse, workdir_of
+from kd_jax.cli.session import Session, workdir_of
+from kd_jax.cli.study import brought_here, command_line, parse
 from kd_jax.theory import study as linear_study
 from kd_jax.theory.study import Theory
 

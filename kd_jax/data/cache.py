@@ -162,7 +162,7 @@ def _write(source, path):
     try:
         _make_room(path.parent, most - size)
         with replacing(path) as temporary, open(temporary, "wb") as stream:
-            np.savez(stream, **values)  # none of them is of objects; NumPy 2.0 takes no word on that
+            np.savez(stream, **values)  # pyright: ignore  # none of them is of objects; NumPy 2.0 takes no word on that
     except OSError as error:
         _say(
             f"no decoded copy of {shown(size)} could be kept in {path.parent} ({error.strerror}); KD_JAX_CACHE names another"

@@ -279,7 +279,7 @@ def test_an_unknown_command_is_one_line(capsys):
 
 def test_the_setting_decides_the_defaults_that_other_flags_change(monkeypatch):
     seen = []
-    monkeypatch.setattr(study_line, "_train_and_report", lambda name, session, study, command: seen.append(study))
+    monkeypatch.setattr(study_line, "train_and_report", lambda name, session, study, command: seen.append(study))
     assert (
         run("eigenspace")
         == run("eigenspace", "--setting=cnn")
@@ -296,7 +296,7 @@ def test_the_setting_decides_the_defaults_that_other_flags_change(monkeypatch):
 @pytest.mark.parametrize(("name", "small", "count"), [("loss_switching", 3, 14), ("generalization", 4, 14)])
 def test_a_study_that_is_a_sweep_has_variants_that_flags_change(name, small, count, monkeypatch):
     seen = []
-    monkeypatch.setattr(study_line, "_sweep_and_report", lambda name, session, studies, command: seen.append(studies))
+    monkeypatch.setattr(study_line, "sweep_and_report", lambda name, session, studies, command: seen.append(studies))
     assert run(name) == run(name, "--small") == run(name, "--seeds=2", "--sweep", "temperature=1,2") == 0
     assert [len(studies) for studies in seen] == [count, small, 2 if name == "loss_switching" else 3]
     for studies in seen[:2]:
@@ -307,7 +307,7 @@ def test_a_study_that_is_a_sweep_has_variants_that_flags_change(name, small, cou
 
 def test_a_sweep_may_be_over_recipes_and_other_flags_hold_for_each(monkeypatch):
     seen = []
-    monkeypatch.setattr(study_line, "_sweep_and_report", lambda name, session, studies, command: seen.extend(studies))
+    monkeypatch.setattr(study_line, "sweep_and_report", lambda name, session, studies, command: seen.extend(studies))
     assert (
         run("cifar_kd", "--recipe=cifar_v1", "--dataset=cifar100", "--sweep", "recipe=crd,cifar100_v2", "weight=0.5,1")
         == 0

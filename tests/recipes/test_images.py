@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def studied(monkeypatch):
     """`studied(flags, experiment) -> Study` that an experiment would run, without running it; None where it refuses."""
     asked = []
-    monkeypatch.setattr(study_line, "_train_and_report", lambda name, session, study, command: asked.append(study))
+    monkeypatch.setattr(study_line, "train_and_report", lambda name, session, study, command: asked.append(study))
 
     def parse(*flags, experiment="cifar_kd"):
         status = cli.run_study(experiment, flags)

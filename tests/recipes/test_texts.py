@@ -25,7 +25,7 @@ EXAMPLES = {  # of the training splits, as published
 def studied(monkeypatch):
     """`studied(*flags) -> Study` that text_kd.py would run, without running it; None where it refuses."""
     asked = []
-    monkeypatch.setattr(study_line, "_train_and_report", lambda name, session, study, command: asked.append(study))
+    monkeypatch.setattr(study_line, "train_and_report", lambda name, session, study, command: asked.append(study))
 
     def parse(*flags):
         status = cli.run_study("text_kd", flags)
