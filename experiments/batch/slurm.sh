@@ -4,8 +4,9 @@
 #     slurm.sh [SBATCH OPTION...] -- COMMAND...
 #     slurm.sh --partition=gpu --gpus=1 --time=04:00:00 -- kd-jax run digits_kd --workdir=/shared/runs/digits
 #
-# The options go to all three; with --nodes=4 four nodes train each run together. AT_ONCE limits how many runs an array has in the queue at a time [64]. The names of the runs and
-# what they print lie in BATCH_DIR [kd_jax-batch]. Submitted again it takes what is left.
+# The options go to all three; with --nodes=4 four nodes train each run together. AT_ONCE limits how many runs an array has in the
+# queue at a time [64]. The names of the runs and what they print lie in BATCH_DIR [kd_jax-batch]. Submitted again it takes what
+# is left.
 set -euo pipefail
 
 options=()

@@ -187,7 +187,7 @@ def sweep_and_report(
         return
     if summary is None:
         if session.quiet:
-            terminal.Screen(quiet=True).answer(records.read_summary(workdir))
+            terminal.Screen(quiet=True).answer(records.read_summary(workdir, of_sweep=True))
         else:
             print(f"{workdir}: all is done already; kd-jax analyze {workdir} computes the numbers again")
         return

@@ -70,7 +70,8 @@ def _raise_limit():
 
 def _of_system(error: OSError) -> str:
     """What the file system or the operating system refuses, in one line with the fix."""
-    where = f"{error.filename}: " if error.filename else ""
+    name = error.filename2 or error.filename  # of a file that was to take the place of another, that one
+    where = f"{name}: " if name else ""
     fix = "make room" if error.errno in FULL else FIXES.get(error.errno or 0, "correct that")
     reason = " ".join((error.strerror or str(error)).split())
     return f"{where}{reason}; what was saved before is whole; {fix} and give the same command again"

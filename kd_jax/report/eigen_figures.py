@@ -141,7 +141,8 @@ def ratios_by_rank(
         panels[-1].plot(
             ranks, theory(values[ranks], values[0]), color="black", linewidth=1.2, linestyle="--", label="closed form"
         )
-    panels[-1].legend(fontsize=8)
+    if panels[-1].get_legend_handles_labels()[0]:
+        panels[-1].legend(fontsize=8)
     listed = ", ".join(f"{arm} {mean:.2f}" for arm, mean in means.items())
     figure.set_label(
         f"Left, the variance of the inputs of {growths[0].layer} of {growths[0].model} along {living} directions, falling. Then the"

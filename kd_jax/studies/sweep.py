@@ -268,7 +268,7 @@ def report(workdir: Path | str, variant_figures: bool = False) -> None:
 
 def is_sweep(workdir: Path | str) -> bool:
     """Whether the folder holds a sweep."""
-    return (Path(workdir) / "sweep.json").is_file()
+    return os.path.lexists(Path(workdir) / "sweep.json")  # whatever it is, `read` says what is wrong with it
 
 
 def read(workdir: Path | str) -> dict[str, Any]:
@@ -330,7 +330,7 @@ def _share(workdir, folder, plan, record):
 
 def _summarised(workdir, record):
     try:
-        return records.read_summary(workdir)["study"]["variants"] == record["variants"]
+        return records.read_summary(workdir, of_sweep=True)["study"]["variants"] == record["variants"]
     except (BadInput, KeyError, TypeError):
         return False  # absent or damaged: it is made again
 
@@ -388,7 +388,7 @@ def _summarise(
 def left_out(workdir: Path | str) -> dict[str, str]:
     """Return {folder of a variant: why there is no analysis of it} of a sweep."""
     try:
-        return records.read_summary(workdir).get("diverged", {})
+        return records.read_summary(workdir, of_sweep=True).get("diverged", {})
     except BadInput:
         return {}
 

@@ -31,9 +31,8 @@ from kd_jax.data import cache
 
 FOLDER = "jax_compilation_cache_dir"  # the option of JAX
 BOUND = 1.0  # GB that all programs together may take
-LEAST_SECONDS = (
-    0.1  # of compiling, for a program to be kept; JAX's default of 1 would leave out those of small networks
-)
+# Of compiling, for a program to be kept; JAX's default of 1 would leave out those of small networks.
+LEAST_SECONDS = 0.1
 CHECKED = ".checked"  # its time says which entries have been checked
 SETTLED = 60.0  # an entry may still be written to for so long [seconds]
 ZLIB = 0x78  # how an entry begins that JAX compressed with zlib, which has a checksum

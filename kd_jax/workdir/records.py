@@ -52,12 +52,13 @@ def read_json(path: Path | str, what: str, fix: str) -> dict[str, Any]:
     return contents
 
 
-def read_summary(workdir: Path | str, folder: Path | str | None = None) -> dict[str, Any]:
+def read_summary(workdir: Path | str, folder: Path | str | None = None, of_sweep: bool = False) -> dict[str, Any]:
     """Return the contents of `analysis/summary.json`.
 
     Args:
         workdir: the work folder.
         folder: where the analysis lies; `analysis` of the work folder by default.
+        of_sweep: whether it is that of a sweep, and not of a study.
 
     Raises:
         BadInput: when there is no analysis, or it is damaged.
@@ -69,6 +70,12 @@ def read_summary(workdir: Path | str, folder: Path | str | None = None) -> dict[
     if not path.is_file():
         raise BadInput(f"{workdir}: expected analysis/summary.json; {fix}")
     summary = read_json(path, "the JSON of an analysis", fix)
+    kind, key, holds = ("sweep", "variants", list) if of_sweep else ("study", "config", dict)
+    of_what = summary.get("study")
+    if not isinstance(of_what, dict) or not isinstance(of_what.get(key), holds):
+        raise BadInput(
+            f"{path}: expected the analysis of a {kind}, found no {key} of one; restore {kind}.json, then {fix}"
+        )
     for key in ("estimates", "verdicts"):
         found = summary.get(key, [])
         if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):

@@ -302,3 +302,17 @@ def test_figures_of_variants_are_drawn_when_they_are_asked_for_and_then_stay_as_
     assert drawn() == {"temperature=1", "temperature=4"}
     assert call(tmp_path / "all", "--sweep", "temperature=1,4", "--seeds=1", "--epochs=1", "--variant_figures") == 0
     assert len(list((tmp_path / "all").glob("temperature=*/analysis/figures/*.png"))) > 2
+
+
+@pytest.mark.parametrize("what", ["a folder", "a link to itself", "nothing"])
+def test_a_sweep_whose_record_is_no_file_is_one_line(tmp_path, what, capsys):
+    (tmp_path / "analysis").mkdir()
+    (tmp_path / "analysis" / "summary.json").write_text(json.dumps({"study": {"variants": []}, "estimates": []}))
+    if what == "a folder":
+        (tmp_path / "sweep.json").mkdir()
+    elif what == "a link to itself":
+        (tmp_path / "sweep.json").symlink_to("sweep.json")
+    assert cli.main(["report", str(tmp_path)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert ("sweep.json" if what != "nothing" else "expected the analysis of a study") in said[0]
