@@ -135,6 +135,16 @@ def test_a_damaged_analysis_counts_as_none_so_the_same_command_makes_it_again(do
     assert not analyse.is_analysed(tmp_path, STUDY)
 
 
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"study": {"config": 1}}', '{"study": {"variants": []}}'])
+def test_a_report_of_a_damaged_analysis_is_one_line_that_names_the_file(tmp_path, damage, capsys):
+    (tmp_path / "analysis").mkdir()
+    (tmp_path / "analysis" / "summary.json").write_text(damage)
+    assert commands.main(["report", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "analysis" / "summary.json") in line
+    assert "kd-jax analyze" in line
+
+
 def test_the_report_is_drawn_again_from_the_files_alone(done, tmp_path):
     """Neither checkpoints nor data are there."""
     shutil.copytree(done[0] / "analysis", tmp_path / "analysis")
