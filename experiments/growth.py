@@ -6,7 +6,8 @@
 Writes OUT/growth.json and a figure of each as PNG and SVG, and prints a line per size. One size at a time is changed, from 2,000
 training examples, one seed, 20 checkpoints and one device; an MLP of two layers of 256 units is trained for 5 epochs, distilled,
 and analysed as every study is. Stages are timed apart: training with its checkpoints, analysis, and the report. Every study runs
-twice, and the second time is measured: then XLA's programs come from the cache, and their compilation does not count.
+twice, and the second time is measured: then XLA's programs come from the cache, and their compilation does not count. The report is
+drawn once more to time it, and what it takes is subtracted from the analysis, which draws it too.
 
 Slopes are those of the logarithm of time against that of the size: 1 where twice as much takes twice as long, 0 where it does not
 matter. Beside them stand the straight line's own numbers: what each further unit takes, and what there is without any. CPU seconds
@@ -18,7 +19,6 @@ It took 228 CPU seconds (jax 0.10.2, a busy machine of two cores).
 
 import argparse
 import contextlib
-import functools
 import io
 import json
 import os
@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,28 +60,25 @@ def made_up(examples: int) -> Any:
     return data.from_arrays(*part(examples), *part(500), name="made_up")
 
 
-def timed(seconds: dict[str, list[float]], stage: str, function: Callable) -> Callable:
-    """Return a function that adds its [wall, CPU] seconds to those of a stage."""
-
-    @functools.wraps(function)
-    def call(*args, **kwargs):
-        wall, cpu = time.monotonic(), time.process_time()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            of_stage = seconds.setdefault(stage, [0.0, 0.0])
-            of_stage[0] += time.monotonic() - wall
-            of_stage[1] += time.process_time() - cpu
-
-    return call
+def timed(function: Callable[[], Any]) -> tuple[Any, list[float]]:
+    """Return (what a function returns, [wall, CPU] seconds that it took)."""
+    wall, cpu = time.monotonic(), time.process_time()
+    returned = function()
+    return returned, [time.monotonic() - wall, time.process_time() - cpu]
 
 
 def measure(sizes: dict[str, int]) -> dict[str, list[float]]:
     """Return {stage: [wall, CPU] seconds} of a study of these sizes, whose programs have been compiled before."""
-    from kd_jax import Study
-    from kd_jax.studies import analyse, api
+    from kd_jax import Study, data
+    from kd_jax.studies.analyse import analyze_prepared
+    from kd_jax.studies.prepare import prepare
+    from kd_jax.studies.report import write_report
+    from kd_jax.studies.train import train_prepared
+    from kd_jax.train import compiled, devices
 
+    examples = made_up(sizes["examples"])
     study = Study.from_flags(
+        dataset=data.in_memory_name(examples),
         teacher="mlp_256x256",
         student=("mlp_256x256",),
         epochs=5,
@@ -90,22 +88,18 @@ def measure(sizes: dict[str, int]) -> dict[str, list[float]]:
         checkpoints=sizes["checkpoints"],
         seeds=sizes["seeds"],
     )
-    data, kept = made_up(sizes["examples"]), (api.train_prepared, analyse.analyze_prepared, analyse.write_report)
+    chosen = devices.select("cpu")
+    compiled.keep()
     seconds: dict[str, list[float]] = {}
-    for compiled in (False, True):
-        seconds.clear()
-        api.train_prepared = timed(seconds, "training", kept[0])
-        analyse.analyze_prepared = timed(seconds, "analysis", kept[1])
-        analyse.write_report = timed(seconds, "report", kept[2]) if compiled else _no_report
+    for with_figures in (False, True):  # the first time, everything is compiled
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-            api.run(study, Path(folder) / "study", data, platform="cpu")
+            prepared = prepare("growth", study, Path(folder) / "study", "", chosen, load=data.loading(examples))
+            _, seconds["training"] = timed(partial(train_prepared, prepared, chosen))
+            _, seconds["analysis"] = timed(partial(analyze_prepared, prepared, with_figures=with_figures))
+            if with_figures:  # the analysis has drawn it too
+                _, seconds["report"] = timed(partial(write_report, prepared.workdir))
     seconds["analysis"] = [whole - part for whole, part in zip(seconds["analysis"], seconds["report"], strict=True)]
-    api.train_prepared, analyse.analyze_prepared, analyse.write_report = kept
     return seconds
-
-
-def _no_report(workdir: Path, folder: Path, **_: Any) -> None:
-    (folder / "report.html").touch()
 
 
 def measure_elsewhere(sizes: dict[str, int]) -> dict[str, list[float]]:
@@ -133,6 +127,7 @@ def growth(sizes: Sequence[int], seconds: Sequence[float]) -> dict[str, float]:
 
 def draw(name: str, found: dict[str, Any], out: Path) -> None:
     """Write the figure of one size: CPU seconds of each stage, and all of them, with the slopes."""
+    from matplotlib import ticker
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, 4.0), layout="constrained")
@@ -143,9 +138,11 @@ def draw(name: str, found: dict[str, Any], out: Path) -> None:
         axes.plot(found["sizes"], cpu, "o-", ms=4, lw=2 if stage == "all" else 1, label=f"{stage}, slope {slope:.2f}")
     axes.set(xscale="log", yscale="log", xlabel=UNITS[name], ylabel="CPU seconds", xticks=found["sizes"])
     axes.set_xticklabels([f"{size:,}" for size in found["sizes"]])
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, ncols=2, loc="outside upper center")
     for kind in ("png", "svg"):
         figure.savefig(out / f"growth_{name}.{kind}", dpi=130)
 
