@@ -14,7 +14,7 @@ matter. Beside them stand the straight line's own numbers: what each further uni
 are those of all threads, and mean what they say on a busy machine too. The devices are parts of one CPU, so more of them cannot be
 faster; what they take more is the price of splitting a batch.
 
-It took 228 CPU seconds (jax 0.10.2, a busy machine of two cores).
+It took 202 s (jax 0.10.2, two cores with other work).
 """
 
 import argparse

@@ -108,7 +108,8 @@ def controls(record: Mapping[str, Any]) -> list[str]:
     arms, said = {arm["name"]: arm for arm in record["arms"]}, []
     epoch = record["config"].get("early_epoch", 0)
     if any(arm["teacher"] == EARLY for arm in arms.values()):
-        said.append(f"{EARLY} is the teacher after {epoch} epochs; it teaches {_named(arms, 'teacher', EARLY)}.")
+        epochs = f"{epoch} epoch" if epoch == 1 else f"{epoch} epochs"
+        said.append(f"{EARLY} is the teacher after {epochs}; it teaches {_named(arms, 'teacher', EARLY)}.")
     for control in dict.fromkeys(arm.get("control") for arm in arms.values() if arm.get("control")):
         whose = _named(arms, "control", control)
         if control == TWIN:

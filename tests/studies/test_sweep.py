@@ -291,7 +291,7 @@ def test_figures_of_variants_are_drawn_when_they_are_asked_for_and_then_stay_as_
     assert list((workdir / "analysis" / "figures").glob("*.png"))
     assert not drawn()
     page = (workdir / "temperature=1" / "analysis" / "report.html").read_text()
-    assert "are drawn when they are asked for: kd-jax report" in page
+    assert "have not been drawn. To draw them, run kd-jax report" in page
     assert 'id="charts"' in page
     assert cli.main(["report", str(workdir / "temperature=1")]) == 0
     assert drawn() == {"temperature=1"}
