@@ -7,7 +7,10 @@ from kd_jax.report import about, again, costs, page, tables
 from kd_jax.studies import analyses
 from kd_jax.workdir import records
 
-NO_FIGURES = "The figures of this study have not been drawn. To draw them, run kd-jax report on its work folder, the one above analysis/."
+NO_FIGURES = (
+    "The figures of this study have not been drawn. To draw them, run kd-jax report on its work folder, the one above"
+    " analysis/."
+)
 
 
 def write_report(workdir: str | Path, folder: str | Path | None = None, with_figures: bool = True) -> None:
