@@ -77,14 +77,14 @@ def said(errors):
 
 def bits(workdir):
     """(digests of all trajectories and metrics without the clock; estimates and verdicts; warnings) of a study."""
-    from kd_jax.workdir import checkpoints, records
+    from kd_jax.workdir import checkpoints, metrics_file, packing, records
 
     runs = {}
     for folder in sorted((workdir / "runs").iterdir()):
         with checkpoints.trajectory(folder) as opened:
-            digests = {step: checkpoints.tree_digest(opened.load(step)) for step in opened.steps()}
+            digests = {step: packing.tree_digest(opened.load(step)) for step in opened.steps()}
         lines = [
-            {key: value for key, value in line.items() if "second" not in key} for line in records.read_metrics(folder)
+            {key: value for key, value in line.items() if "second" not in key} for line in metrics_file.read(folder)
         ]
         runs[folder.name] = digests, lines
     summary = records.read_summary(workdir)

@@ -37,15 +37,13 @@ def launch(workdir, seconds):
 
 def bits(workdir):
     """{run: (digests of its trajectory, metrics without the clock)}."""
-    from kd_jax.workdir import checkpoints, records
+    from kd_jax.workdir import checkpoints, metrics_file, packing
 
     found = {}
     for folder in sorted((workdir / "runs").iterdir()):
         with checkpoints.trajectory(folder) as trajectory:
-            digests = {
-                step: checkpoints.digest(*checkpoints.pack(trajectory.load(step))) for step in trajectory.steps()
-            }
-        lines = [{k: v for k, v in line.items() if "second" not in k} for line in records.read_metrics(folder)]
+            digests = {step: packing.digest(*packing.pack(trajectory.load(step))) for step in trajectory.steps()}
+        lines = [{k: v for k, v in line.items() if "second" not in k} for line in metrics_file.read(folder)]
         found[folder.name] = digests, lines
     return found
 

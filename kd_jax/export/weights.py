@@ -53,7 +53,7 @@ def snippet(model: str, classes: int, settings: Mapping[str, Any], shape: list[i
 from safetensors.numpy import load_file
 
 from kd_jax import models
-from kd_jax.workdir.checkpoints import nest
+from kd_jax.workdir.packing import nest
 
 tree = nest(load_file("{FILE}"))
 variables = models.Variables(tree["params"], tree.get("model_state", {{}}))

@@ -21,9 +21,9 @@ from kd_jax.errors import BadInput
 from kd_jax.plan import TEACHER, seeds_of
 from kd_jax.provenance import now
 from kd_jax.report import about, comparisons, tables
-from kd_jax.studies import conclusions, folders, sweep
+from kd_jax.studies import conclusions, folders, sweep, sweep_summary
 from kd_jax.studies.folders import AUDIT, STUDY, Opened
-from kd_jax.studies.sweep import told_apart
+from kd_jax.studies.sweep_summary import told_apart
 
 # (name, split, subset) of what is subtracted
 COMPARED = (
@@ -121,7 +121,9 @@ def compare(
         folders.check_out(out, "differing", "a comparison")
     columns = _columns([Path(each).expanduser() for each in workdirs], names)
     sweeps = [place for place in map(Path, workdirs) if sweep.is_sweep(place)]
-    diverged = [f"{place / name} is left out: {why}" for place in sweeps for name, why in sweep.left_out(place).items()]
+    diverged = [
+        f"{place / name} is left out: {why}" for place in sweeps for name, why in sweep_summary.left_out(place).items()
+    ]
     summary = json.loads(
         json.dumps(_summary(columns, diverged) | {"made": {"command": command, "at": now(), "versions": versions()}})
     )

@@ -23,7 +23,7 @@ from kd_jax.plan import LOGITS, Run
 from kd_jax.report import card as cards
 from kd_jax.studies import networks
 from kd_jax.studies.prepare import Prepared, open_study
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, packing, records
 
 FORMATS = ("safetensors", "hf", "stablehlo")
 
@@ -132,7 +132,7 @@ def _card(prepared: Prepared, run: Run, step: int, variables: Variables) -> dict
         "classes": dataset.classes,
         "labels": [str(name) for name in dataset.class_names or range(dataset.classes)],
         "parameters": models.parameter_count(variables.params),
-        "hash": checkpoints.tree_digest(variables),
+        "hash": packing.tree_digest(variables),
         "measured": _measured(logits, labels),
         "temperature": calibrated,
         "teacher": teacher,
@@ -199,8 +199,8 @@ def _facts(prepared: Prepared, made: dict[str, Any]) -> dict[str, Any]:
 def _write_weights(
     folder: Path, prepared: Prepared, run: Run, variables: Variables, made: dict[str, Any]
 ) -> dict[str, Any]:
-    arrays, leaves = checkpoints.pack(variables)
-    weights.write(folder, checkpoints.unpack(arrays, leaves), _facts(prepared, made))
+    arrays, leaves = packing.pack(variables)
+    weights.write(folder, packing.unpack(arrays, leaves), _facts(prepared, made))
     dataset = prepared.dataset
     example = dataset.example(models.PARAMETER_DTYPES[analysis_precision(prepared.study.networks.precision)])
     code = weights.snippet(

@@ -11,7 +11,7 @@ from kd_jax.analysis import results
 from kd_jax.config import Study, from_json
 from kd_jax.errors import BadInput
 from kd_jax.files import fresh_folder, replace_folder
-from kd_jax.studies import sweep
+from kd_jax.studies import sweep, sweep_summary
 from kd_jax.workdir import records
 
 STUDY, AUDIT = "study", "audit"
@@ -59,7 +59,7 @@ def opened(folder: Path | str) -> list[Opened]:
     """
     folder = Path(folder).expanduser()
     if sweep.is_sweep(folder):
-        without = sweep.left_out(folder)
+        without = sweep_summary.left_out(folder)
         variants = [variant["folder"] for variant in sweep.read(folder)["variants"]]
         return [of_study(folder / variant) for variant in variants if variant not in without]
     if (folder / "study.json").is_file():

@@ -21,7 +21,7 @@ from kd_jax.train.engine import Engine
 from kd_jax.train.loop import Segment, Sink, train_run, train_runs
 from kd_jax.train.state import TrainState
 from kd_jax.train.teachers import Constants as TeacherConstants
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, metrics_file, records
 
 RESUME_SECONDS = 30.0  # a crash loses about this much work at most
 
@@ -72,11 +72,11 @@ class MetricsFile(Sink):
 
     def start(self, run: Run, step: int) -> None:
         """Drop the lines after the step from which the run goes on, for it will write them again."""
-        records.rewind_metrics(self._folder, step)
+        metrics_file.rewind(self._folder, step)
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Add a line."""
-        records.append_metrics(self._folder, line)
+        metrics_file.append(self._folder, line)
 
 
 class TrajectoryStore(Sink):

@@ -27,7 +27,7 @@ from kd_jax.recipes import images
 from kd_jax.recipes.settings import FORWARD_FLOPS, PaperSetting, name_of, settings
 from kd_jax.report import scoreboard, tables
 from kd_jax.studies import conclusions, folders
-from kd_jax.workdir import records
+from kd_jax.workdir import metrics_file, records
 
 # Fields that may differ from a setting's: which seeds and how many, what only analysis looks at, further arms and checkpoints, the
 # arithmetic, the seed of the noise. Students are matched one by one, and weights by whether they were there.
@@ -387,7 +387,7 @@ def _speeds(found: Found, setting: PaperSetting) -> dict[str, float]:
     speeds = {}
     seed = next(iter(seeds_of(found.study, found.record)), found.study.seed)
     for arm in (TEACHER, baseline, found.arm):
-        lines = records.read_metrics(records.run_folder(found.folder, f"{arm}-seed{seed}"))
+        lines = metrics_file.read(records.run_folder(found.folder, f"{arm}-seed{seed}"))
         known = [line["examples_per_second"] for line in lines if line.get("examples_per_second")][1:]
         if not known:
             return {}

@@ -23,7 +23,7 @@ from kd_jax.errors import BadInput, Damaged
 from kd_jax.models import Variables
 from kd_jax.plan import LOGITS, TEACHER, GivenTeacher, Length, Plan, Run, of_record, training_of
 from kd_jax.studies import pretrained
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, packing, records
 
 Record = Mapping[str, Any]
 
@@ -293,7 +293,7 @@ def _described(study: Study, source: _Source, arm: Record, theirs: Study, name: 
         kept = config.shown(tuple(length.checkpoint_steps))
         raise BadInput(f"--teacher_step={step}: expected a step that {name} of --teacher_from has kept, one of {kept}")
     try:
-        sha256 = checkpoints.tree_digest(load(folder, step))
+        sha256 = packing.tree_digest(load(folder, step))
     except Damaged as error:
         raise _bad(study, f"expected a whole checkpoint, {error}; run that study again, which trains it anew") from None
     start = origin or {"init": arm["init"], "order": arm["order"], "seed": int(name.rpartition("-seed")[2])}
@@ -451,7 +451,7 @@ def load(folder: Path | str, step: int) -> Variables:
                 f"{folder}: expected a teacher of finite weights, found NaN or infinity in {name} at step {step}; train it anew in"
                 " another --workdir, with a lower --learning_rate"
             )
-    tree = checkpoints.nest(flat)
+    tree = packing.nest(flat)
     return Variables(tree["params"], tree.get("model_state", {}))
 
 
@@ -463,7 +463,7 @@ def check_digest(name: str, variables: Any, expected: Mapping[str, str]) -> None
         variables: what was read of it.
         expected: {name: digest} of the record, `teacher_hash`.
     """
-    found = checkpoints.tree_digest(variables)
+    found = packing.tree_digest(variables)
     if found != expected[name]:
         raise BadInput(
             f"{name}: expected the teacher on record (hash {expected[name][:12]}), found another ({found[:12]}); restore its"

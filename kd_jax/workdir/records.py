@@ -1,4 +1,4 @@
-"""The files of a work folder that are no checkpoints: JSON records, metrics, the lock. Needs no JAX."""
+"""The files of a work folder that are no checkpoints: JSON records and locks. Needs no JAX."""
 
 import errno
 import fcntl
@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,6 @@ from kd_jax.errors import BadInput
 from kd_jax.files import settle, write_text
 from kd_jax.workdir import remote
 
-CHECK = "check"  # of a line of metrics, in the line
 VERDICTS = ("supported", "contradicted", "inconclusive")
 
 
@@ -322,61 +320,6 @@ def pruned_steps(record: Mapping[str, Any], name: str) -> set[int]:
         name: the name of the run.
     """
     return set(record.get("pruned", {}).get("steps", {}).get(name, ()))
-
-
-def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
-    """Return the lines of `metrics.jsonl`, oldest first; a last line that a crash cut short is left out.
-
-    Raises:
-        BadInput: for another line that is no JSON object: a crash cuts the last one only, so somebody damaged it.
-    """
-    path = Path(folder) / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    contents = path.read_bytes()
-    written, is_whole = contents.splitlines(), contents.endswith(b"\n")  # what a crash cuts short has no end of line
-    lines = []
-    for number, line in enumerate(written, 1):
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):  # of JSON, and of UTF-8
-            found = None
-        if isinstance(found, dict):
-            if CHECK in found and found.pop(CHECK) != _check(found):
-                raise BadInput(
-                    f"{path}: line {number}: expected what training wrote, it was changed since (its check does not agree); restore"
-                    " the line, or remove it and lose that epoch"
-                )
-            lines.append(found)
-        elif number < len(written) or is_whole:
-            raise BadInput(
-                f"{path}: line {number}: expected a JSON object, found {line[:40]!r}; restore the line, or remove it and lose"
-                " that epoch"
-            )
-    return lines
-
-
-def append_metrics(folder: Path | str, line: Mapping[str, Any]) -> None:
-    """Add a line to `metrics.jsonl`, with a check by which `read_metrics` notices a change."""
-    with open(Path(folder) / "metrics.jsonl", "a", encoding="utf-8") as stream:
-        stream.write(_checked(line))
-
-
-def _checked(line: Mapping[str, Any]) -> str:
-    return json.dumps({**line, CHECK: _check(line)}) + "\n"
-
-
-def _check(line: Mapping[str, Any]) -> int:
-    """The CRC-32 of a line of metrics as JSON, without the check."""
-    return zlib.crc32(json.dumps(line, sort_keys=True).encode())
-
-
-def rewind_metrics(folder: Path | str, step: int) -> None:
-    """Drop the lines of `metrics.jsonl` after `step`: training continues from there and writes them again."""
-    path = Path(folder) / "metrics.jsonl"
-    if path.exists():
-        kept = [line for line in read_metrics(folder) if line["step"] <= step]
-        write_text(path, "".join(map(_checked, kept)))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from kd_jax import models
 from kd_jax.config import BadInput
 from kd_jax.models import foreign, layers
 from kd_jax.models.trial import trial
-from kd_jax.workdir import checkpoints
+from kd_jax.workdir import packing
 
 CLASSES = 3
 KEY = jax.random.key(5)
@@ -85,8 +85,8 @@ def test_an_nnx_network_computes_what_nnx_computes_from_the_same_variables():
 def test_variables_survive_a_checkpoint_and_keep_their_form_in_training(name):
     """Lists, tuples and numbered layers too: a checkpoint knows paths alone."""
     model, variables = built(name)
-    arrays, leaves = checkpoints.pack(variables._asdict())
-    read = checkpoints.nest(checkpoints.unpack(arrays, leaves))
+    arrays, leaves = packing.pack(variables._asdict())
+    read = packing.nest(packing.unpack(arrays, leaves))
     back = models.Variables(read["params"], read.get("model_state", {}))
     assert jax.tree.structure(back) == jax.tree.structure(variables)
     x = x_of()

@@ -6,7 +6,7 @@ import pytest
 from kd_jax.config import BadInput
 from kd_jax.studies import analyse, prepare
 from kd_jax.studies import train as train_stage
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, packing, records
 from tests.studies.test_sweep import STUDY
 
 ONE = STUDY.replaced(seeds=1)
@@ -25,7 +25,7 @@ def train(study, workdir):
 
 def digest(workdir, run):
     with checkpoints.trajectory(records.run_folder(workdir, run)) as opened:
-        return {step: checkpoints.tree_digest(opened.load(step)) for step in opened.steps()}
+        return {step: packing.tree_digest(opened.load(step)) for step in opened.steps()}
 
 
 @pytest.mark.long

@@ -13,7 +13,7 @@ from kd_jax.config import BadInput, Study
 from kd_jax.report import again
 from kd_jax.studies import batch, train
 from kd_jax.studies.prepare import prepare
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, packing, records
 
 STUDY = Study.from_flags(
     dataset="digits",
@@ -42,7 +42,7 @@ def bits(workdir):
     """{run: digest of its last network}"""
     last = {run: max(records.kept_steps(records.run_folder(workdir, run))) for run in RUNS}
     loaded = {run: checkpoints.load_variables(records.run_folder(workdir, run), step) for run, step in last.items()}
-    return {run: checkpoints.tree_digest(variables) for run, variables in loaded.items()}
+    return {run: packing.tree_digest(variables) for run, variables in loaded.items()}
 
 
 def test_a_list_is_names_alone_teachers_before_students_and_writes_nothing(tmp_path, capsys):
@@ -62,7 +62,7 @@ def test_programs_that_read_an_empty_folder_keep_what_the_others_wrote_since(tmp
         assert train.train_prepared(each, jax.devices()[:1], only=name) == 1
     record = records.read_study(tmp_path)
     variables = checkpoints.load_variables(records.run_folder(tmp_path, "teacher-seed0"), 6)
-    assert record["teacher_hash"] == {"teacher-seed0": checkpoints.tree_digest({"params": variables["params"]})}
+    assert record["teacher_hash"] == {"teacher-seed0": packing.tree_digest({"params": variables["params"]})}
     assert [entry["only"] for entry in record["history"]] == RUNS
     assert all("ended" in entry for entry in record["history"])
     assert call(tmp_path, "--list") == 0

@@ -12,7 +12,7 @@ from kd_jax.config import Study
 from kd_jax.errors import BadInput
 from kd_jax.studies import analyse
 from kd_jax.studies import train as train_stage
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, packing, records
 
 STUDY = Study.from_flags(
     dataset="digits",
@@ -73,7 +73,7 @@ def test_a_teacher_that_was_copied_over_is_trained_anew_for_a_student_that_is_no
             checkpoints.trajectory(copy / "runs" / name) as ours,
             checkpoints.trajectory(done / "runs" / name) as theirs,
         ):
-            assert checkpoints.tree_digest(ours.load(6)) == checkpoints.tree_digest(theirs.load(6))
+            assert packing.tree_digest(ours.load(6)) == packing.tree_digest(theirs.load(6))
 
 
 def test_steps_that_were_exchanged_are_refused(copy):

@@ -11,12 +11,12 @@ from kd_jax.analysis import exaggeration, intervals, results
 from kd_jax.config import Study
 from kd_jax.plan import TWIN, Variant
 from kd_jax.report import about, sweeps
-from kd_jax.studies import analyse, prune, sweep
+from kd_jax.studies import analyse, prune, sweep, sweep_summary
 from kd_jax.studies import export as exporting
 from kd_jax.studies import train as train_stage
 from kd_jax.studies.analyses import confidence
 from kd_jax.studies.results import Results
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, metrics_file, packing, records
 
 STUDY = Study.from_flags(
     dataset="digits",
@@ -42,7 +42,7 @@ def train(study, workdir):
 
 
 def digest(workdir, name, step):
-    return checkpoints.tree_digest(checkpoints.load_variables(records.run_folder(workdir, name), step))
+    return packing.tree_digest(checkpoints.load_variables(records.run_folder(workdir, name), step))
 
 
 def finished(study, workdir):
@@ -99,7 +99,7 @@ def test_the_twin_of_a_teacher_is_what_another_seed_of_it_would_be(short, tmp_pa
     )
     assert digest(workdir, f"{TWIN}-seed0", 10) != digest(workdir, "teacher-seed0", 10)
     assert digest(workdir, f"{TWIN}-seed0", 0) != digest(workdir, f"{TWIN}-seed1", 0)
-    lines = [records.read_metrics(workdir / "runs" / name) for name in (f"{TWIN}-seed0", "teacher-seed0")]
+    lines = [metrics_file.read(workdir / "runs" / name) for name in (f"{TWIN}-seed0", "teacher-seed0")]
     twin, teacher = ([(line["step"], line["learning_rate"]) for line in of] for of in lines)
     assert twin == teacher
     assert any(
@@ -155,7 +155,7 @@ def test_the_teacher_of_the_next_seed_stands_in_where_no_twin_is_trained(short, 
 @pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_variants_of_a_sweep_share_the_twin_of_their_teacher(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "write_report", lambda *_: None)
+    monkeypatch.setattr(sweep_summary, "write_report", lambda *_: None)
     studies = [
         (Variant(f"temperature={t:g}", {"temperature": str(t)}), SHORT.replaced(temperature=t)) for t in (2.0, 4.0)
     ]

@@ -9,7 +9,7 @@ from kd_jax.config import BadInput, Study
 from kd_jax.studies import run
 from kd_jax.studies import train as train_stage
 from kd_jax.train import devices, loop
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, metrics_file, packing, records
 
 STUDY = Study.from_flags(
     dataset="digits",
@@ -35,15 +35,15 @@ def test_students_differ_by_the_distillation_loss_and_their_twins_do_not(label_l
     for name in TRAINED[label_loss]:
         study, workdir = STUDY.replaced(distillation=name, loss=label_loss), tmp_path / name
         train_stage.train("tested", study, workdir, "unused", jax.devices()[:1])
-        lines = records.read_metrics(records.run_folder(workdir, "student-seed0"))
+        lines = metrics_file.read(records.run_folder(workdir, "student-seed0"))
         assert all(np.isfinite(line["train_loss"]) for line in lines)
         ends = {
             arm: checkpoints.load_variables(records.run_folder(workdir, f"{arm}-seed0"), 6)
             for arm in ("student", "onehot")
         }
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(ends))
-        students[name] = checkpoints.tree_digest(ends["student"])
-        twins.add(checkpoints.tree_digest(ends["onehot"]))
+        students[name] = packing.tree_digest(ends["student"])
+        twins.add(packing.tree_digest(ends["onehot"]))
     assert len(set(students.values())) == len(students)
     assert len(twins) == 1
 
@@ -54,7 +54,7 @@ def ends(workdir):
     for store in sorted(workdir.glob("runs/*/*")):
         if store.name in ("trajectory", "resume"):
             with checkpoints.Checkpoints(store) as opened:
-                digests = {step: checkpoints.tree_digest(opened.load(step)) for step in opened.steps()}
+                digests = {step: packing.tree_digest(opened.load(step)) for step in opened.steps()}
             # The states in between are wherever the run was paused.
             found[store.parent.name, store.name] = digests if store.name == "trajectory" else digests[max(digests)]
     return found

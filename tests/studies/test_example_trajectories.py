@@ -12,7 +12,7 @@ from kd_jax.analysis import exaggeration
 from kd_jax.config import BadInput, Look, Study
 from kd_jax.studies import analyse, prune
 from kd_jax.studies import train as train_stage
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, metrics_file, records
 
 pytestmark = pytest.mark.long
 
@@ -127,7 +127,7 @@ def test_best_epochs_are_those_of_the_metrics_a_teachers_up_to_where_it_teaches(
     workdir, summary = done
     best = {(e["name"], e["arm"]): e for e in summary["estimates"] if "_best" in e["name"]}
     for arm, last in (("teacher", 24), ("onehot", 36), ("student", 36)):
-        lines = [records.read_metrics(records.run_folder(workdir, f"{arm}-seed{seed}")) for seed in (0, 1)]
+        lines = [metrics_file.read(records.run_folder(workdir, f"{arm}-seed{seed}")) for seed in (0, 1)]
         expected = [max(line["test_accuracy"] for line in of if line["step"] <= last) for of in lines]
         assert best["accuracy_best", arm]["values"] == expected
         assert ("accuracy_best_lead", arm) in best

@@ -24,7 +24,7 @@ from kd_jax.models import Variables
 from kd_jax.report import card as cards
 from kd_jax.studies import export, prepare
 from kd_jax.studies import train as train_stage
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, packing, records
 
 STUDY = Study.from_flags(
     dataset="digits", train_examples=200, teacher="mlp_16", student=("mlp_8",), epochs=2, batch_size=40, checkpoints=4
@@ -114,7 +114,7 @@ def test_weights_lie_under_the_names_of_the_checkpoint_and_say_what_they_are(wor
             np.testing.assert_array_equal(file.get_tensor(name), array)
         said = file.metadata()
     assert said["architecture"] == "mlp_8"
-    assert said["hash"] == checkpoints.tree_digest(checkpoints.nest(expected))
+    assert said["hash"] == packing.tree_digest(packing.nest(expected))
     assert (said["run"], said["step"], said["classes"]) == (RUN, "1", "10")
     assert json.loads(said["mean"]) == record["data"]["mean"]
     assert said["fingerprint"] == record["data"]["fingerprint"]

@@ -18,7 +18,7 @@ from kd_jax.report import about
 from kd_jax.studies import analyse, cost, prepare, prune
 from kd_jax.studies import export as exporting
 from kd_jax.studies import train as train_stage
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, metrics_file, packing, records
 
 STUDY = Study.from_flags(
     dataset="digits",
@@ -45,7 +45,7 @@ def bits(workdir, arm):
     found = {}
     for folder in sorted((workdir / "runs").glob(f"{arm}-seed*")):
         with checkpoints.trajectory(folder) as trajectory:
-            found[folder.name] = {step: checkpoints.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
+            found[folder.name] = {step: packing.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
     return found
 
 
@@ -185,7 +185,7 @@ def test_an_earlier_step_of_it_may_teach(own, tmp_path):
     early = prepare.prepare("tested", study.replaced(teacher_step=kept[2]), tmp_path, "unused", jax.devices()[:1])
     assert early.plan.teacher_step == kept[2]
     variables = checkpoints.load_variables(records.run_folder(own[0], "teacher-seed0"), kept[2])
-    digest = checkpoints.tree_digest({"params": variables["params"]})
+    digest = packing.tree_digest({"params": variables["params"]})
     assert early.record["teacher_from"]["runs"]["teacher-seed0"]["sha256"] == digest
     late = prepare.prepare("tested", study, tmp_path, "unused", jax.devices()[:1])
     assert early.plan.run("onehot", 0).key == late.plan.run("onehot", 0).key
@@ -450,7 +450,7 @@ def test_the_accuracy_of_averages_is_an_estimate_of_every_arm_and_split(tmp_path
         right, noisy = logits.argmax(axis=1) == dataset.train.y, dataset.train.y != dataset.train.true_y
         for subset, mask in (("all", noisy | ~noisy), ("noisy", noisy), ("clean", ~noisy)):
             assert estimates["accuracy_average", arm, "train", subset].values == (right[mask].mean(),)
-        line = records.read_metrics(folder)[-1]
+        line = metrics_file.read(folder)[-1]
         assert estimates["accuracy_average", arm, "test", "all"].values == (line["test_accuracy_average"],)
         assert line["test_accuracy"] == estimates["accuracy", arm, "test", "all"].values[0]
     with pytest.raises(BadInput, match=r"expected an average of the weights at step 15; .* without --ema"):

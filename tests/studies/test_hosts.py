@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, metrics_file, records
 
 PROGRAM = Path(__file__).with_name("one_of_several.py")
 DIGITS = {
@@ -102,7 +102,7 @@ def assert_alike(one, other, tolerance=1e-9):
             assert list(first) == list(second)
             for path in first:
                 np.testing.assert_allclose(second[path], first[path], rtol=tolerance, atol=tolerance, err_msg=path)
-        lines = [records.read_metrics(folder) for folder in folders]
+        lines = [metrics_file.read(folder) for folder in folders]
         assert len(lines[0]) == len(lines[1])
         for a, b in zip(*lines, strict=True):
             timed = {key for key in a if key.startswith(("seconds", "input_", "step_")) or key.endswith("per_second")}

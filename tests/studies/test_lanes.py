@@ -12,7 +12,7 @@ from kd_jax.studies import lanes, prepare
 from kd_jax.studies import train as train_stage
 from kd_jax.train import hosts, loop
 from kd_jax.train.loop import Sink
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, metrics_file, records
 from tests.studies.test_side_by_side import STUDY as OTHER
 
 STUDY = OTHER.replaced(precision="float64", nulls=("order",), teacher="mlp_16", student=("mlp_8",))
@@ -31,8 +31,7 @@ def contents(workdir):
         with checkpoints.trajectory(folder) as trajectory:
             kept = {step: trajectory.load(step) for step in trajectory.steps()}
         lines = [
-            {k: v for k, v in line.items() if "second" not in k and k != "check"}
-            for line in records.read_metrics(folder)
+            {k: v for k, v in line.items() if "second" not in k and k != "check"} for line in metrics_file.read(folder)
         ]
         found[folder.name] = kept, lines
     return found

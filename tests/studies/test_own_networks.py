@@ -19,7 +19,7 @@ from kd_jax.studies import analyse, prepare, report
 from kd_jax.studies import run as run_stage
 from kd_jax.studies import train as train_stage
 from kd_jax.studies.train import Stopped
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, metrics_file, packing, records
 
 SOURCE = """
 import flax.linen as nn
@@ -219,7 +219,7 @@ def test_a_registered_network_is_found_again_by_its_module(tmp_path, monkeypatch
 
 def bits(workdir, name):
     with checkpoints.trajectory(records.run_folder(workdir, name)) as trajectory:
-        return {step: checkpoints.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
+        return {step: packing.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
 
 
 @pytest.mark.long
@@ -374,7 +374,7 @@ def test_a_teacher_is_taken_as_it_is_and_the_study_is_analysed(weights, tmp_path
     assert train(study, workdir) == 3
     folder = records.run_folder(workdir, "teacher-seed0")
     assert records.kept_steps(folder) == [0]
-    assert records.read_metrics(folder) == []
+    assert metrics_file.read(folder) == []
     kept = checkpoints.load_variables(folder, 0)
     stored, _ = vision_weights.load(
         weights, "it", names.module("resnet_tiny", classes=10, dtype=None, param_dtype=None, axis_name=None),

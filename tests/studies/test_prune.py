@@ -17,10 +17,10 @@ from kd_jax import cli
 from kd_jax.config import Study
 from kd_jax.errors import BadInput
 from kd_jax.plan import Variant, checkpoint_steps
-from kd_jax.studies import analyse, footprint, prepare, prune, sweep
+from kd_jax.studies import analyse, footprint, prepare, prune, sweep, sweep_summary
 from kd_jax.studies import train as train_stage
 from kd_jax.studies.progress import Progress
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, packing, records
 
 STUDY = Study.from_flags(
     dataset="digits",
@@ -157,7 +157,7 @@ def test_a_step_that_is_kept_and_lost_all_the_same_is_trained_again(done, copy):
         analyse.analyze(copy)
     assert train(STUDY, copy) == 1
     ends = [checkpoints.load_variables(records.run_folder(workdir, "student-seed0"), 20) for workdir in (done[0], copy)]
-    assert checkpoints.tree_digest(ends[0]) == checkpoints.tree_digest(ends[1])
+    assert packing.tree_digest(ends[0]) == packing.tree_digest(ends[1])
 
 
 def test_runs_that_are_not_finished_are_left_alone_and_named(copy, capsys):
@@ -192,7 +192,7 @@ def test_a_folder_that_is_written_or_holds_no_study_is_one_line(copy, tmp_path):
 @pytest.mark.usefixtures("no_figures")
 def test_of_a_sweep_a_run_keeps_what_any_of_its_variants_needs(tmp_path, monkeypatch):
     """Variants share the teacher: one is taught by its step 7, the other by its last."""
-    monkeypatch.setattr(sweep, "write_report", lambda *_: None)
+    monkeypatch.setattr(sweep_summary, "write_report", lambda *_: None)
     base = STUDY.replaced(epochs=2)
     studies = [
         (Variant(f"teacher_step={step}", {"teacher_step": str(step)}), base.replaced(teacher_step=step))

@@ -16,7 +16,7 @@ from kd_jax import cli
 from kd_jax.config import Study
 from kd_jax.errors import BadInput, Stopped
 from kd_jax.studies import prepare, train
-from kd_jax.workdir import checkpoints, records, remote
+from kd_jax.workdir import checkpoints, metrics_file, packing, records, remote
 
 SETTINGS = {
     "dataset": "digits",
@@ -39,7 +39,7 @@ def call(address, *flags):
 
 def last(workdir, run):
     folder = records.run_folder(workdir, run)
-    return checkpoints.tree_digest(checkpoints.load_variables(folder, max(records.kept_steps(folder))))
+    return packing.tree_digest(checkpoints.load_variables(folder, max(records.kept_steps(folder))))
 
 
 def ready(workdir):
@@ -65,7 +65,7 @@ def test_a_run_that_is_stopped_goes_on_elsewhere_to_the_same_bits(address, tmp_p
     with remote.opened(address) as there:
         assert records.kept_steps(there / "runs" / "teacher-seed0")[-1] == 3
         assert train.train_prepared(ready(there), jax.devices()[:1], only="teacher-seed0") == 1
-        assert [line["epoch"] for line in records.read_metrics(there / "runs" / "teacher-seed0")] == [1, 2, 3]
+        assert [line["epoch"] for line in metrics_file.read(there / "runs" / "teacher-seed0")] == [1, 2, 3]
         resumed = last(there, "teacher-seed0")
     train.train_prepared(ready(tmp_path), jax.devices()[:1], only="teacher-seed0")
     assert resumed == last(tmp_path, "teacher-seed0")
@@ -174,7 +174,7 @@ def test_a_run_that_is_killed_goes_on_from_a_bucket_to_the_same_bits(kind, tmp_p
         assert start(folder).wait() == 0
         with remote.opened(address) as here:
             assert last(here, "onehot-seed0") == last(folder, "onehot-seed0")
-            lines = [line["epoch"] for line in records.read_metrics(records.run_folder(here, "onehot-seed0"))]
+            lines = [line["epoch"] for line in metrics_file.read(records.run_folder(here, "onehot-seed0"))]
             assert lines == list(range(1, 4001))
         # An analysis that takes another's place there, and a bucket that is not there.
         with remote.opened(address) as here:

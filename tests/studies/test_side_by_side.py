@@ -8,7 +8,7 @@ from kd_jax.errors import Diverged, Stopped
 from kd_jax.studies import prepare, side_by_side
 from kd_jax.studies import train as train_stage
 from kd_jax.train import loop
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, metrics_file, packing, records
 
 STUDY = Study.from_flags(
     dataset="digits",
@@ -37,8 +37,8 @@ def bits(workdir):
     found = {}
     for folder in sorted((workdir / "runs").iterdir()):
         with checkpoints.trajectory(folder) as trajectory:
-            digests = {step: checkpoints.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
-        lines = [{k: v for k, v in line.items() if "second" not in k} for line in records.read_metrics(folder)]
+            digests = {step: packing.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
+        lines = [{k: v for k, v in line.items() if "second" not in k} for line in metrics_file.read(folder)]
         found[folder.name] = digests, lines
     return found
 

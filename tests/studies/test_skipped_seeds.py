@@ -10,7 +10,7 @@ from kd_jax.config import BadInput, Study, to_json
 from kd_jax.errors import Diverged
 from kd_jax.plan import NEXT, make_plan, seeds_of
 from kd_jax.report import about
-from kd_jax.studies import analyse, export, prepare, prune, sweep
+from kd_jax.studies import analyse, export, prepare, prune, sweep_summary
 from kd_jax.studies import run as run_stage
 from kd_jax.studies import train as train_stage
 from kd_jax.studies.analyses import confidence
@@ -164,8 +164,8 @@ def test_variants_of_a_sweep_are_paired_by_the_seeds_that_finished_in_all(tmp_pa
     np.testing.assert_allclose(found["values"], np.subtract(gains["switch=onehot_kd_1"][::2], gains["switch=none"]))
     assert any("those of all: 0, 2" in warning for warning in summary["warnings"])
     assert "1 of 3 seeds diverged" in capsys.readouterr().out
-    assert sweep._common([[0, 1], [2, 3]]) is None
-    assert sweep._common([[0], [5]]) == []
+    assert sweep_summary._common([[0, 1], [2, 3]]) is None
+    assert sweep_summary._common([[0], [5]]) == []
 
 
 @pytest.mark.parametrize("skipped", [[], {"x": {}}, {"1": "nan"}, {"1": {"why": 3}}, None])

@@ -9,7 +9,7 @@ from kd_jax.config import BadInput, Study
 from kd_jax.studies import analyse, prepare, run
 from kd_jax.studies import train as train_stage
 from kd_jax.train import loop
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, metrics_file, packing, records
 
 STUDY = Study.from_flags(
     dataset="many",
@@ -35,7 +35,7 @@ def bits(workdir):
     result = {}
     for folder in sorted((workdir / "runs").iterdir()):
         with checkpoints.trajectory(folder) as trajectory:
-            result[folder.name] = {step: checkpoints.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
+            result[folder.name] = {step: packing.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
         clock = (
             "seconds",
             "examples_per_second",
@@ -43,7 +43,7 @@ def bits(workdir):
             "step_examples_per_second",
             "input_wait",
         )
-        lines = records.read_metrics(folder)
+        lines = metrics_file.read(folder)
         result[folder.name, "metrics"] = [{k: v for k, v in line.items() if k not in clock} for line in lines]
     return result
 
@@ -87,7 +87,7 @@ def test_a_run_cut_off_in_mid_epoch_goes_on_to_the_same_bits(many, done, tmp_pat
 @pytest.mark.long
 def test_the_analysis_of_a_streamed_set_has_the_accuracies_of_its_training(done, found):
     for arm in ("teacher", "onehot", "student"):
-        logged = records.read_metrics(done / "runs" / f"{arm}-seed0")[-1]
+        logged = metrics_file.read(done / "runs" / f"{arm}-seed0")[-1]
         (value,) = (
             e["estimate"]
             for e in found["estimates"]

@@ -11,7 +11,7 @@ from kd_jax.cli import sweep_words as variants
 from kd_jax.config import BadInput, Study
 from kd_jax.plan import arms as arms_of
 from kd_jax.plan import make_plan, run_key
-from kd_jax.studies import sweep
+from kd_jax.studies import sweep, sweep_summary
 from kd_jax.workdir import records
 
 STUDY = Study.from_flags(
@@ -243,8 +243,8 @@ def test_whether_runs_learned_is_read_from_data_and_not_from_the_wording_of_warn
         for name, summary in summaries.items():
             found[name] = {key: value for key, value in (summary | changed).items() if value is not None}
             records.write_json(paths[name], found[name])
-        runs = {name: sweep._unlearned(workdir / name, of) for name, of in found.items()}
-        return [measured.learned for measured in sweep._measured(sweep.read(workdir), found, runs)]
+        runs = {name: sweep_summary._unlearned(workdir / name, of) for name, of in found.items()}
+        return [measured.learned for measured in sweep_summary._measured(sweep.read(workdir), found, runs)]
 
     student = {"arm": "student", "seed": 1, "reason": "loss_rose", "first": 1.0, "last": 2.0}
     assert learned() == [True, True]

@@ -24,7 +24,7 @@ from kd_jax.studies import analyse, export, prepare, run
 from kd_jax.studies import pretrained as initial
 from kd_jax.studies import train as train_stage
 from kd_jax.train import engine
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, metrics_file, packing, records
 
 pytestmark = pytest.mark.long
 
@@ -85,9 +85,9 @@ def bits(workdir):
     result = {}
     for folder in sorted((Path(workdir) / "runs").iterdir()):
         with checkpoints.trajectory(folder) as trajectory:
-            result[folder.name] = {step: checkpoints.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
+            result[folder.name] = {step: packing.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
         clock = ("seconds", "examples_per_second", "tokens_per_second")
-        lines = records.read_metrics(folder)
+        lines = metrics_file.read(folder)
         result[folder.name, "metrics"] = [{k: v for k, v in line.items() if k not in clock} for line in lines]
     return result
 
@@ -115,7 +115,7 @@ def test_the_record_says_how_texts_were_read(done, data_dir):
 
 def test_metrics_say_tokens_per_second_padding_and_the_mismatched_accuracy(done):
     dataset = prepare.open_study(done[0]).dataset
-    for line in records.read_metrics(done[0] / "runs" / "student-seed0"):
+    for line in metrics_file.read(done[0] / "runs" / "student-seed0"):
         at = line["epoch"] - 1
         rows = np.array(order(0, 1, at, 50, 8, buckets.lengths(dataset.train.x)))
         sizes = (dataset.train.x != 1).sum(axis=1)[rows]
@@ -137,7 +137,7 @@ def test_every_estimate_of_the_test_set_is_there_for_mismatched_too(done):
         for e in found["estimates"]
         if (e["name"], e["arm"], e.get("split")) == ("accuracy", "student", "mismatched")
     )
-    assert accuracy == records.read_metrics(workdir / "runs" / "student-seed0")[-1]["mismatched_accuracy"]
+    assert accuracy == metrics_file.read(workdir / "runs" / "student-seed0")[-1]["mismatched_accuracy"]
     assert "mismatched accuracy" in (workdir / "analysis" / "table.md").read_text()
 
 

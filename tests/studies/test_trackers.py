@@ -15,7 +15,7 @@ from kd_jax.errors import BadInput
 from kd_jax.plan import make_plan
 from kd_jax.studies import prepare, trackers
 from kd_jax.studies import train as train_stage
-from kd_jax.workdir import records
+from kd_jax.workdir import metrics_file
 
 STUDY = Study.from_flags(
     dataset="digits", train_examples=80, test_examples=40, teacher="mlp_8", student=("mlp_8",), epochs=3, batch_size=40
@@ -66,7 +66,7 @@ def test_tensorboard_has_the_numbers_of_metrics_jsonl(tmp_path):
     for run in prepared.plan.runs:
         found = EventAccumulator(str(tmp_path / "tensorboard" / run.name))
         found.Reload()
-        for line in records.read_metrics(tmp_path / "runs" / run.name):
+        for line in metrics_file.read(tmp_path / "runs" / run.name):
             for key in set(line) - {"step"}:
                 (value,) = [event.value for event in found.Scalars(key) if event.step == line["step"]]
                 np.testing.assert_allclose(value, line[key], rtol=1e-6)
@@ -162,7 +162,7 @@ def test_a_tracker_that_fails_is_named_once_and_ends_no_training(tmp_path, capsy
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: --log=broken")]
     assert len(said) == 3
     assert said[0].endswith("failed for teacher-seed0 (ConnectionError: the server); training goes on without it")
-    assert len(records.read_metrics(tmp_path / "runs" / "student-seed0")) == 2
+    assert len(metrics_file.read(tmp_path / "runs" / "student-seed0")) == 2
 
 
 def test_a_tracker_that_cannot_be_opened_is_one_line(tmp_path):

@@ -23,7 +23,7 @@ from kd_jax.plan import checkpoint_steps
 from kd_jax.studies import analyse, prepare, run
 from kd_jax.studies import train as train_stage
 from kd_jax.train import loop
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, metrics_file, packing, records
 
 STUDY = Study.from_flags(
     dataset="digits",
@@ -72,9 +72,9 @@ def bits(workdir):
     result = {}
     for folder in sorted((Path(workdir) / "runs").iterdir()):
         with checkpoints.trajectory(folder) as trajectory:
-            result[folder.name] = {step: checkpoints.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
+            result[folder.name] = {step: packing.tree_digest(trajectory.load(step)) for step in trajectory.steps()}
         clock = ("seconds", "examples_per_second")
-        lines = records.read_metrics(folder)
+        lines = metrics_file.read(folder)
         result[folder.name, "metrics"] = [{k: v for k, v in line.items() if k not in clock} for line in lines]
     return result
 
@@ -86,7 +86,7 @@ def test_the_work_folder_is_laid_out_as_promised(done):
     for name in names:
         folder = workdir / "runs" / name
         assert records.kept_steps(folder) == checkpoint_steps(20, 8)
-        assert [line["epoch"] for line in records.read_metrics(folder)] == [1, 2, 3, 4]
+        assert [line["epoch"] for line in metrics_file.read(folder)] == [1, 2, 3, 4]
         assert (folder / "resume" / "20").is_dir()
     analysis = files(workdir / "analysis")
     assert {f"pairs/{a}-seed{s}-{p}.npz" for a in ARMS[1:] for s in (0, 1) for p in ("train", "test")} <= analysis
@@ -102,22 +102,22 @@ def test_the_record_says_what_was_done(done):
     assert {"jax", "flax", "optax", "orbax-checkpoint", "python"} <= set(record["versions"])
     for seed in (0, 1):
         variables = checkpoints.load_variables(records.run_folder(done[0], f"teacher-seed{seed}"), 20)
-        assert checkpoints.tree_digest({"params": variables["params"]}) == record["teacher_hash"][f"teacher-seed{seed}"]
+        assert packing.tree_digest({"params": variables["params"]}) == record["teacher_hash"][f"teacher-seed{seed}"]
 
 
 def test_a_student_starts_where_its_twin_starts_and_the_teacher_elsewhere(done):
     start = {arm: checkpoints.load_variables(records.run_folder(done[0], f"{arm}-seed0"), 0) for arm in ARMS}
-    digests = {arm: checkpoints.tree_digest(variables) for arm, variables in start.items()}
+    digests = {arm: packing.tree_digest(variables) for arm, variables in start.items()}
     assert digests["onehot"] == digests["student"] != digests["teacher"]
     end = {arm: checkpoints.load_variables(records.run_folder(done[0], f"{arm}-seed0"), 20) for arm in ARMS}
-    assert checkpoints.tree_digest(end["onehot"]) != checkpoints.tree_digest(end["student"])
+    assert packing.tree_digest(end["onehot"]) != packing.tree_digest(end["student"])
 
 
 def test_accuracies_of_the_analysis_are_those_of_training(done):
     workdir, found = done
     for arm in ARMS:
         estimate = next(e for e in found["estimates"] if (e["name"], e["arm"], e["split"]) == ("accuracy", arm, "test"))
-        logged = [records.read_metrics(workdir / "runs" / f"{arm}-seed{seed}")[-1]["test_accuracy"] for seed in (0, 1)]
+        logged = [metrics_file.read(workdir / "runs" / f"{arm}-seed{seed}")[-1]["test_accuracy"] for seed in (0, 1)]
         assert estimate["values"] == logged
 
 
@@ -308,9 +308,7 @@ def test_a_teacher_trained_otherwise_is_the_teacher_of_the_study_that_trains_so(
     like = study.replaced(teacher_with=(), epochs=2, batch_size=20, weight_decay=0.01, learning_rate=0.05)
     train(like, tmp_path / "like")
     ends = {
-        name: checkpoints.tree_digest(
-            checkpoints.load_variables(records.run_folder(tmp_path / name, "teacher-seed0"), 20)
-        )
+        name: packing.tree_digest(checkpoints.load_variables(records.run_folder(tmp_path / name, "teacher-seed0"), 20))
         for name in ("study", "like")
     }
     assert ends["study"] == ends["like"]
@@ -320,7 +318,7 @@ def test_a_teacher_trained_otherwise_is_the_teacher_of_the_study_that_trains_so(
     teacher = next(
         e for e in found["estimates"] if (e["name"], e["arm"], e["split"]) == ("accuracy", "teacher", "test")
     )
-    last = records.read_metrics(tmp_path / "study" / "runs" / "teacher-seed0")[-1]
+    last = metrics_file.read(tmp_path / "study" / "runs" / "teacher-seed0")[-1]
     assert (teacher["values"], last["step"]) == ([last["test_accuracy"]], 20)
 
 
@@ -329,10 +327,10 @@ def test_a_switch_has_a_checkpoint_before_and_after_and_the_weight_is_on_record(
     train(study.replaced(switch="onehot:kd@1.4,ramp=5"), tmp_path)
     folder = records.run_folder(tmp_path, "student-seed0")
     assert {7, 12} <= set(records.kept_steps(folder))
-    weights = [line["kd_weight"] for line in records.read_metrics(folder)]
+    weights = [line["kd_weight"] for line in metrics_file.read(folder)]
     # Of the last step of each epoch, 4, 9, 14 and 19 counted from 0; step 9 is the third of the ramp that begins at 7.
     np.testing.assert_allclose(weights, [0, 0.8 * 3 / 5, 0.8, 0.8], rtol=1e-6)
-    assert "kd_weight" not in records.read_metrics(records.run_folder(tmp_path, "onehot-seed0"))[0]
+    assert "kd_weight" not in metrics_file.read(records.run_folder(tmp_path, "onehot-seed0"))[0]
 
 
 @pytest.mark.long
@@ -347,7 +345,7 @@ def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
     assert 7 in records.kept_steps(folder / "teacher-seed0")
     teacher = checkpoints.load_variables(folder / "teacher-seed0", 7)
     record = records.read_study(tmp_path / "early")
-    assert record["teacher_hash"]["teacher-seed0"] == checkpoints.tree_digest({"params": teacher["params"]})
+    assert record["teacher_hash"]["teacher-seed0"] == packing.tree_digest({"params": teacher["params"]})
     found = analyse.analyze(tmp_path / "early")
     with np.load(tmp_path / "early" / "analysis" / "pairs" / "student-seed0-test.npz") as arrays:
         opened = prepare.open_study(tmp_path / "early")
@@ -366,8 +364,8 @@ def test_a_switched_student_is_not_taken_for_one_that_did_not_learn(tmp_path):
     """Its loss jumps by design: the distillation loss has a factor temperature^2."""
     study = STUDY.replaced(student=("mlp_16",), seeds=1, epochs=6, learning_rate=0.05, switch="onehot:kd@3")
     train(study, tmp_path)
-    lines = records.read_metrics(tmp_path / "runs" / "student-seed0")
-    onehot = records.read_metrics(tmp_path / "runs" / "onehot-seed0")
+    lines = metrics_file.read(tmp_path / "runs" / "student-seed0")
+    onehot = metrics_file.read(tmp_path / "runs" / "onehot-seed0")
     assert lines[2]["train_loss"] == pytest.approx(onehot[2]["train_loss"], rel=1e-5)
     assert lines[-1]["train_loss"] > lines[0]["train_loss"]
     # Six epochs of this recipe leave all runs near chance, which is another matter.
@@ -420,7 +418,7 @@ def test_a_tracker_of_experiments_hears_what_is_written(tmp_path):
     names = [f"{arm}-seed0" for arm in ("teacher", "onehot", "student", "teacher_twin")]
     assert [tracker.run.name for tracker in trackers] == names
     for tracker in trackers:
-        assert tracker.lines == records.read_metrics(tmp_path / "runs" / tracker.run.name)
+        assert tracker.lines == metrics_file.read(tmp_path / "runs" / tracker.run.name)
         assert len(tracker.lines) == 2
 
 
@@ -578,7 +576,7 @@ def test_told_to_stop_it_saves_and_goes_on_later(done, tmp_path, monkeypatch):
     train(STUDY, tmp_path)
     assert bits(tmp_path) == bits(done[0])
     # Rates are of the steps since the restart: one of the first epoch's five, of 40 examples each, then all.
-    lines = records.read_metrics(tmp_path / "runs" / "teacher-seed0")
+    lines = metrics_file.read(tmp_path / "runs" / "teacher-seed0")
     counted = [line["examples_per_second"] * line["seconds"] for line in lines]
     np.testing.assert_allclose(counted, [40, 200, 200, 200])
 
@@ -619,7 +617,7 @@ def test_a_bfloat16_study_keeps_float32_parameters_and_learns(tmp_path):
     train(study, tmp_path)
     variables = checkpoints.load_variables(tmp_path / "runs" / "student-seed0", 40)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
-    lines = records.read_metrics(tmp_path / "runs" / "student-seed0")
+    lines = metrics_file.read(tmp_path / "runs" / "student-seed0")
     assert lines[-1]["train_loss"] < 0.9 * lines[0]["train_loss"]
 
 
@@ -629,7 +627,7 @@ def test_a_run_of_four_devices_is_analysed_on_one(tmp_path):
     study = STUDY.replaced(student=("mlp_8",), epochs=1, seeds=1)
     train(study, tmp_path, devices=4)
     found = analyse.analyze(tmp_path)
-    line = records.read_metrics(tmp_path / "runs" / "student-seed0")[-1]
+    line = metrics_file.read(tmp_path / "runs" / "student-seed0")[-1]
     accuracy = next(
         e for e in found["estimates"] if (e["name"], e["arm"], e["split"]) == ("accuracy", "student", "test")
     )

@@ -11,7 +11,7 @@ from kd_jax.cli import sweep_words
 from kd_jax.config import Study
 from kd_jax.errors import BadInput
 from kd_jax.studies import folders, sweep
-from kd_jax.workdir import records
+from kd_jax.workdir import metrics_file, records
 
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SCALARS = st.one_of(
@@ -48,7 +48,7 @@ def test_any_bytes_in_the_place_of_a_record(tmp_path, contents):
         (tmp_path / name).write_bytes(contents)
     line_of(lambda: records.read_study(tmp_path))
     line_of(lambda: sweep.read(tmp_path))
-    line_of(lambda: records.read_metrics(tmp_path))
+    line_of(lambda: metrics_file.read(tmp_path))
     line_of(lambda: records.read_summary(tmp_path))
     line_of(lambda: records.read_tokenizer(tmp_path))
     records.key_of(tmp_path / "runs" / "student-seed0")
@@ -90,7 +90,7 @@ def test_metrics_are_read_to_a_torn_last_line(tmp_path, lines, tail):
     whole = "".join(json.dumps(line) + "\n" for line in lines).encode()
     (tmp_path / "metrics.jsonl").write_bytes(whole + tail)
     found = []
-    said = line_of(lambda: found.extend(records.read_metrics(tmp_path)))
+    said = line_of(lambda: found.extend(metrics_file.read(tmp_path)))
     kept = [line for line in lines if isinstance(line, dict)]
     if len(kept) == len(lines) and b"\n" not in tail and b"\r" not in tail:
         assert not said

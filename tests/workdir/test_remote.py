@@ -14,7 +14,7 @@ import pytest
 
 from kd_jax.errors import BadInput
 from kd_jax.files import replace_folder
-from kd_jax.workdir import checkpoints, leases, records, remote
+from kd_jax.workdir import checkpoints, leases, metrics_file, records, remote
 
 TREE = {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}
 RUN = "onehot-seed0"
@@ -67,7 +67,7 @@ def test_what_is_written_here_comes_back_elsewhere(address):
         with records.locked(local):
             records.write_study(local, {"study": "s", "config": {}})
             write_steps(local, "trajectory", [0, 2])
-            records.append_metrics(local / "runs" / RUN, {"epoch": 1})
+            metrics_file.append(local / "runs" / RUN, {"epoch": 1})
             (local / "runs" / "teacher-seed0").symlink_to(RUN)
         write_analysis(local, 1)
     with remote.opened(address) as other:
@@ -76,7 +76,7 @@ def test_what_is_written_here_comes_back_elsewhere(address):
         folder = other / "runs" / RUN
         assert list((folder / "trajectory" / "2").iterdir()) == []  # until it is loaded
         assert records.kept_steps(folder) == [0, 2]
-        assert records.read_metrics(folder) == [{"epoch": 1}]
+        assert metrics_file.read(folder) == [{"epoch": 1}]
         assert all((tree["kernel"] == TREE["kernel"]).all() for tree in read_steps(other).values())
         assert os.readlink(other / "runs" / "teacher-seed0") == RUN
         assert (other / "analysis" / "only-1.txt").read_text() == "1"
@@ -109,7 +109,7 @@ def test_wherever_a_program_ends_the_next_finds_what_it_can_go_on_from(address, 
         """Two epochs, with a push after each; a state that is rotated out; an analysis that replaces one."""
         (local / "runs" / RUN).mkdir(parents=True)
         for epoch in (1, 2):
-            records.append_metrics(local / "runs" / RUN, {"epoch": epoch, "step": epoch})
+            metrics_file.append(local / "runs" / RUN, {"epoch": epoch, "step": epoch})
             write_step(local, "trajectory", epoch)
             write_step(local, "resume", epoch)
             if epoch == 2:
@@ -152,7 +152,7 @@ def test_wherever_a_program_ends_the_next_finds_what_it_can_go_on_from(address, 
         again = remote.Mirror(place)
         again.pull(light=False)
         remote._mirrors.append(again)
-        metrics = records.read_metrics(again.local / "runs" / RUN)
+        metrics = metrics_file.read(again.local / "runs" / RUN)
         steps = {store: sorted((again.local / "runs" / RUN / store).glob("*")) for store in ("trajectory", "resume")}
         for store, folders in steps.items():
             for folder in folders:

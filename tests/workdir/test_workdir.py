@@ -13,7 +13,7 @@ import pytest
 from kd_jax.config import BadInput
 from kd_jax.files import replacing, write_text
 from kd_jax.studies.run import ResumeStore, TrajectoryStore
-from kd_jax.workdir import checkpoints, records
+from kd_jax.workdir import checkpoints, metrics_file, packing, records
 
 
 class Pairing(NamedTuple):
@@ -43,14 +43,14 @@ def flip_a_bit(step_folder):
 
 def test_unpack_undoes_pack():
     packed = tree(3)
-    arrays, leaves = checkpoints.pack(packed)
+    arrays, leaves = packing.pack(packed)
     assert {name: array.ndim for name, array in arrays.items()} == {"float32": 1, "int32": 1, "float64": 1}
-    flat = checkpoints.unpack(arrays, leaves)
+    flat = packing.unpack(arrays, leaves)
     np.testing.assert_array_equal(flat["a/x/kernel"], packed.a["x"]["kernel"])
     np.testing.assert_array_equal(flat["b"], packed.b)
     assert flat["a/n"] == 3
     assert flat["a/x/bias"].shape == (0,)
-    assert checkpoints.nest({"a/x": 1, "a/y": 2, "b": 3}) == {"a": {"x": 1, "y": 2}, "b": 3}
+    assert packing.nest({"a/x": 1, "a/y": 2, "b": 3}) == {"a": {"x": 1, "y": 2}, "b": 3}
 
 
 def test_the_digest_sees_every_bit_path_shape_and_dtype():
@@ -64,9 +64,9 @@ def test_the_digest_sees_every_bit_path_shape_and_dtype():
         {"w": base["w"].view(np.int32)},
         {"w": base["w"].astype(ml_dtypes.bfloat16)},
     ]
-    digests = {checkpoints.tree_digest(other) for other in [base, *others]}
+    digests = {packing.tree_digest(other) for other in [base, *others]}
     assert len(digests) == 6
-    assert checkpoints.tree_digest({"w": base["w"].copy()}) == checkpoints.tree_digest(base)
+    assert packing.tree_digest({"w": base["w"].copy()}) == packing.tree_digest(base)
 
 
 def test_a_trajectory_keeps_every_step_and_resume_the_newest_two(tmp_path):
@@ -136,13 +136,13 @@ def test_another_network_is_not_taken_for_this_one(tmp_path):
 
 def test_metrics_rewind_to_a_step_and_a_line_cut_short_is_left_out(tmp_path):
     for step in (10, 20, 30):
-        records.append_metrics(tmp_path, {"step": step})
+        metrics_file.append(tmp_path, {"step": step})
     with open(tmp_path / "metrics.jsonl", "a") as stream:
         stream.write('{"step": 4')
-    assert [line["step"] for line in records.read_metrics(tmp_path)] == [10, 20, 30]
-    records.rewind_metrics(tmp_path, 20)
-    records.append_metrics(tmp_path, {"step": 25})
-    assert [line["step"] for line in records.read_metrics(tmp_path)] == [10, 20, 25]
+    assert [line["step"] for line in metrics_file.read(tmp_path)] == [10, 20, 30]
+    metrics_file.rewind(tmp_path, 20)
+    metrics_file.append(tmp_path, {"step": 25})
+    assert [line["step"] for line in metrics_file.read(tmp_path)] == [10, 20, 25]
 
 
 def test_a_folder_is_held_by_one_writer(tmp_path):
@@ -221,8 +221,8 @@ def test_arrays_of_which_nothing_is_written_come_back(tmp_path, values):
 def test_checkpoints_of_the_earlier_layout_are_read_and_go_on_in_the_new_one(tmp_path, harm):
     """Folders may hold checkpoints that are OCDBT databases, as orbax's own arguments make it."""
     packed = tree(4)
-    arrays, leaves = checkpoints.pack(packed)
-    metadata = {"digest": checkpoints.digest(arrays, leaves), "leaves": leaves}
+    arrays, leaves = packing.pack(packed)
+    metadata = {"digest": packing.digest(arrays, leaves), "leaves": leaves}
     with ocp.CheckpointManager((tmp_path / "resume").absolute()) as manager:
         for step in (4, 8):
             manager.save(step, args=ocp.args.StandardSave(arrays), custom_metadata=metadata)
@@ -250,13 +250,13 @@ def test_checkpoints_of_the_earlier_layout_are_read_and_go_on_in_the_new_one(tmp
 def test_only_the_last_line_of_metrics_can_be_torn(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n{"step": 2}\n{"st')
-    assert [line["step"] for line in records.read_metrics(tmp_path)] == [1, 2]
+    assert [line["step"] for line in metrics_file.read(tmp_path)] == [1, 2]
     for damage in (b'{"st\n', b"\xff\xfe\n", b"[1]\n", b"\n"):
         path.write_bytes(b'{"step": 1}\n' + damage + b'{"step": 3}\n')
         with pytest.raises(BadInput, match=r"metrics\.jsonl: line 2: expected a JSON object"):
-            records.read_metrics(tmp_path)
+            metrics_file.read(tmp_path)
         with pytest.raises(BadInput, match="line 2"):
-            records.rewind_metrics(tmp_path, 1)
+            metrics_file.rewind(tmp_path, 1)
         assert path.read_bytes().endswith(b'{"step": 3}\n')  # good lines stay
 
 
@@ -300,9 +300,9 @@ def test_where_a_file_system_cannot_lock_nothing_is_held(tmp_path, monkeypatch):
 def test_a_line_of_metrics_that_was_changed_is_noticed_and_one_of_an_earlier_version_is_read(tmp_path):
     lines = [{"epoch": epoch, "step": 5 * epoch, "test_accuracy": 0.5 + epoch / 10} for epoch in (1, 2, 3)]
     for line in lines:
-        records.append_metrics(tmp_path, line)
+        metrics_file.append(tmp_path, line)
     path = tmp_path / "metrics.jsonl"
-    assert records.read_metrics(tmp_path) == lines
+    assert metrics_file.read(tmp_path) == lines
     whole = path.read_bytes()
     for at in range(len(whole)):  # every bit of a digit that matters is one of these
         if whole[at : at + 1].isdigit():
@@ -310,13 +310,13 @@ def test_a_line_of_metrics_that_was_changed_is_noticed_and_one_of_an_earlier_ver
             with pytest.raises(
                 BadInput, match=r"metrics.jsonl: line [123]: expected (what training wrote|a JSON object)"
             ):
-                records.read_metrics(tmp_path)
+                metrics_file.read(tmp_path)
     path.write_bytes(whole)
-    records.rewind_metrics(tmp_path, 10)
-    assert records.read_metrics(tmp_path) == lines[:2]
+    metrics_file.rewind(tmp_path, 10)
+    assert metrics_file.read(tmp_path) == lines[:2]
     assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:2])
     path.write_text('{"epoch": 1, "step": 5}\n')  # without a check
-    assert records.read_metrics(tmp_path) == [{"epoch": 1, "step": 5}]
+    assert metrics_file.read(tmp_path) == [{"epoch": 1, "step": 5}]
 
 
 @pytest.mark.parametrize("harm", ["flip", "empty"])
@@ -417,9 +417,9 @@ def test_a_state_is_saved_once_every_step_of_the_trajectory_behind_it_is_on_the_
 def test_checkpoints_with_and_without_compression_are_read(tmp_path, compression):
     """Earlier versions compressed them; orbax reads either."""
     packed = {"params": {"w": np.random.default_rng(0).normal(size=300), "n": np.arange(4, dtype=np.int32)}}
-    arrays, leaves = checkpoints.pack(packed)
+    arrays, leaves = packing.pack(packed)
     layout = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=compression)
-    metadata = {"digest": checkpoints.digest(arrays, leaves), "leaves": leaves}
+    metadata = {"digest": packing.digest(arrays, leaves), "leaves": leaves}
     with ocp.CheckpointManager((tmp_path / "trajectory").absolute(), item_handlers=layout) as manager:
         manager.save(3, args=ocp.args.PyTreeSave(arrays), custom_metadata=metadata)
     found = checkpoints.load_variables(tmp_path, 3)["params"]

@@ -6,7 +6,7 @@ from kd_jax.analysis import epochs
 from kd_jax.analysis.results import Estimate
 from kd_jax.plan import TEACHER
 from kd_jax.studies.analyses.base import Advance, Analysis, Trained
-from kd_jax.workdir import records
+from kd_jax.workdir import metrics_file, records
 
 
 def _curves(trained: Trained, split: str) -> dict[str, list[epochs.Curve]]:
@@ -21,7 +21,7 @@ def _curves(trained: Trained, split: str) -> dict[str, list[epochs.Curve]]:
             continue
         if run.arm.name == TEACHER and given is not None and given.is_one and run.seed != trained.seeds[0]:
             continue
-        lines = records.read_metrics(records.run_folder(trained.workdir, run.name))
+        lines = metrics_file.read(records.run_folder(trained.workdir, run.name))
         found.setdefault(run.arm.name, []).append(epochs.curve(lines, split, run.arm.looked_at(run.length)))
     return {arm: [each for each in curves if each] for arm, curves in found.items() if all(curves)}
 

@@ -12,7 +12,7 @@ from kd_jax.report import charts_learning, tables
 from kd_jax.report.charts import Chart
 from kd_jax.studies.analyses.base import Analysed, Analysis
 from kd_jax.studies.analyses.confidence import read_pairs
-from kd_jax.workdir import records
+from kd_jax.workdir import metrics_file, records
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +42,7 @@ def unlearned(workdir: Path, folder: Path, study: Study, record: Mapping[str, An
             if is_given and given.switched:
                 losses[arm.name, seed] = None
                 continue
-            lines = records.read_metrics(records.run_folder(workdir, run_name(arm, seed)))
+            lines = metrics_file.read(records.run_folder(workdir, run_name(arm, seed)))
             of_arm = switch if arm.teacher else None
             if arm.teacher and switch is None and "crd" in loss_names(study.distillation_loss):
                 # In the first epoch it contrasts with a memory that holds no embedding yet, which is another loss.
@@ -68,7 +68,7 @@ def cut_short(workdir: Path, plan: Plan) -> list[str]:
     said = []
     for run in plan.runs:
         if run.source is None and run.training.epochs:
-            lines = records.read_metrics(records.run_folder(workdir, run.name))
+            lines = metrics_file.read(records.run_folder(workdir, run.name))
             last = lines[-1].get("step", 0) if lines else 0
             if last != run.length.total_steps:
                 total = run.length.total_steps
@@ -82,7 +82,7 @@ def read_metrics(analysed: Analysed) -> dict[str, list[list[dict[str, Any]]]]:
     """Return {arm: lines of `metrics.jsonl` of each seed}, of the arms that are compared by their logits."""
     return {
         arm.name: [
-            records.read_metrics(records.run_folder(analysed.workdir, run_name(arm, seed))) for seed in analysed.seeds
+            metrics_file.read(records.run_folder(analysed.workdir, run_name(arm, seed))) for seed in analysed.seeds
         ]
         for arm in tables.compared(analysed.arms)
     }
