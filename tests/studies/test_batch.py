@@ -193,7 +193,10 @@ def test_a_sweeps_equal_run_is_linked_where_another_variant_wants_it(tmp_path, c
     assert capsys.readouterr().out == ""
     assert call(tmp_path, *SWEEP) == 0
     assert (tmp_path / SECOND / "runs" / "teacher-seed0").is_symlink()
-    assert {e["variant"] for e in records.read_summary(tmp_path)["estimates"] if "variant" in e} == {FIRST, SECOND}
+    assert {e["variant"] for e in records.read_summary(tmp_path, of_sweep=True)["estimates"] if "variant" in e} == {
+        FIRST,
+        SECOND,
+    }
     assert len(records.read_study(tmp_path / SECOND)["history"]) == 1
 
 

@@ -187,7 +187,7 @@ def test_two_processes_train_a_sweep_in_an_object_store_run_by_run_and_as_a_whol
             link.with_suffix("").symlink_to(link.read_text())
             link.unlink()
         assert_alike(tmp_path / "alone" / variant, store / variant)
-    summaries = [records.read_summary(folder) for folder in (tmp_path / "alone", store)]
+    summaries = [records.read_summary(folder, of_sweep=True) for folder in (tmp_path / "alone", store)]
     assert summaries[0]["answer"] == summaries[1]["answer"]
     ones, others = (
         {

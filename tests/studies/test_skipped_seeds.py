@@ -153,7 +153,7 @@ def test_variants_of_a_sweep_are_paired_by_the_seeds_that_finished_in_all(tmp_pa
     diverging("switch=none/student-seed1", "switch=onehot_kd_1/teacher-seed9")
     flags = ("--sweep", "switch=none,onehot:kd@1", "--seeds=3", "--on_nan=skip_seed")
     assert call(tmp_path, *flags, preset=PRESET) == 0
-    summary = records.read_summary(tmp_path)
+    summary = records.read_summary(tmp_path, of_sweep=True)
     gains = {
         e["variant"]: e["values"]
         for e in summary["estimates"]
