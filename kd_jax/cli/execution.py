@@ -48,7 +48,8 @@ def train_and_report(name: str, session: TrainingSession, study: Study, command:
     from kd_jax.cli import terminal
     from kd_jax.studies import batch, cost, trackers
     from kd_jax.studies.analyse import analyze_prepared, is_analysed
-    from kd_jax.studies.prepare import prepare, set_precision
+    from kd_jax.studies.arithmetic import set_precision
+    from kd_jax.studies.prepare import prepare
     from kd_jax.studies.progress import Progress
     from kd_jax.studies.train import train_prepared
     from kd_jax.train import compiled, devices, hosts
@@ -135,7 +136,7 @@ def sweep_and_report(
     from kd_jax import data
     from kd_jax.cli import terminal
     from kd_jax.studies import batch, sweep, trackers
-    from kd_jax.studies.prepare import set_precision
+    from kd_jax.studies.arithmetic import set_precision
     from kd_jax.studies.progress import Progress
     from kd_jax.train import compiled, devices, hosts
 

@@ -89,7 +89,7 @@ def _plan(asked: Asked, study: Study, said: Sequence[str]) -> None:
     from kd_jax import data
     from kd_jax.recipes.settings import Size
     from kd_jax.studies import forecast
-    from kd_jax.studies.prepare import set_precision
+    from kd_jax.studies.arithmetic import set_precision
     from kd_jax.studies.progress import Progress
     from kd_jax.train import ahead, devices
 

@@ -17,7 +17,8 @@ from kd_jax.plan import Run
 from kd_jax.studies import analyse
 from kd_jax.studies import cost as costs
 from kd_jax.studies import export as exports
-from kd_jax.studies.prepare import Prepared, prepare, set_precision
+from kd_jax.studies.arithmetic import set_precision
+from kd_jax.studies.prepare import Prepared, prepare
 from kd_jax.studies.prepare import open_study as open_prepared
 from kd_jax.studies.progress import Progress, Quiet
 from kd_jax.studies.results import Results

@@ -24,8 +24,9 @@ from kd_jax.errors import BadInput
 from kd_jax.files import write_text
 from kd_jax.plan import Plan, Run, make_plan
 from kd_jax.recipes.settings import FURTHER_SIZES, SIZES, VOCABULARY, Size
+from kd_jax.studies.arithmetic import precision_on
 from kd_jax.studies.footprint import of_runs
-from kd_jax.studies.prepare import Prepared, precision_on
+from kd_jax.studies.prepare import Prepared
 from kd_jax.studies.progress import Quiet
 from kd_jax.train import ahead, engine, table
 from kd_jax.train import devices as parallel

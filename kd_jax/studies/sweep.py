@@ -19,11 +19,11 @@ from kd_jax.config import SCHEMA, Study, to_json, versions
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput, Diverged
 from kd_jax.plan import Variant
-from kd_jax.studies import batch, trackers
+from kd_jax.studies import arithmetic, batch, trackers
 from kd_jax.studies.analyse import analyze as analyze_study
 from kd_jax.studies.analyse import analyze_prepared, is_analysed
 from kd_jax.studies.lanes import SeedsAtOnce
-from kd_jax.studies.prepare import Prepared, arithmetic, prepare
+from kd_jax.studies.prepare import Prepared, prepare
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.report import write_report as write_study_report
 from kd_jax.studies.sweep_summary import is_summarised, left_out, summarise
@@ -310,7 +310,7 @@ def _check(workdir, name):
 
 def _share(workdir, folder, plan, record):
     """Put links in place of the runs that another variant has finished, in the same arithmetic."""
-    elsewhere = batch.runs_by_key(workdir, record.get("arithmetic", arithmetic()))
+    elsewhere = batch.runs_by_key(workdir, record.get("arithmetic", arithmetic.described()))
     for run in plan.runs:
         own = records.run_folder(folder, run.name)
         if own.is_symlink() and not own.exists():

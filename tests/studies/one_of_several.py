@@ -17,7 +17,7 @@ from kd_jax.train import hosts
 
 def main(asked):
     from kd_jax.studies import train
-    from kd_jax.studies.prepare import set_precision
+    from kd_jax.studies.arithmetic import set_precision
     from kd_jax.train import devices, loop
 
     devices.only("cpu")

@@ -1,54 +1,26 @@
-"""Teachers that exist already: finished runs of another work folder, or a file of logits from any framework.
-
-Both are brought into the work folder before training: runs as copies of their folders, logits as `teacher_logits.npz` with the
-answers that the study uses. So the folder needs neither of them afterwards, and analysis reads nothing else.
-"""
+"""The finished runs of another work folder as teachers: `--teacher_from`. They are copied into the work folder of the study."""
 
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kd_jax import config
-from kd_jax.config import Networks, Study
-from kd_jax.data import Dataset, Given, teacher_logits
+from kd_jax.config import Study
+from kd_jax.data import Dataset, Given
 from kd_jax.data import tokens as tokenizers
-from kd_jax.data.teacher_logits import Table
 from kd_jax.errors import BadInput, Damaged
 from kd_jax.models import Variables
-from kd_jax.plan import LOGITS, TEACHER, GivenTeacher, Length, Plan, Run, of_record, training_of
+from kd_jax.plan import TEACHER, GivenTeacher, Length, Plan, Run, of_record, training_of
 from kd_jax.studies import pretrained
+from kd_jax.studies.teachers.found import Found, Record, given_of
 from kd_jax.workdir import checkpoints, packing, records
 
-Record = Mapping[str, Any]
 
-
-@dataclass(frozen=True)
-class Found:
-    """A teacher that exists already, as it was found.
-
-    Attributes:
-        given: what the plan knows of it.
-        record: what `study.json` keeps of it.
-        folders: {run of this study that is a copy: the folder to copy}; empty where the copies are there and the original is not.
-        tables: the logits that are used, by split; empty for runs, and where the copy is there and the file is not.
-    """
-
-    given: GivenTeacher
-    record: Record
-    folders: Mapping[str, Path] = field(default_factory=dict)
-    tables: Mapping[str, Table] = field(default_factory=dict)
-
-
-# ---- the runs of another work folder
-
-
-class _Source(NamedTuple):
+class Source(NamedTuple):
     """What `--teacher_from` names: a work folder, its record, and the one run that teaches, or None for its teachers."""
 
     folder: Path
@@ -60,7 +32,7 @@ def _bad(study: Study, said: str) -> BadInput:
     return BadInput(f"--teacher_from={study.distillation.teacher_from}: {said}")
 
 
-def _source(study: Study) -> _Source | None:
+def source_of(study: Study) -> Source | None:
     """The work folder or run that `--teacher_from` names; None where there is nothing."""
     path = Path(study.distillation.teacher_from).expanduser()
     if not path.exists():
@@ -68,19 +40,20 @@ def _source(study: Study) -> _Source | None:
     if (path / "sweep.json").is_file():
         raise _bad(study, "expected a single study, this folder holds a sweep; name one of its variants' folders")
     if (path / "study.json").is_file():
-        return _Source(path, records.read_study(path), None)
+        return Source(path, records.read_study(path), None)
     path = path.absolute()
     folder = path.parent.parent
     if path.parent.name == "runs" and (folder / "study.json").is_file():
-        return _Source(folder, records.read_study(folder), path.name)
+        return Source(folder, records.read_study(folder), path.name)
     raise _bad(study, "expected the work folder of a study, or a run in it such as DIR/runs/student-seed0")
 
 
-def _absent(study: Study) -> BadInput:
+def absent(study: Study) -> BadInput:
+    """What is to be raised where `--teacher_from` names nothing."""
     return _bad(study, "expected the work folder of a finished study, there is none; name the --workdir of one")
 
 
-def _arm(source: _Source, study: Study) -> dict[str, Any]:
+def arm_of(source: Source, study: Study) -> dict[str, Any]:
     """The entry in the record of the arm that teaches."""
     name = source.run.rpartition("-seed")[0] if source.run else TEACHER
     arm = next((arm for arm in source.record["arms"] if arm["name"] == name), None)
@@ -91,56 +64,17 @@ def _arm(source: _Source, study: Study) -> dict[str, Any]:
     raise _bad(study, "expected a study with a teacher of its own; name a run of it, such as DIR/runs/student-seed0")
 
 
-def resolved(study: Study, workdir: Path | str) -> Study:
-    """Return the study with the network of the teacher that exists; other studies are returned as they are.
-
-    A study names that network, or leaves `Networks.teacher` empty or at its default. Beside a file of logits it is empty.
-
-    Args:
-        study: the configuration.
-        workdir: its work folder, whose record knows where the teacher is no longer where it was.
-
-    Raises:
-        BadInput: for another network, or where there is no work folder to take a teacher from.
-    """
-    if not study.distillation.is_teacher_given:
-        return study
-    typed = study.networks.teacher if study.networks.teacher != Networks().teacher else ""
-    if study.distillation.teacher_logits:
-        if typed:
-            raise BadInput(
-                f"--teacher={typed}: expected none beside --teacher_logits, which has no network; leave it out"
-            )
-        return study.replaced(teacher="")
-    source = _source(study)
-    if source is not None:
-        network = _arm(source, study)["model"]
-    elif (previous := _previous(workdir)) is not None:
-        network = previous["network"]
-    else:
-        raise _absent(study)
-    if typed not in ("", network):
-        raise BadInput(f"--teacher={typed}: expected {network}, the network of --teacher_from; leave it out")
-    return study.replaced(teacher=network)
-
-
 def precision_of(study: Study) -> str | None:
     """Return the arithmetic of the study of `--teacher_from`; None without it, or where its folder is not there."""
-    source = _source(study) if study.distillation.teacher_from else None
+    source = source_of(study) if study.distillation.teacher_from else None
     return config.from_json(source.record["config"]).networks.precision if source else None
 
 
 def networks_of(study: Study) -> dict[str, dict[str, str]]:
     """Return what is on record of the teacher's network where it is one of somebody's own; see `studies.networks`."""
-    source = _source(study) if study.distillation.teacher_from else None
+    source = source_of(study) if study.distillation.teacher_from else None
     described = source.record.get("networks", {}) if source else {}
     return {name: where for name, where in described.items() if name == study.networks.teacher}
-
-
-def _previous(workdir: Path | str) -> dict[str, Any] | None:
-    if not (Path(workdir) / "study.json").is_file():
-        return None
-    return records.read_study(workdir).get("teacher_from")
 
 
 def tokens(study: Study) -> Given:
@@ -150,7 +84,7 @@ def tokens(study: Study) -> Given:
         BadInput: when both differ, or texts would be longer than the teacher can read.
     """
     of_weights = pretrained.given(study.networks, study.data)
-    source = _source(study) if study.distillation.teacher_from else None
+    source = source_of(study) if study.distillation.teacher_from else None
     of_teacher = source.record["data"].get("tokens") if source else None
     if source is None or of_teacher is None:
         return of_weights
@@ -170,7 +104,7 @@ def tokens(study: Study) -> Given:
     return given
 
 
-def _check_data(study: Study, source: _Source, dataset: Dataset) -> None:
+def _check_data(study: Study, source: Source, dataset: Dataset) -> None:
     """Refuse data whose examples or classes are not those of a teacher's network."""
     theirs, ours = source.record["data"], dataset.facts(study.seed, study.training.batch_size)
     shapes = {"image_shape": "images of height, width and channels", "example_shape": "examples of numbers"}
@@ -187,14 +121,15 @@ def _check_data(study: Study, source: _Source, dataset: Dataset) -> None:
         raise BadInput(f"--tokenizer={own}: expected the teacher's own beside --teacher_from; leave it out")
 
 
-def _found_runs(study: Study, dataset: Dataset, previous: Record | None) -> Found:
-    source = _source(study)
+def found_runs(study: Study, dataset: Dataset, previous: Record | None) -> Found:
+    """The teachers of `--teacher_from`, after every check; those on record where it is no longer there."""
+    source = source_of(study)
     before = previous.get("teacher_from") if previous else None
     if source is None:
         if before is None:
-            raise _absent(study)
+            raise absent(study)
         return _from_record(study, before)
-    theirs, arm = config.from_json(source.record["config"]), _arm(source, study)
+    theirs, arm = config.from_json(source.record["config"]), arm_of(source, study)
     if theirs.networks.precision != study.networks.precision:
         own = theirs.networks.precision
         raise _bad(
@@ -230,13 +165,7 @@ def _found_runs(study: Study, dataset: Dataset, previous: Record | None) -> Foun
         "training": _training(study, source, theirs, arm["name"], dataset),
         "runs": runs,
     }
-    return Found(_given({"teacher_from": record}), record, folders)
-
-
-def _given(record: Record) -> GivenTeacher:
-    given = GivenTeacher.of(record)
-    assert given is not None
-    return given
+    return Found(given_of({"teacher_from": record}), record, folders)
 
 
 def _from_record(study: Study, before: Record) -> Found:
@@ -246,13 +175,13 @@ def _from_record(study: Study, before: Record) -> Found:
     for seed in study.seed_range():
         name = f"{TEACHER}-seed{seed}"
         if name not in runs and one is None:
-            raise _absent(study)
+            raise absent(study)
         runs.setdefault(name, one)
     record = {**before, "runs": runs}
-    return Found(_given({"teacher_from": record}), record)
+    return Found(given_of({"teacher_from": record}), record)
 
 
-def _run_of(study: Study, source: _Source, theirs: Study, seed: int) -> str:
+def _run_of(study: Study, source: Source, theirs: Study, seed: int) -> str:
     """The name of the run that teaches a seed."""
     if source.run:
         return source.run
@@ -268,7 +197,7 @@ def _run_of(study: Study, source: _Source, theirs: Study, seed: int) -> str:
     return f"{TEACHER}-seed{seed}"
 
 
-def _described(study: Study, source: _Source, arm: Record, theirs: Study, name: str) -> dict[str, Any]:
+def _described(study: Study, source: Source, arm: Record, theirs: Study, name: str) -> dict[str, Any]:
     """What is kept on record of a run that teaches, after a check that it is finished and whole."""
     folder = records.run_folder(source.folder, name)
     there = set(records.kept_steps(folder))
@@ -301,7 +230,7 @@ def _described(study: Study, source: _Source, arm: Record, theirs: Study, name: 
     return about | length._asdict()
 
 
-def _training(study: Study, source: _Source, theirs: Study, name: str, dataset: Dataset) -> dict[str, Any] | None:
+def _training(study: Study, source: Source, theirs: Study, name: str, dataset: Dataset) -> dict[str, Any] | None:
     """How an arm of another study was trained, as JSON values, so that it can be told whether a run here is like it.
 
     None where it was trained elsewhere, from a teacher, or on other data, and where it started from pre-trained weights or not at
@@ -319,88 +248,8 @@ def _training(study: Study, source: _Source, theirs: Study, name: str, dataset: 
     return {name: values[name] for name in vars(training)}
 
 
-# ---- a file of logits
-
-
-def _found_logits(study: Study, dataset: Dataset, workdir: Path | str, previous: Record | None) -> Found:
-    path = Path(study.distillation.teacher_logits).expanduser()
-    before = previous.get(LOGITS) if previous else None
-    if not path.exists() and before is not None:
-        return Found(_given({LOGITS: before}), before)
-    tables = teacher_logits.read(path, dataset)
-    sha256 = teacher_logits.digest(tables)
-    if before is not None and before["sha256"] != sha256:
-        raise BadInput(
-            f"--teacher_logits={path}: its contents changed since this work folder was begun (sha256 {sha256[:12]}, expected"
-            f" {before['sha256'][:12]}); pass another --workdir"
-        )
-    train = tables["train"]
-    record = {
-        "file": path.name,
-        "sha256": sha256,
-        "splits": list(tables),
-        "kind": train.kind,
-        "top_k": 0 if train.indices is None else train.values.shape[1],
-        "dtype": train.values.dtype.name,
-    }
-    return Found(_given({LOGITS: record}), record, tables=tables)
-
-
-def logits_of(workdir: Path | str, dataset: Dataset, record: Record) -> dict[str, Table]:
-    """Return {name of a split: the answers of a study's teacher} from its work folder.
-
-    Raises:
-        BadInput: when they are not there, or not those on record.
-    """
-    path = records.teacher_logits_file(workdir)
-    tables = teacher_logits.read(path, dataset)
-    if (found := teacher_logits.digest(tables)) != record[LOGITS]["sha256"]:
-        raise BadInput(
-            f"{path}: expected the answers on record (sha256 {record[LOGITS]['sha256'][:12]}), found {found[:12]}; remove the file"
-            " and run the study's command again"
-        )
-    return tables
-
-
-# ---- both
-
-
-def find(study: Study, dataset: Dataset, workdir: Path | str, previous: Record | None) -> Found | None:
-    """Return the teacher of a study that exists already, after every check; None where teachers are trained. Writes nothing.
-
-    Args:
-        study: the configuration, as `resolved` returned it.
-        dataset: its data.
-        workdir: its work folder.
-        previous: contents of its `study.json`, if it was begun before.
-
-    Raises:
-        BadInput: for a teacher that cannot teach this study, or is not the one with which it was begun.
-    """
-    if study.distillation.teacher_from:
-        return _found_runs(study, dataset, previous)
-    if study.distillation.teacher_logits:
-        return _found_logits(study, dataset, workdir, previous)
-    return None
-
-
-def bring(workdir: Path | str, plan: Plan, dataset: Dataset, found: Found, record: Record) -> None:
-    """Copy a teacher that exists into the work folder, where it is not there yet. A run that teaches several seeds is copied once.
-
-    Args:
-        workdir, plan, dataset: the study.
-        found: its teacher.
-        record: contents of its `study.json`.
-
-    Raises:
-        BadInput: when a copy lacks something and the original is no longer there.
-    """
-    if plan.given is not None and plan.given.logits:
-        path = records.teacher_logits_file(workdir)
-        if found.tables and not path.is_file():
-            teacher_logits.write(path, found.tables)
-        logits_of(workdir, dataset, {LOGITS: found.record})
-        return
+def bring_runs(workdir: Path | str, plan: Plan, found: Found, record: Record) -> None:
+    """Copy the runs that teach into the work folder, where they are not there yet; see `teachers.bring`."""
     copied: dict[str, Path] = {}
     for run in plan.runs:
         if run.source is not None:
@@ -453,19 +302,3 @@ def load(folder: Path | str, step: int) -> Variables:
             )
     tree = packing.nest(flat)
     return Variables(tree["params"], tree.get("model_state", {}))
-
-
-def check_digest(name: str, variables: Any, expected: Mapping[str, str]) -> None:
-    """Raise `BadInput` where a teacher is not the one on record.
-
-    Args:
-        name: of the run that teaches, or `LOGITS`.
-        variables: what was read of it.
-        expected: {name: digest} of the record, `teacher_hash`.
-    """
-    found = packing.tree_digest(variables)
-    if found != expected[name]:
-        raise BadInput(
-            f"{name}: expected the teacher on record (hash {expected[name][:12]}), found another ({found[:12]}); restore its"
-            " folder, or start in another --workdir"
-        )
