@@ -96,8 +96,10 @@ def test_what_trains_needs_nothing_that_analyses_or_draws():
     """A job that trains one run, or lists what there is to do, never loads it; others when they come to it."""
     heavy = ("matplotlib", "sklearn", "pandas", "scipy.stats", "scipy.optimize", "scipy.special", "scipy.sparse")
     words = (
-        "import sys; from kd_jax import Study, data; from kd_jax.cli import terminal; from kd_jax.studies import analyse, batch,"
-        " cost, train, trackers; data.load(Study.from_flags(dataset='digits').data, '');"
+        "import sys; from kd_jax import Study, data; from kd_jax.cli import terminal;"
+        " from kd_jax.studies import analyse, api, audit, batch, compare, cost, forecast, results, scoreboard, sweep, train;"
+        " from kd_jax.studies import trackers;"
+        " data.load(Study.from_flags(dataset='digits').data, '');"
         f" sys.exit([m for m in {heavy} if m in sys.modules] or 0)"
     )
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, cwd=PACKAGE.parent)
