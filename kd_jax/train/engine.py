@@ -114,6 +114,10 @@ class Engine(NamedTuple):
         """Return trees, one for each run, as the engine has them; NumPy arrays where there are lanes."""
         return _stacked(trees) if self.lanes else trees[0]
 
+    def shapes_of(self, shapes: Any) -> Any:
+        """Return shapes and dtypes of one run as the engine has them."""
+        return _of_lanes(shapes, self.lanes) if self.lanes else shapes
+
     def apart(self, tree: Any) -> list[Any]:
         """Return what the engine has as a tree for each run, NumPy arrays."""
         tree = jax.device_get(tree)
