@@ -155,35 +155,21 @@ def sweep_and_report(
         return data.folder_of(dataset, session.data_dir, session.tiny_imagenet_dir)
 
     load, log = data.Loader().load, session.log
+    asked = sweep.Sweep(name, studies, workdir, find, chosen, session.workers, load, command)
     if session.list or session.only:
         if session.only:
-            sweep.run_one(
-                name,
-                studies,
-                workdir,
-                session.only,
-                find,
-                chosen,
-                session.workers,
-                load,
-                Progress,
-                command,
-                log,
-                session.on_nan,
-            )
+            sweep.run_one(asked, session.only, Progress, log, session.on_nan)
             hosts.leave()
             if not hosts.leads():
                 return
-        jobs = batch.of_sweep(workdir, sweep.planned(name, studies, workdir, find, chosen, load))
+        jobs = batch.of_sweep(workdir, asked.planned())
         if session.list:
             _print_lines(batch.to_do(jobs, session.ready))
         else:
             _print_left(workdir, session, jobs)
         return
     settings = session.on_nan, session.seeds_at_once, session.variant_figures
-    _, summary = sweep.run(
-        name, studies, workdir, find, chosen, session.workers, load, Progress, command, log, *settings
-    )
+    _, summary = sweep.run(asked, Progress, log, *settings)
     if not hosts.leads():
         return
     if summary is None:
