@@ -57,7 +57,7 @@ def train_and_report(name: str, session: TrainingSession, study: Study, command:
     began = time.monotonic()
     workdir = workdir_of(session, name)
     trackers.check(session.log)
-    set_precision(study)
+    set_precision(study.networks)
     chosen = devices.select(_platform(session))
     compiled.keep()
     data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
@@ -147,7 +147,7 @@ def sweep_and_report(
     if len({study.networks.matmul_precision for _, study in studies}) > 1:
         raise BadInput("--sweep=matmul_precision: expected one for the whole program; run a study for each")
     trackers.check(session.log)
-    set_precision(studies[0][1])
+    set_precision(studies[0][1].networks)
     chosen = devices.select(_platform(session))
     compiled.keep()
 

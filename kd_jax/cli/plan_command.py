@@ -106,7 +106,7 @@ def _plan(asked: Asked, session: TrainingSession, study: Study, said: Sequence[s
             )
         size = Size(*asked.examples, asked.classes, asked.shape)
     devices.select("cpu")
-    set_precision(study)
+    set_precision(study.networks)
     topology = ahead.topology(asked.topology)
     dataset = forecast.dataset_of(study, size, data.folder_of(study.data.dataset, asked.data_dir))
     found = forecast.forecast(study, dataset, topology, Progress, seeds_at_once=session.seeds_at_once)

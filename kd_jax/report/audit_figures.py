@@ -78,11 +78,12 @@ def drawn(
         made["slopes"] = figures.slopes(estimates, arms)
     if (by_rank := beyond.figure(estimates, arms)) is not None:
         made["slopes_by_rank"] = by_rank
-    if first.teacher.hit is not None and first.student.hit is not None:
+    if first.teacher.hit is not None:
         made["reliability"] = figure = Figure(figsize=(9.4, 4.8), layout="constrained")
         for axes, (name, model) in zip(
             figure.subplots(1, 2), (("teacher", first.teacher), ("student", first.student)), strict=True
         ):
+            assert model.hit is not None  # where there are labels, they are of both
             ece = found["calibration"][name]["ece_before"]["estimate"]
             reliability_panel(model.confidence, model.hit, colour=of_arm[name], ax=axes)
             axes.set_title(f"{name}: ECE {ece:.3f}")

@@ -67,7 +67,7 @@ def run(
     """
     with remote.here(workdir) as folder:
         load, study, place = _source(study, data, data_dir)
-        set_precision(study)
+        set_precision(study.networks)
         chosen = devices.select(platform)
         compiled.keep()
         command = shlex.join([Path(sys.executable).name, *sys.argv])

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from kd_jax import config
-from kd_jax.config import Study
+from kd_jax.config import Networks, Study
 from kd_jax.errors import BadInput
 from kd_jax.studies import teachers
 from kd_jax.workdir import records
@@ -44,14 +44,14 @@ def with_precision(study: Study, workdir: Path | str, devices: Sequence[Any]) ->
     if (Path(workdir) / "study.json").is_file():
         found = config.from_json(records.read_study(workdir)["config"]).networks.precision
     else:
-        found = teachers.precision_of(study) or precision_on(devices[0].platform)
+        found = teachers.precision_of(study.distillation.teacher_from) or precision_on(devices[0].platform)
     return study.replaced(precision=found)
 
 
-def set_precision(study: Study) -> None:
+def set_precision(networks: Networks) -> None:
     """Switch JAX to the arithmetic of a study: 64 bits for float64, and its products. Call it before the first array is made."""
-    jax.config.update("jax_enable_x64", study.networks.precision == "float64")
-    asked = study.networks.matmul_precision
+    jax.config.update("jax_enable_x64", networks.precision == "float64")
+    asked = networks.matmul_precision
     jax.config.update("jax_default_matmul_precision", GIVEN_PRODUCTS if asked == "default" else asked)
     _OWN.pop("matmul_precision", None)  # what was there before is not wanted back
 

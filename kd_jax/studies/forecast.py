@@ -161,7 +161,10 @@ def forecast(
         "chip_hours": seconds * chips / 3600 if fits else None,
         "compile_seconds": sum(each["compile_seconds"] for each in (*listed, *evaluations.values())),
         "footprint": footprint._asdict(),
-        "notes": [*_at_once(plan, topology, seeds_at_once, no_lane), *_notes(study, dataset, topology)],
+        "notes": [
+            *_at_once(plan, topology, seeds_at_once, no_lane),
+            *_notes(study.training.batch_size, dataset, topology),
+        ],
         "cannot_know": CANNOT_KNOW,
         "versions": {name: versions()[name] for name in ("kd_jax", "jax", "jaxlib")},
     }
@@ -258,9 +261,9 @@ def _at_once(plan: Plan, topology: Topology, seeds_at_once: SeedsAtOnce, no_lane
     ]
 
 
-def _notes(study: Study, dataset: Dataset, topology: Topology) -> list[str]:
+def _notes(batch_size: int, dataset: Dataset, topology: Topology) -> list[str]:
     notes = []
-    share = study.training.batch_size // len(topology.devices)
+    share = batch_size // len(topology.devices)
     # Texts have their features along the lanes.
     if topology.chip.clock and dataset.tokenizer is None and share % ahead.LANES:
         filled = -(-share // ahead.LANES) * ahead.LANES

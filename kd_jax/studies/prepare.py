@@ -87,7 +87,7 @@ def prepare(
     asked = study
     study = hosts.told(lambda: teachers.resolved(arithmetic.with_precision(asked, workdir, devices), workdir))
     if study.networks.precision != asked.networks.precision:
-        arithmetic.set_precision(study)
+        arithmetic.set_precision(study.networks)
     previous = hosts.told(lambda: check_workdir(workdir, name, study))
     arithmetic.use(previous)
     before = hosts.told(lambda: teachers.networks_of(study)) | (previous.get("networks", {}) if previous else {})
@@ -191,7 +191,7 @@ def open_study(
     record = records.read_study(workdir)
     records.check_links(workdir)
     study = config.from_json(record["config"])
-    arithmetic.set_precision(study)
+    arithmetic.set_precision(study.networks)
     arithmetic.use(record)
     asked = replace(study.data, dataset=dataset or study.data.dataset)
     if "label" not in record["config"]:

@@ -39,7 +39,7 @@ def done(tmp_path_factory):
     """(workdir, contents of `summary.json`) of a trained and analysed study."""
     workdir = tmp_path_factory.mktemp("done")
     before = jax.config.jax_enable_x64
-    arithmetic.set_precision(STUDY)
+    arithmetic.set_precision(STUDY.networks)
     try:
         train_stage.train("tested", STUDY, workdir, "unused", jax.devices()[:1])
         return workdir, analyse.analyze(workdir)

@@ -31,13 +31,13 @@ DEVICES = {name: [SimpleNamespace(platform=name)] for name in ("cpu", "gpu", "tp
 @pytest.fixture(autouse=True)
 def as_before():
     yield
-    arithmetic.set_precision(Study())
+    arithmetic.set_precision(Study().networks)
 
 
 def begun(folder, precision):
     """A work folder with the record of a study that was begun in some arithmetic."""
     study = STUDY.replaced(precision=precision)
-    arithmetic.set_precision(study)
+    arithmetic.set_precision(study.networks)
     made = prepare.prepare("tested", study, folder, "unused", jax.devices()[:1])
     folder.mkdir()
     records.write_study(folder, made.record)
@@ -62,7 +62,7 @@ def test_a_work_folder_goes_on_as_it_was_begun_wherever_it_does(precision, platf
 
 def test_a_study_on_record_in_float64_goes_on_in_float64(tmp_path):
     begun(tmp_path / "work", "float64")
-    arithmetic.set_precision(STUDY)
+    arithmetic.set_precision(STUDY.networks)
     assert not jax.config.jax_enable_x64
     prepared = prepare.prepare("tested", STUDY, tmp_path / "work", "unused", jax.devices()[:1])
     assert prepared.study.networks.precision == "float64"

@@ -18,7 +18,7 @@ from kd_jax.studies.teachers.answers import found_logits
 from kd_jax.studies.teachers.answers import logits_of as logits_of
 from kd_jax.studies.teachers.found import Found as Found
 from kd_jax.studies.teachers.found import Record
-from kd_jax.studies.teachers.runs import absent, arm_of, bring_runs, found_runs, source_of
+from kd_jax.studies.teachers.runs import absent, bring_runs, found_runs, source_of
 from kd_jax.studies.teachers.runs import load as load
 from kd_jax.studies.teachers.runs import networks_of as networks_of
 from kd_jax.studies.teachers.runs import precision_of as precision_of
@@ -47,13 +47,13 @@ def resolved(study: Study, workdir: Path | str) -> Study:
                 f"--teacher={typed}: expected none beside --teacher_logits, which has no network; leave it out"
             )
         return study.replaced(teacher="")
-    source = source_of(study)
+    source = source_of(study.distillation.teacher_from)
     if source is not None:
-        network = arm_of(source, study)["model"]
+        network = source.arm["model"]
     elif (previous := _previous(workdir)) is not None:
         network = previous["network"]
     else:
-        raise absent(study)
+        raise absent(study.distillation.teacher_from)
     if typed not in ("", network):
         raise BadInput(f"--teacher={typed}: expected {network}, the network of --teacher_from; leave it out")
     return study.replaced(teacher=network)
@@ -80,7 +80,7 @@ def find(study: Study, dataset: Dataset, workdir: Path | str, previous: Record |
     if study.distillation.teacher_from:
         return found_runs(study, dataset, previous)
     if study.distillation.teacher_logits:
-        return found_logits(study, dataset, workdir, previous)
+        return found_logits(study.distillation.teacher_logits, dataset, workdir, previous)
     return None
 
 

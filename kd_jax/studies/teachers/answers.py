@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from kd_jax.config import Study
 from kd_jax.data import Dataset, teacher_logits
 from kd_jax.data.teacher_logits import Table
 from kd_jax.errors import BadInput
@@ -11,9 +10,9 @@ from kd_jax.studies.teachers.found import Found, Record, given_of
 from kd_jax.workdir import records
 
 
-def found_logits(study: Study, dataset: Dataset, workdir: Path | str, previous: Record | None) -> Found:
+def found_logits(typed: str, dataset: Dataset, workdir: Path | str, previous: Record | None) -> Found:
     """The answers of `--teacher_logits`, after every check; those on record where the file is no longer there."""
-    path = Path(study.distillation.teacher_logits).expanduser()
+    path = Path(typed).expanduser()
     before = previous.get(LOGITS) if previous else None
     if not path.exists() and before is not None:
         return Found(given_of({LOGITS: before}), before)

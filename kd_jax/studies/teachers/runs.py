@@ -21,58 +21,68 @@ from kd_jax.workdir import checkpoints, packing, records
 
 
 class Source(NamedTuple):
-    """What `--teacher_from` names: a work folder, its record, and the one run that teaches, or None for its teachers."""
+    """What `--teacher_from` names: a work folder, or one run in it.
 
+    Attributes:
+        typed: the flag's value.
+        folder: the work folder.
+        record: contents of its `study.json`.
+        run: the run that teaches all seeds; None for the teachers of the study.
+    """
+
+    typed: str
     folder: Path
     record: dict[str, Any]
     run: str | None
 
+    @property
+    def arm(self) -> dict[str, Any]:
+        """The entry in the record of the arm that teaches."""
+        name = self.run.rpartition("-seed")[0] if self.run else TEACHER
+        arm = next((arm for arm in self.record["arms"] if arm["name"] == name), None)
+        if arm is not None and "total_steps" in arm:
+            return arm
+        if self.run:
+            raise _bad(self.typed, f"expected a run of its study, {self.record['study']}; name another")
+        raise _bad(
+            self.typed, "expected a study with a teacher of its own; name a run of it, such as DIR/runs/student-seed0"
+        )
 
-def _bad(study: Study, said: str) -> BadInput:
-    return BadInput(f"--teacher_from={study.distillation.teacher_from}: {said}")
+
+def _bad(typed: str, said: str) -> BadInput:
+    return BadInput(f"--teacher_from={typed}: {said}")
 
 
-def source_of(study: Study) -> Source | None:
-    """The work folder or run that `--teacher_from` names; None where there is nothing."""
-    path = Path(study.distillation.teacher_from).expanduser()
-    if not path.exists():
+def source_of(typed: str) -> Source | None:
+    """Return what `--teacher_from` names; None where it is empty, or names nothing that is there."""
+    path = Path(typed).expanduser()
+    if not typed or not path.exists():
         return None
     if (path / "sweep.json").is_file():
-        raise _bad(study, "expected a single study, this folder holds a sweep; name one of its variants' folders")
+        raise _bad(typed, "expected a single study, this folder holds a sweep; name one of its variants' folders")
     if (path / "study.json").is_file():
-        return Source(path, records.read_study(path), None)
+        return Source(typed, path, records.read_study(path), None)
     path = path.absolute()
     folder = path.parent.parent
     if path.parent.name == "runs" and (folder / "study.json").is_file():
-        return Source(folder, records.read_study(folder), path.name)
-    raise _bad(study, "expected the work folder of a study, or a run in it such as DIR/runs/student-seed0")
+        return Source(typed, folder, records.read_study(folder), path.name)
+    raise _bad(typed, "expected the work folder of a study, or a run in it such as DIR/runs/student-seed0")
 
 
-def absent(study: Study) -> BadInput:
-    """What is to be raised where `--teacher_from` names nothing."""
-    return _bad(study, "expected the work folder of a finished study, there is none; name the --workdir of one")
+def absent(typed: str) -> BadInput:
+    """Return what is to be raised where `--teacher_from` names nothing that is there."""
+    return _bad(typed, "expected the work folder of a finished study, there is none; name the --workdir of one")
 
 
-def arm_of(source: Source, study: Study) -> dict[str, Any]:
-    """The entry in the record of the arm that teaches."""
-    name = source.run.rpartition("-seed")[0] if source.run else TEACHER
-    arm = next((arm for arm in source.record["arms"] if arm["name"] == name), None)
-    if arm is not None and "total_steps" in arm:
-        return arm
-    if source.run:
-        raise _bad(study, f"expected a run of its study, {source.record['study']}; name another")
-    raise _bad(study, "expected a study with a teacher of its own; name a run of it, such as DIR/runs/student-seed0")
-
-
-def precision_of(study: Study) -> str | None:
+def precision_of(teacher_from: str) -> str | None:
     """Return the arithmetic of the study of `--teacher_from`; None without it, or where its folder is not there."""
-    source = source_of(study) if study.distillation.teacher_from else None
+    source = source_of(teacher_from)
     return config.from_json(source.record["config"]).networks.precision if source else None
 
 
 def networks_of(study: Study) -> dict[str, dict[str, str]]:
     """Return what is on record of the teacher's network where it is one of somebody's own; see `studies.networks`."""
-    source = source_of(study) if study.distillation.teacher_from else None
+    source = source_of(study.distillation.teacher_from)
     described = source.record.get("networks", {}) if source else {}
     return {name: where for name, where in described.items() if name == study.networks.teacher}
 
@@ -84,7 +94,7 @@ def tokens(study: Study) -> Given:
         BadInput: when both differ, or texts would be longer than the teacher can read.
     """
     of_weights = pretrained.given(study.networks, study.data)
-    source = source_of(study) if study.distillation.teacher_from else None
+    source = source_of(study.distillation.teacher_from)
     of_teacher = source.record["data"].get("tokens") if source else None
     if source is None or of_teacher is None:
         return of_weights
@@ -93,7 +103,7 @@ def tokens(study: Study) -> Given:
     )
     if of_weights.vocabulary is not None and of_weights[1:3] != given[1:3]:
         raise _bad(
-            study,
+            source.typed,
             f"expected a teacher with the {of_weights.vocabulary} token ids and {of_weights.positions} positions of"
             f" --init_from, found {given.vocabulary} and {given.positions}; pass weights that share its tokenizer",
         )
@@ -110,7 +120,9 @@ def _check_data(study: Study, source: Source, dataset: Dataset) -> None:
     shapes = {"image_shape": "images of height, width and channels", "example_shape": "examples of numbers"}
     for key, what in ({"classes": "classes"} | shapes).items():
         if theirs.get(key) != ours.get(key):
-            raise _bad(study, f"expected a teacher for {ours.get(key)} {what}, found {theirs.get(key)}; name another")
+            raise _bad(
+                source.typed, f"expected a teacher for {ours.get(key)} {what}, found {theirs.get(key)}; name another"
+            )
     (their_tokens, our_tokens) = (facts.get("tokens", {}).get("tokenizer_hash") for facts in (theirs, ours))
     own = study.data.tokenizer
     if own and our_tokens is not None:
@@ -123,30 +135,31 @@ def _check_data(study: Study, source: Source, dataset: Dataset) -> None:
 
 def found_runs(study: Study, dataset: Dataset, previous: Record | None) -> Found:
     """The teachers of `--teacher_from`, after every check; those on record where it is no longer there."""
-    source = source_of(study)
+    source = source_of(study.distillation.teacher_from)
     before = previous.get("teacher_from") if previous else None
     if source is None:
         if before is None:
-            raise absent(study)
+            raise absent(study.distillation.teacher_from)
         return _from_record(study, before)
-    theirs, arm = config.from_json(source.record["config"]), arm_of(source, study)
+    theirs, arm = config.from_json(source.record["config"]), source.arm
     if theirs.networks.precision != study.networks.precision:
         own = theirs.networks.precision
         raise _bad(
-            study, f"expected a teacher in --precision={study.networks.precision}, found {own}; pass --precision={own}"
+            source.typed,
+            f"expected a teacher in --precision={study.networks.precision}, found {own}; pass --precision={own}",
         )
     _check_data(study, source, dataset)
     runs, folders = {}, {}
     for seed in study.seed_range():
-        name = _run_of(study, source, theirs, seed)
-        runs[f"{TEACHER}-seed{seed}"] = _described(study, source, arm, theirs, name)
+        name = _run_of(source, theirs, seed)
+        runs[f"{TEACHER}-seed{seed}"] = _described(source, arm, theirs, name, study.distillation.teacher_step)
         folders[f"{TEACHER}-seed{seed}"] = records.run_folder(source.folder, name)
     if before is not None:
         for name, of_run in runs.items():
             old = before["runs"].get(name)
             if old is not None and old["sha256"] != of_run["sha256"]:
                 raise _bad(
-                    study,
+                    source.typed,
                     f"its weights changed since this work folder was begun (sha256 {of_run['sha256'][:12]}, expected"
                     f" {old['sha256'][:12]}); pass another --workdir",
                 )
@@ -162,7 +175,7 @@ def found_runs(study: Study, dataset: Dataset, previous: Record | None) -> Found
         "network": arm["model"],
         **trained_on,
         "switched": switched,
-        "training": _training(study, source, theirs, arm["name"], dataset),
+        "training": None if study.networks.init_from else _training(source, theirs, arm["name"], dataset),
         "runs": runs,
     }
     return Found(given_of({"teacher_from": record}), record, folders)
@@ -175,13 +188,13 @@ def _from_record(study: Study, before: Record) -> Found:
     for seed in study.seed_range():
         name = f"{TEACHER}-seed{seed}"
         if name not in runs and one is None:
-            raise absent(study)
+            raise absent(study.distillation.teacher_from)
         runs.setdefault(name, one)
     record = {**before, "runs": runs}
     return Found(given_of({"teacher_from": record}), record)
 
 
-def _run_of(study: Study, source: Source, theirs: Study, seed: int) -> str:
+def _run_of(source: Source, theirs: Study, seed: int) -> str:
     """The name of the run that teaches a seed."""
     if source.run:
         return source.run
@@ -190,26 +203,27 @@ def _run_of(study: Study, source: Source, theirs: Study, seed: int) -> str:
     if seed not in theirs.seed_range():
         last = theirs.seed + theirs.seeds - 1
         raise _bad(
-            study,
+            source.typed,
             f"expected a teacher for seed {seed}, it has seeds {theirs.seed} to {last}; pass such --seed and --seeds, or name one"
             f" run that teaches all, such as DIR/runs/teacher-seed{theirs.seed}",
         )
     return f"{TEACHER}-seed{seed}"
 
 
-def _described(study: Study, source: Source, arm: Record, theirs: Study, name: str) -> dict[str, Any]:
-    """What is kept on record of a run that teaches, after a check that it is finished and whole."""
+def _described(source: Source, arm: Record, theirs: Study, name: str, asked: int) -> dict[str, Any]:
+    """What is kept on record of a run that teaches, after a check that it is finished and whole; `asked` is `--teacher_step`."""
     folder = records.run_folder(source.folder, name)
     there = set(records.kept_steps(folder))
     length = Length(*(arm[key] for key in Length._fields))
     if length.total_steps not in there and name.rpartition("seed")[2] in source.record.get("skipped", {}):
         raise _bad(
-            study,
+            source.typed,
             f"expected finished runs, {name} diverged and was given up; name one run that teaches all seeds, such as DIR/runs/NAME",
         )
     if length.total_steps not in there:
         raise _bad(
-            study, f"expected finished runs, {name} is not (it lacks step {length.total_steps}); run that study again"
+            source.typed,
+            f"expected finished runs, {name} is not (it lacks step {length.total_steps}); run that study again",
         )
     # Others may have been taken away: the steps at which it does not teach are for curves alone.
     length = length._replace(checkpoint_steps=[step for step in length.checkpoint_steps if step in there])
@@ -217,24 +231,25 @@ def _described(study: Study, source: Source, arm: Record, theirs: Study, name: s
         source.record.get("teacher_from", {}).get("runs", {}).get(name)
     )  # where that study has it from, in its turn
     own = theirs.distillation.teacher_step if arm["name"] == TEACHER else 0
-    step = study.distillation.teacher_step or (origin["step"] if origin else own) or length.total_steps
+    step = asked or (origin["step"] if origin else own) or length.total_steps
     if step not in length.checkpoint_steps:
         kept = config.shown(tuple(length.checkpoint_steps))
         raise BadInput(f"--teacher_step={step}: expected a step that {name} of --teacher_from has kept, one of {kept}")
     try:
         sha256 = packing.tree_digest(load(folder, step))
     except Damaged as error:
-        raise _bad(study, f"expected a whole checkpoint, {error}; run that study again, which trains it anew") from None
+        raise _bad(
+            source.typed, f"expected a whole checkpoint, {error}; run that study again, which trains it anew"
+        ) from None
     start = origin or {"init": arm["init"], "order": arm["order"], "seed": int(name.rpartition("-seed")[2])}
     about = {"run": name, "step": step, "sha256": sha256} | {key: start[key] for key in ("init", "order", "seed")}
     return about | length._asdict()
 
 
-def _training(study: Study, source: Source, theirs: Study, name: str, dataset: Dataset) -> dict[str, Any] | None:
+def _training(source: Source, theirs: Study, name: str, dataset: Dataset) -> dict[str, Any] | None:
     """How an arm of another study was trained, as JSON values, so that it can be told whether a run here is like it.
 
-    None where it was trained elsewhere, from a teacher, or on other data, and where it started from pre-trained weights or not at
-    all.
+    None where it was trained elsewhere, from a teacher, or on other data, and where it was not trained, or not from random weights.
     """
     given = GivenTeacher.of(source.record)
     arm = next((arm for arm in of_record(theirs, source.record).arms if arm.name == name), None)
@@ -242,7 +257,7 @@ def _training(study: Study, source: Source, theirs: Study, name: str, dataset: D
     if arm is None or training is None or (given is not None and name == TEACHER):
         return None
     alike = source.record["data"]["fingerprint"] == dataset.fingerprint and not theirs.networks.init_from
-    if arm.teacher or not alike or study.networks.init_from or not training.epochs:
+    if arm.teacher or not alike or not training.epochs:
         return None
     values = config.to_json(Study(training=training))
     return {name: values[name] for name in vars(training)}
