@@ -13,6 +13,9 @@ optimiser. Before anything is timed, both say their loss on the same batch in fl
 The two run in processes of their own and take turns, A B A B; the ratio of each pair of turns is one measurement, and the
 interval is over these. `pip install 'kd_jax[bench]'` brings PyTorch; without it, or with --alone, kd_jax is timed alone.
 
+It ends after --minutes, and keeps and prints what was measured by then: the settings are in the order in which an accelerator's
+minutes are best spent, and one that was under way with fewer than two pairs of turns is said not to have come to its end.
+
 With --seeds_at_once N, what takes turns with kd_jax is kd_jax that trains N seeds as one program, each in batches of its own; a
 step is then one of all seeds, and the last column says how many times as long it takes as that of one seed.
 """
@@ -25,6 +28,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -50,13 +54,13 @@ MNIST = IMAGES | {"side": 28, "channels": 1, "batch": 128, "examples": 60_000, "
 TINY = IMAGES | {"side": 64, "classes": 200, "batch": 128, "examples": 20_000}
 TEXTS = {"kind": "texts", "length": 128, "vocabulary": 50_265, "classes": 2, "examples": 8_192, "batch": 64}
 SETTINGS = {
-    "mlp": MNIST | {"student": "mlp_1000x1000", "teacher": None},
-    "resnet20": IMAGES | {"student": "resnet20", "teacher": None, "batch": 128},
     "resnet56_20": IMAGES | {"student": "resnet20", "teacher": "resnet56"},
     "resnet56_56": IMAGES | {"student": "resnet56", "teacher": "resnet56"},
     "resnet18": TINY | {"student": "resnet18_small", "teacher": "resnet18_small"},
-    "roberta_small": TEXTS | {"student": "roberta_small", "teacher": "roberta_base"},
     "roberta_base": TEXTS | {"student": "roberta_base", "teacher": "roberta_base"},
+    "mlp": MNIST | {"student": "mlp_1000x1000", "teacher": None},
+    "resnet20": IMAGES | {"student": "resnet20", "teacher": None, "batch": 128},
+    "roberta_small": TEXTS | {"student": "roberta_small", "teacher": "roberta_base"},
 }
 ON_CPU = ("mlp", "resnet20")  # by default, where there is no accelerator
 
@@ -118,10 +122,15 @@ class Worker:
 
     def turn(self, steps: int) -> float:
         """Return the seconds per step of a turn of at least so many steps."""
-        self.process.stdin.write(f"go {steps}\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # hearing it says why
+            self.process.stdin.write(f"go {steps}\n")
+            self.process.stdin.flush()
         said = self.hear()
         return said["seconds"] / said["steps"]
+
+    def kill(self) -> None:
+        """End it at once; whoever hears it is told that it ended early."""
+        self.process.kill()
 
     def end(self) -> None:
         with contextlib.suppress(OSError):
@@ -134,7 +143,13 @@ class Worker:
 
 
 def measure(
-    name: str, setting: dict, beside: tuple[str, str, dict] | None, rounds: int, seconds: float, logs: Path
+    name: str,
+    setting: dict,
+    beside: tuple[str, str, dict] | None,
+    rounds: int,
+    seconds: float,
+    logs: Path,
+    until: float = math.inf,
 ) -> dict:
     """Return what the report and the JSON say of one setting.
 
@@ -145,47 +160,90 @@ def measure(
         rounds: how many pairs of turns.
         seconds: about how long a turn takes.
         logs: a folder for what the two programs print.
+        until: when to end, by `time.monotonic()`, with the pairs of turns that there are by then.
+
+    Raises:
+        RuntimeError: when a program fails, the two do not compute the same, or there are fewer than two pairs of turns by then.
+    """
+    found: dict = {"setting": setting, "measured": datetime.now(UTC).isoformat(timespec="seconds")}
+    sides = {"kd_jax": ("benchmark_jax.py", {})} | ({beside[0]: beside[1:]} if beside else {})
+    workers: dict[str, Worker] = {}
+    is_over = threading.Event()
+
+    def end() -> None:
+        is_over.set()
+        for worker in list(workers.values()):
+            worker.kill()
+
+    timer = threading.Timer(max(0.0, min(until - time.monotonic(), threading.TIMEOUT_MAX)), end)
+    timer.daemon = True
+    timer.start()
+    pairs: list[dict[str, float]] = []
+    try:
+        for side, (program, other) in sides.items():
+            # One after the other, for compilers measure on the device which kernels are fastest.
+            workers[side] = Worker(program, setting | other, logs / f"{name}-{side}.log")
+            if is_over.is_set():
+                workers[side].kill()
+            found[side] = workers[side].hear()
+            print(f"{name}: {side} ready after {found[side]['compile_seconds']:.0f} s", file=sys.stderr, flush=True)
+        losses = [found[side]["first_loss"] for side in sides]
+        if not math.isclose(losses[0], losses[-1], rel_tol=AGREE):
+            raise RuntimeError(f"the same network, weights and batch must have one loss, found {losses}")
+        turns = {side: max(1, round(seconds / worker.turn(4))) for side, worker in workers.items()}
+        while len(pairs) < rounds:
+            pairs.append({side: worker.turn(turns[side]) for side, worker in workers.items()})
+    except RuntimeError:
+        if not is_over.is_set():
+            raise
+        if len(pairs) < 2:
+            raise RuntimeError("the time was over, see --minutes") from None
+    finally:
+        timer.cancel()
+        for worker in workers.values():
+            worker.end()
+    for side in sides:
+        times = np.array([pair[side] for pair in pairs])
+        found[side] |= {"seconds_a_step": times.tolist()} | rates(times, setting, found[side].get("seeds", 1))
+    if beside:
+        found["ratio"] = ratio(*(np.array([pair[side] for pair in pairs]) for side in (beside[0], "kd_jax")))
+    return found
+
+
+def rates(times: np.ndarray, setting: dict, seeds: int) -> dict:
+    """Return examples per second, with the interval of the median over turns, and the seconds of an epoch.
+
+    Args:
+        times: [turns], seconds a step.
+        setting: an entry of `SETTINGS`.
+        seeds: how many are trained in a step.
     """
     from kd_jax.analysis import intervals
 
-    found: dict = {"setting": setting, "measured": datetime.now(UTC).isoformat(timespec="seconds")}
-    workers = {}
-    try:
-        sides = [("kd_jax", "benchmark_jax.py", {}), *([beside] if beside else [])]
-        for side, program, other in sides:
-            # One after the other, for compilers measure on the device which kernels are fastest.
-            workers[side] = Worker(program, setting | other, logs / f"{name}-{side}.log")
-            found[side] = workers[side].hear()
-            found[side]["seconds_a_step"] = []
-            print(f"{name}: {side} ready after {found[side]['compile_seconds']:.0f} s", file=sys.stderr, flush=True)
-        if beside:
-            losses = [found[side]["first_loss"] for side in workers]
-            if not math.isclose(*losses, rel_tol=AGREE):
-                raise RuntimeError(f"the same network, weights and batch must have one loss, found {losses}")
-        turns = {side: max(1, round(seconds / worker.turn(4))) for side, worker in workers.items()}
-        for _ in range(rounds):
-            for side, worker in workers.items():
-                found[side]["seconds_a_step"].append(worker.turn(turns[side]))
-    finally:
-        for worker in workers.values():
-            worker.end()
-    for side in workers:
-        times = np.array(found[side]["seconds_a_step"])
-        median = intervals.of_median(times, "turns")
-        examples_a_step = setting["batch"] * found[side].get("seeds", 1)
-        found[side]["examples_per_second"] = {
-            "estimate": examples_a_step / median.estimate,
-            "low": examples_a_step / median.high,
-            "high": examples_a_step / median.low,
-        }
-        found[side]["epoch_seconds"] = setting["examples"] // setting["batch"] * median.estimate
-    if beside:
-        logs_of = np.log(np.array(found[beside[0]]["seconds_a_step"]) / np.array(found["kd_jax"]["seconds_a_step"]))
-        ratio = intervals.over_seeds(logs_of) if len(logs_of) > 1 else None
-        found["ratio"] = {"estimate": float(np.exp(logs_of.mean())), "turns": len(logs_of)}
-        if ratio is not None:
-            found["ratio"] |= {"low": float(np.exp(ratio.low)), "high": float(np.exp(ratio.high)), "level": ratio.level}
-    return found
+    median, examples_a_step = intervals.of_median(times, "turns"), setting["batch"] * seeds
+    per_second = {
+        "estimate": examples_a_step / median.estimate,
+        "low": examples_a_step / median.high,
+        "high": examples_a_step / median.low,
+    }
+    return {
+        "examples_per_second": per_second,
+        "epoch_seconds": setting["examples"] // setting["batch"] * median.estimate,
+    }
+
+
+def ratio(theirs: np.ndarray, ours: np.ndarray) -> dict:
+    """Return how many times as long a step takes, theirs beside ours: the geometric mean over pairs of turns, with its interval.
+
+    Args:
+        theirs: [turns], seconds a step.
+        ours: the same of the turns beside them.
+    """
+    from kd_jax.analysis import intervals
+
+    found = intervals.over_seeds(np.log(theirs / ours))
+    estimate, low, high = (float(np.exp(value)) for value in (found.estimate, found.low, found.high))
+    return {"estimate": estimate, "turns": len(ours), "low": low, "high": high, "level": found.level}
 
 
 def row(name: str, found: dict, beside: str = "torch") -> list[str]:
@@ -204,16 +262,15 @@ def row(name: str, found: dict, beside: str = "torch") -> list[str]:
             "-" if peak is None else f"{peak / 2**30:.2f}",
             f"{of['compile_seconds']:.0f}",
         ]
-    ratio = found.get("ratio")
-    if ratio is None:
+    if "ratio" not in found:
         return [*cells, found.get("failed", "-")]
-    return [*cells, f"{ratio['estimate']:.2f} [{ratio.get('low', math.nan):.2f}, {ratio.get('high', math.nan):.2f}]"]
+    return [*cells, "{estimate:.2f} [{low:.2f}, {high:.2f}]".format_map(found["ratio"])]
 
 
-def header(beside: str, ratio: str) -> list[str]:
+def header(beside: str, last: str) -> list[str]:
     """Return the names of the columns."""
     columns = "examples/s", "ms/step", "GiB", "compile s"
-    return ["setting", *(f"{side}: {of}" for side in ("kd_jax", beside) for of in columns), ratio]
+    return ["setting", *(f"{side}: {of}" for side in ("kd_jax", beside) for of in columns), last]
 
 
 def main() -> int:
@@ -226,6 +283,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=0, help="examples in a step [0: that of each setting]")
     parser.add_argument("--rounds", type=int, default=8, help="pairs of turns, at least 2")
     parser.add_argument("--seconds", type=float, default=1.5, help="length of a turn, about")
+    parser.add_argument("--minutes", type=float, default=10.0, help="when to end, with what was measured by then")
     parser.add_argument("--alone", action="store_true", help="time kd_jax without PyTorch beside it")
     parser.add_argument(
         "--seeds_at_once", type=int, default=0, metavar="N", help="time N seeds as one program beside one; not texts"
@@ -241,8 +299,9 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, help="file for everything that was measured")
     options = parser.parse_args()
-    if options.rounds < 2 or options.seconds <= 0 or options.batch < 0:
-        parser.error("--rounds, --seconds, --batch: expected at least 2, above 0, and 0 or more")
+    if options.rounds < 2 or options.seconds <= 0 or options.batch < 0 or not options.minutes > 0:
+        parser.error("--rounds, --seconds, --batch, --minutes: expected at least 2, above 0, 0 or more, and above 0")
+    until = time.monotonic() + 60 * options.minutes
     seeds, beside = options.seeds_at_once, ("torch", "benchmark_torch.py", {})
     known = [name for name in SETTINGS if not seeds or SETTINGS[name]["kind"] == "images"]
     if seeds:
@@ -277,7 +336,7 @@ def main() -> int:
             }
             setting["batch"] = options.batch or setting["batch"]
             try:
-                found = measure(name, setting, beside, options.rounds, options.seconds, logs)
+                found = measure(name, setting, beside, options.rounds, options.seconds, logs, until)
             except RuntimeError as error:
                 print(f"{name}: {error}", file=sys.stderr, flush=True)
                 found = {"setting": setting, "failed": str(error).splitlines()[0]}
