@@ -207,7 +207,8 @@ def _step(
     precision, teacher = study.networks.precision, None
     if in_table:
         rows = len(dataset.train.y) * dataset.view_count(run.training.augment)
-        teacher = Table(jax.ShapeDtypeStruct((rows, dataset.classes), models.PARAMETER_DTYPES[precision]))
+        row = table.width(dataset.classes, topology.devices[0].platform)
+        teacher = Table(jax.ShapeDtypeStruct((rows, row), models.PARAMETER_DTYPES[precision]))
     elif run.taught_by:
         network = models.build(study.networks.teacher, dataset.classes, precision, **dataset.network_settings)
         example = dataset.example(models.PARAMETER_DTYPES[precision])
