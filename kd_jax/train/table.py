@@ -20,7 +20,7 @@ from kd_jax.train.teachers import Table
 
 BLOCK = 2000  # images that are asked about at a time; of texts, as many as are evaluated at a time
 SHARE = 0.25  # of a device's memory that a table may take
-FEW_CLASSES = 32  # by libtpu's estimates: of 20 classes no table is copied, of 64 one is
+FEW_CLASSES = 48  # by what libtpu compiles: of so many no table is copied, of 64 one is
 
 
 def obstacle(dataset: Dataset, training: Training, loss: str) -> str:
