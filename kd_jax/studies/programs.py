@@ -14,7 +14,7 @@ from kd_jax.config import Study
 from kd_jax.data import Dataset, cache
 from kd_jax.files import write_text
 from kd_jax.plan import Run
-from kd_jax.train import ahead, engine
+from kd_jax.train import ahead, engine, table
 from kd_jax.train.ahead import Compiled, Topology
 from kd_jax.train.teachers import Table
 
@@ -76,7 +76,8 @@ def step(program: Program, of: engine.Engine, topology: Topology, compiled: Comp
     precision, teacher = study.networks.precision, None
     if program.in_table:
         rows = len(dataset.train.y) * dataset.view_count(run.training.augment)
-        teacher = Table(jax.ShapeDtypeStruct((rows, dataset.classes), models.PARAMETER_DTYPES[precision]))
+        row = table.width(dataset.classes, topology.devices[0].platform)
+        teacher = Table(jax.ShapeDtypeStruct((rows, row), models.PARAMETER_DTYPES[precision]))
     elif run.taught_by:
         network = models.build(study.networks.teacher, dataset.classes, precision, **dataset.network_settings)
         example = dataset.example(models.PARAMETER_DTYPES[precision])

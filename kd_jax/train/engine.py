@@ -175,7 +175,8 @@ def build(
             of_views = dataset.view_count(training.augment), dataset.view_numbers(training.augment)
             teacher_rows = {"teacher_rows": teachers.rows_of_views(*of_views)}
             network = build_model(teacher.model)
-            answers = table.make_answers(network.apply, dataset, training.augment, dtype, teacher.adapt(dataset))
+            row = table.width(dataset.classes, devices[0].platform)
+            answers = table.make_answers(network.apply, dataset, training.augment, dtype, teacher.adapt(dataset), row)
         learn, loss_draws = _learn(teacher, build_model, model_name, dataset, example), losses.draws(teacher.loss)
         if losses.relates(teacher.loss):
             on_shortest = partial(dataset.on_shortest, axis_name=parallel.AXIS)

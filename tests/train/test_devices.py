@@ -1,5 +1,11 @@
 """How many devices share a batch, and who drives the loop, changes nothing but rounding."""
 
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -278,3 +284,32 @@ def test_an_initialisation_that_is_compiled_with_less_effort_has_the_same_bits(n
         )
         for ours, theirs in zip(jax.tree.leaves(quickly), jax.tree.leaves(usually), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+PROGRAM = """
+import resource, threading
+import jax, jax.numpy as jnp
+from kd_jax.train import devices
+
+# A thread that has allocated before, as that of `stopping` has.
+threading.Thread(target=lambda: [bytes(5000) for _ in range(9)]).start()
+devices.select("cpu")
+fill = jax.jit(lambda x: jnp.full(2**24, x))  # 64 MB, 16,384 pages
+for _ in range(3):
+    began = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    fill(1.0).block_until_ready()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - began)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone is told to keep memory")
+@pytest.mark.parametrize("kept", [True, False])
+def test_memory_that_a_program_on_cpu_returns_is_there_for_the_next_one(kept):
+    env = {name: value for name, value in os.environ.items() if name not in parallel.ALLOCATION}
+    env |= {} if kept else {"MALLOC_MMAP_THRESHOLD_": str(2**20)}  # a user's own setting stays
+    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=env, check=True)
+    *_, last = [int(word) for word in ran.stdout.split()]
+    if kept:
+        assert last < 100
+    elif "[always]" not in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
+        assert last > 16_000
