@@ -29,7 +29,7 @@ FIXES = {
 
 def guarded(run):
     """Call `run()`, turn what can go wrong for a user into one line on standard error, and return the exit status."""
-    sys.excepthook = _without_closed_loops
+    sys.excepthook, sys.unraisablehook = _without_closed_loops, _unraisable
     try:
         with stopping.stop_requests(leave=True), _nobody_need_read():
             _raise_limit()
@@ -84,8 +84,18 @@ def _say(line: str) -> None:
 
 def _without_closed_loops(kind, error, traceback):
     """Print an exception that nobody caught; but not what TensorStore calls back after a save that failed, of which was told."""
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+    if not _is_of_a_closed_loop(error):
         sys.__excepthook__(kind, error, traceback)
+
+
+def _unraisable(found):
+    """The same of what TensorStore calls back in a thread of its own."""
+    if not _is_of_a_closed_loop(found.exc_value):
+        sys.__unraisablehook__(found)
+
+
+def _is_of_a_closed_loop(error):
+    return type(error) is RuntimeError and str(error) == "Event loop is closed"
 
 
 def open_streams():

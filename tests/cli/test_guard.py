@@ -93,6 +93,23 @@ def test_a_checkpoint_that_does_not_fit_is_an_error_of_the_system_and_leaves_no_
     assert [path.name for path in (tmp_path / "trajectory").iterdir()] == ["0"]
 
 
+def test_a_callback_after_a_save_that_failed_is_not_told_beside_the_failure_and_others_are():
+    body = (
+        "import sys; from kd_jax.cli.guard import guarded\n"
+        "class Late:\n"
+        "    def __init__(self, error): self.error = error\n"
+        "    def __del__(self): raise self.error\n"
+        "def run():\n"
+        "    Late(RuntimeError('Event loop is closed'))\n"
+        "    Late(RuntimeError('another'))\n"
+        "sys.exit(guarded(run))"
+    )
+    done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0
+    assert "RuntimeError: another" in done.stderr
+    assert "Event loop" not in done.stderr
+
+
 def test_too_few_open_files_are_refused_at_once(monkeypatch, capsys):
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (24, 24))
     assert guard.guarded(lambda: None) == 2
