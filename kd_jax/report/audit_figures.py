@@ -78,16 +78,17 @@ def drawn(
         made["slopes"] = figures.slopes(estimates, arms)
     if (by_rank := beyond.figure(estimates, arms)) is not None:
         made["slopes_by_rank"] = by_rank
-    if first.teacher.hit is not None and first.student.hit is not None:
+    of_both = [
+        (name, model.confidence, model.hit)
+        for name, model in (("teacher", first.teacher), ("student", first.student))
+        if model.hit is not None
+    ]
+    if len(of_both) == 2:
         made["reliability"] = figure = Figure(figsize=(9.4, 4.8), layout="constrained")
-        for axes, (name, model) in zip(
-            figure.subplots(1, 2), (("teacher", first.teacher), ("student", first.student)), strict=True
-        ):
+        for axes, (name, confidence, hit) in zip(figure.subplots(1, 2), of_both, strict=True):
             ece = found["calibration"][name]["ece_before"]["estimate"]
-            reliability_panel(model.confidence, model.hit, colour=of_arm[name], ax=axes)
+            reliability_panel(confidence, hit, colour=of_arm[name], ax=axes)
             axes.set_title(f"{name}: ECE {ece:.3f}")
-            said.append(
-                f"{name}: ECE {ece:.3f}, mean confidence {model.confidence.mean():.3f}, accuracy {model.hit.mean():.3f}"
-            )
+            said.append(f"{name}: ECE {ece:.3f}, mean confidence {confidence.mean():.3f}, accuracy {hit.mean():.3f}")
         figure.set_label(f"Reliability diagrams, accuracy against confidence. {'; '.join(said)}.")
     return made

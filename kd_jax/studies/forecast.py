@@ -99,7 +99,7 @@ def forecast(
             f"--{flag}: expected a teacher that is trained, for only that can be planned; leave it out and name its --teacher"
         )
     if study.networks.precision == "auto":
-        study = study.replaced(precision=precision_on(_platform(topology)))
+        study = study.replaced(precision=precision_on(topology.chip.platform))
     for training in (study.training, study.teacher_training):
         parallel.check_batch(training.batch_size, topology.devices)
     data.check(dataset, study)
@@ -180,11 +180,7 @@ def _no_lane(prepared: Prepared, topology: Topology, seeds_at_once: SeedsAtOnce,
     if len(topology.devices) > 1:
         return "each batch is shared by all chips"
     in_table = _in_table(prepared.plan, prepared.dataset, run, topology)
-    return lanes.obstacle(prepared, run, seeds_at_once == "on", _platform(topology), in_table)
-
-
-def _platform(topology: Topology) -> str:
-    return "tpu" if topology.chip.clock else "gpu"
+    return lanes.obstacle(prepared, run, seeds_at_once == "on", topology.chip.platform, in_table)
 
 
 def _evaluated(network: str, at_once: int) -> str:
@@ -213,8 +209,12 @@ def _in_table(plan: Plan, dataset: Dataset, run: Run, topology: Topology) -> boo
     students = sum(other.teacher_name == run.teacher_name for other in plan.runs if other.taught_by)
     itemsize = np.dtype(models.PARAMETER_DTYPES[study.networks.precision]).itemsize
     asked, loss, most = study.distillation.teacher_table, study.distillation_loss, table.SHARE * topology.chip.memory
-    count = len(topology.devices)
-    return table.is_chosen(asked, dataset, run.training, loss, students, itemsize, lambda size: size <= most, count)
+
+    def has_room(size):
+        return size <= most
+
+    count, platform = len(topology.devices), topology.chip.platform
+    return table.is_chosen(asked, dataset, run.training, loss, students, itemsize, has_room, platform, count)
 
 
 def _seconds_of(
@@ -262,7 +262,7 @@ def _notes(study: Study, dataset: Dataset, topology: Topology) -> list[str]:
     notes = []
     share = study.training.batch_size // len(topology.devices)
     # Texts have their features along the lanes.
-    if topology.chip.clock and dataset.tokenizer is None and share % ahead.LANES:
+    if topology.chip.platform == "tpu" and dataset.tokenizer is None and share % ahead.LANES:
         filled = -(-share // ahead.LANES) * ahead.LANES
         notes.append(
             f"A batch of {share} a chip is filled up to {filled}, whole rows of the {ahead.LANES} lanes of a TPU, wherever a"
@@ -273,7 +273,7 @@ def _notes(study: Study, dataset: Dataset, topology: Topology) -> list[str]:
         notes.append(OF_TEXTS)
     if not dataset.is_resident:
         notes.append("The images are decoded on the host while training runs; whether it keeps up is not estimated.")
-    if not topology.chip.clock:
+    if topology.chip.platform == "gpu":
         notes.append(
             f"On a GPU this is a lower bound: between two kernels are {ahead.LAUNCH * 1e6:g} microseconds, and"
             " cuDNN's choices are not known without a device. Measured on an H100 at batch 1024 in bfloat16: 22.0 ms a step of"

@@ -48,6 +48,11 @@ class Chip(NamedTuple):
     cores: int = 1
     launch: float = 0.0
 
+    @property
+    def platform(self) -> str:
+        """The kind of device: `tpu` or `gpu`."""
+        return "tpu" if self.clock else "gpu"
+
 
 GIB = 2**30
 # cloud.google.com/tpu/docs; the clocks are flops / (2 multiply-adds per cycle of all matrix units: 128 x 128, v6e 256 x 256).

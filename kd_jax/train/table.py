@@ -40,9 +40,9 @@ def obstacle(dataset: Dataset, training: Training, loss: str) -> str:
     return ""
 
 
-def size(dataset: Dataset, training: Training, itemsize: int) -> int:
-    """Return the bytes of a table; `itemsize` is that of a logit."""
-    return len(dataset.train.y) * dataset.view_count(training.augment) * dataset.classes * itemsize
+def size(dataset: Dataset, training: Training, itemsize: int, platform: str) -> int:
+    """Return the bytes of a table on a kind of device; `itemsize` is that of a logit."""
+    return len(dataset.train.y) * dataset.view_count(training.augment) * width(dataset.classes, platform) * itemsize
 
 
 def width(classes: int, platform: str) -> int:
@@ -75,6 +75,7 @@ def is_chosen(
     students: int,
     itemsize: int,
     has_room: Callable[[int], bool],
+    platform: str,
     devices: int = 1,
 ) -> bool:
     """Return whether the answers of a teacher are looked up in a table.
@@ -85,13 +86,16 @@ def is_chosen(
         students: how many students the teacher has.
         itemsize: the bytes of a logit.
         has_room: `has_room(bytes)`, whether this is an accelerator that has room for a table of this size.
+        platform: the kind of device, such as `tpu`.
         devices: how many devices share a batch.
     """
     if asked == "off" or obstacle(dataset, training, loss):
         return False
     if asked == "on":
         return True
-    return pays(dataset, training, students, devices) and has_room(size(dataset, training, itemsize))
+    if not pays(dataset, training, students, devices):
+        return False
+    return has_room(size(dataset, training, itemsize, platform))
 
 
 def make_answers(

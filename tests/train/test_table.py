@@ -1,5 +1,7 @@
 """A teacher's answers looked up in a table are the teacher's answers."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,7 +126,8 @@ def test_it_pays_when_students_ask_more_often_than_there_are_views_and_fits_in_a
     assert table.pays(dataset, Training(epochs=82, augment="crop_flip"), 2)
     assert table.pays(dataset, Training(epochs=2), 1)
     assert not table.pays(dataset, Training(epochs=82, augment="crop_flip"), 2, devices=2)
-    assert table.size(dataset, TRAINING, 4) == 30 * 162 * 3 * 4
+    assert table.size(dataset, TRAINING, 4, "gpu") == 30 * 162 * 3 * 4
+    assert table.size(replace(dataset, classes=100), TRAINING, 4, "tpu") == 30 * 162 * 128 * 4
 
     class Chip:
         def memory_stats(self):
