@@ -12,7 +12,7 @@ from kd_jax.data.dataset import LANES
 MARGIN = 4  # pixels of padding on each side, so that a window has 81 places
 PLACES = 2 * MARGIN + 1  # of a window along each axis
 VIEWS = {"none": 1, "crop": PLACES**2, "crop_flip": 2 * PLACES**2}  # {kind: how many different views an image has}
-SUBLANES = 8  # of a TPU's tile of words of 32 bits, which is so many by LANES
+THIRD = 3  # a place is chosen among 3 that lie 3 apart, then among 3 side by side
 BYTES = 3  # of a word that hold a pixel; the fourth says that it is one
 
 
@@ -54,7 +54,7 @@ def random_views(
     # TPUs cannot gather: windows at other places for each image become a loop over the images. On CPU that is quick, and trying
     # every place takes fifty times as long.
     of_words = partial(_views_of_words, mirrored=mirrored, clean=clean)
-    on_tpu = of_words if _fill_tiles(x) else partial(viewed, _chosen_windows)
+    on_tpu = of_words if _fill_lanes(x) else partial(viewed, _chosen_windows)
     return jax.lax.platform_dependent(x, corner, tpu=on_tpu, default=partial(viewed, _gathered_windows))
 
 
@@ -115,25 +115,26 @@ def _chosen_windows(padded, corner):
     return padded
 
 
-def _chosen(padded, at, axis):
-    """Return the parts of an array that begin at `at`, from 0 to 8, along an axis, and are as long as it without its margins."""
-    size = padded.shape[axis] - 2 * MARGIN
-    shifted = [jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in range(PLACES)]
-    choices = list(enumerate(shifted))[1:]
-    return reduce(lambda found, choice: jnp.where(at == choice[0], choice[1], found), choices, shifted[0])
+def _chosen(x, at, axis, places=PLACES, apart=1):
+    """Return the parts of an array that begin at the place `at` along an axis, of so many that lie so far apart."""
+    size = x.shape[axis] - (places - 1) * apart
+    starts = range(0, places * apart, apart)
+    choices = list(enumerate(jax.lax.slice_in_dim(x, start, start + size, axis=axis) for start in starts))
+    return reduce(lambda found, choice: jnp.where(at == choice[0], choice[1], found), choices[1:], choices[0][1])
 
 
-def _fill_tiles(x):
-    """Whether images are stored bytes, and so many that as words they fill a TPU's tiles."""
+def _fill_lanes(x):
+    """Whether images are stored bytes, and so many that they fill a TPU's lanes."""
     batch, *_, channels = x.shape
-    return x.dtype == jnp.uint8 and channels <= BYTES and batch % (SUBLANES * LANES) == 0
+    return x.dtype == jnp.uint8 and channels <= BYTES and batch % LANES == 0
 
 
 def _views_of_words(x, corner, mirrored, clean):
     """The same views of stored bytes, for a TPU: a pixel is a word of 32 bits, and the batch lies in sublanes and lanes.
 
-    A TPU works on tiles of 8 sublanes by 128 lanes. With the batch in the lanes alone and the channels, three, in the sublanes,
-    most of a tile is empty; as words every tile is full, there is one where there were three, and a shift moves whole tiles.
+    A TPU works on tiles of 8 sublanes by 128 lanes of 32 bits. With the batch in the lanes and the channels, three, in the
+    sublanes, most of a tile is empty; as words there is one where there were three, and a shift moves whole tiles. Choosing among
+    3 places twice reads fewer of them than choosing among 9.
     """
     batch, height, width, channels = x.shape
     tiles = batch // LANES, LANES
@@ -144,7 +145,8 @@ def _views_of_words(x, corner, mirrored, clean):
     words |= 1 << 8 * BYTES  # not padding
     for axis in (0, 1):
         margin = [(MARGIN, MARGIN) if each == axis else (0, 0) for each in range(words.ndim)]
-        words = _chosen(jnp.pad(words, margin), corner[:, axis].reshape(tiles), axis)
+        far, near = jnp.divmod(corner[:, axis].reshape(tiles), THIRD)
+        words = _chosen(_chosen(jnp.pad(words, margin), far, axis, THIRD, THIRD), near, axis, THIRD)
     if mirrored is not None:
         words = jnp.where(mirrored.reshape(tiles), words[:, ::-1], words)
     x = jnp.stack([words >> 8 * channel & 255 for channel in range(channels)], axis=-1)

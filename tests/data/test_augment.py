@@ -168,10 +168,16 @@ def test_views_that_a_tpu_makes_of_words_are_bit_for_bit_windows_of_standardised
 
 @pytest.mark.parametrize(
     ("batch", "channels", "dtype", "fill"),
-    [(1024, 3, np.uint8, True), (512, 3, np.uint8, False), (1024, 4, np.uint8, False), (1024, 3, np.float32, False)],
+    [
+        (1024, 3, np.uint8, True),
+        (128, 1, np.uint8, True),
+        (64, 3, np.uint8, False),
+        (128, 4, np.uint8, False),
+        (128, 3, float, False),
+    ],
 )
-def test_words_are_for_bytes_that_fill_tiles(batch, channels, dtype, fill):
-    assert augment._fill_tiles(np.zeros((batch, 4, 4, channels), dtype)) == fill
+def test_words_are_for_bytes_that_fill_lanes(batch, channels, dtype, fill):
+    assert augment._fill_lanes(np.zeros((batch, 4, 4, channels), dtype)) == fill
 
 
 def test_a_view_of_words_compiled_for_a_tpu_gathers_nothing():
