@@ -17,6 +17,17 @@ ABANDONED = 24 * 3600  # a temporary file of this age was left by a program that
 
 
 @contextmanager
+def named(path: Path | str) -> Iterator[None]:
+    """Name a file or folder in an error of the system that names none: Python names what it opens, but not what it writes to."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Give the path of a temporary file beside `path`, which takes its place when the block ends without an exception.
 
@@ -27,7 +38,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        yield temporary
+        with named(path):
+            yield temporary
         os.replace(temporary, path)
         _remove_left(path)
     except BaseException:

@@ -298,7 +298,7 @@ def test_a_pod_takes_the_run_of_its_index(index, only, tmp_path):
 
 def test_a_jobset_tells_each_host_its_number_and_where_they_meet(place):
     stand_in(place, "kubectl")
-    command = ["echo", "--workdir=/work/a b"]
+    command = ["echo", "--workdir=/volume/a b"]
     done = script("jobset.sh", "big", "4", *command, IMAGE="registry/kd:1", CLAIM="work", GPUS="8")
     assert done.returncode == 0, done.stderr
     jobset = yaml.safe_load(told(place)[0][-1])
@@ -313,7 +313,7 @@ def test_a_jobset_tells_each_host_its_number_and_where_they_meet(place):
         env={**os.environ, "JOB_COMPLETION_INDEX": "3"},
     )
     assert said.stdout.strip() == (
-        "--workdir=/work/a b --distributed --coordinator big-hosts-0-0.big:8476 --num_processes 4 --process_id 3"
+        "--workdir=/volume/a b --distributed --coordinator big-hosts-0-0.big:8476 --num_processes 4 --process_id 3"
         " --coordinator_timeout 600"
     )
 

@@ -93,5 +93,5 @@ def test_the_version_of_a_checkout_that_is_not_installed_is_known(monkeypatch):
             raise PackageNotFoundError(package)
         return "1"
 
-    monkeypatch.setattr("kd_jax.config.version", of_installed)
+    monkeypatch.setattr("kd_jax.config.packages.version", of_installed)
     assert versions()["kd_jax"] == kd_jax.__version__

@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -48,3 +50,37 @@ def test_a_file_is_held_on_nfs_too(tmp_path, nfs, create):
 def test_a_folder_that_cannot_be_held_is_used_all_the_same(tmp_path, nfs):
     with holding(tmp_path):
         assert tmp_path.is_dir()
+
+
+BODY = """
+import resource, signal, sys
+from pathlib import Path
+from kd_jax import files
+from kd_jax.cli.guard import guarded
+from kd_jax.workdir import metrics_file
+
+def run():
+    folder = Path(sys.argv[2])
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    if sys.argv[1] == "record.json":
+        files.write_text(folder / "record.json", 2000 * "x")
+    else:
+        metrics_file.append(folder, {"x": 2000 * "x"})
+
+sys.exit(guarded(run))
+"""
+
+
+@pytest.mark.parametrize("name", ["record.json", "metrics.jsonl"])
+def test_a_file_that_is_too_large_for_the_system_is_named(tmp_path, name):
+    """The system's error names what could not be opened, but not what could not be written."""
+    done = subprocess.run([sys.executable, "-c", BODY, name, tmp_path], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith(f"{tmp_path / name}: File too large; what was saved before is whole; raise")
+
+
+def test_an_error_that_names_a_file_already_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, files.named("other"):
+        (tmp_path / "absent").read_text()
+    assert caught.value.filename == str(tmp_path / "absent")

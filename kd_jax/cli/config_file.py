@@ -29,7 +29,7 @@ def read(path: Path, also: Iterable[str] = ()) -> tuple[dict[str, Any], str]:
         raise BadInput(f"{given}: expected names and values, such as epochs: 20, found {type(values).__name__}")
     if isinstance(values.get("config"), dict):  # a study.json
         values, study = values["config"], str(values.get("study", ""))
-    known = {**{name: field.type for name, field in FLAGS.items()}, **dict.fromkeys(also, str)}
+    known = {**FLAGS, **dict.fromkeys(also, str)}
     for name in values:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)

@@ -48,7 +48,8 @@ def train_and_report(name: str, session: TrainingSession, study: Study, command:
     from kd_jax.cli import terminal
     from kd_jax.studies import batch, cost, trackers
     from kd_jax.studies.analyse import analyze_prepared, is_analysed
-    from kd_jax.studies.prepare import prepare, set_precision
+    from kd_jax.studies.arithmetic import set_precision
+    from kd_jax.studies.prepare import prepare
     from kd_jax.studies.progress import Progress
     from kd_jax.studies.train import train_prepared
     from kd_jax.train import compiled, devices, hosts
@@ -56,7 +57,7 @@ def train_and_report(name: str, session: TrainingSession, study: Study, command:
     began = time.monotonic()
     workdir = workdir_of(session, name)
     trackers.check(session.log)
-    set_precision(study)
+    set_precision(study.networks)
     chosen = devices.select(_platform(session))
     compiled.keep()
     data_dir = data.folder_of(study.data.dataset, session.data_dir, session.tiny_imagenet_dir)
@@ -135,7 +136,7 @@ def sweep_and_report(
     from kd_jax import data
     from kd_jax.cli import terminal
     from kd_jax.studies import batch, sweep, trackers
-    from kd_jax.studies.prepare import set_precision
+    from kd_jax.studies.arithmetic import set_precision
     from kd_jax.studies.progress import Progress
     from kd_jax.train import compiled, devices, hosts
 
@@ -146,7 +147,7 @@ def sweep_and_report(
     if len({study.networks.matmul_precision for _, study in studies}) > 1:
         raise BadInput("--sweep=matmul_precision: expected one for the whole program; run a study for each")
     trackers.check(session.log)
-    set_precision(studies[0][1])
+    set_precision(studies[0][1].networks)
     chosen = devices.select(_platform(session))
     compiled.keep()
 
@@ -154,35 +155,21 @@ def sweep_and_report(
         return data.folder_of(dataset, session.data_dir, session.tiny_imagenet_dir)
 
     load, log = data.Loader().load, session.log
+    asked = sweep.Sweep(name, studies, workdir, find, chosen, session.workers, load, command)
     if session.list or session.only:
         if session.only:
-            sweep.run_one(
-                name,
-                studies,
-                workdir,
-                session.only,
-                find,
-                chosen,
-                session.workers,
-                load,
-                Progress,
-                command,
-                log,
-                session.on_nan,
-            )
+            sweep.run_one(asked, session.only, Progress, log, session.on_nan)
             hosts.leave()
             if not hosts.leads():
                 return
-        jobs = batch.of_sweep(workdir, sweep.planned(name, studies, workdir, find, chosen, load))
+        jobs = batch.of_sweep(workdir, asked.planned())
         if session.list:
             _print_lines(batch.to_do(jobs, session.ready))
         else:
             _print_left(workdir, session, jobs)
         return
     settings = session.on_nan, session.seeds_at_once, session.variant_figures
-    _, summary = sweep.run(
-        name, studies, workdir, find, chosen, session.workers, load, Progress, command, log, *settings
-    )
+    _, summary = sweep.run(asked, Progress, log, *settings)
     if not hosts.leads():
         return
     if summary is None:

@@ -10,6 +10,7 @@ from typing import Any
 import tyro
 
 from kd_jax.cli.guard import guarded, one_line_errors
+from kd_jax.cli.session import TrainingSession
 from kd_jax.cli.study import study_of, value_of
 from kd_jax.config import Study
 from kd_jax.errors import BadInput
@@ -68,8 +69,8 @@ def plan_main(argv: Sequence[str]) -> int:
     return guarded(run)
 
 
-def _study(name: str, words: Sequence[str]) -> tuple[Study, list[str]]:
-    """(the study that is meant, what is to be said of that)."""
+def _study(name: str, words: Sequence[str]) -> tuple[TrainingSession, Study, list[str]]:
+    """(where it would run, the study that is meant, what is to be said of that)."""
     if not name:
         dataset, teacher = value_of("dataset", words) or "", value_of("teacher", words) or ""
         is_text = dataset in STUDIES[TEXTS].presets or teacher.startswith("roberta")
@@ -80,16 +81,16 @@ def _study(name: str, words: Sequence[str]) -> tuple[Study, list[str]]:
         raise BadInput(f"{PROG} {name}: expected one of {', '.join(STUDIES)}; kd-jax run lists what they ask")
     session, study = study_of(name, words, f"{PROG} {name}")
     of_sweep = [f"This is one variant of a sweep over {' '.join(session.sweep)}."] if session.sweep else []
-    return study, [f"{name} {shlex.join(words)}".strip(), *of_sweep]
+    return session, study, [f"{name} {shlex.join(words)}".strip(), *of_sweep]
 
 
-def _plan(asked: Asked, study: Study, said: Sequence[str]) -> None:
+def _plan(asked: Asked, session: TrainingSession, study: Study, said: Sequence[str]) -> None:
     if not asked.topology:
         raise BadInput(f"{PROG}: expected --topology=T, such as v5e:2x4, v4-32 or h100; kd-jax plan --help lists them")
     from kd_jax import data
     from kd_jax.recipes.settings import Size
     from kd_jax.studies import forecast
-    from kd_jax.studies.prepare import set_precision
+    from kd_jax.studies.arithmetic import set_precision
     from kd_jax.studies.progress import Progress
     from kd_jax.train import ahead, devices
 
@@ -105,10 +106,10 @@ def _plan(asked: Asked, study: Study, said: Sequence[str]) -> None:
             )
         size = Size(*asked.examples, asked.classes, asked.shape)
     devices.select("cpu")
-    set_precision(study)
+    set_precision(study.networks)
     topology = ahead.topology(asked.topology)
     dataset = forecast.dataset_of(study, size, data.folder_of(study.data.dataset, asked.data_dir))
-    found = forecast.forecast(study, dataset, topology, Progress)
+    found = forecast.forecast(study, dataset, topology, Progress, seeds_at_once=session.seeds_at_once)
     found["notes"] = [*said[1:], *found["notes"]]
     print(json.dumps({"study": said[0], **found}, indent=1)) if asked.json else _show(said[0], found)
 

@@ -192,7 +192,7 @@ def _parsed(words, description, preset, flag, prog) -> tuple[TrainingSession, St
     if any(value_of(name, words) or given.get(name) for name in ONE_TEACHER):
         study = study.replaced(early_epoch=0)  # the preset's was not asked for
     study = study.replaced(**given)
-    kind, default = _command(session, study, hidden=_unused(study, words), extra=extra)
+    kind, default = _command(session, study, hidden=_unused(study.networks.teacher, words), extra=extra)
     command = parse(kind, words, description, default, prog)
     sections: dict[str, Any] = {
         name: section(**_values(getattr(command, GROUPS.get(name, name)))) for name, section in SECTIONS.items()
@@ -203,9 +203,9 @@ def _parsed(words, description, preset, flag, prog) -> tuple[TrainingSession, St
     return command.session, Study(**sections, seeds=command.runs.seeds, seed=command.runs.seed)
 
 
-def _unused(study: Study, words: Sequence[str]) -> tuple[str, ...]:
-    """The flags to leave out of the help for a study's kind of data, but those that are typed."""
-    kind = "texts" if study.networks.teacher.startswith("roberta") else "images"
+def _unused(teacher: str, words: Sequence[str]) -> tuple[str, ...]:
+    """The flags to leave out of the help for the kind of data that a study's teacher takes, but those that are typed."""
+    kind = "texts" if teacher.startswith("roberta") else "images"
     return tuple(name for name in UNUSED[kind] if value_of(name, words) is None)
 
 

@@ -5,6 +5,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import get_origin
 
 from kd_jax.config import FLAGS, SECTION_OF
 from kd_jax.errors import BadInput
@@ -78,10 +79,10 @@ def words_of(argv: Sequence[str], values: dict[str, str]) -> list[str]:
     words = list(argv)
     for name, value in values.items():
         words = without(words, name)
-        field = FLAGS.get(name)
-        if value == "none" and field is not None and field.type is str:
+        kind = FLAGS.get(name)
+        if value == "none" and kind is str:
             words.append(f"--{name}=")
-        elif field is not None and str(field.type).startswith("tuple"):
+        elif get_origin(kind) is tuple:
             words += [f"--{name}", *([] if value == "none" else value.split())]
         else:
             words.append(f"--{name}={value}")

@@ -83,7 +83,7 @@ class ImagesInMemory(Images):
         from kd_jax.data.augment import random_views
 
         clean = self.clean_view(dtype)
-        return lambda key, step, ids, x: random_views(key, step, ids, clean(x), augment)
+        return lambda key, step, ids, x: random_views(key, step, ids, x, augment, clean)
 
     def view_count(self, augment: str) -> int:
         """Return how many different views of an image `random_view` makes."""

@@ -2,8 +2,8 @@
 
 A loss takes logits [batch, classes] and returns a number per example [batch], in the dtype of the logits. Losses on labels are in
 `LABEL_LOSSES` and `SOFT_LOSSES`. The losses that draw a student to its teacher are in `DISTILLATION`, by the name that
-`--distillation` takes; they see all that the two networks return, so they may compare features too. To add one, write a function,
-enter it in `table.DISTILLATION`, and add its name to `config.DistillationLoss`.
+`--distillation` takes; they see all that the two networks return, so they may compare features too. To add one, write a function
+and enter it in `config.losses.LOSSES`, which also has their settings.
 
 An objective is what a training step minimises on average over a batch: a function `objective(outputs, batch, step) -> [batch]` of
 what the network returns, of the batch, and of the number of steps already taken.

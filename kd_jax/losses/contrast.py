@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax.config import Distillation
+from kd_jax.config import LossSettings
 from kd_jax.errors import BadInput
 from kd_jax.losses import batches
 from kd_jax.losses.features import pairs
@@ -19,7 +19,7 @@ EPSILON = 1e-7  # the authors' guard against division by zero
 
 
 def init_crd(
-    key: jax.Array, student: NetworkOutputs, teacher: NetworkOutputs, labels: Any, settings: Distillation
+    key: jax.Array, student: NetworkOutputs, teacher: NetworkOutputs, labels: Any, settings: LossSettings
 ) -> Learned:
     """Return what `crd` learns and remembers.
 
@@ -60,7 +60,7 @@ def crd(
     student: NetworkOutputs,
     teacher: NetworkOutputs,
     batch: Batch,
-    settings: Distillation,
+    settings: LossSettings,
     learned: Learned,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, Any]:

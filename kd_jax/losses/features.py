@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kd_jax.config import Distillation, shown
+from kd_jax.config import LossSettings, shown
 from kd_jax.errors import BadInput
 from kd_jax.losses import batches
 from kd_jax.losses.types import Batch, Learned, NetworkOutputs
@@ -24,7 +24,7 @@ Rule = Literal["stages", "middle", "penultimate"]
 
 
 def pairs(
-    student: NetworkOutputs, teacher: NetworkOutputs, settings: Distillation, rule: Rule, loss: str
+    student: NetworkOutputs, teacher: NetworkOutputs, settings: LossSettings, rule: Rule, loss: str
 ) -> list[tuple[str, str]]:
     """Return the names of the features that are compared, as (the student's, the teacher's).
 
@@ -98,7 +98,7 @@ def _refuse(loss, expected, ours, theirs, student, teacher) -> NoReturn:
 
 
 def init_fitnets(
-    key: jax.Array, student: NetworkOutputs, teacher: NetworkOutputs, labels: Any, settings: Distillation
+    key: jax.Array, student: NetworkOutputs, teacher: NetworkOutputs, labels: Any, settings: LossSettings
 ) -> Learned:
     """Return the projectors of `fitnets`: for each pair of features a kernel, and a scale and a bias per teacher's channel.
 
@@ -157,7 +157,7 @@ def fitnets(
     student: NetworkOutputs,
     teacher: NetworkOutputs,
     batch: Batch,
-    settings: Distillation,
+    settings: LossSettings,
     learned: Learned,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, Any]:
@@ -188,7 +188,7 @@ def fitnets(
 # ---- attention transfer
 
 
-def at(student: NetworkOutputs, teacher: NetworkOutputs, batch: Batch, settings: Distillation) -> jax.Array:
+def at(student: NetworkOutputs, teacher: NetworkOutputs, batch: Batch, settings: LossSettings) -> jax.Array:
     """Return `weight` times the mean square difference of attention maps, summed over the pairs of features [batch]; no unit.
 
     Zagoruyko and Komodakis, "Paying More Attention to Attention", ICLR 2017. The attention map of features
@@ -248,7 +248,7 @@ def rkd(
     student: NetworkOutputs,
     teacher: NetworkOutputs,
     batch: Batch,
-    settings: Distillation,
+    settings: LossSettings,
     axis_name: str | None = None,
 ) -> jax.Array:
     """Return each example's share of the loss of RKD, `distance weight * distances + angle weight * angles`; no unit.

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kd_jax.config import Distillation
+from kd_jax.config import LossSettings
 from kd_jax.losses import batches
 from kd_jax.losses.labels import squared_error_to
 from kd_jax.losses.types import Batch, NetworkOutputs
 
 
-def kd(student: NetworkOutputs, teacher: NetworkOutputs, batch: Batch, settings: Distillation) -> jax.Array:
+def kd(student: NetworkOutputs, teacher: NetworkOutputs, batch: Batch, settings: LossSettings) -> jax.Array:
     """Return `tau^2 CE(softmax(z_T / tau), softmax(z_S / tau))`, in nats, with tau the temperature.
 
     Hinton et al. 2015, equations 2 to 4; the paper, section 2. The factor tau^2 keeps gradients comparable across temperatures.
@@ -23,12 +23,12 @@ def kd(student: NetworkOutputs, teacher: NetworkOutputs, batch: Batch, settings:
     return temperature**2 * optax.softmax_cross_entropy(student.logits / temperature, targets)
 
 
-def mse(student: NetworkOutputs, teacher: NetworkOutputs, batch: Batch, settings: Distillation) -> jax.Array:
+def mse(student: NetworkOutputs, teacher: NetworkOutputs, batch: Batch, settings: LossSettings) -> jax.Array:
     """Return half the squared distance of the student's logits from the teacher's (the paper, section 4); no setting is read."""
     return squared_error_to(student.logits, teacher.logits)
 
 
-def dkd(student: NetworkOutputs, teacher: NetworkOutputs, batch: Batch, settings: Distillation) -> jax.Array:
+def dkd(student: NetworkOutputs, teacher: NetworkOutputs, batch: Batch, settings: LossSettings) -> jax.Array:
     """Return the loss of Decoupled Knowledge Distillation, `tau^2 (alpha TCKD + beta NCKD)`, in nats.
 
     Zhao, Cui, Song, Qiu and Liang, CVPR 2022, equations 5 to 7, and tau^2 as in their code. With p the softmax at temperature tau
@@ -83,7 +83,7 @@ def on_standardised(loss: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """
 
     def of_standardised(
-        student: NetworkOutputs, teacher: NetworkOutputs, batch: Batch, settings: Distillation
+        student: NetworkOutputs, teacher: NetworkOutputs, batch: Batch, settings: LossSettings
     ) -> jax.Array:
         ours, theirs = (_Logits(standardised(outputs.logits), {}) for outputs in (student, teacher))
         return loss(ours, theirs, batch, settings)
@@ -105,6 +105,10 @@ def standardised(logits: jax.Array) -> jax.Array:
     return centred / (deviation + 1e-7)
 
 
+kd_standardised = on_standardised(kd)
+dkd_standardised = on_standardised(dkd)
+
+
 # ---- relations
 
 
@@ -112,7 +116,7 @@ def dist(
     student: NetworkOutputs,
     teacher: NetworkOutputs,
     batch: Batch,
-    settings: Distillation,
+    settings: LossSettings,
     axis_name: str | None = None,
 ) -> jax.Array:
     """Return each example's share of the loss of DIST, `tau^2 (beta inter + gamma intra)`; it has no unit.

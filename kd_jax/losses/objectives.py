@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kd_jax.config import Distillation, Switch
+from kd_jax.config import LossSettings, Switch
 from kd_jax.losses.labels import LABEL_LOSSES, SOFT_LOSSES, smoothed
 from kd_jax.losses.table import losses_of
 from kd_jax.losses.types import Learned, Objective
@@ -37,7 +37,7 @@ def label_objective(loss: str = "cross_entropy", smoothing: float = 0.0) -> Obje
 def distillation_objective(
     weight: Callable[[jax.typing.ArrayLike], Any],
     name: str,
-    settings: Distillation,
+    settings: LossSettings,
     label_loss: str = "cross_entropy",
     smoothing: float = 0.0,
     axis_name: str | None = None,

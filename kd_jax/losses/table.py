@@ -1,26 +1,28 @@
 """The distillation losses by name."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import jax
 
-from kd_jax.config import Distillation, loss_names
-from kd_jax.losses import contrast, features, logits
+from kd_jax.config import LOSSES, LossSettings, loss_names
+from kd_jax.config.losses import Entry
 from kd_jax.losses.types import Learned, Loss, NetworkOutputs
 
-DISTILLATION: dict[str, Loss] = {
-    "kd": Loss(logits.kd),
-    "mse": Loss(logits.mse),
-    "dkd": Loss(logits.dkd),
-    "kd_standardised": Loss(logits.on_standardised(logits.kd)),
-    "dkd_standardised": Loss(logits.on_standardised(logits.dkd)),
-    "dist": Loss(logits.dist, relates=True),
-    "fitnets": Loss(features.fitnets, features=True, relates=True, init=features.init_fitnets),
-    "at": Loss(features.at, features=True),
-    "rkd": Loss(features.rkd, features=True, relates=True),
-    "crd": Loss(contrast.crd, features=True, relates=True, init=contrast.init_crd, draws=True),
-}
+
+def _function(name: str) -> Callable[..., Any]:
+    """The function that an entry of `LOSSES` names, such as `logits.kd`."""
+    module, _, function = name.rpartition(".")
+    return getattr(import_module(f"kd_jax.losses.{module}"), function)
+
+
+def _loss(entry: Entry) -> Loss:
+    init = _function(entry.init) if entry.init else None
+    return Loss(_function(entry.function), bool(entry.features), entry.relates, init, entry.draws)
+
+
+DISTILLATION: dict[str, Loss] = {name: _loss(entry) for name, entry in LOSSES.items()}
 
 
 def losses_of(name: str) -> dict[str, Loss]:
@@ -43,7 +45,7 @@ def compares_features(name: str) -> bool:
     return any(loss.features for loss in losses_of(name).values())
 
 
-def initialiser(name: str, settings: Distillation) -> Callable[[jax.Array, Any, Any, Any], Learned] | None:
+def initialiser(name: str, settings: LossSettings) -> Callable[[jax.Array, Any, Any, Any], Learned] | None:
     """Return `init(key, student, teacher, labels) -> Learned`, {name: ...} of the losses that learn; None where none does.
 
     Its arguments are those of `Loss.init`.
@@ -63,7 +65,7 @@ def initialiser(name: str, settings: Distillation) -> Callable[[jax.Array, Any, 
     return init
 
 
-def check(name: str, settings: Distillation, student: NetworkOutputs, teacher: NetworkOutputs, labels: Any) -> None:
+def check(name: str, settings: LossSettings, student: NetworkOutputs, teacher: NetworkOutputs, labels: Any) -> None:
     """Refuse losses that the outputs of two networks do not allow, such as one that compares features that they have not.
 
     Nothing is computed.

@@ -44,7 +44,7 @@ class Loss(NamedTuple):
 
     Attributes:
         function: `function(student, teacher, batch, settings) -> loss [batch]`, of what the two networks return for a batch, and of
-            the study's `config.Distillation`. A function that relates examples also takes `axis_name`. One that learns takes a
+            the study's `config.LossSettings`. A function that relates examples also takes `axis_name`. One that learns takes a
             `Learned` as its fifth argument, and returns (loss [batch], new state).
         features: whether it compares features rather than logits. Nothing else then trains the last layer.
         relates: whether the loss of an example depends on the other examples of its batch. The function is given the name of the

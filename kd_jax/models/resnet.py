@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from kd_jax.models.initializers import he_fan_in, normal_hundredth
 from kd_jax.models.parts import PENULTIMATE, convolution, feature, normalisation
+from kd_jax.models.shortcut import halved
 
 
 class CifarResNet(nn.Module):
@@ -40,7 +41,7 @@ class CifarResNet(nn.Module):
                 y = conv(channels, 3, stride, name=f"{name}_conv1")(y)
                 y = nn.relu(norm(name=f"{name}_norm2")(y))
                 y = conv(channels, 3, name=f"{name}_conv2")(y)
-                x = _shortcut(x, channels, stride) + y
+                x = (x if stride == 1 else halved(x)) + y
             x = feature(self, f"stage{stage + 1}", x)
         x = nn.relu(norm(name="norm")(x))
         x = feature(self, PENULTIMATE, x.mean(axis=(1, 2)))
@@ -48,11 +49,6 @@ class CifarResNet(nn.Module):
             self.classes, kernel_init=he_fan_in, dtype=self.dtype, param_dtype=self.param_dtype, name="head"
         )
         return head(x).astype(self.param_dtype)
-
-
-def _shortcut(x, channels, stride):
-    x = x[:, ::stride, ::stride]
-    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, channels - x.shape[-1])))
 
 
 class ResNet(nn.Module):

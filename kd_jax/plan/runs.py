@@ -186,7 +186,9 @@ def make_plan(
             like_teacher = arm.is_onehot and arm.model == study.networks.teacher
             steps = {*also} if like_teacher or arm.name in (TEACHER, TWIN) else set()
             steps |= {*begun[arm.name].checkpoint_steps} if begun and arm.name in begun else set()
-            lengths[arm.name] = _length(study, arm, trainings[arm.name], train_examples, steps, views)
+            lengths[arm.name] = _length(
+                study.distillation.switch, arm, trainings[arm.name], train_examples, steps, views
+            )
     step = study.distillation.teacher_step
     if given is None:
         total = lengths[TEACHER].total_steps
@@ -264,9 +266,9 @@ def run_key(
 
 
 def _length(
-    study: Study, arm: Arm, training: Training, train_examples: int, also: set[int], views: Iterable[Arm]
+    switched: str, arm: Arm, training: Training, train_examples: int, also: set[int], views: Iterable[Arm]
 ) -> Length:
-    """How long the runs of an arm are.
+    """How long the runs of an arm are; `switched` is `--switch`.
 
     Where a loss is switched there is a checkpoint before and one after, and one wherever the runs are looked at.
     """
@@ -284,7 +286,7 @@ def _length(
         )
     whole = Length(steps_per_epoch, total, [])
     also = also | {each.looked_at(whole) for each in (arm, *views) if arm.name in (each.name, each.part_of)}
-    switch = parse_switch(study.distillation.switch)
+    switch = parse_switch(switched)
     if switch is not None and arm.teacher:
         begins = round(switch.epoch * steps_per_epoch)
         also |= {begins, begins + switch.ramp}

@@ -5,18 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from kd_jax.analysis import calibration, rescaling, results
+from kd_jax.analysis import rescaling, results
 from kd_jax.analysis.examples import Beside
 from kd_jax.analysis.results import Interval
 from kd_jax.plan import Arm
-from kd_jax.report import beyond, charts_audit, colours, figures, page, tables
+from kd_jax.report import beyond, charts_audit, page, tables
 from kd_jax.report.again import Again
 from kd_jax.report.tables import Table
 
-EDGE = 0.06  # of a reliability diagram beyond 0 and 1, so that the largest point is whole there
 CAPTIONS = {
     "confidence": """How sure the teacher is of its top class, and how sure the student is of that same class; of many
         rows their density. On the dashed line they agree. A fitted line steeper than it exaggerates the teacher's
@@ -48,12 +45,14 @@ def write(
         show: `show(row)` gives what is shown of an example; None to show nothing.
         labels: int [examples]; None without.
     """
+    from kd_jax.report import audit_figures, figures
+
     found, estimates = contents["audit"], results.read(contents)
     arms = arms_of(contents)
     main = shortened(*tables.main_table(estimates, arms))
     (folder / "table.md").write_text(tables.markdown(*main), encoding="utf-8")
     images = {}
-    for name, figure in _figures(found, first, controlled, estimates, arms[1:]).items():
+    for name, figure in audit_figures.drawn(found, first, controlled, estimates, arms[1:]).items():
         images[name] = figures.save(figure, folder / "figures" / name)
     listed = [
         Table(*main, tables.what_intervals_are(estimates), title="Accuracy, fidelity, exaggeration", sortable=False),
@@ -141,69 +140,6 @@ def said(contents: Mapping[str, Any]) -> list[str]:
 def shortened(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Sequence[str], list[Sequence[str]]]:
     """Return a table without the rows in which there is nothing."""
     return header, [row for row in rows if any(cell != "-" for cell in row[1:])]
-
-
-def reliability_panel(
-    confidences: np.ndarray, hits: np.ndarray, label: str = "", colour: str = colours.TEXT, ax: Axes | None = None
-) -> Axes:
-    """Draw a model's accuracy against its confidence, and return the axes.
-
-    Args:
-        confidences: largest probabilities, float [examples].
-        hits: whether the prediction is right, bool [examples].
-        label: of the points.
-        colour: of the points.
-        ax: where to draw; pyplot's current axes by default.
-    """
-    axes = figures.axes_or_current(ax)
-    found = calibration.reliability(confidences, hits)
-    sizes = 12 + 400 * found.count / found.count.sum()
-    axes.plot((0, 1), (0, 1), color=colours.REFERENCE, linewidth=1, linestyle="--")
-    axes.plot(found.confidence, found.accuracy, color=colour, linewidth=1)
-    axes.scatter(found.confidence, found.accuracy, s=sizes, color=colour, alpha=0.7, linewidths=0, label=label)
-    ends = (-EDGE, 1 + EDGE)
-    axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel="confidence", ylabel="share that is right")
-    return axes
-
-
-def _figures(found, first, controlled, estimates, arms) -> dict[str, Figure]:
-    shown = {"student": first} | ({"control": controlled} if controlled else {})
-    of_arm, said = colours.arms(("teacher", *shown)), []
-    seeds = max(len(found["given"]["student"]), 1)
-    figure = Figure(figsize=(4.6 * len(shown) + 0.4, 5.0), layout="compressed")
-    for axes, (arm, beside) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
-        finite = np.isfinite(beside.pair.x) & np.isfinite(beside.pair.y)
-        if finite.sum() < 2:
-            return {}
-        figures.confidence_points(beside.pair.x[finite], beside.pair.y[finite], ax=axes)
-        name = found["given"][arm][0]["name"]
-        axes.set(
-            title=f"{arm}: {name}" + (f", the first of {seeds}" if seeds > 1 else ""),
-            xlabel="teacher: log p/(1-p) of its top class [nats]",
-            ylabel="same class [nats]",
-        )
-    figure.set_label(
-        f"Scatter plots of the confidence of {' and '.join(shown)} in the teacher's top class against the teacher's own,"
-        f" {len(first.pair.x):,} {found['given']['unit']}, with fitted lines."
-    )
-    drawn = {"confidence": figure}
-    if any(each.name == "exaggeration_slope" for each in estimates):
-        drawn["slopes"] = figures.slopes(estimates, arms)
-    if (by_rank := beyond.figure(estimates, arms)) is not None:
-        drawn["slopes_by_rank"] = by_rank
-    if first.teacher.hit is not None:
-        drawn["reliability"] = figure = Figure(figsize=(9.4, 4.8), layout="constrained")
-        for axes, (name, model) in zip(
-            figure.subplots(1, 2), (("teacher", first.teacher), ("student", first.student)), strict=True
-        ):
-            ece = found["calibration"][name]["ece_before"]["estimate"]
-            reliability_panel(model.confidence, model.hit, colour=of_arm[name], ax=axes)
-            axes.set_title(f"{name}: ECE {ece:.3f}")
-            said.append(
-                f"{name}: ECE {ece:.3f}, mean confidence {model.confidence.mean():.3f}, accuracy {model.hit.mean():.3f}"
-            )
-        figure.set_label(f"Reliability diagrams, accuracy against confidence. {'; '.join(said)}.")
-    return drawn
 
 
 def _files(given: Sequence[Mapping[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from kd_jax import config
 from kd_jax.analysis import results
 from kd_jax.analysis.differences import EQUAL
 from kd_jax.analysis.results import Estimate
-from kd_jax.report import again, figures, page, sweeps, tables
+from kd_jax.report import again, page, sweeps, tables
 from kd_jax.report.tables import Table
 
 # (label of the row, name, whose: the key of the column's record that names the arm, split, subset, digits)
@@ -165,9 +165,11 @@ def write(folder: Path, summary: Mapping[str, Any], reports: Mapping[str, str]) 
         summary: contents of its `summary.json`.
         reports: {name of a column: path of its own page, relative to this one}.
     """
+    from kd_jax.report import figures, sweep_figures
+
     main = table(summary)
     (folder / "table.md").write_text(tables.markdown(main.header, main.rows), encoding="utf-8")
-    figure = sweeps.variants(_as_sweep(summary))
+    figure = sweep_figures.variants(_as_sweep(summary))
     images = {"variants": figures.save(figure, folder / "figures" / "variants")}
     text = page.render(
         f"{' and '.join(_short(summary))}, side by side",

@@ -23,8 +23,8 @@ def table(found: Mapping[str, Any]) -> Table:
     for step in found["steps"]:
         who = f"{step['teacher']} -> {step['network']}" if step["teacher"] else step["network"]
         looked_up = ", answers looked up" if step["teacher_table"] else ""
-        rows.append(_row(who, f"step of {', '.join(step['arms'])}{looked_up}", step))
-    rows += [_row(network, "evaluation", each) for network, each in found["evaluations"].items()]
+        rows.append(_row(who, f"step of {', '.join(step['arms'])}{looked_up}{_seeds(step)}", step))
+    rows += [_row(each["network"], f"evaluation{_seeds(each)}", each) for each in found["evaluations"].values()]
     header = (
         "network",
         "program",
@@ -53,6 +53,11 @@ def _row(who: str, what: str, of: Mapping[str, Any]) -> tuple[str, ...]:
         f"{of['peak_bytes'] / 1e9:.2f}",
         _seconds(of["compile_seconds"]),
     )
+
+
+def _seeds(program: Mapping[str, Any]) -> str:
+    """Of how many seeds a program is, where it is of several."""
+    return f", {program['seeds_at_once']} seeds at once" if program["seeds_at_once"] > 1 else ""
 
 
 def _seconds(seconds: float) -> str:
@@ -98,6 +103,7 @@ def sentence(found: Mapping[str, Any]) -> str:
         return f"does not fit: {where}; {said}; lower --batch_size or take more chips"
     step = max(found["steps"], key=lambda each: (each["teacher"] is not None, each["estimated_ms"]))
     who = f"{step['teacher']} -> {step['network']}" if step["teacher"] else step["network"]
+    who += _seeds(step)
     return (
         f"fits: {where}, {memory}; estimated {step['estimated_ms']:.3g} ms a step of {who} ({step['examples_per_second']:,.0f}"
         f" examples/s), limited by {step['binds']}; {_hours(found['hours'])} hours for all {found['runs']} runs,"

@@ -12,7 +12,7 @@ from kd_jax.analysis import claims as claimed
 from kd_jax.config import Study
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput, Damaged, Diverged
-from kd_jax.files import fresh_folder, replace_folder
+from kd_jax.files import fresh_folder, named, replace_folder
 from kd_jax.report import about
 from kd_jax.studies import analyses, networks, teachers
 from kd_jax.studies import prune as pruning
@@ -127,13 +127,14 @@ def _analyze(
         # Made beside the old one, which is replaced only by a whole new one.
         folder, final = prepared.workdir / ".analysis", prepared.workdir / "analysis"
         fresh_folder(folder)
-        summary = _summary(prepared, folder, progress, asked)
-        records.write_json(folder / "summary.json", summary)
-        if cost is not None:
-            records.write_json(folder / "cost.json", cost(summary))
-        elif (final / "cost.json").is_file():
-            shutil.copy2(final / "cost.json", folder / "cost.json")
-        write_report(prepared.workdir, folder, with_figures or (final / "figures").is_dir())
+        with named(final):
+            summary = _summary(prepared, folder, progress, asked)
+            records.write_json(folder / "summary.json", summary)
+            if cost is not None:
+                records.write_json(folder / "cost.json", cost(summary))
+            elif (final / "cost.json").is_file():
+                shutil.copy2(final / "cost.json", folder / "cost.json")
+            write_report(prepared.workdir, folder, with_figures or (final / "figures").is_dir())
         before = final.with_name("analysis-before-pruning")
         if lost and (final / "eigen").is_dir() and not before.exists():
             final.rename(before)  # it has what cannot be computed again

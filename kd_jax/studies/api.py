@@ -17,7 +17,8 @@ from kd_jax.plan import Run
 from kd_jax.studies import analyse
 from kd_jax.studies import cost as costs
 from kd_jax.studies import export as exports
-from kd_jax.studies.prepare import Prepared, prepare, set_precision
+from kd_jax.studies.arithmetic import set_precision
+from kd_jax.studies.prepare import Prepared, prepare
 from kd_jax.studies.prepare import open_study as open_prepared
 from kd_jax.studies.progress import Progress, Quiet
 from kd_jax.studies.results import Results
@@ -66,7 +67,7 @@ def run(
     """
     with remote.here(workdir) as folder:
         load, study, place = _source(study, data, data_dir)
-        set_precision(study)
+        set_precision(study.networks)
         chosen = devices.select(platform)
         compiled.keep()
         command = shlex.join([Path(sys.executable).name, *sys.argv])

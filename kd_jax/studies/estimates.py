@@ -159,7 +159,7 @@ def _scaled(network: str, setting: PaperSetting, topology: str, records: Sequenc
     for other in settings():
         for name in dict.fromkeys((other.study.networks.teacher, *other.study.networks.student)):
             for place in dict.fromkeys(each["topology"] for each in records):
-                if bool(_chip(place).clock) != bool(_chip(topology).clock):
+                if _chip(place).platform != _chip(topology).platform:
                     continue  # a bound of a GPU and an estimate of a TPU are two things
                 there = {
                     each["network"]: each
@@ -258,8 +258,11 @@ def _views(setting: PaperSetting, topology: str) -> int:
     study, dataset = setting.study, dataset_of(setting.study, setting.size, "")
     asked, most = study.distillation.teacher_table, table_of.SHARE * _chip(topology).memory
     loss, training = study.distillation_loss, study.training
-    chosen = table_of.is_chosen(asked, dataset, training, loss, 1, 4, lambda size: size <= most)
-    return dataset.view_count(training.augment) if chosen and _chips(topology) == 1 else 0
+    if _chips(topology) > 1:
+        return 0
+    platform = _chip(topology).platform
+    chosen = table_of.is_chosen(asked, dataset, training, loss, 1, 4, lambda size: size <= most, platform)
+    return dataset.view_count(training.augment) if chosen else 0
 
 
 def _seconds(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from kd_jax.analysis import results
 from kd_jax.config import Study, from_json
 from kd_jax.errors import BadInput
-from kd_jax.files import fresh_folder, replace_folder
+from kd_jax.files import fresh_folder, named, replace_folder
 from kd_jax.studies import sweep, sweep_summary
 from kd_jax.workdir import records
 
@@ -150,7 +150,8 @@ def replacing_folder(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = fresh_folder(out.with_name(f".{out.name}.new"))
     try:
-        yield folder
+        with named(out):
+            yield folder
         replace_folder(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -5,22 +5,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any
 
 from kd_jax.analysis import eigen, results
 from kd_jax.analysis.results import Estimate, Verdict
 from kd_jax.config import Study
 from kd_jax.errors import BadInput
 from kd_jax.plan import Arm
-from kd_jax.report import eigen_figures, figures, tables
+from kd_jax.report import tables
 from kd_jax.report.audits import shortened
 from kd_jax.studies import analyses
 from kd_jax.studies.analyses import confidence
 from kd_jax.studies.analyses.base import read_runs
 from kd_jax.studies.analyses.learning import read_metrics
 from kd_jax.workdir import records
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, repr=False)
@@ -154,7 +155,7 @@ class Results(Findings):
     # ---- figures
 
     def plot_confidence(
-        self, arm: str = "student", split: str = "test", seed: int | None = None, ax: Axes | None = None
+        self, arm: str = "student", split: str = "test", seed: int | None = None, ax: "Axes | None" = None
     ):
         """Draw a run's confidence against its teacher's and return the axes; see `report.figures.confidence_panel`.
 
@@ -176,23 +177,29 @@ class Results(Findings):
                 f"{arm}, {split}, seed {seed}: expected a run that was compared with its teacher; arms: {arms}; seeds"
                 f" {', '.join(map(str, seeds))}"
             )
+        from kd_jax.report import figures
+
         axes = figures.confidence_panel(pair.teacher, pair.student, ax=ax)
         axes.set(xlabel="teacher: log p/(1-p) of its top class [nats]", ylabel=f"{arm}, same class [nats]")
         return axes
 
-    def plot_slopes(self, ax: Axes | None = None) -> Axes:
+    def plot_slopes(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the slopes of every arm with their intervals and return the axes; see `report.figures.slopes_panel`."""
+        from kd_jax.report import figures
+
         return figures.slopes_panel(self.estimates, self._compared, ax)
 
-    def plot_learning(self, key: str = "test_accuracy", ax: Axes | None = None) -> Axes:
+    def plot_learning(self, key: str = "test_accuracy", ax: "Axes | None" = None) -> "Axes":
         """Draw a quantity of `metrics.jsonl` along training and return the axes; see `report.figures.learning_panel`."""
+        from kd_jax.report import figures
+
         axes = figures.learning_panel(read_metrics(self._analysed), key, ax)
         axes.legend(fontsize=8)
         return axes
 
     def plot_growth(
-        self, pair: tuple[int, int], layer: str = "", of: str = "components", ax: Axes | None = None
-    ) -> Axes:
+        self, pair: tuple[int, int], layer: str = "", of: str = "components", ax: "Axes | None" = None
+    ) -> "Axes":
         """Draw the growth of weights along two eigendirections and return the axes; see `report.eigen_figures.growth_panel`.
 
         Args:
@@ -212,6 +219,8 @@ class Results(Findings):
         directions = len(runs[0].values)
         if not all(0 <= k < directions for k in pair):
             raise BadInput(f"pair {pair}: expected two of the {directions} directions, from 0 to {directions - 1}")
+        from kd_jax.report import eigen_figures
+
         axes = eigen_figures.growth_panel(runs, eigen.references(self._analysed.arms), pair, of, ax)
         axes.legend(fontsize=8)
         return axes

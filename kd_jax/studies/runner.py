@@ -34,10 +34,12 @@ def in_table_of(prepared: Prepared, run: Run, devices: Sequence[Any]) -> bool:
     itemsize = np.dtype(models.PARAMETER_DTYPES[study.networks.precision]).itemsize
     asked, loss = study.distillation.teacher_table, study.distillation_loss
 
-    def has_room(size):
-        return devices[0].platform != "cpu" and table.fits(size, devices[0])
+    platform = devices[0].platform
 
-    return table.is_chosen(asked, dataset, training, loss, students, itemsize, has_room, len(devices))
+    def has_room(size):
+        return platform != "cpu" and table.fits(size, devices[0])
+
+    return table.is_chosen(asked, dataset, training, loss, students, itemsize, has_room, platform, len(devices))
 
 
 def _raise(run: Run, error: Diverged) -> None:

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ from kd_jax.config import SCHEMA, Study, to_json, versions
 from kd_jax.data import Dataset
 from kd_jax.errors import BadInput, Diverged
 from kd_jax.plan import Variant
-from kd_jax.studies import batch, trackers
+from kd_jax.studies import arithmetic, batch, trackers
 from kd_jax.studies.analyse import analyze as analyze_study
 from kd_jax.studies.analyse import analyze_prepared, is_analysed
 from kd_jax.studies.lanes import SeedsAtOnce
-from kd_jax.studies.prepare import Prepared, arithmetic, prepare
+from kd_jax.studies.prepare import Prepared, prepare
 from kd_jax.studies.progress import Quiet
 from kd_jax.studies.report import write_report as write_study_report
 from kd_jax.studies.sweep_summary import is_summarised, left_out, summarise
@@ -32,16 +33,51 @@ from kd_jax.train import hosts
 from kd_jax.workdir import records
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that is to be trained, and where.
+
+    Attributes:
+        name: the name of the study, for `sweep.json`.
+        studies: every variant with its study.
+        workdir: the sweep's work folder; made if absent.
+        find: `find(dataset)` returns the folder in which a data set is looked for.
+        devices: the devices that `train.devices.select` returned.
+        workers, load, command: as for `studies.train.train`.
+    """
+
+    name: str
+    studies: Sequence[tuple[Variant, Study]]
+    workdir: Path | str
+    find: Callable[[str], Path | str]
+    devices: Sequence[Any]
+    workers: int = 0
+    load: Callable[..., Dataset] = data.load
+    command: str = ""
+
+    def prepared(self, variant: Variant, study: Study) -> Prepared:
+        """Return a variant that can be trained, after every check; the variants can share their runs. Writes nothing.
+
+        Raises:
+            BadInput: for a variant that cannot be trained.
+        """
+        also = sorted({study.distillation.teacher_step for _, study in self.studies} - {0})
+        folder, data_dir = Path(self.workdir) / variant.folder, self.find(study.data.dataset)
+        return prepare(self.name, study, folder, data_dir, self.devices, also, self.workers, self.load, self.command)
+
+    def planned(self) -> dict[str, batch.Planned]:
+        """Return {folder of a variant: its runs}, after every check. Writes nothing; processes as for `run`.
+
+        Raises:
+            BadInput: for a variant that cannot be trained, or a work folder that holds something else.
+        """
+        hosts.told(lambda: _check(Path(self.workdir), self.name))
+        return {variant.folder: batch.Planned.of(self.prepared(variant, study)) for variant, study in self.studies}
+
+
 def run(
-    name: str,
-    studies: Sequence[tuple[Variant, Study]],
-    workdir: Path | str,
-    find: Callable[[str], Path],
-    devices: Sequence[Any],
-    workers: int = 0,
-    load: Callable[..., Dataset] = data.load,
+    sweep: Sweep,
     progress: Callable[..., Any] = Quiet,
-    command: str = "",
     log: Sequence[str] = (),
     on_nan: OnNan = "stop",
     seeds_at_once: SeedsAtOnce = "auto",
@@ -53,13 +89,8 @@ def run(
     analyses when all variants are trained and the others have left.
 
     Args:
-        name: the name of the study, for `sweep.json`.
-        studies: every variant with its study.
-        workdir: the sweep's work folder; made if absent.
-        find: `find(dataset)` returns the folder in which a data set is looked for.
-        devices: the devices that `train.devices.select` returned.
-        workers: number of processes that decode a streamed set; 0 for this one.
-        load, progress, command: as for `studies.train.train`.
+        sweep: the sweep.
+        progress: as for `studies.train.train`.
         log: the trackers to report to, keys of `trackers.TRACKERS`.
         on_nan, seeds_at_once: as for `studies.train.train_prepared`.
         variant_figures: as for `analyze`.
@@ -73,12 +104,12 @@ def run(
         Stopped: as `studies.train.train`.
         Diverged: when every variant did. Of fewer, the rest is summarised, and `diverged` of the summary names them.
     """
-    workdir = Path(workdir)
-    hosts.told(lambda: _check(workdir, name))
-    prepared = _preparing(name, studies, workdir, find, devices, workers, load, command)
+    workdir = Path(sweep.workdir)
+    hosts.told(lambda: _check(workdir, sweep.name))
     # What cannot be done is said now, not hours later; and a teacher that exists already has given its network.
-    studies = [(variant, prepared(variant, study).study) for variant, study in studies]
-    record = _record(name, studies)
+    studies = [(variant, sweep.prepared(variant, study).study) for variant, study in sweep.studies]
+    sweep = replace(sweep, studies=studies)
+    record = _record(sweep.name, studies)
     trained = analysed = 0
     diverged: dict[str, str] = {}
     alone = hosts.count() == 1
@@ -105,10 +136,11 @@ def run(
         for number, (variant, study) in enumerate(studies, 1):
             hosts.check_stop()
             _say(f"variant {number} of {len(studies)}: {variant.folder}")
-            ready = prepared(variant, study)
+            ready = sweep.prepared(variant, study)
             hosts.told(partial(_share, workdir, ready.workdir, ready.plan, ready.record))
             with unless_diverged(variant):
-                trained += train_prepared(ready, devices, progress, trackers.sinks(log, ready), on_nan, seeds_at_once)
+                sinks = trackers.sinks(log, ready)
+                trained += train_prepared(ready, sweep.devices, progress, sinks, on_nan, seeds_at_once)
                 analysed += analyse(ready) if alone else 0
         if not alone:
             hosts.leave()
@@ -118,7 +150,7 @@ def run(
                 stopping.check()
                 if variant.folder not in diverged:
                     with unless_diverged(variant):
-                        analysed += analyse(prepared(variant, study))
+                        analysed += analyse(sweep.prepared(variant, study))
         if len(diverged) == len(studies):
             raise Diverged(f"every variant diverged; {next(iter(diverged.values()))}")
         if not analysed and not diverged and is_summarised(workdir, record):
@@ -126,35 +158,10 @@ def run(
         return trained, summarise(workdir, record, diverged)
 
 
-def planned(
-    name: str,
-    studies: Sequence[tuple[Variant, Study]],
-    workdir: Path | str,
-    find: Callable[[str], Path],
-    devices: Sequence[Any],
-    load: Callable[..., Dataset] = data.load,
-) -> dict[str, batch.Planned]:
-    """Return {folder of a variant: its runs}, after every check. Writes nothing; arguments and processes as for `run`.
-
-    Raises:
-        BadInput: for a variant that cannot be trained.
-    """
-    hosts.told(lambda: _check(Path(workdir), name))
-    prepared = _preparing(name, studies, workdir, find, devices, 0, load, "")
-    return {variant.folder: batch.Planned.of(prepared(variant, study)) for variant, study in studies}
-
-
 def run_one(
-    name: str,
-    studies: Sequence[tuple[Variant, Study]],
-    workdir: Path | str,
+    sweep: Sweep,
     only: str,
-    find: Callable[[str], Path],
-    devices: Sequence[Any],
-    workers: int = 0,
-    load: Callable[..., Dataset] = data.load,
     progress: Callable[..., Any] = Quiet,
-    command: str = "",
     log: Sequence[str] = (),
     on_nan: OnNan = "stop",
 ) -> int:
@@ -163,16 +170,16 @@ def run_one(
     Where several processes train it together, all call this, with the same arguments.
 
     Args:
-        name, studies, workdir, find, devices, workers, load, progress, command, log, on_nan: as for `run`.
+        sweep: the sweep.
         only: VARIANT/RUN.
+        progress, log, on_nan: as for `run`.
 
     Raises:
         BadInput: for a run that there is not, or whose teacher is not finished, or that another program trains.
         Stopped, Diverged: as `studies.train.train`.
     """
-    workdir = Path(workdir)
-    variants = planned(name, studies, workdir, find, devices, load)
-    record = _record(name, [(variant, variants[variant.folder].plan.study) for variant, _ in studies])
+    workdir, variants = Path(sweep.workdir), sweep.planned()
+    record = _record(sweep.name, [(variant, variants[variant.folder].plan.study) for variant, _ in sweep.studies])
 
     def chosen():
         return batch.chosen(batch.of_sweep(workdir, variants), only, batch.given_up(variants))
@@ -194,20 +201,8 @@ def run_one(
         job = hosts.told(begun)
         if job.done:
             return 0
-        prepared = _preparing(name, studies, workdir, find, devices, workers, load, command)
-        ready = next(prepared(*each) for each in studies if each[0].folder == job.variant)
-        return train_prepared(ready, devices, progress, trackers.sinks(log, ready), on_nan, only=job.run.name)
-
-
-def _preparing(name, studies, workdir, find, devices, workers, load, command) -> Callable[[Variant, Study], Prepared]:
-    """`prepared(variant, study)` of a sweep, whose variants can share their runs."""
-    also = sorted({study.distillation.teacher_step for _, study in studies} - {0})
-
-    def prepared(variant, study):
-        folder, data_dir = Path(workdir) / variant.folder, find(study.data.dataset)
-        return prepare(name, study, folder, data_dir, devices, also, workers, load, command)
-
-    return prepared
+        ready = next(sweep.prepared(*each) for each in sweep.studies if each[0].folder == job.variant)
+        return train_prepared(ready, sweep.devices, progress, trackers.sinks(log, ready), on_nan, only=job.run.name)
 
 
 def analyze(
@@ -310,7 +305,7 @@ def _check(workdir, name):
 
 def _share(workdir, folder, plan, record):
     """Put links in place of the runs that another variant has finished, in the same arithmetic."""
-    elsewhere = batch.runs_by_key(workdir, record.get("arithmetic", arithmetic()))
+    elsewhere = batch.runs_by_key(workdir, record.get("arithmetic", arithmetic.described()))
     for run in plan.runs:
         own = records.run_folder(folder, run.name)
         if own.is_symlink() and not own.exists():

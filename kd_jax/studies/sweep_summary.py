@@ -11,7 +11,7 @@ from kd_jax.analysis.claims import decide
 from kd_jax.analysis.results import Unlearned
 from kd_jax.config import from_json
 from kd_jax.errors import BadInput
-from kd_jax.files import fresh_folder, replace_folder
+from kd_jax.files import fresh_folder, named, replace_folder
 from kd_jax.plan import seeds_of
 from kd_jax.report.sweeps import write_report
 from kd_jax.studies.analyses import learning
@@ -70,8 +70,9 @@ def summarise(
         },
     }
     folder = fresh_folder(workdir / ".analysis")
-    records.write_json(folder / "summary.json", result)
-    write_report(folder, measured)
+    with named(workdir / "analysis"):
+        records.write_json(folder / "summary.json", result)
+        write_report(folder, measured)
     replace_folder(folder, workdir / "analysis")
     return result
 

@@ -48,6 +48,11 @@ class Chip(NamedTuple):
     cores: int = 1
     launch: float = 0.0
 
+    @property
+    def platform(self) -> str:
+        """The kind of device: `tpu` or `gpu`."""
+        return "tpu" if self.clock else "gpu"
+
 
 GIB = 2**30
 # cloud.google.com/tpu/docs; the clocks are flops / (2 multiply-adds per cycle of all matrix units: 128 x 128, v6e 256 x 256).
@@ -236,19 +241,21 @@ def lower_step(engine: Engine, teacher: Any, batch_size: int, devices: Sequence[
 
     Args:
         engine: an `Engine` that was built for the devices of a `Topology`.
-        teacher: the shapes of what the teacher reads, such as its variables; None for a run on one-hot labels.
-        batch_size: the examples of a step, over all devices.
+        teacher: the shapes of what the teacher of a run reads, such as its variables; None for a run on one-hot labels.
+        batch_size: the examples of a run's step, over all devices.
         devices: those of the topology.
     """
     dataset, count = engine.dataset, len(devices)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    constants = epoch.Constants(_shapes(dataset.resident(dataset.train)), key, teacher)
-    totals = jax.eval_shape(lambda: epoch.zero_totals(_dtype(engine)))
+    of_runs = engine.shapes_of((key, teacher))
+    constants = epoch.Constants(_shapes(dataset.resident(dataset.train)), *of_runs)
+    totals = engine.shapes_of(jax.eval_shape(lambda: epoch.zero_totals(_dtype(engine))))
     state = _shapes(engine.shapes)
     share = batch_size // count
     if engine.on_device_loop:
         steps = len(dataset.train.y) // batch_size
-        rows = jax.ShapeDtypeStruct((count, steps, share), np.int32)
+        lanes = [engine.lanes] if engine.lanes else []
+        rows = jax.ShapeDtypeStruct((count, steps, share, *lanes), np.int32)
         at = jax.ShapeDtypeStruct((), np.int32)
         return engine.advance.program.lower(state, totals, constants, rows, at, at)
     item = _item(dataset, (count, share))

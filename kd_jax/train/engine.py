@@ -114,6 +114,10 @@ class Engine(NamedTuple):
         """Return trees, one for each run, as the engine has them; NumPy arrays where there are lanes."""
         return _stacked(trees) if self.lanes else trees[0]
 
+    def shapes_of(self, shapes: Any) -> Any:
+        """Return shapes and dtypes of one run as the engine has them."""
+        return _of_lanes(shapes, self.lanes) if self.lanes else shapes
+
     def apart(self, tree: Any) -> list[Any]:
         """Return what the engine has as a tree for each run, NumPy arrays."""
         tree = jax.device_get(tree)
@@ -171,7 +175,8 @@ def build(
             of_views = dataset.view_count(training.augment), dataset.view_numbers(training.augment)
             teacher_rows = {"teacher_rows": teachers.rows_of_views(*of_views)}
             network = build_model(teacher.model)
-            answers = table.make_answers(network.apply, dataset, training.augment, dtype, teacher.adapt(dataset))
+            row = table.width(dataset.classes, devices[0].platform)
+            answers = table.make_answers(network.apply, dataset, training.augment, dtype, teacher.adapt(dataset), row)
         learn, loss_draws = _learn(teacher, build_model, model_name, dataset, example), losses.draws(teacher.loss)
         if losses.relates(teacher.loss):
             on_shortest = partial(dataset.on_shortest, axis_name=parallel.AXIS)

@@ -14,11 +14,13 @@ import numpy as np
 from kd_jax import losses
 from kd_jax.config import Training
 from kd_jax.data import Dataset
+from kd_jax.data.dataset import LANES
 from kd_jax.models import Outputs, Variables
 from kd_jax.train.teachers import Table
 
 BLOCK = 2000  # images that are asked about at a time; of texts, as many as are evaluated at a time
 SHARE = 0.25  # of a device's memory that a table may take
+FEW_CLASSES = 48  # by what libtpu compiles: of so many no table is copied, of 64 one is
 
 
 def obstacle(dataset: Dataset, training: Training, loss: str) -> str:
@@ -38,9 +40,20 @@ def obstacle(dataset: Dataset, training: Training, loss: str) -> str:
     return ""
 
 
-def size(dataset: Dataset, training: Training, itemsize: int) -> int:
-    """Return the bytes of a table; `itemsize` is that of a logit."""
-    return len(dataset.train.y) * dataset.view_count(training.augment) * dataset.classes * itemsize
+def size(dataset: Dataset, training: Training, itemsize: int, platform: str) -> int:
+    """Return the bytes of a table on a kind of device; `itemsize` is that of a logit."""
+    return len(dataset.train.y) * dataset.view_count(training.augment) * width(dataset.classes, platform) * itemsize
+
+
+def width(classes: int, platform: str) -> int:
+    """Return the numbers in a row of a table: the classes, and on a TPU where they are many, zeros up to a multiple of `LANES`.
+
+    Else each call would copy the whole table into rows of that length before it looks anything up: of CIFAR-100 4 GB.
+
+    >>> width(10, "tpu"), width(100, "tpu"), width(100, "gpu")
+    (10, 128, 100)
+    """
+    return -(-classes // LANES) * LANES if platform == "tpu" and classes > FEW_CLASSES else classes
 
 
 def pays(dataset: Dataset, training: Training, students: int, devices: int = 1) -> bool:
@@ -62,6 +75,7 @@ def is_chosen(
     students: int,
     itemsize: int,
     has_room: Callable[[int], bool],
+    platform: str,
     devices: int = 1,
 ) -> bool:
     """Return whether the answers of a teacher are looked up in a table.
@@ -72,13 +86,16 @@ def is_chosen(
         students: how many students the teacher has.
         itemsize: the bytes of a logit.
         has_room: `has_room(bytes)`, whether this is an accelerator that has room for a table of this size.
+        platform: the kind of device, such as `tpu`.
         devices: how many devices share a batch.
     """
     if asked == "off" or obstacle(dataset, training, loss):
         return False
     if asked == "on":
         return True
-    return pays(dataset, training, students, devices) and has_room(size(dataset, training, itemsize))
+    if not pays(dataset, training, students, devices):
+        return False
+    return has_room(size(dataset, training, itemsize, platform))
 
 
 def make_answers(
@@ -87,6 +104,7 @@ def make_answers(
     augment: str,
     dtype: Any,
     adapt: Callable[[jax.Array], jax.Array] | None = None,
+    row: int = 0,
 ) -> Callable[[Variables, Callable[[int, int], None]], Table]:
     """Return `answers(variables, told) -> Table`, which calls `told(number, count)` before it asks about a view of all examples.
 
@@ -99,6 +117,7 @@ def make_answers(
         augment: the kind of random views, `Training.augment`.
         dtype: the dtype of float inputs, and of the logits.
         adapt: as for `teachers.from_network`.
+        row: how long a row is, `width`; 0 for as long as there are classes.
     """
     view, count = dataset.numbered_view(augment, dtype), dataset.view_count(augment)
     examples = len(dataset.train.y)
@@ -114,14 +133,15 @@ def make_answers(
 
     def answers(variables, told):
         resident, here = jax.device_put((dataset.resident(dataset.train), variables))
-        values = np.empty((examples, count, dataset.classes), dtype)
+        values = np.zeros((examples, count, row or dataset.classes), dtype)
         blocks = [np.arange(start, start + at_once) for start in range(0, examples, at_once)]
         for number in range(count):
             told(number, count)
             # Rows past the end read the last example again, and are not kept.
             asked = [of_block(here, resident, np.minimum(block, examples - 1), np.int32(number)) for block in blocks]
             for block, logits in zip(blocks, jax.device_get(asked), strict=True):
-                values[block[0] : block[0] + at_once, number] = logits[: examples - block[0]]
-        return Table(values.reshape(examples * count, dataset.classes))
+                kept = logits[: examples - block[0]]
+                values[block[0] : block[0] + at_once, number, : dataset.classes] = kept
+        return Table(values.reshape(examples * count, -1))
 
     return answers

@@ -22,7 +22,7 @@ class Table(NamedTuple):
     """A teacher's answers to the training set, a row per example, or for each view of each example, the views of one side by side.
 
     Attributes:
-        values: logits, float [examples, classes] or [examples * views, classes]; or
+        values: logits, float [examples, classes] or [examples * views, classes], perhaps with zeros behind them; or
             log-probabilities of some classes of each example [examples, k].
         indices: those classes, int [examples, k]; None where `values` has all.
         rest: the log-probability of each of the other classes, float [examples]; None where `values` has all.
@@ -83,6 +83,8 @@ def from_table(classes: int, dtype: Any) -> Teach:
         if table.indices is not None:
             rest = jnp.broadcast_to(table.rest[ids].astype(dtype)[:, None], (len(ids), classes))
             logits = rest.at[jnp.arange(len(ids))[:, None], table.indices[ids]].set(logits)
+        elif logits.shape[1] > classes:
+            logits = logits[:, :classes]
         return Outputs(logits, {}, {})
 
     return teach

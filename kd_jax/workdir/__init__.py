@@ -15,8 +15,8 @@
 `study.json` has these keys: `schema` (2; absent in folders written before there was one), `study` (its name), `config` (every
 setting under its flag's name), `arms` (each kind of run, with its steps; see `plan.Arm`), `steps_per_epoch`, `total_steps`,
 `checkpoint_steps` (of the students), `descent_times`, `teacher_time`, `data` (name, folder, fingerprint, sizes), `parameters` (of
-each network), `arithmetic` (JAX's options that decide numbers, see `studies.prepare.OPTIONS`, and whether it has 64 bits), `keys`
-({run: its `plan.Run.key`}, of the runs that are trained here; every checkpoint carries that of its run),
+each network), `arithmetic` (JAX's options that decide numbers, see `studies.arithmetic.OPTIONS`, and whether it has 64 bits),
+`keys` ({run: its `plan.Run.key`}, of the runs that are trained here; every checkpoint carries that of its run),
 `init_from`, `networks` (of one's own, where there are any: {name: file, sha256, kind, target, folder}, see
 `studies.networks.describe`), `teacher_hash`, `teacher_tables` (of teachers whose answers were looked up: {name: `views` of an
 example, `sha256`}), `platform` and `versions` (of the program that began the study), `history` (of every

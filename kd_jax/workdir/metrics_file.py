@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_jax.errors import BadInput
-from kd_jax.files import write_text
+from kd_jax.files import named, write_text
 
 CHECK = "check"  # of a line, in the line
 
@@ -46,7 +46,8 @@ def read(folder: Path | str) -> list[dict[str, Any]]:
 
 def append(folder: Path | str, line: Mapping[str, Any]) -> None:
     """Add a line to `metrics.jsonl`, with a check by which `read` notices a change."""
-    with open(Path(folder) / "metrics.jsonl", "a", encoding="utf-8") as stream:
+    path = Path(folder) / "metrics.jsonl"
+    with named(path), open(path, "a", encoding="utf-8") as stream:
         stream.write(_checked(line))
 
 

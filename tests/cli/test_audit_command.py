@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.special import log_softmax, softmax
 
 from kd_jax.cli import commands
-from kd_jax.report import audits
+from kd_jax.report import audit_figures
 
 ROWS, CLASSES = 40, 4
 RNG = np.random.default_rng(0)
@@ -98,7 +98,7 @@ STUDENTS = [
 def audit(tmp_path, capsys, monkeypatch):
     """`audit(flags, **contents)` writes the files and runs the command; returns (exit status, what it said)."""
 
-    monkeypatch.setattr(audits, "_figures", lambda *args: {})  # which take most of the time
+    monkeypatch.setattr(audit_figures, "drawn", lambda *args: {})  # which take most of the time
 
     def run(*flags, teacher=LOGITS):
         np.save(tmp_path / "t.npy", teacher)

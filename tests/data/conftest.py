@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -116,3 +117,13 @@ def server(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with Server() as server:
         yield server
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """No connection can be made."""
+
+    def refuse(*args, **kwargs):
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)

@@ -1,5 +1,7 @@
 """Random views: always a window of the padded image, drawn evenly, and by (key, step, example) alone."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -142,5 +144,40 @@ def test_a_view_compiled_for_a_tpu_gathers_nothing():
     """A gather, or what it becomes there, is a loop over the images."""
     x, ids = jax.ShapeDtypeStruct((4, *SHAPE), jnp.float32), jax.ShapeDtypeStruct((4,), jnp.int32)
     traced = compiled_views.trace(jax.random.key(0), 0, ids, x, "crop_flip")
+    found = {platform: traced.lower(lowering_platforms=(platform,)).as_text() for platform in ("tpu", "cpu")}
+    assert ["gather" in text for text in found.values()] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "flips"),
+    [((7, 5, 2), jnp.float32, True), ((4, 4, 3), jnp.bfloat16, True), ((6, 5, 1), jnp.bfloat16, False)],
+)
+def test_views_that_a_tpu_makes_of_words_are_bit_for_bit_windows_of_standardised_images(shape, dtype, flips):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (1024, *shape), np.uint8)
+    corner, mirrored = rng.integers(0, 9, (1024, 2)), rng.integers(0, 2, 1024) == 1
+    mean, std = np.linspace(90.3, 140.1, shape[-1]), np.linspace(50.7, 70.9, shape[-1])
+    clean = partial(standardise, mean=mean, std=std, dtype=dtype)
+    made = partial(augment._views_of_words, mirrored=mirrored if flips else None, clean=clean)
+    found = np.asarray(jax.jit(made)(x, corner))
+    padded = np.pad(jax.jit(clean)(x), ((0, 0), (4, 4), (4, 4), (0, 0)))
+    for view, image, (down, right), mirror in zip(found, padded, corner, mirrored, strict=True):
+        window = image[down : down + shape[0], right : right + shape[1]]
+        np.testing.assert_array_equal(view, window[:, ::-1] if mirror and flips else window)
+
+
+@pytest.mark.parametrize(
+    ("batch", "channels", "dtype", "fill"),
+    [(1024, 3, np.uint8, True), (512, 3, np.uint8, False), (1024, 4, np.uint8, False), (1024, 3, np.float32, False)],
+)
+def test_words_are_for_bytes_that_fill_tiles(batch, channels, dtype, fill):
+    assert augment._fill_tiles(np.zeros((batch, 4, 4, channels), dtype)) == fill
+
+
+def test_a_view_of_words_compiled_for_a_tpu_gathers_nothing():
+    x, ids = jax.ShapeDtypeStruct((1024, 4, 4, 3), jnp.uint8), jax.ShapeDtypeStruct((1024,), jnp.int32)
+    clean = partial(standardise, mean=np.zeros(3), std=np.ones(3), dtype=jnp.float32)
+    views = jax.jit(partial(random_views, kind="crop_flip", clean=clean))
+    traced = views.trace(jax.random.key(0), 0, ids, x)
     found = {platform: traced.lower(lowering_platforms=(platform,)).as_text() for platform in ("tpu", "cpu")}
     assert ["gather" in text for text in found.values()] == [False, True]

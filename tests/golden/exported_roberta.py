@@ -25,7 +25,7 @@ from kd_jax.config import Study
 from kd_jax.data import tokens
 from kd_jax.extract.logits import make_logits
 from kd_jax.models import Variables
-from kd_jax.studies import export, prepare
+from kd_jax.studies import arithmetic, export, prepare
 from kd_jax.studies.train import train_prepared
 from kd_jax.workdir import checkpoints, records
 
@@ -51,7 +51,7 @@ def main() -> None:
         conftest.write_texts.__wrapped__()(data_dir, {"train": made[:100], "test": made[100:]})
         for precision in ("float32", "float64"):
             study, workdir = STUDY.replaced(precision=precision), Path(folder) / precision
-            prepare.set_precision(study)
+            arithmetic.set_precision(study.networks)
             devices = jax.devices()[:1]
             train_prepared(prepare.prepare("exported", study, workdir, data_dir, devices), devices)
             out = export.export(workdir, "student-seed0", "hf")

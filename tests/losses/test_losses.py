@@ -1,7 +1,7 @@
 """Losses against float64 NumPy, finite differences and limits."""
 
 from itertools import pairwise
-from typing import get_args
+from typing import get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -224,8 +224,12 @@ def test_no_gradient_reaches_the_teacher(loss):
     np.testing.assert_allclose(shared, jax.grad(total)(student, 2 * student), rtol=1e-5, atol=1e-6)
 
 
-def test_the_names_of_distillation_losses_are_those_that_the_command_line_takes():
-    assert set(get_args(config.DistillationLoss)) == {"auto", *losses.DISTILLATION}
+def test_the_help_names_every_distillation_loss():
+    """It is made of the table that the losses are entered in."""
+    notes = get_type_hints(Distillation, include_extras=True)["distillation"].__metadata__
+    (text,) = (note.documentation for note in notes if hasattr(note, "documentation"))
+    assert all(f"`{name}`, {loss.what}" in text for name, loss in config.LOSSES.items())
+    assert list(config.LOSSES) == list(losses.DISTILLATION)
 
 
 def test_a_loss_may_compare_features(monkeypatch):

@@ -1,5 +1,6 @@
 """What losses on relations and features do not see, by property; their gradients by finite differences."""
 
+from dataclasses import fields
 from functools import cache
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from kd_jax import losses
-from kd_jax.config import BadInput, Distillation, Study
+from kd_jax.config import LOSSES, BadInput, Distillation, LossSettings, Study
 from kd_jax.losses import contrast, features
 from kd_jax.losses.types import Learned
 from kd_jax.models import Outputs
@@ -390,10 +391,30 @@ def test_losses_on_features_may_have_the_whole_weight_beside_others_or_for_a_tim
     }
 
 
-def test_no_setting_belongs_to_two_losses_by_its_name():
-    owned = [name for loss in losses.DISTILLATION if "_" not in loss for name in Distillation().settings_of(loss)]
-    assert len(set(owned)) == len(owned)
-    assert {"dkd_beta", "dist_beta", "fitnets_weight", "at_power", "rkd_angle", "crd_width"} <= set(owned)
+class Recorded:
+    """Settings that note what is read of them."""
+
+    def __init__(self, settings, read):
+        self.settings, self.read = settings, read
+
+    def __getattr__(self, name):
+        self.read.add(name)
+        return getattr(self.settings, name)
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_a_loss_reads_the_settings_that_its_entry_names_and_no_others(name):
+    """The keys of runs hold those; one that were left out would let two different runs pass for one."""
+    read, entry = set(), LOSSES[name]
+    settings = Recorded(settings_of(name), read)
+    losses.check(name, settings, outputs(0), outputs(10), LABELS)
+    shared = {"temperature"} if entry.temperature else {"features"} if entry.features else set()
+    assert read == {*entry.settings, *shared}
+
+
+def test_every_setting_belongs_to_a_loss():
+    own = {each.name for each in fields(LossSettings)} - {"distillation", "features", "temperature"}
+    assert own == {name for entry in LOSSES.values() for name in entry.settings}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from kd_jax.analysis.across import StudentResult
 from kd_jax.analysis.eigen import Growth
 from kd_jax.analysis.results import Estimate, Interval
 from kd_jax.plan import Arm
-from kd_jax.report import audits, colours, eigen_figures, figures, labels, sweeps
+from kd_jax.report import audit_figures, colours, eigen_figures, figures, labels, sweep_figures
 
 ARMS = [Arm("onehot", "mlp"), Arm("student", "mlp", teacher="teacher", baseline="onehot")]
 REFERENCES = {"teacher": "onehot", "student": "onehot", "onehot_order": "onehot"}
@@ -40,7 +40,7 @@ def test_every_point_is_whole_within_the_frame_and_those_beyond_it_are_counted(o
 
 
 def test_reliable_predictions_are_not_cut_off_at_the_corner():
-    axes = audits.reliability_panel(np.full(20, 1.0), np.ones(20, bool), ax=Figure(figsize=(4, 4)).subplots())
+    axes = audit_figures.reliability_panel(np.full(20, 1.0), np.ones(20, bool), ax=Figure(figsize=(4, 4)).subplots())
     FigureCanvasAgg(axes.figure).draw()
     points = axes.collections[0]
     radius = np.sqrt(points.get_sizes().max()) / 2 * axes.figure.dpi / 72
@@ -110,7 +110,7 @@ def boxes(axes):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_labels_of_the_gain_figure_lie_over_neither_each_other_nor_the_points(seed):
-    figure = sweeps.gain(list(measured(9, seed)))
+    figure = sweep_figures.gain(list(measured(9, seed)))
     FigureCanvasAgg(figure).draw()
     for axes in figure.axes:
         found = boxes(axes)
@@ -140,4 +140,4 @@ def test_a_sentinel_is_no_value_in_the_title_of_a_figure():
         )
         for switch in ("onehot:kd@5", "kd:onehot@5", "")
     ]
-    assert sweeps.switching(switched).axes[0].get_title() == "student, teacher_step its last"
+    assert sweep_figures.switching(switched).axes[0].get_title() == "student, teacher_step its last"

@@ -6,11 +6,14 @@ import itertools
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from typing import get_type_hints
 
 import pytest
+from typing_extensions import Doc
 
 from kd_jax import config
 from kd_jax.analysis.results import Estimate, Interval
+from kd_jax.config import SECTIONS, Study
 from kd_jax.plan import Arm
 from kd_jax.report import again, figures, page, settings, tables
 from kd_jax.report.charts import Chart
@@ -185,17 +188,28 @@ def test_a_page_says_how_to_make_it_again():
     assert "teacher_step 0" not in text
 
 
-def sentinels():
-    """{field: what its docstring says in brackets} of the fields where a value stands for something else."""
+def help_texts():
+    """{field: its help text, the string below it or in its type} of all sections."""
     found = {}
-    for node in ast.walk(ast.parse(inspect.getsource(config))):
-        if not isinstance(node, ast.ClassDef):
-            continue
-        for before, after in itertools.pairwise(node.body):
-            if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr):
-                text = " ".join(ast.literal_eval(after.value).split())
-                for value in re.findall(r"(?:\[|; )(0|none|empty|auto):", text):
-                    found[before.target.id] = value
+    for section in (*SECTIONS.values(), Study):
+        for kind in section.__mro__[:-1]:
+            (node,) = ast.parse(inspect.getsource(kind)).body
+            for before, after in itertools.pairwise(node.body):
+                if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr):
+                    found[before.target.id] = ast.literal_eval(after.value)
+        for name, hint in get_type_hints(section, include_extras=True).items():
+            for note in getattr(hint, "__metadata__", ()):
+                if isinstance(note, Doc):
+                    found[name] = note.documentation
+    return found
+
+
+def sentinels():
+    """{field: what its help text says in brackets} of the fields where a value stands for something else."""
+    found = {}
+    for name, text in help_texts().items():
+        for value in re.findall(r"(?:\[|; )(0|none|empty|auto):", " ".join(text.split())):
+            found[name] = value
     return found
 
 

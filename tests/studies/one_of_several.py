@@ -17,7 +17,7 @@ from kd_jax.train import hosts
 
 def main(asked):
     from kd_jax.studies import train
-    from kd_jax.studies.prepare import set_precision
+    from kd_jax.studies.arithmetic import set_precision
     from kd_jax.train import devices, loop
 
     devices.only("cpu")
@@ -25,7 +25,7 @@ def main(asked):
         hosts.join(asked["coordinator"], asked["processes"], asked["index"], asked.get("timeout", 60))
     flags = {name: tuple(value) if isinstance(value, list) else value for name, value in asked["flags"].items()}
     study = Study.from_flags(**flags)
-    set_precision(study)
+    set_precision(study.networks)
     segments, pauses = loop.segments, itertools.count(1)
 
     def watched(*args):

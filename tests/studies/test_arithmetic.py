@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from kd_jax.config import BadInput
-from kd_jax.studies import analyse, prepare
+from kd_jax.studies import analyse, arithmetic
 from kd_jax.studies import train as train_stage
 from kd_jax.workdir import checkpoints, packing, records
 from tests.studies.test_sweep import STUDY
@@ -15,7 +15,7 @@ ONE = STUDY.replaced(seeds=1)
 @pytest.fixture(autouse=True)
 def _afterwards():
     yield
-    prepare.use_arithmetic(None)
+    arithmetic.use(None)
     jax.config.update("jax_default_prng_impl", "threefry2x32")
 
 
@@ -58,6 +58,6 @@ def test_a_study_goes_on_with_the_random_numbers_with_which_it_was_begun(tmp_pat
 @pytest.mark.parametrize("value", ["mersenne", 7, None])
 def test_a_value_that_jax_does_not_know_is_refused_in_a_line(value):
     with pytest.raises(BadInput, match="arithmetic: expected a value of jax_default_prng_impl"):
-        prepare.use_arithmetic({"arithmetic": {"prng": value, "of a later version": 1}})
-    prepare.use_arithmetic({"arithmetic": "nothing"})
+        arithmetic.use({"arithmetic": {"prng": value, "of a later version": 1}})
+    arithmetic.use({"arithmetic": "nothing"})
     assert jax.config.jax_default_prng_impl == "threefry2x32"

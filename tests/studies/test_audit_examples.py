@@ -11,7 +11,7 @@ import pytest
 import kd_jax
 from kd_jax.cli import commands
 from kd_jax.data.outputs import labels, model
-from kd_jax.report import audits
+from kd_jax.report import audit_figures
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "audit_examples.py"
 
@@ -27,7 +27,7 @@ def script(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_two_models_of_scikit_learn_are_audited_over_their_seeds(script, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(audits, "_figures", lambda *args: {})
+    monkeypatch.setattr(audit_figures, "drawn", lambda *args: {})
     (tmp_path / "names.txt").write_text(
         "\n".join(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
     )

@@ -159,7 +159,9 @@ def test_variants_of_a_sweep_share_the_twin_of_their_teacher(tmp_path, monkeypat
     studies = [
         (Variant(f"temperature={t:g}", {"temperature": str(t)}), SHORT.replaced(temperature=t)) for t in (2.0, 4.0)
     ]
-    trained, summary = sweep.run("tested", studies, tmp_path / "swept", lambda name: tmp_path, jax.devices()[:1])
+    trained, summary = sweep.run(
+        sweep.Sweep("tested", studies, tmp_path / "swept", lambda name: tmp_path, jax.devices()[:1])
+    )
     assert trained == 2 * 5  # of each seed teacher, twin and one-hot run once, and two students
     assert (tmp_path / "swept" / "temperature=4" / "runs" / f"{TWIN}-seed0").is_symlink()
     column = list(sweeps.table(summary).header).index("its control, train")

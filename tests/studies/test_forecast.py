@@ -12,6 +12,7 @@ from kd_jax.config import Study
 from kd_jax.data import shapes
 from kd_jax.errors import BadInput
 from kd_jax.recipes.settings import Size
+from kd_jax.report import plans
 from kd_jax.studies import forecast
 from kd_jax.train import ahead
 from kd_jax.train.ahead import Compiled, Topology
@@ -38,7 +39,8 @@ def here(chip="v5e"):
 
 def told(lowered, topology):
     """A compiler that needs 1.5 M cycles for every step, and 0.15 M for every evaluation: 1 ms and 0.1 ms on a v5e."""
-    takes_row_numbers_of_an_epoch = any(len(leaf.shape) == 3 for leaf in jax.tree.leaves(lowered.args_info))
+    arguments = jax.tree.leaves(lowered.args_info)
+    takes_row_numbers_of_an_epoch = any(len(leaf.shape) > 2 and leaf.dtype == "int32" for leaf in arguments)
     cycles = 1_500_000 if takes_row_numbers_of_an_epoch else 150_000
     return Compiled(True, 1000, 400, flops=1e6, traffic_bytes=10, cycles=cycles)
 
@@ -50,7 +52,7 @@ def asked_here(lowered, topology):
 
 def test_hours_are_steps_and_evaluations_times_what_the_compiler_says():
     dataset = shapes.stand_in("images", SMALL.data, *MADE)
-    found = forecast.forecast(SMALL, dataset, here(), compiled=told)
+    found = forecast.forecast(SMALL, dataset, here(), compiled=told, seeds_at_once="off")
     # Per seed: a teacher, a student and its twin, a smaller student and its twin; the first twin is of the teacher's kind.
     assert found["runs"] == 2 * 5
     assert [step["runs"] for step in found["steps"]] == [4, 2, 2, 2]
@@ -62,14 +64,42 @@ def test_hours_are_steps_and_evaluations_times_what_the_compiler_says():
     assert [step["binds"] for step in found["steps"]] == ["cycles"] * 4
 
 
+@pytest.mark.parametrize(("seeds", "sizes"), [(2, [2]), (17, [8, 9])])
+def test_seeds_that_training_takes_at_once_are_compiled_and_reckoned_as_one_program(seeds, sizes):
+    """The compiler says the same of a program of several seeds, so its hours are those of one seed for each program."""
+    study = SMALL.replaced(student=("mlp_16",), seeds=seeds)
+    found = forecast.forecast(study, shapes.stand_in("images", study.data, *MADE), here(), compiled=told)
+    assert [step["seeds_at_once"] for step in found["steps"]] == 2 * sizes  # on labels; from a teacher
+    assert [step["runs"] for step in found["steps"]] == [2 * size for size in sizes] + sizes
+    assert [each["seeds_at_once"] for each in found["evaluations"].values()] == sizes
+    assert found["hours"] * 3600 == pytest.approx(3 * len(sizes) * (15e-3 + 3e-4))
+    assert found["steps"][0]["examples_per_second"] == pytest.approx(sizes[0] * 40 / 1e-3)
+    assert found["notes"][0] == "The seeds of teacher, onehot, student at once, as one program."
+    assert f"step of teacher, onehot, {sizes[0]} seeds at once" in plans.table(found).rows[0]
+    assert f", {sizes[0]} seeds at once (" in plans.sentence(found)
+
+
+def test_of_several_chips_it_is_said_that_training_gives_each_seed_its_own():
+    study = SMALL.replaced(student=("mlp_16",))
+    two = here()._replace(devices=jax.devices("cpu")[:2])
+    found = forecast.forecast(study, shapes.stand_in("images", study.data, *MADE), two, compiled=told)
+    assert {step["seeds_at_once"] for step in found["steps"]} == {1}
+    assert found["notes"][0].endswith("training exchanges less: 2 seeds, 2 at a time, a device each.")
+    asked_off = forecast.forecast(
+        study, shapes.stand_in("images", study.data, *MADE), two, compiled=told, seeds_at_once="off"
+    )
+    assert not any("exchanges" in note for note in asked_off["notes"])
+    assert asked_off["hours"] == found["hours"]
+
+
 def test_answers_that_are_looked_up_are_filled_in_once_per_seed_and_cost_no_pass_of_the_teacher():
     study = SMALL.replaced(student=("mlp_16",), teacher_table="auto")
     dataset = shapes.stand_in("images", study.data, *MADE)
-    found = forecast.forecast(study, dataset, here(), compiled=told)
+    found = forecast.forecast(study, dataset, here(), compiled=told, seeds_at_once="off")
     assert [step["teacher_table"] for step in found["steps"]] == [False, True]
     seconds = 2 * 3 * (15 * 1e-3 + 3 * 1e-4) + 2 * (200 / 500) * 1e-4  # without augmentation an image has one view
     assert found["hours"] * 3600 == pytest.approx(seconds)
-    onehot, student = forecast.forecast(study, dataset, here(), compiled=asked_here)["steps"]
+    onehot, student = forecast.forecast(study, dataset, here(), compiled=asked_here, seeds_at_once="off")["steps"]
     assert student["flops"] == pytest.approx(onehot["flops"], rel=0.25)
 
 
@@ -107,7 +137,7 @@ def test_the_step_that_is_compiled_is_the_one_that_trains_and_xla_counts_its_ope
     """On this machine, without a stand-in for the compiler: forward and backward of the student, forward of its teacher."""
     study = SMALL.replaced(student=("mlp_16",))
     dataset = shapes.stand_in("images", study.data, *MADE)
-    found = forecast.forecast(study, dataset, here(), compiled=asked_here)
+    found = forecast.forecast(study, dataset, here(), compiled=asked_here, seeds_at_once="off")
     onehot, student = found["steps"]
     forward = 2 * 40 * (16 * 16 + 16 * 3)
     inputs = 2 * 40 * 16 * 3  # no gradient is taken with respect to the images, only to the hidden layer

@@ -7,7 +7,7 @@ import pytest
 from kd_jax.analysis import functions
 from kd_jax.config import BadInput, Study
 from kd_jax.report import function_figures
-from kd_jax.studies import analyse, prepare
+from kd_jax.studies import analyse, arithmetic
 from kd_jax.studies import train as train_stage
 from kd_jax.workdir import records
 
@@ -39,7 +39,7 @@ def done(tmp_path_factory):
     """(workdir, contents of `summary.json`) of a trained and analysed study."""
     workdir = tmp_path_factory.mktemp("done")
     before = jax.config.jax_enable_x64
-    prepare.set_precision(STUDY)
+    arithmetic.set_precision(STUDY.networks)
     try:
         train_stage.train("tested", STUDY, workdir, "unused", jax.devices()[:1])
         return workdir, analyse.analyze(workdir)

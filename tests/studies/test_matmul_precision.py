@@ -10,7 +10,7 @@ from kd_jax import config, models
 from kd_jax.config import BadInput, Study
 from kd_jax.plan import arms
 from kd_jax.plan.runs import run_key
-from kd_jax.studies import prepare
+from kd_jax.studies import arithmetic
 
 STUDY = Study.from_flags(dataset="digits", student=("resnet8",))
 
@@ -18,7 +18,7 @@ STUDY = Study.from_flags(dataset="digits", student=("resnet8",))
 @pytest.fixture(autouse=True)
 def as_before():
     yield
-    prepare.set_precision(STUDY)
+    arithmetic.set_precision(STUDY.networks)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def as_before():
     [("default", {"DEFAULT"}), ("high", {"HIGH"}), ("highest", {"HIGHEST"})],
 )
 def test_every_product_and_convolution_is_handed_to_the_compiler_as_the_study_asks(asked, shown):
-    prepare.set_precision(STUDY.replaced(matmul_precision=asked))
+    arithmetic.set_precision(STUDY.replaced(matmul_precision=asked).networks)
     model = models.build("resnet8", 10)
     x = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), x)

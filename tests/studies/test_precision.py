@@ -9,7 +9,7 @@ from kd_jax.config import Study
 from kd_jax.plan import make_plan
 from kd_jax.recipes.settings import settings
 from kd_jax.recipes.studies import STUDIES
-from kd_jax.studies import prepare
+from kd_jax.studies import arithmetic, prepare
 from kd_jax.studies.train import train
 from kd_jax.workdir import records
 
@@ -31,13 +31,13 @@ DEVICES = {name: [SimpleNamespace(platform=name)] for name in ("cpu", "gpu", "tp
 @pytest.fixture(autouse=True)
 def as_before():
     yield
-    prepare.set_precision(Study())
+    arithmetic.set_precision(Study().networks)
 
 
 def begun(folder, precision):
     """A work folder with the record of a study that was begun in some arithmetic."""
     study = STUDY.replaced(precision=precision)
-    prepare.set_precision(study)
+    arithmetic.set_precision(study.networks)
     made = prepare.prepare("tested", study, folder, "unused", jax.devices()[:1])
     folder.mkdir()
     records.write_study(folder, made.record)
@@ -46,23 +46,23 @@ def begun(folder, precision):
 
 @pytest.mark.parametrize(("platform", "settled"), [("cpu", "float32"), ("gpu", "bfloat16"), ("tpu", "bfloat16")])
 def test_a_study_that_begins_has_the_arithmetic_of_its_devices(platform, settled, tmp_path):
-    found = prepare.with_precision(STUDY, tmp_path, DEVICES[platform])
+    found = arithmetic.with_precision(STUDY, tmp_path, DEVICES[platform])
     assert found == STUDY.replaced(precision=settled)
     typed = STUDY.replaced(precision="float64")
-    assert prepare.with_precision(typed, tmp_path, DEVICES[platform]) is typed
+    assert arithmetic.with_precision(typed, tmp_path, DEVICES[platform]) is typed
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
 @pytest.mark.parametrize("platform", DEVICES)
 def test_a_work_folder_goes_on_as_it_was_begun_wherever_it_does(precision, platform, tmp_path):
     begun(tmp_path / "work", precision)
-    found = prepare.with_precision(STUDY, tmp_path / "work", DEVICES[platform])
+    found = arithmetic.with_precision(STUDY, tmp_path / "work", DEVICES[platform])
     assert found.networks.precision == precision
 
 
 def test_a_study_on_record_in_float64_goes_on_in_float64(tmp_path):
     begun(tmp_path / "work", "float64")
-    prepare.set_precision(STUDY)
+    arithmetic.set_precision(STUDY.networks)
     assert not jax.config.jax_enable_x64
     prepared = prepare.prepare("tested", STUDY, tmp_path / "work", "unused", jax.devices()[:1])
     assert prepared.study.networks.precision == "float64"
@@ -82,7 +82,7 @@ def test_what_is_recorded_is_what_it_came_to_and_on_a_cpu_the_run_is_that_of_flo
 def test_a_teacher_of_another_study_brings_its_arithmetic(tmp_path):
     train("tested", STUDY.replaced(precision="bfloat16"), tmp_path / "theirs", "unused", jax.devices()[:1])
     taught = STUDY.replaced(teacher="", teacher_from=str(tmp_path / "theirs"))
-    assert prepare.with_precision(taught, tmp_path / "ours", DEVICES["cpu"]).networks.precision == "bfloat16"
+    assert arithmetic.with_precision(taught, tmp_path / "ours", DEVICES["cpu"]).networks.precision == "bfloat16"
 
 
 def test_recipes_for_accelerators_leave_it_to_the_devices_and_all_others_say_it():

@@ -200,7 +200,7 @@ def test_of_a_sweep_a_run_keeps_what_any_of_its_variants_needs(tmp_path, monkeyp
     ]
 
     def run():
-        return sweep.run("tested", studies, tmp_path, lambda name: "unused", jax.devices()[:1])[0]
+        return sweep.run(sweep.Sweep("tested", studies, tmp_path, lambda name: "unused", jax.devices()[:1]))[0]
 
     assert run() > 0
     with pytest.raises(BadInput, match=f"this is a variant of a sweep.*kd-jax prune {tmp_path}"):

@@ -97,8 +97,8 @@ import sys
 from kd_jax import cli
 from kd_jax.config import Study
 from kd_jax.studies import run
-from kd_jax.workdir import leases, remote
-run.RESUME_SECONDS, remote.SYNC_SECONDS, leases.EXPIRES = 1.0, 1.0, 8.0
+from kd_jax.workdir import leases, mirror
+run.RESUME_SECONDS, mirror.SYNC_SECONDS, leases.EXPIRES = 1.0, 1.0, 8.0
 study = Study.from_flags(**{SETTINGS | {"epochs": 4000, "learning_rate": 0.01}!r})
 sys.exit(cli.study_main("tested", "", cli.Preset(study, study), sys.argv[1:]))
 """

@@ -12,7 +12,7 @@ from kd_jax import cli
 from kd_jax.recipes import images, reported
 from kd_jax.recipes.settings import FORWARD_FLOPS, settings
 from kd_jax.report import scoreboard as report
-from kd_jax.studies import scoreboard
+from kd_jax.studies import reproductions
 
 SETTINGS = {setting.number: setting for setting in settings()}
 
@@ -181,7 +181,7 @@ def test_what_was_reported_is_data_with_its_source_and_stands_beside_what_was_me
 
 def test_the_cost_of_a_setting_is_its_steps_times_what_xla_counts_and_hours_only_where_speed_was_measured(runs):
     setting = SETTINGS[3]
-    cost = scoreboard.cost(setting)
+    cost = reproductions.cost(setting)
     steps = 450 * (50_000 // 1024)
     assert (cost["steps"], cost["examples"]) == (3 * steps, 3 * steps * 1024)
     forward = FORWARD_FLOPS["resnet20", "cifar10"]

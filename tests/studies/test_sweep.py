@@ -226,7 +226,7 @@ def test_a_link_whose_run_is_gone_is_trained_again(tmp_path):
 def test_a_sweep_of_another_study_is_refused(tmp_path):
     records.write_json(tmp_path / "sweep.json", {"study": "other", "variants": []})
     with pytest.raises(BadInput, match="holds a sweep of other, expected one of tested"):
-        sweep.run("tested", [], tmp_path, None, jax.devices()[:1])
+        sweep.run(sweep.Sweep("tested", [], tmp_path, None, jax.devices()[:1]))
 
 
 @pytest.mark.long

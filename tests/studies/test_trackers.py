@@ -15,7 +15,9 @@ from kd_jax.errors import BadInput
 from kd_jax.plan import make_plan
 from kd_jax.studies import prepare, trackers
 from kd_jax.studies import train as train_stage
+from kd_jax.train import loop
 from kd_jax.workdir import metrics_file
+from tests.studies.test_train import STUDY as WHOLE
 
 STUDY = Study.from_flags(
     dataset="digits", train_examples=80, test_examples=40, teacher="mlp_8", student=("mlp_8",), epochs=3, batch_size=40
@@ -176,3 +178,40 @@ def test_a_tracker_that_cannot_be_opened_is_one_line(tmp_path):
 def test_a_tracker_named_twice_is_refused():
     with pytest.raises(BadInput, match="--log=json json: expected each tracker once"):
         trackers.check(["json", "json"])
+
+
+def test_a_tracker_of_experiments_hears_what_is_written(tmp_path):
+    class Tracker(loop.Sink):
+        def __init__(self, run):
+            self.run, self.lines = run, []
+
+        def epoch(self, line):
+            self.lines.append(line)
+
+    trackers = []
+
+    def sinks(run):
+        trackers.append(Tracker(run))
+        return trackers[-1:]
+
+    study = WHOLE.replaced(student=("mlp_8",), epochs=2, seeds=1)
+    train_stage.train("tested", study, tmp_path, "unused", jax.devices()[:1], sinks=sinks)
+    names = [f"{arm}-seed0" for arm in ("teacher", "onehot", "student", "teacher_twin")]
+    assert [tracker.run.name for tracker in trackers] == names
+    for tracker in trackers:
+        assert tracker.lines == metrics_file.read(tmp_path / "runs" / tracker.run.name)
+        assert len(tracker.lines) == 2
+
+
+@pytest.mark.long
+def test_on_several_devices_a_tracker_is_asked_for_once_a_run_too(tmp_path):
+    """Whether seeds take devices of their own depends on whether there is one; asking twice would open its files twice."""
+    asked = []
+
+    def sinks(run):
+        asked.append(run.name)
+        return [loop.Sink()]
+
+    study = WHOLE.replaced(student=("mlp_8",), epochs=1, seeds=2)
+    train_stage.train("tested", study, tmp_path, "unused", jax.devices()[:2], sinks=sinks)
+    assert sorted(asked) == sorted(path.name for path in (tmp_path / "runs").iterdir())

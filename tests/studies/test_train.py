@@ -2,11 +2,8 @@
 
 import json
 import os
-import re
 import shutil
 import signal
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,12 +12,9 @@ import numpy as np
 import pytest
 
 from kd_jax import config
-from kd_jax.analysis import learning
 from kd_jax.config import BadInput, Study
-from kd_jax.extract import logits as extract
-from kd_jax.models import Variables
 from kd_jax.plan import checkpoint_steps
-from kd_jax.studies import analyse, prepare, run
+from kd_jax.studies import analyse, prepare
 from kd_jax.studies import train as train_stage
 from kd_jax.train import loop
 from kd_jax.workdir import checkpoints, metrics_file, packing, records
@@ -268,19 +262,6 @@ def test_a_damaged_step_is_named_and_once_it_is_moved_away_trained_again(done, t
     assert bits(workdir) == before
 
 
-@pytest.mark.usefixtures("no_figures")
-def test_a_damaged_teacher_is_trained_again_for_the_student_that_needs_it(tmp_path):
-    """At the step at which it teaches, in the middle of its training; one command mends it."""
-    study = STUDY.replaced(teacher="mlp_8", student=("mlp_8",), seeds=1, teacher_step=7)
-    train(study, tmp_path)
-    before = bits(tmp_path)
-    flip_a_bit(tmp_path / "runs" / "teacher-seed0" / "trajectory" / "7")
-    shutil.rmtree(tmp_path / "runs" / "student-seed0")
-    train(study, tmp_path)
-    assert bits(tmp_path) == before
-    assert len(os.listdir(tmp_path / "runs" / "teacher-seed0" / "damaged")) == 1
-
-
 def test_trajectories_that_are_no_curve_are_refused_before_training(tmp_path):
     with pytest.raises(
         BadInput, match="--checkpoints=2: expected at least three steps in a trajectory, teacher has 0 1"
@@ -298,142 +279,10 @@ def test_a_checkpoint_that_nobody_asked_for_changes_no_number(done, tmp_path):
     assert analyse.analyze(workdir)["estimates"] == done[1]["estimates"]
 
 
-@pytest.mark.long
-@pytest.mark.usefixtures("no_figures")
-def test_a_teacher_trained_otherwise_is_the_teacher_of_the_study_that_trains_so(tmp_path):
-    """Its optimiser, batches and epochs are its own, and its student's are the study's; analysis finds both ends."""
-    own = ("epochs=2", "batch_size=20", "weight_decay=0.01", "learning_rate=0.05")
-    study = STUDY.replaced(teacher="mlp_8", student=("mlp_8",), seeds=1, epochs=3, teacher_with=own)
-    train(study, tmp_path / "study")
-    like = study.replaced(teacher_with=(), epochs=2, batch_size=20, weight_decay=0.01, learning_rate=0.05)
-    train(like, tmp_path / "like")
-    ends = {
-        name: packing.tree_digest(checkpoints.load_variables(records.run_folder(tmp_path / name, "teacher-seed0"), 20))
-        for name in ("study", "like")
-    }
-    assert ends["study"] == ends["like"]
-    assert records.kept_steps(records.run_folder(tmp_path / "study", "teacher-seed0"))[-1] == 20
-    assert records.kept_steps(records.run_folder(tmp_path / "study", "student-seed0"))[-1] == 15
-    found = analyse.analyze(tmp_path / "study")
-    teacher = next(
-        e for e in found["estimates"] if (e["name"], e["arm"], e["split"]) == ("accuracy", "teacher", "test")
-    )
-    last = metrics_file.read(tmp_path / "study" / "runs" / "teacher-seed0")[-1]
-    assert (teacher["values"], last["step"]) == ([last["test_accuracy"]], 20)
-
-
-def test_a_switch_has_a_checkpoint_before_and_after_and_the_weight_is_on_record(tmp_path):
-    study = STUDY.replaced(teacher="mlp_8", student=("mlp_8",), seeds=1, epochs=4, checkpoints=2, weight=0.8)
-    train(study.replaced(switch="onehot:kd@1.4,ramp=5"), tmp_path)
-    folder = records.run_folder(tmp_path, "student-seed0")
-    assert {7, 12} <= set(records.kept_steps(folder))
-    weights = [line["kd_weight"] for line in metrics_file.read(folder)]
-    # Of the last step of each epoch, 4, 9, 14 and 19 counted from 0; step 9 is the third of the ramp that begins at 7.
-    np.testing.assert_allclose(weights, [0, 0.8 * 3 / 5, 0.8, 0.8], rtol=1e-6)
-    assert "kd_weight" not in metrics_file.read(records.run_folder(tmp_path, "onehot-seed0"))[0]
-
-
-@pytest.mark.long
-@pytest.mark.usefixtures("no_figures")
-def test_an_early_stopped_teacher_teaches_as_it_was_at_that_step(tmp_path):
-    """Its hash is that of the step, its logits are those of the step, and a student of the last step becomes another."""
-    study = STUDY.replaced(teacher="mlp_8", student=("mlp_8",), seeds=1, epochs=2, teacher_step=7)
-    study = study.replaced(loss="mse", learning_rate=0.01)
-    train(study, tmp_path / "early")
-    train(study.replaced(teacher_step=0), tmp_path / "late")
-    folder = tmp_path / "early" / "runs"
-    assert 7 in records.kept_steps(folder / "teacher-seed0")
-    teacher = checkpoints.load_variables(folder / "teacher-seed0", 7)
-    record = records.read_study(tmp_path / "early")
-    assert record["teacher_hash"]["teacher-seed0"] == packing.tree_digest({"params": teacher["params"]})
-    found = analyse.analyze(tmp_path / "early")
-    with np.load(tmp_path / "early" / "analysis" / "pairs" / "student-seed0-test.npz") as arrays:
-        opened = prepare.open_study(tmp_path / "early")
-        logits = extract.make_logits("mlp_8", opened.dataset, "float32")(Variables(**teacher), opened.dataset.test.x)
-        np.testing.assert_array_equal(arrays["teacher_logits"], logits)
-    early, late = (bits(tmp_path / name) for name in ("early", "late"))
-    assert early["teacher-seed0"][10] == late["teacher-seed0"][10]
-    assert early["onehot-seed0"][10] == late["onehot-seed0"][10]
-    assert early["student-seed0"][10] != late["student-seed0"][10]
-    assert not any("fit their labels fully" in warning for warning in found["warnings"])  # it has much left to learn
-
-
-@pytest.mark.long
-@pytest.mark.usefixtures("no_figures")
-def test_a_switched_student_is_not_taken_for_one_that_did_not_learn(tmp_path):
-    """Its loss jumps by design: the distillation loss has a factor temperature^2."""
-    study = STUDY.replaced(student=("mlp_16",), seeds=1, epochs=6, learning_rate=0.05, switch="onehot:kd@3")
-    train(study, tmp_path)
-    lines = metrics_file.read(tmp_path / "runs" / "student-seed0")
-    onehot = metrics_file.read(tmp_path / "runs" / "onehot-seed0")
-    assert lines[2]["train_loss"] == pytest.approx(onehot[2]["train_loss"], rel=1e-5)
-    assert lines[-1]["train_loss"] > lines[0]["train_loss"]
-    # Six epochs of this recipe leave all runs near chance, which is another matter.
-    assert "loss_rose" not in {run["reason"] for run in analyse.analyze(tmp_path)["unlearned"]}
-    assert learning.comparable_losses(lines, config.parse_switch(study.distillation.switch), 5) == [
-        line["train_loss"] for line in lines[4:]
-    ]
-    assert learning.comparable_losses(lines, config.parse_switch("onehot:kd@6"), 5) == [
-        line["train_loss"] for line in lines
-    ]
-
-
-@pytest.mark.long
-@pytest.mark.usefixtures("no_figures")
-def test_a_squared_loss_teacher_that_fits_everything_is_warned_of(tmp_path):
-    """By theory the effect vanishes with it. More weights than examples, so that it can."""
-    study = STUDY.replaced(
-        dataset="digits", train_examples=40, batch_size=20, augment="none", teacher="mlp_64", student=("mlp_64",)
-    )
-    study = study.replaced(loss="mse", learning_rate=0.01, epochs=150, seeds=1, label_noise=0.0)
-    train(study, tmp_path)
-    (warning,) = analyse.analyze(tmp_path)["warnings"]
-    assert re.search(
-        r"the teachers fit their labels fully .*the effect of distillation vanishes.*--teacher_step", warning
-    )
-
-
 def test_training_a_done_study_again_does_nothing(done):
     before = bits(done[0])
     assert train(STUDY, done[0]) == 0
     assert bits(done[0]) == before
-
-
-def test_a_tracker_of_experiments_hears_what_is_written(tmp_path):
-    class Tracker(loop.Sink):
-        def __init__(self, run):
-            self.run, self.lines = run, []
-
-        def epoch(self, line):
-            self.lines.append(line)
-
-    trackers = []
-
-    def sinks(run):
-        trackers.append(Tracker(run))
-        return trackers[-1:]
-
-    study = STUDY.replaced(student=("mlp_8",), epochs=2, seeds=1)
-    train_stage.train("tested", study, tmp_path, "unused", jax.devices()[:1], sinks=sinks)
-    names = [f"{arm}-seed0" for arm in ("teacher", "onehot", "student", "teacher_twin")]
-    assert [tracker.run.name for tracker in trackers] == names
-    for tracker in trackers:
-        assert tracker.lines == metrics_file.read(tmp_path / "runs" / tracker.run.name)
-        assert len(tracker.lines) == 2
-
-
-@pytest.mark.long
-def test_on_several_devices_a_tracker_is_asked_for_once_a_run_too(tmp_path):
-    """Whether seeds take devices of their own depends on whether there is one; asking twice would open its files twice."""
-    asked = []
-
-    def sinks(run):
-        asked.append(run.name)
-        return [loop.Sink()]
-
-    study = STUDY.replaced(student=("mlp_8",), epochs=1, seeds=2)
-    train_stage.train("tested", study, tmp_path, "unused", jax.devices()[:2], sinks=sinks)
-    assert sorted(asked) == sorted(path.name for path in (tmp_path / "runs").iterdir())
 
 
 @pytest.mark.long
@@ -488,74 +337,6 @@ def test_another_study_in_the_same_folder_is_refused_by_name_and_nothing_is_touc
     with pytest.raises(BadInput, match=r"holds a study with temperature=4\.0, expected temperature=2\.0"):
         train(STUDY.replaced(temperature=2.0), done[0])
     assert files(done[0]) == before
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("saves", [True, False])
-def test_a_run_cut_off_again_and_again_resumes_to_the_same_bits(tmp_path, monkeypatch, saves):
-    """Cut off after every few pauses, in the middle of epochs too, with a save at each pause.
-
-    Or with none, and ever later: then metrics and trajectory are ahead of what training resumes from.
-    """
-    study = STUDY.replaced(teacher="mlp_8", student=("mlp_8",), seeds=1)
-    train(study, tmp_path / "unbroken")
-    monkeypatch.setattr(run, "RESUME_SECONDS", 0.0 if saves else np.inf)
-    real_segments = loop.segments
-    cuts = 0
-
-    def cut_off(*args):
-        for number, pause in enumerate(real_segments(*args)):
-            yield pause
-            if number == (3 if saves else 3 + cuts):
-                raise ConnectionError("cut off")
-
-    monkeypatch.setattr(loop, "segments", cut_off)
-    while True:
-        try:
-            train(study, tmp_path / "cut")
-            break
-        except ConnectionError:
-            cuts += 1
-    assert cuts >= (6 if saves else 3)
-    assert bits(tmp_path / "cut") == bits(tmp_path / "unbroken")
-
-
-KILLED = """
-import sys
-import jax
-from kd_jax.studies import run
-from kd_jax.studies import train as train_stage
-from kd_jax.train import devices
-from tests_stages_study import STUDY
-run.RESUME_SECONDS = 0.0
-devices.SEGMENT_STEPS = 1
-print("started", flush=True)
-train_stage.train("tested", STUDY, sys.argv[1], "unused", jax.devices()[:1])
-"""
-
-
-@pytest.mark.long
-@pytest.mark.slow
-def test_a_killed_study_resumes_to_the_same_bits(tmp_path):
-    study = STUDY.replaced(student=("mlp_16",), epochs=60, seeds=1, checkpoints=20)
-    (tmp_path / "tests_stages_study.py").write_text(f"from kd_jax.config import *\nSTUDY = {study!r}\n")
-    workdir = tmp_path / "killed"
-    command = [sys.executable, "-c", KILLED, str(workdir)]
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    kills = 0
-    for delay in (2.5, 4.0, 5.5):
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        process.stdout.readline()
-        try:
-            process.wait(delay)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-    assert kills
-    train(study, workdir)
-    train(study, tmp_path / "unbroken")
-    assert bits(workdir) == bits(tmp_path / "unbroken")
 
 
 @pytest.mark.slow

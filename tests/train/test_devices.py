@@ -295,7 +295,7 @@ from kd_jax.train import devices
 threading.Thread(target=lambda: [bytes(5000) for _ in range(9)]).start()
 devices.select("cpu")
 fill = jax.jit(lambda x: jnp.full(2**24, x))  # 64 MB, 16,384 pages
-for _ in range(3):
+for _ in range(30):
     began = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     fill(1.0).block_until_ready()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - began)
@@ -308,7 +308,8 @@ def test_memory_that_a_program_on_cpu_returns_is_there_for_the_next_one(kept):
     env = {name: value for name, value in os.environ.items() if name not in parallel.ALLOCATION}
     env |= {} if kept else {"MALLOC_MMAP_THRESHOLD_": str(2**20)}  # a user's own setting stays
     ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=env, check=True)
-    *_, last = [int(word) for word in ran.stdout.split()]
+    # What small pieces are put into is not whole again, so it takes a few calls until there is room for all.
+    last = np.median([int(word) for word in ran.stdout.split()][-10:])
     if kept:
         assert last < 100
     elif "[always]" not in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():

@@ -13,7 +13,7 @@ from kd_jax.data.arrays import Source
 from kd_jax.data.images import assemble
 from kd_jax.errors import Diverged, Stopped
 from kd_jax.plan import GivenTeacher, make_plan
-from kd_jax.train import engine, teachers
+from kd_jax.train import ahead, devices, engine, teachers
 from kd_jax.train.loop import Sink, train_run, train_runs
 
 STUDY = Study.from_flags(
@@ -241,3 +241,29 @@ def test_what_lanes_cannot_do_is_known_before():
     assert engine.lanes_obstacle(streamed, "mlp_6") == "examples are streamed"
     texts = SimpleNamespace(is_resident=True, positions=9)
     assert engine.lanes_obstacle(texts, "roberta_1x16") == "texts differ in length"
+
+
+def test_what_is_compiled_ahead_for_lanes_is_what_training_calls(monkeypatch, float64):
+    """`kd-jax plan` lowers programs from shapes alone; they are those of the arrays that a training of three seeds passes."""
+    called, parallel = {}, devices._parallel
+
+    def recording(function, *settings, **more):
+        program = parallel(function, *settings, **more)
+
+        def call(*arguments):
+            called.setdefault(function.__name__, described(arguments))
+            return program(*arguments)
+
+        call.lower = program.lower
+        return call
+
+    def described(tree):
+        return [(tuple(leaf.shape), str(leaf.dtype)) for leaf in jax.tree.leaves(tree)]
+
+    monkeypatch.setattr(devices, "_parallel", recording)
+    of, runs, taught = built.__wrapped__(STUDY, 3, distilled=True), runs_of(STUDY, "student"), frozen(STUDY)
+    train_runs(of, runs, taught, [()] * 3)
+    teacher = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), taught[0])
+    step = ahead.lower_step(of, teacher, STUDY.training.batch_size, jax.devices()[:1])
+    evaluation, _ = ahead.lower_evaluation(of, jax.devices()[:1])
+    assert [described(lowered.args_info) for lowered in (step, evaluation)] == [called["loop"], called["on_shard"]]

@@ -1,5 +1,7 @@
 """A teacher's answers looked up in a table are the teacher's answers."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,12 +58,15 @@ def trained(dataset, training, in_table, precision="float64"):
     return asked, weights
 
 
-def test_a_student_of_a_table_is_the_student_of_the_network(float64, monkeypatch):
+@pytest.mark.parametrize("row", [3, 8])
+def test_a_student_of_a_table_is_the_student_of_the_network(float64, monkeypatch, row):
     monkeypatch.setattr(table, "BLOCK", 7)  # the last block is not full
+    monkeypatch.setattr(table, "width", lambda classes, platform: row)
     dataset = images()
     answers, of_table = trained(dataset, TRAINING, in_table=True)
     _, of_network = trained(dataset, TRAINING, in_table=False)
-    assert answers.values.shape == (30 * 162, 3)
+    assert answers.values.shape == (30 * 162, row)
+    assert not answers.values[:, 3:].any()
     for ours, theirs in zip(jax.tree.leaves(of_table), jax.tree.leaves(of_network), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-13)
 
@@ -100,6 +105,11 @@ def test_the_rows_of_a_table_are_example_by_example():
     np.testing.assert_array_equal(rows, [3, 2 * 162 + 161])
 
 
+def test_a_row_of_a_table_is_filled_up_on_a_tpu_where_classes_are_many():
+    asked = [(10, "tpu"), (100, "tpu"), (128, "tpu"), (200, "tpu"), (100, "gpu"), (100, "cpu")]
+    assert [table.width(*each) for each in asked] == [10, 128, 128, 256, 100, 100]
+
+
 def test_what_cannot_be_a_table_is_said():
     dataset = images()
     assert table.obstacle(dataset, TRAINING, "kd") == ""
@@ -116,7 +126,8 @@ def test_it_pays_when_students_ask_more_often_than_there_are_views_and_fits_in_a
     assert table.pays(dataset, Training(epochs=82, augment="crop_flip"), 2)
     assert table.pays(dataset, Training(epochs=2), 1)
     assert not table.pays(dataset, Training(epochs=82, augment="crop_flip"), 2, devices=2)
-    assert table.size(dataset, TRAINING, 4) == 30 * 162 * 3 * 4
+    assert table.size(dataset, TRAINING, 4, "gpu") == 30 * 162 * 3 * 4
+    assert table.size(replace(dataset, classes=100), TRAINING, 4, "tpu") == 30 * 162 * 128 * 4
 
     class Chip:
         def memory_stats(self):

@@ -15,6 +15,7 @@ import pytest
 from kd_jax.errors import BadInput
 from kd_jax.files import replace_folder
 from kd_jax.workdir import checkpoints, leases, metrics_file, records, remote
+from kd_jax.workdir.mirror import Mirror
 
 TREE = {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}
 RUN = "onehot-seed0"
@@ -27,7 +28,7 @@ class Ended(Exception):
 @pytest.fixture
 def address(monkeypatch):
     """An empty place in memory. Threads are slow, so that tests bring things there themselves; leases end soon."""
-    monkeypatch.setattr(remote, "SYNC_SECONDS", 1000.0)
+    monkeypatch.setattr("kd_jax.workdir.mirror.SYNC_SECONDS", 1000.0)
     monkeypatch.setattr(leases, "EXPIRES", 0.3)
     monkeypatch.setattr(remote, "_mirrors", [])
     return f"memory://test-{uuid.uuid4().hex}/work"
@@ -136,11 +137,11 @@ def test_wherever_a_program_ends_the_next_finds_what_it_can_go_on_from(address, 
 
             return ending
 
-    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("kd_jax.workdir.mirror.time.sleep", lambda seconds: None)
     seen, last = set(), 0
     while True:
         place = f"{address}-{last}"
-        mirror = remote.Mirror(place)
+        mirror = Mirror(place)
         remote._mirrors.append(mirror)
         mirror._fs = Ending(mirror._fs, last)
         try:
@@ -149,7 +150,7 @@ def test_wherever_a_program_ends_the_next_finds_what_it_can_go_on_from(address, 
         except Ended:
             ended = True
         remote._mirrors.remove(mirror)
-        again = remote.Mirror(place)
+        again = Mirror(place)
         again.pull(light=False)
         remote._mirrors.append(again)
         metrics = metrics_file.read(again.local / "runs" / RUN)
@@ -242,7 +243,7 @@ def test_who_holds_all_keeps_out_who_wants_one_run(address):
 
 def test_a_program_whose_lease_was_taken_writes_nothing_more_and_is_told_to_stop(address, monkeypatch):
     told = []
-    monkeypatch.setattr(remote.stopping, "ask", lambda: told.append(True))
+    monkeypatch.setattr("kd_jax.stopping.ask", lambda: told.append(True))
     fs, root = fsspec.core.url_to_fs(address)
     with (  # noqa: PT012
         pytest.raises(BadInput, match="another program took it"),
@@ -294,7 +295,7 @@ def test_a_bucket_that_may_not_be_used_is_one_line(error, said, address, monkeyp
 
 
 def test_what_cannot_be_brought_there_in_the_end_is_said_and_stays_here(address, monkeypatch):
-    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("kd_jax.workdir.mirror.time.sleep", lambda seconds: None)
 
     def refuse(*_, **__):
         raise ConnectionError("no route")
