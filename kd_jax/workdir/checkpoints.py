@@ -269,11 +269,12 @@ def _read(folder: Path, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
         sizes: {dtype: how many numbers}.
     """
     if all((folder / dtype / ".zarray").is_file() for dtype in sizes):
-        arrays = {dtype: _plain(folder / dtype, dtype, size) for dtype, size in sizes.items()}
+        plain = {dtype: _plain(folder / dtype, dtype, size) for dtype, size in sizes.items()}
+        arrays = {dtype: array for dtype, array in plain.items() if array is not None}
         specs = {
             dtype: {"driver": "zarr", "kvstore": {"driver": "file", "path": str(folder / dtype)}}
-            for dtype, array in arrays.items()
-            if array is None
+            for dtype in sizes
+            if dtype not in arrays
         }
         opened = {dtype: tensorstore.open(spec, open=True) for dtype, spec in specs.items()}
         coming = {dtype: store.result().read() for dtype, store in opened.items()}
