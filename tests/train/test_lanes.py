@@ -125,9 +125,8 @@ OF_LABELS = {
 }
 
 
-@pytest.mark.parametrize(
-    "case", [case if case == "plain" else pytest.param(case, marks=pytest.mark.long) for case in OF_LABELS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("case", list(OF_LABELS))
 def test_each_lane_comes_to_what_its_run_comes_to_alone(float64, case):
     study = OF_LABELS[case]
     runs = runs_of(study, "onehot")
@@ -211,6 +210,7 @@ def test_a_lane_that_diverges_ends_alone(float64, at):
         close(heard[seed].saved, single.saved)
 
 
+@pytest.mark.long
 def test_where_a_lane_that_diverges_is_an_error_the_others_are_saved(float64):
     runs = runs_of(STUDY, "onehot")
     heard = [Recorder() for _ in runs]

@@ -58,7 +58,7 @@ def trained(dataset, training, in_table, precision="float64"):
     return asked, weights
 
 
-@pytest.mark.parametrize("row", [3, 8])
+@pytest.mark.parametrize("row", [pytest.param(3, marks=pytest.mark.long), 8])
 def test_a_student_of_a_table_is_the_student_of_the_network(float64, monkeypatch, row):
     monkeypatch.setattr(table, "BLOCK", 7)  # the last block is not full
     monkeypatch.setattr(table, "width", lambda classes, platform: row)
