@@ -75,10 +75,12 @@ def of_sweep(verdicts: Sequence[Verdict], measured: Sequence[StudentResult]) -> 
     gains = [each for each in measured if each.learned and len(each.gain) > 1]
     if len(sentences) < MOST and len(gains) > 1:
         gains.sort(key=lambda each: float(each.gain.mean()))
-        least, most = (f"{signed_points(over_seeds(each.gain))} ({each.folder})" for each in (gains[0], gains[-1]))
-        among = (
-            f"Over {len(gains)} variants" if len({each.arm for each in gains}) == 1 else "Over variants and students"
+        one_student = len({each.arm for each in gains}) == 1
+        least, most = (
+            f"{signed_points(over_seeds(each.gain))} ({each.folder if one_student else f'{each.folder}, {each.arm}'})"
+            for each in (gains[0], gains[-1])
         )
+        among = f"Over {len(gains)} variants" if one_student else "Over variants and students"
         sentences.append(f"{among} the gain of distillation goes from {least} to {most}.")
     return sentences or [NOTHING]
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from kd_jax.report.tables import Table
 
-LIMITS = ("FLOPs", "memory", "cycles", "launches")
 # libtpu 0.0.50.1, 26 November 2026, a step of training in ms, compiled and scaled from v5e-8: 1.447 and 0.503; 2.082 and 1.152.
 # roberta_base on v5e-8, compiled and scaled from one v5e chip: 13.47 and 6.62.
 HELD = (

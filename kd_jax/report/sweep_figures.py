@@ -53,7 +53,7 @@ def variants(summary: Mapping[str, Any]) -> Figure:
         axes.grid(axis="y", color="#eeeeee")
     grid[0].set_yticks(lines, [f"{name}, {arm['name']}" if several else name for name, arm in listed], fontsize=8)
     grid[0].invert_yaxis()
-    grid[0].legend(fontsize=8)
+    _legend(figure, grid[0])
     gains = [
         f"{name} {known[key].interval.estimate:+.3f}"
         for name, arm in listed
@@ -112,7 +112,7 @@ def gain(measured: Sequence[StudentResult]) -> Figure:
     grid[0].set_xlabel("teacher's accuracy on its training labels")
     grid[1].set_xlabel("teacher's test accuracy less that of the one-hot twin")
     grid[0].set_ylabel("gain in test accuracy over the one-hot twin")
-    grid[0].legend(fontsize=8)
+    _legend(figure, grid[0])
     labels.place(figure, named)
     listed = [
         f"{m.folder} {m.gain.mean():+.3f} where the teacher fits {m.teacher_accuracy.mean():.1%}" for m in measured
@@ -164,7 +164,12 @@ def switching(measured: Sequence[StudentResult]) -> Figure:
         axes.set_xlim(left=0)
         axes.set_xlabel("epoch of the switch")
     grid[0].set_ylabel("gain in test accuracy over the one-hot twin")
-    grid[0].legend(fontsize=8)
+    _legend(figure, grid[0])
     listed = [f"{m.folder} {m.gain.mean():+.3f}" for m in measured]
     figure.set_label(f"Gain in test accuracy against the epoch at which the loss is switched: {', '.join(listed)}.")
     return figure
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Put the legend of one panel, which is that of all, below the panels, where it covers nothing."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)

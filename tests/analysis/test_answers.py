@@ -50,9 +50,9 @@ def test_an_audit_is_answered_by_exaggeration_agreement_and_gain():
 
 
 def test_a_sweep_is_answered_by_its_verdicts_and_the_range_of_gains():
-    def result(folder, gain):
+    def result(folder, gain, arm="student"):
         gain = np.array(gain)
-        return across.StudentResult(folder, "student", {}, gain, gain, gain, True)
+        return across.StudentResult(folder, arm, {}, gain, gain, gain, True)
 
     results = [result("a", [0.01, 0.02, 0.03]), result("b", [0.05, 0.06, 0.07]), result("c", [-0.01, 0.0, 0.01])]
     found = answers.of_sweep([verdict("gain_per_teacher_lead")], results)
@@ -60,6 +60,11 @@ def test_a_sweep_is_answered_by_its_verdicts_and_the_range_of_gains():
     assert found[1] == (
         "Over 3 variants the gain of distillation goes from +0.0 points of test accuracy [-2.5, 2.5] (c) to +6.0 points of test"
         " accuracy [3.5, 8.5] (b)."
+    )
+    of_two = answers.of_sweep([], [result("a", [0.01, 0.02, 0.03]), result("a", [0.05, 0.06, 0.07], "student_early")])
+    assert of_two[0] == (
+        "Over variants and students the gain of distillation goes from +2.0 points of test accuracy [-0.5, 4.5] (a, student) to"
+        " +6.0 points of test accuracy [3.5, 8.5] (a, student_early)."
     )
     switched = [
         verdict("gain_recovered", kind=kind) for kind in ("supported", "supported", "contradicted", "inconclusive")
