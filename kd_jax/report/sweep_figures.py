@@ -161,7 +161,7 @@ def switching(measured: Sequence[StudentResult]) -> Figure:
             axes.axhline(whole.estimate, color=colours.STUDENT, linewidth=1, label="distillation throughout")
         axes.axhline(0, color=colours.REFERENCE, linewidth=0.8, linestyle="--")
         axes.set_title(f"{arm}{f', {rest}' if rest else ''}", fontsize=10)
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, 1.05 * axes.dataLim.x1)  # room beside the last switch
         axes.set_xlabel("epoch of the switch")
     grid[0].set_ylabel("gain in test accuracy over the one-hot twin")
     _legend(figure, grid[0])
