@@ -78,7 +78,8 @@ def of_mean(values: ArrayLike, level: float = LEVEL, groups: np.ndarray | None =
 def _unskewed(values: np.ndarray, of_t: Interval) -> Interval:
     """A t interval whose quantiles are corrected for the skewness of the values, which moves each end by about k t^2 / 3 errors."""
     count, mean = len(values), values.mean()
-    spread = values.std()
+    with np.errstate(invalid="ignore"):
+        spread = values.std()
     if not spread > 0:
         return of_t
     k = np.mean(((values - mean) / spread) ** 3) / np.sqrt(count)
@@ -121,7 +122,8 @@ def _t_interval(values, level, resampled, shared=False):
     if count < 2:
         raise ValueError(f"an interval over {resampled} needs at least 2, got {count}")
     mean = values.mean()
-    half = _quantile(level, count - 1) * values.std(ddof=1) * standard_error(count, shared)
+    with np.errstate(invalid="ignore"):  # infinite values, such as the NLL of a label of probability 0, have no spread
+        half = _quantile(level, count - 1) * values.std(ddof=1) * standard_error(count, shared)
     return Interval(float(mean), float(mean - half), float(mean + half), level, resampled, count)
 
 

@@ -164,19 +164,24 @@ def _advice(found: Mapping[str, Any]) -> Table:
 
 
 def _confidences(found: Mapping[str, Any]) -> list[Table]:
-    rescaled = found["rescaled"]
-    scale = Table(
-        ("", "estimate"),
-        [
+    rescaled, of_scale = found["rescaled"], []
+    if rescaled:
+        of_scale = [
             ("mean KL(teacher || student) [nats]", _interval(rescaled["kl_before"], 4)),
             ("the same, student's logits divided by the best temperature", _interval(rescaled["kl_after"], 4)),
             ("that temperature (above 1: the student is surer)", _temperature(rescaled["temperature"])),
             ("share of the KL that it removes", f"{rescaled['removed']:.1%}"),
+        ]
+    first = "" if len(found["given"]["student"]) == 1 else " Of several seeds it is the first."
+    scale = Table(
+        ("", "estimate"),
+        [
+            *of_scale,
             ("mean entropy, teacher [nats]", f"{found['entropy']['teacher']:.4f}"),
             ("mean entropy, student [nats]", f"{found['entropy']['student']:.4f}"),
         ],
         "One temperature changes no prediction. What it cannot remove is a difference in what the two know, not in how sure they"
-        " are.",
+        f" are.{first}",
         title="Scale, or something else?",
         sortable=False,
     )
@@ -202,7 +207,9 @@ def _confidences(found: Mapping[str, Any]) -> list[Table]:
         )
         for name, label in zip(names, labels, strict=True)
     ]
-    note = "A temperature is fitted on one half of the examples and tried on the other, and the other way round."
+    note = (
+        f"A temperature is fitted on one half of the examples and tried on the other, and the other way round.{first}"
+    )
     return [scale, Table(("", *models), rows, note, title="Calibration", sortable=False)]
 
 

@@ -237,19 +237,21 @@ def _looked_at(given: Given, first: Beside, estimates: Sequence[Estimate]) -> di
     rows = rescaling.fitted_rows(count, classes, given.sequences)
     groups = None if given.sequences is None else given.sequences[rows]
     teacher, student = given.teachers[0][rows], given.students[0][rows]
-    rescaled = rescaling.rescaled(teacher, student, groups)
+    finite = rescaling.comparable(teacher, student)
+    rescaled = rescaling.rescaled(teacher, student, groups) if finite else None
     calibrations = {}
     if given.labels is not None:
         y = given.labels[rows]
         calibrations = {
             name: rescaling.calibrated(logits, y, rng, groups)
             for name, logits in (("teacher", teacher), ("student", student))
+            if rescaling.possible(logits, y)
         }
     below, above = questions.extremes(first, given.labels)
     advice = questions.advice(estimates, given.split, calibrations, rescaled)
     return {
         "fitted_on": len(rows),
-        "rescaled": _plain(rescaled) | {"removed": rescaled.removed},
+        "rescaled": {} if rescaled is None else _plain(rescaled) | {"removed": rescaled.removed},
         "outside": _outside(given, first),
         "calibration": {name: each.to_json() for name, each in calibrations.items()},
         "entropy": {

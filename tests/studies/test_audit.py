@@ -175,6 +175,22 @@ def test_rows_of_probability_one_are_counted_and_left_out_of_slopes():
     assert np.isfinite(found.estimate("exaggeration_slope", split="test").interval.estimate)
 
 
+def test_nothing_is_said_of_temperatures_where_no_temperature_makes_a_divergence_or_a_likelihood_finite(tmp_path):
+    y, teacher, student, _ = models()
+    p, of_teacher = softmax(student, axis=1), softmax(teacher, axis=1)
+    p[np.arange(20), (y[:20] + 1) % CLASSES] = 0  # not the label
+    found = kd_jax.audit(of_teacher, p / p.sum(1, keepdims=True), y, kind="probabilities")
+    assert found.summary["audit"]["rescaled"] == {}
+    assert set(found.summary["audit"]["calibration"]) == {"teacher", "student"}
+    assert not {"kl", "kl_scale", "kl_temperature"} & {each.name for each in found.estimates}
+    assert not any("factor on its logits" in each.advice for each in found.advice)
+    p[np.arange(20), y[:20]] = 0
+    found = kd_jax.audit(of_teacher, p / p.sum(1, keepdims=True), y, kind="probabilities", out=tmp_path / "audit")
+    assert set(found.summary["audit"]["calibration"]) == {"teacher"}
+    assert {each.arm for each in found.estimates if each.name == "nll"} == {"teacher"}
+    assert (tmp_path / "audit" / "report.html").is_file()
+
+
 def test_the_command_writes_a_whole_report(tmp_path, capsys):
     y, teacher, student, control = models()
     for name, array in {"t": teacher, "s": student, "c": control, "y": y}.items():
