@@ -66,6 +66,8 @@ def eigen_claims(
     baselines: Mapping[str, str],
     references: Mapping[str, str],
     unlearned: Sequence[Unlearned] = (),
+    teachers: Mapping[str, str] | None = None,
+    single: Collection[str] = (),
 ) -> list[Claim]:
     """Return the claims that distillation exaggerates the bias to the top: one for every student and layer with ratios.
 
@@ -79,9 +81,11 @@ def eigen_claims(
         references: {arm: the one-hot arm with which it was compared}; of these, those of a student's network that are no student
             are its nulls.
         unlearned: the runs that did not learn; nothing is concluded from their arms, and as nulls they are left out.
+        teachers: {arm of a student: its teacher's}, where that is not `teacher`.
+        single: the nulls that are one run, the same for all seeds.
     """
     ratios = {"weights": "eigen_ratio", "movement of the weights": "eigen_ratio_moved"}
-    return _bias_claims(ratios, estimates, baselines, references, unlearned)
+    return _bias_claims(ratios, estimates, baselines, references, unlearned, teachers, single)
 
 
 def function_bias_claims(
@@ -156,6 +160,8 @@ def _bias_claims(
     baselines: Mapping[str, str],
     references: Mapping[str, str],
     unlearned: Sequence[Unlearned],
+    teachers: Mapping[str, str] | None = None,
+    single: Collection[str] = (),
 ) -> list[Claim]:
     """Claims on the bias of {what was measured: name of its ratios}; the other arguments are those of `eigen_claims`."""
     drawn = []
@@ -170,8 +176,8 @@ def _bias_claims(
             where = f"{layer}, {what}" if layer else what
             who = arm if len(baselines) > 1 else "the student"
             subject = f"the {what} of layer {layer}" if layer else "what the network computes"
-            claim = _lag(name, of_layer, arm, nulls, where, subject, who)
-            drawn.append(withheld(claim, ("teacher", baselines[arm], arm), unlearned))
+            claim = _lag(name, of_layer, arm, nulls, single, where, subject, who)
+            drawn.append(withheld(claim, ((teachers or {}).get(arm, TEACHER), baselines[arm], arm), unlearned))
     return drawn
 
 
@@ -180,6 +186,7 @@ def _lag(
     of_layer: Mapping[tuple[str, tuple[int, ...]], Estimate],
     arm: str,
     nulls: Collection[str],
+    single: Collection[str],
     where: str,
     subject: str,
     who: str,
@@ -197,7 +204,9 @@ def _lag(
                 student, other = paired(own, of_layer[null, pair])
                 if len(student) > 1:
                     both = _logarithms(np.stack([student, other]))
-                    found.append((null, Part(f"ratio below that of {null}, same seed, {at}", both[1] - both[0])))
+                    which = "one run for all seeds" if null in single else "same seed"
+                    what = f"ratio below that of {null}, {which}, {at}"
+                    found.append((null, Part(what, both[1] - both[0], null in single)))
         parts += [part for _, part in found]
         opposite.append(Part(f"ratio above 1, {at}", _logarithms(own.values)))
         weakest = max(weakest, *((part.p_value, pair, null) for null, part in found), key=lambda each: each[0])
@@ -256,9 +265,12 @@ def _exaggeration(
     if of_control is None:
         unknown = f"no control is exchangeable with the teacher: {no_control}"
     else:
-        because += f"; control {control} {_shown(of_control.interval)}"
+        because += f"; control{f' {control}' if control != 'control' else ''} {_shown(of_control.interval)}"
         numbers += f", control {of_control.interval.estimate:.2f}"
         student_values, control_values = paired(slope, of_control)
+        if is_one_control and len(of_control.values) == 1:  # beside one teacher, so that it is the same in all seeds
+            student_values = np.array(slope.values)
+            control_values = np.full(len(student_values), of_control.values[0])
         if len(student_values) < 2:
             unknown = ONE_SEED
         else:

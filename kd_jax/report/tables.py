@@ -186,8 +186,9 @@ def what_intervals_are(estimates: Sequence[Estimate]) -> str:
         return ""
     first = next((e.interval for e in estimates if e.interval.resampled == "seeds"), estimates[0].interval)
     if first.resampled == "seeds":
-        own = next((e.interval.resampled for e in estimates if e.arm == TEACHER and e.name == "accuracy"), "seeds")
-        rest = f" The teacher is one for all seeds; its own intervals are over {own}." if own != "seeds" else ""
+        own = {e.arm: e.interval.resampled for e in estimates if e.name in ("accuracy", "entropy")}
+        alone = [arm for arm in own if own[arm] != "seeds"]
+        rest = "".join(f" The {arm} is one for all seeds; its own intervals are over {own[arm]}." for arm in alone)
         return f"Mean and {first.level:.0%} interval over {first.count} seeds.{rest}"
     return f"One seed; {first.level:.0%} intervals over {first.resampled}: how other seeds would differ is not in them."
 

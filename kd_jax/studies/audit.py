@@ -164,8 +164,9 @@ def _measured(given: Given, progress_of: Callable[..., Any]) -> tuple[list[Estim
 
     total = count * (len(given.students) + (len(seeds) if given.controls else 0))
     with progress_of(total) as bar:
-        is_one_teacher = len(given.teachers) == 1 and len(seeds) > 1
-        estimates = summary.estimates(pairs(), {"student": "control"}, is_one_teacher)
+        models = {"teacher": given.teachers, "control": given.controls}
+        single = [arm for arm, of in models.items() if len(of) == 1 < len(seeds)]
+        estimates = summary.estimates(pairs(), {"student": "control"}, single)
     first = kept["student"]
     return estimates, first, kept.get("control")
 

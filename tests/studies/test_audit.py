@@ -7,6 +7,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import log_softmax, softmax
 
 import kd_jax
@@ -96,6 +97,28 @@ def test_one_teacher_may_stand_beside_several_students_and_its_interval_is_over_
     found = kd_jax.audit(teacher, students, y)
     assert found.estimate("accuracy", split="test").interval.resampled == "seeds"
     assert found.estimate("accuracy", "teacher", split="test").interval.resampled == "examples"
+
+
+def test_one_control_of_several_students_is_one_network_and_its_chance_is_in_the_gain():
+    y, teacher, *_, control = models()
+    students = [models(seed=0, slope=slope)[2] for slope in (1.2, 1.3, 1.4)]
+    students[0][:3] = -students[0][:3]  # so that accuracies differ
+    alone, found = kd_jax.audit(teacher, control, y), kd_jax.audit(teacher, students, y, control=control)
+    own = {(e.name, e.split, e.subset, e.rank): e for e in found.estimates if e.arm == "control"}
+    same = {(e.name, e.split, e.subset, e.rank): e for e in alone.estimates if e.arm == "student"}
+    assert len(own) > 20
+    for about, estimate in own.items():
+        assert (estimate.interval, estimate.values) == (same[about].interval, same[about].values)
+        assert estimate.interval.resampled == "examples"
+    gain = found.estimate("accuracy_gain", split="test")
+    expected = stats.t.ppf(0.975, 2) * np.std(gain.values, ddof=1) * np.sqrt(1 + 1 / 3)
+    assert gain.interval.high - gain.interval.estimate == pytest.approx(expected)
+    slopes = np.array(found.estimate("exaggeration_slope", split="test", subset="lowest_25").values)
+    over = stats.ttest_1samp(slopes - own["exaggeration_slope", "test", "lowest_25", 0].values[0], 0)
+    of_part = 2 * stats.t.sf(over.statistic / np.sqrt(3 + 1), 2)  # the control's own chance: 1/3 + 1 instead of 1/3
+    p_value = next(each.p_value for each in found.verdicts if each.name == "exaggeration_slope")
+    assert p_value == pytest.approx(max(of_part, 2 * stats.t.sf(stats.ttest_1samp(slopes, 1).statistic, 2)))
+    assert "The control is one for all seeds; its own intervals are over examples." in str(found)
 
 
 def test_without_a_control_exaggeration_is_never_supported_and_without_labels_nothing_is_said_of_accuracy():

@@ -137,6 +137,11 @@ def test_a_student_teaches_the_next_one_and_one_run_all_seeds(own, tmp_path):
     estimates = table(found)
     assert estimates["accuracy", "teacher", "test", "all"].interval.resampled == "examples"
     assert len(estimates["accuracy", "teacher", "test", "all"].values) == 1
+    of_one = [
+        e for e in results.read(found) if e.arm == "teacher" and not e.name.startswith(("eigen_ratio", "eigen_fr"))
+    ]
+    assert {e.interval.resampled for e in of_one} == {"examples"}  # nothing of one network is over seeds
+    assert {"accuracy", "accuracy_best", "share_learnt", "forgetting_events"} <= {e.name for e in of_one}
     assert estimates["accuracy_gain", "student", "test", "all"].interval.resampled == "seeds"
     gain = (
         np.array(estimates["accuracy", "student", "test", "all"].values)
