@@ -289,7 +289,7 @@ def _read(path: Path, name: str) -> Any:
         raise BadInput(f"{name}: expected a file, there is none; check the path") from None
     except ValueError as error:
         raise BadInput(
-            f"{name}: expected a .npy or .npz of plain arrays, or {', '.join(TABLES)}: {error}; write it with numpy.save"
+            f"{name}: expected a .npy or .npz of plain arrays, or {', '.join(TABLES)}: {error}; {stored.fix(error, 'save')}"
         ) from None
 
 

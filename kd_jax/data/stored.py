@@ -37,6 +37,17 @@ def read(path: Path | str) -> np.ndarray | dict[str, np.ndarray]:
     return arrays
 
 
+def fix(error: Exception, writer: str) -> str:
+    """Return what to do about an error of NumPy's when a file was read; `writer` is `save` or `savez`.
+
+    >>> fix(ValueError("Object arrays cannot be loaded when allow_pickle=False"), "save")
+    'convert arrays of objects first: names with astype(str), numbers with astype(float)'
+    """
+    if "allow_pickle" in str(error):
+        return "convert arrays of objects first: names with astype(str), numbers with astype(float)"
+    return f"write it again with numpy.{writer}"
+
+
 def _check_sizes(archive: zipfile.ZipFile | None) -> None:
     """Refuse an archive that unpacks to far more than its size. NumPy reads at most the size that the archive says."""
     members = [] if archive is None else archive.infolist()

@@ -135,7 +135,7 @@ def _arrays(path: Path | str) -> dict[str, np.ndarray]:
         raise _bad(path, "expected a .npz file, there is none; see --help") from None
     except ValueError as error:
         raise _bad(
-            path, f"expected a .npz file of arrays, which cannot be read ({error}); write it with numpy.savez"
+            path, f"expected a .npz file of arrays, which cannot be read ({error}); {stored.fix(error, 'savez')}"
         ) from None
     if not isinstance(found, dict):
         raise _bad(path, "expected a .npz file of arrays, which cannot be read (one array); write it with numpy.savez")
