@@ -114,10 +114,10 @@ def of_examples(trajectory: Trajectory) -> dict[str, np.ndarray]:
 def estimates(trajectories: Iterable[Trajectory], single: Collection[str] = ()) -> list[Estimate]:
     """Return the estimates of trajectories, of all examples, of clean and noisy ones, and of the teacher's quarters.
 
-    Of every step: its median over the examples, where more than half have one in every seed; and the share that has one,
-    `share_...`, at the end of training. Of forgetting: the mean number of events, `forgetting_events`, and the share of those
-    ever right that are forgotten at least once, `share_forgotten`. Over seeds, medians have the interval of a median, all
-    others Student's t.
+    Of every step: its median over the examples, where more than half have one in every seed, and of one seed so many that both
+    ends of its interval are steps; and the share that has one, `share_...`, at the end of training. Of forgetting: the mean number
+    of events, `forgetting_events`, and the share of those ever right that are forgotten at least once, `share_forgotten`. Over
+    seeds, medians have the interval of a median, all others Student's t.
 
     Args:
         trajectories: of every run.

@@ -194,7 +194,7 @@ def _lag(
     """The claim that an arm lags at every pair, and more than every null, from {(arm, pair): estimate}."""
     pairs = [pair for of, pair in of_layer if of == arm]
     kind = "groups" if name == "function_ratio" else "directions"
-    parts, opposite, weakest = [], [], (-1.0, pairs[0], "")
+    parts, opposite, weakest, held = [], [], (-1.0, pairs[0], ""), set()
     for pair in pairs:
         own = of_layer[arm, pair]
         at = f"{kind} {pair[0]} and {pair[1]}"
@@ -207,25 +207,29 @@ def _lag(
                     which = "one run for all seeds" if null in single else "same seed"
                     what = f"ratio below that of {null}, {which}, {at}"
                     found.append((null, Part(what, both[1] - both[0], null in single)))
+                    held.add((null, pair))
         parts += [part for _, part in found]
         opposite.append(Part(f"ratio above 1, {at}", _logarithms(own.values)))
         weakest = max(weakest, *((part.p_value, pair, null) for null, part in found), key=lambda each: each[0])
-    told = [f"directions {', '.join(f'{first} and {second}' for first, second in pairs)}"]
+    told = [f"{kind} {', '.join(f'{first} and {second}' for first, second in pairs)}"]
     told[0] += f"; {of_layer[arm, pairs[0]].interval.count} seeds"
     for each in [arm, *nulls]:
-        known = [of_layer[each, pair].interval for pair in pairs if (each, pair) in of_layer]
-        if known:
-            told.append(f"{each} " + ", ".join(_short(interval) for interval in known))
+        known = [of_layer.get((each, pair)) for pair in pairs]
+        if any(known):
+            told.append(f"{each} " + ", ".join("-" if found is None else _short(found.interval) for found in known))
+    lacking = [null for null in nulls if not all((null, pair) in held for pair in pairs)]
+    if lacking:
+        told.append(f"without a range in common in two seeds, so not compared at every pair: {', '.join(lacking)}")
     _, pair, null = weakest
     ratio = of_layer[arm, pair].interval
     beside = f", of {null} {of_layer[null, pair].interval.estimate:.2f}" if null else ""
     said = f"ratio to the run without a teacher {_short(ratio)}{beside} ({kind} {pair[0]} and {pair[1]}), {ratio.count} seeds"
-    bias = "the bias toward the top eigendirections"
+    bias, every = "the bias toward the top eigendirections", f"every null's{' that can be compared' if lacking else ''}"
     return Claim(
         f"{arm} exaggerates the bias toward the top eigendirections ({where}: ratio below 1 and every null's)",
         "; ".join(told),
         {
-            "supported": f"In {subject}, {who} exaggerates {bias}: {said}, below every null's.",
+            "supported": f"In {subject}, {who} exaggerates {bias}: {said}, below {every}.",
             "contradicted": f"In {subject}, {who} does not exaggerate {bias} but weakens it: {said}.",
             "inconclusive": f"In {subject}, {who} was not shown to exaggerate {bias}: {said}.",
         },

@@ -276,6 +276,26 @@ def test_seeds_that_one_of_two_arms_lacks_are_left_out_of_their_comparison():
     np.testing.assert_allclose(claimed.parts[1].values, np.log([1.0, 0.95]) - np.log([0.8, 0.9]))
 
 
+def test_a_null_that_cannot_be_compared_is_named_and_nothing_shifts_in_the_list_of_ratios():
+    pairs = (0, 7), (0, 15)
+    students = [ratio("student", [0.80, 0.85, 0.75, 0.90], pair) for pair in pairs]
+    order = [ratio("onehot_order", [1.0, 1.1, 0.9, 1.15], pair) for pair in pairs]
+    references = dict.fromkeys(("student", "onehot_order", "onehot_init"), "onehot")
+    (whole,) = decide(
+        verdicts.eigen_claims(
+            [*students, *order], {"student": "onehot"}, {"student": "onehot", "onehot_order": "onehot"}
+        )
+    )
+    assert whole.because.startswith("directions 0 and 7, 0 and 15; 4 seeds; student 0.82")
+    assert "not compared" not in whole.because
+    assert whole.sentence.endswith("below every null's.")
+    late = ratio("onehot_init", [1.2, 1.3, 1.2, 1.4], pairs[1])
+    (partly,) = decide(verdicts.eigen_claims([*students, *order, late], {"student": "onehot"}, references))
+    assert "; onehot_init -, 1.2" in partly.because
+    assert "not compared at every pair: onehot_init; p" in partly.because
+    assert partly.sentence.endswith("below every null's that can be compared.")
+
+
 def test_a_null_that_is_one_run_for_all_seeds_brings_its_own_chance():
     student, null = ratio("student", [0.80, 0.85, 0.75, 0.90]), ratio("teacher", [1.0, 1.1, 0.9, 1.15])
     about = [student, null], {"student": "onehot"}, {"student": "onehot", "teacher": "onehot"}
