@@ -281,7 +281,7 @@ def test_of_the_most_probable_classes_alone_there_are_no_ranks_beyond_them(tmp_p
     indices = np.argsort(-log_p, axis=1)[:, :3]
     values = np.take_along_axis(log_p, indices, axis=1)
     np.savez(tmp_path / "teacher.npz", log_probabilities=values, indices=indices)
-    whole, cut = (kd_jax.kd_jax.audit(given, student, y) for given in (teacher, str(tmp_path / "teacher.npz")))
+    whole, cut = (kd_jax.audit(given, student, y) for given in (teacher, str(tmp_path / "teacher.npz")))
     ranks = [{e.rank: e for e in found.estimates if e.name == "exaggeration_slope_rank"} for found in (whole, cut)]
     assert [list(each) for each in ranks] == [[1, 2, 3, 4, 5], [1, 2, 3]]
     for rank in (1, 2, 3):
