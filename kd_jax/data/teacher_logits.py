@@ -150,6 +150,11 @@ def _table(
     if values.dtype.name not in TOLERANCE or values.ndim != 2:
         raise _bad(path, f"{key}: expected floats [examples, classes], found {values.dtype} {list(values.shape)}")
     rows = _rows(path, prefix, key, len(values), arrays.get("ids"), name, split)
+    if kind == "logits" and stored.are_probabilities(values):
+        raise _bad(
+            path,
+            f"{key}: expected logits, found numbers from 0 to 1 that add up to 1 in every row; rename it {prefix}probabilities",
+        )
     values = values[rows]
     if indices is None:
         if values.shape[1] != classes:
