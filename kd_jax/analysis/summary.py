@@ -142,10 +142,12 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], single: C
             these alone have one value, and an interval over examples; a gain over one of them has its chance in it, as
             `intervals.standard_error` says.
     """
-    measured, hits, teachers, first, shared = {}, {}, {}, None, set()
+    measured, hits, teachers, shared, seeds = {}, {}, {}, set(), []
     for pair in pairs:
         teachers[pair.arm] = pair.against
-        first = pair.seed if first is None else first
+        if pair.seed not in seeds:
+            seeds.append(pair.seed)
+        first = seeds[0]
         for subset, mask in _label_subsets(pair.y, pair.true_y):
             groups = None if pair.groups is None else pair.groups[mask]
             said = pair.beside
@@ -186,7 +188,7 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], single: C
             if (of_teacher := hits.get((teachers[arm], seed, split, subset))) is not None:
                 over = right.astype(np.float64) - of_teacher[0]
                 measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over, groups)
-    listed = [_estimate(key, by_seed, key in shared) for key, by_seed in measured.items()]
+    listed = [_estimate(key, by_seed, sorted(seeds), key in shared) for key, by_seed in measured.items()]
     return [estimate for estimate in listed if _defined(estimate.interval)]
 
 
@@ -224,13 +226,16 @@ def _label_subsets(y: np.ndarray | None, true_y: np.ndarray | None) -> Iterator[
                 yield subset, mask
 
 
-def _estimate(key, by_seed, shared=False):
+def _estimate(key, by_seed, seeds=(), shared=False):
     name, arm, split, subset, *ranks = key
     rank = ranks[0] if ranks else 0
     values = tuple(float(by_seed[seed].value) for seed in sorted(by_seed))
     several = len(values) > 1
     interval = intervals.over_seeds(values, shared=shared) if several else next(iter(by_seed.values())).interval()
-    return Estimate(name, arm, interval, values, split=split, subset=subset, rank=rank)
+    # A number that a seed lacks, such as the mean of divergences of which one is infinite.
+    kept = tuple(at for at, seed in enumerate(seeds) if seed in by_seed) if several else ()
+    kept = () if len(kept) == len(seeds) else kept
+    return Estimate(name, arm, interval, values, split=split, subset=subset, rank=rank, kept=kept)
 
 
 def _proportion(hits, groups=None):
