@@ -72,14 +72,15 @@ def of_mean(values: ArrayLike, level: float = LEVEL, groups: np.ndarray | None =
     if groups is None:
         return _unskewed(values, _t_interval(values, level, "examples"))
     count = len(np.unique(groups))
+    if not np.isfinite(values).all():
+        return Interval(float(values.mean()), np.nan, np.nan, level, GROUPS, count)
     return of_error(values.mean(), error_of_mean(values, groups), count, level, GROUPS)
 
 
 def _unskewed(values: np.ndarray, of_t: Interval) -> Interval:
     """A t interval whose quantiles are corrected for the skewness of the values, which moves each end by about k t^2 / 3 errors."""
     count, mean = len(values), values.mean()
-    with np.errstate(invalid="ignore"):
-        spread = values.std()
+    spread = values.std() if np.isfinite(of_t.low) else 0.0
     if not spread > 0:
         return of_t
     k = np.mean(((values - mean) / spread) ** 3) / np.sqrt(count)
@@ -122,8 +123,9 @@ def _t_interval(values, level, resampled, shared=False):
     if count < 2:
         raise ValueError(f"an interval over {resampled} needs at least 2, got {count}")
     mean = values.mean()
-    with np.errstate(invalid="ignore"):  # infinite values, such as the NLL of a label of probability 0, have no spread
-        half = _quantile(level, count - 1) * values.std(ddof=1) * standard_error(count, shared)
+    if not np.isfinite(values).all():  # a label that is called impossible, of which the likelihood is 0
+        return Interval(float(mean), np.nan, np.nan, level, resampled, count)
+    half = _quantile(level, count - 1) * values.std(ddof=1) * standard_error(count, shared)
     return Interval(float(mean), float(mean - half), float(mean + half), level, resampled, count)
 
 

@@ -6,8 +6,10 @@ by the first that holds:
 - `no_metrics`: no epoch was written down.
 - `loss_rose`: the mean loss of the last epoch is above that of the first.
 - `constant_outputs`: its logits do not vary over the examples beyond rounding.
-- `at_chance`: its accuracy on its own training labels is not better than that of always naming the most frequent class. Exact
-  one-sided binomial test at `LEVEL`: of a thousand runs that guess, one passes.
+- `at_chance`: its accuracy on its own training labels is not shown to be better than that of always naming the most frequent
+  class. Exact one-sided binomial test at `LEVEL`. Where classes are very unequal, that test may be beyond even a network without an
+  error, so one that has more right than that also passes where it tells some class from the others: Fisher's exact test, at
+  the same level over all classes. Of a thousand runs that guess, one or two pass.
 - `flat`, of a run beside a teacher: its confidence in the teacher's top class has a standard deviation of less than `LEAST_SPREAD`
   of the teacher's. The slope of the one on the other is their correlation times the ratio of these deviations, so it is below
   `LEAST_SPREAD` whatever the run has learnt: that it is below 1 is arithmetic and no evidence against exaggeration. Ordinary runs,
@@ -52,6 +54,8 @@ class Outputs(NamedTuple):
         rounding: relative rounding error of the logits' dtype.
         confidence: standard deviation of the confidence in the teacher's top class [nats]; see `exaggeration.confidence`.
         teacher_confidence: the teacher's; NaN for the teacher itself.
+        association: the p-value, for all classes together, of predictions that know so much of the training labels; see
+            `_association`.
     """
 
     right: int
@@ -64,6 +68,7 @@ class Outputs(NamedTuple):
     rounding: float
     confidence: float
     teacher_confidence: float
+    association: float = 1.0
 
     @property
     def accuracy(self) -> float:
@@ -111,7 +116,26 @@ def outputs(
         rounding=float(np.finfo(logits.dtype).eps),
         confidence=float(own.std()),
         teacher_confidence=float("nan") if teacher_logits is None else float(of_teacher.std()),
+        association=_association(logits.argmax(axis=1), labels, logits.shape[1]),
     )
+
+
+def _association(predictions: np.ndarray, labels: np.ndarray, classes: int) -> float:
+    """The probability that predictions which know nothing of the labels name some class as rightly as these, or more so.
+
+    Of each class the number of right predictions is hypergeometric, given how often it is predicted and how often it is there
+    (Fisher's exact test, one-sided). The smallest of their p-values is multiplied by their number (Bonferroni).
+
+    >>> print(f"{_association(np.array([0] * 157 + [1] * 3), np.array([0] * 157 + [1] * 3), 2):.2g}")
+    3e-06
+    """
+    predicted, there = np.bincount(predictions, minlength=classes), np.bincount(labels, minlength=classes)
+    right = np.bincount(labels[predictions == labels], minlength=classes)
+    at = np.flatnonzero((predicted > 0) & (there > 0))
+    if not len(at):
+        return 1.0
+    p = scipy.stats.hypergeom.sf(right[at] - 1, len(labels), there[at], predicted[at])
+    return float(min(p.min() * len(at), 1.0))
 
 
 def comparable_losses(lines: Sequence[Mapping[str, Any]], switch: Switch | None, steps_per_epoch: int) -> list[float]:
@@ -172,7 +196,8 @@ def _by_loss(losses: Sequence[float]) -> tuple[str, dict[str, float]]:
 def _by_outputs(fit: Outputs, teacher: Outputs | None, onehot: Outputs | None) -> tuple[str, dict[str, float]]:
     if fit.spread <= ROUNDING * fit.rounding * fit.size:
         return "constant_outputs", {"spread": fit.spread, "size": fit.size}
-    if scipy.stats.binom.sf(fit.right - 1, fit.examples, fit.chance) > LEVEL:
+    tells_apart = fit.right > fit.most_frequent and fit.association <= LEVEL
+    if not tells_apart and scipy.stats.binom.sf(fit.right - 1, fit.examples, fit.chance) > LEVEL:
         return "at_chance", {"accuracy": fit.accuracy, "chance": fit.chance, "examples": fit.examples}
     if fit.confidence < LEAST_SPREAD * fit.teacher_confidence:
         return "flat", {"spread": fit.confidence, "teacher_spread": fit.teacher_confidence}

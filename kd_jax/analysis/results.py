@@ -205,8 +205,8 @@ REASONS = {
     ),
     "at_chance": (
         "it is at chance",
-        "did not learn: accuracy {accuracy:.3f} on its {examples} training labels is not better than {chance:.3f}, always naming"
-        " the most frequent class; train longer, or change --learning_rate",
+        "did not learn: accuracy {accuracy:.3f} on its {examples} training labels is not shown to be better than {chance:.3f}, that"
+        " of always naming the most frequent class; train longer, or change --learning_rate",
     ),
     "flat": (
         "its confidence hardly varies",

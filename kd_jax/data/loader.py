@@ -5,11 +5,13 @@ to resume is to begin at another position. The result does not depend on the num
 """
 
 import gc
+import importlib.util
 import math
 import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -161,6 +163,20 @@ def check_workers(count: int) -> None:
         raise BadInput(f"--workers={count}: expected a whole number of at least 0; pass 0 to decode in this process")
 
 
+def check_installed() -> None:
+    """Raise `BadInput` where Grain is not installed; it is not imported, which takes a while."""
+    there = sys.modules["grain"] if "grain" in sys.modules else importlib.util.find_spec("grain")
+    if there is None:
+        raise _lacking()
+
+
+def _lacking():
+    return BadInput(
+        "--dataset: expected the package grain, which reads a set of images of many sizes in a stream;"
+        " pip install 'kd_jax[stream]', or pip install grain"
+    )
+
+
 def _grain():
     from absl import flags
 
@@ -169,10 +185,7 @@ def _grain():
     try:
         import grain
     except ImportError:
-        raise BadInput(
-            "--dataset: expected the package grain, which reads a set of images of many sizes in a stream;"
-            " pip install 'kd_jax[stream]', or pip install grain"
-        ) from None
+        raise _lacking() from None
     return grain
 
 

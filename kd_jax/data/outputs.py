@@ -3,19 +3,21 @@
 Arrays stay on disk where the format allows it (`.npy`): what is returned is indexed like an array and reads the rows asked for.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from kd_jax.data import next_tokens, stored
+from kd_jax.data import answer_tables, next_tokens, stored
 from kd_jax.data.teacher_logits import KINDS, LEAST_REST
 from kd_jax.errors import BadInput
 
 Kind = Literal["logits", "log_probabilities", "probabilities"]
-TABLES = (".csv", ".tsv", ".parquet")
+TABLES = answer_tables.SUFFIXES
+LABELS = ("labels", "label", "y", "targets", "target", "class")  # what labels are called in files
+LOOKED_AT = 1000  # rows in which logits are told from probabilities
 TOLERANCE = (
     1e-2  # how far a row of probabilities may be from adding up to 1: float16 and tables of text are rounded so far
 )
@@ -33,6 +35,7 @@ class Model:
         classes: the number of classes.
         rows: which rows of the arrays are examples, int [examples]; None where all are.
         layout: (sequences, length), where the rows are positions of sequences that came as an array of three dimensions.
+        columns: the names of the classes as a table has them; empty where it has none.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Model:
     classes: int
     rows: Any = None
     layout: tuple[int, int] | None = None
+    columns: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -103,7 +107,7 @@ def model(source: Any, name: str, kind: Kind | None = None, classes: int | None 
     Raises:
         BadInput: in one line, when it cannot be read or is no such array.
     """
-    indices = None
+    indices, columns = None, ()
     if isinstance(source, (str, Path)):
         found = _read(Path(source).expanduser(), name)
         if isinstance(found, dict):
@@ -116,6 +120,8 @@ def model(source: Any, name: str, kind: Kind | None = None, classes: int | None 
                 )
             kind = kind or (keys[0] if of_kind else None)  # type: ignore[assignment]
             found = found[keys[0]]
+        if isinstance(found, answer_tables.Table):
+            found, columns = found
         values = found
     else:
         values = _array(source, name)
@@ -130,13 +136,18 @@ def model(source: Any, name: str, kind: Kind | None = None, classes: int | None 
     if indices is not None and indices.shape == values.shape:
         indices = indices.reshape(-1, values.shape[-1])
     values = values.reshape(-1, values.shape[-1]) if layout else values
+    if kind == "logits" and indices is None and stored.are_probabilities(np.asarray(values[:LOOKED_AT])):
+        raise BadInput(
+            f"{name}: expected logits, found numbers from 0 to 1 that add up to 1 in every row; pass --probabilities, or logits as"
+            " they are"
+        )
     if indices is not None:
         classes = _top_k(name, values, indices, kind, classes)
     elif classes not in (None, values.shape[1]):
         raise BadInput(
             f"{name}: --classes={classes}: expected {values.shape[1]}, as the rows have; it is for rows of the most probable alone"
         )
-    return Model(name, values, kind, indices, classes or values.shape[1], layout=layout)
+    return Model(name, values, kind, indices, classes or values.shape[1], None, layout, columns)
 
 
 def _array(source: Any, name: str) -> np.ndarray:
@@ -174,25 +185,34 @@ def integers(source: Any, name: str, keys: Iterable[str] = ()) -> np.ndarray:
 
     Args:
         source: an array, or a file: `.npy`; `.npz` (one of the keys, or any single array); `.csv`, `.tsv` or `.txt` with one per
-            line.
+            line, or a column of such a table or of a `.parquet`.
         name: what messages call it.
-        keys: the keys of a `.npz` to look for.
+        keys: the keys of a `.npz`, and the columns of a table, to look for.
 
     Raises:
         BadInput: in one line, when it cannot be read or has other numbers.
     """
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
-        found = _lines_of_numbers(path, name) if path.suffix in (".txt", ".csv", ".tsv") else _read(path, name)
+        keys = tuple(keys)
+        if path.suffix in answer_tables.TEXTS:
+            found = answer_tables.whole_numbers(path, name, text_lines(path, name), keys)
+        elif path.suffix == ".parquet":
+            found = answer_tables.whole_column(path, name, keys)
+        else:
+            found = _read(path, name)
         if isinstance(found, dict):
             known = [key for key in keys if key in found] or list(found)
             if not known:
                 raise BadInput(f"{name}: expected an array, the file has none; write it with numpy.save")
+            if len(known) > 1 and known[0] not in keys:
+                raise BadInput(f"{name}: expected one of the keys {', '.join(keys)}, found {', '.join(known)[:80]}")
             found = found[known[0]]
     else:
         found = _array(source, name)
     if not (np.issubdtype(found.dtype, np.integer) or found.dtype == bool):
-        raise BadInput(f"{name}: expected integers, found {found.dtype} {list(found.shape)}")
+        hint = f"; {answer_tables.NUMBERED}" if found.dtype.kind in "OUST" else ""
+        raise BadInput(f"{name}: expected integers, found {found.dtype} {list(found.shape)}{hint}")
     if found.dtype == np.uint64 and found.size and found.max() > np.iinfo(np.int64).max:
         raise BadInput(f"{name}: expected integers of 64 bits with a sign, found {found.max()}")
     return np.asarray(found)
@@ -202,14 +222,15 @@ def labels(source: Any, name: str, count: int, classes: int) -> np.ndarray:
     """Return labels, int64 [examples].
 
     Args:
-        source: an array, or a file: `.npy`, `.npz` (key `labels`, `y` or any single array), `.csv` or `.txt` with one per line.
+        source: an array, or a file: `.npy`, `.npz` (one of the keys `LABELS`, or any single array), `.csv` or `.txt` with one per
+            line, or a table (`.csv`, `.tsv`, `.parquet`) with a column of such a name.
         name: what messages call it.
         count, classes: the numbers of examples and of classes that they must fit.
 
     Raises:
         BadInput: in one line, when they do not.
     """
-    found = integers(source, name, ("labels", "y"))
+    found = integers(source, name, LABELS)
     if found.ndim != 1:
         raise BadInput(f"{name}: expected integers [examples], found {found.dtype} {list(found.shape)}")
     if len(found) != count:
@@ -264,74 +285,15 @@ def text_lines(path: Path, name: str) -> list[str]:
         raise BadInput(f"{name}: expected a file that can be read: {error.strerror}; check the path") from None
 
 
-def _lines_of_numbers(path, name):
-    lines = text_lines(path, name)
-    numbers = []
-    for number, line in enumerate(lines, 1):
-        try:
-            numbers.append(int(line.strip().strip('"')))
-        except ValueError:
-            if number > 1:  # the first is a heading
-                raise BadInput(f"{name}: line {number}: expected a whole number, found {line[:40]!r}") from None
-    try:
-        return np.array(numbers, np.int64)
-    except OverflowError:
-        raise BadInput(f"{name}: expected whole numbers of 64 bits, found {max(numbers, key=abs)}"[:200]) from None
-
-
 def _read(path: Path, name: str) -> Any:
-    """An array, or of a `.npz` {key: array}."""
+    """An array, of a `.npz` {key: array}, or of a table an `answer_tables.Table`."""
     if path.suffix in TABLES:
-        return _read_table(path, name)
+        return answer_tables.read(path, name)
     try:
         return stored.read(path)
     except FileNotFoundError:
         raise BadInput(f"{name}: expected a file, there is none; check the path") from None
     except ValueError as error:
         raise BadInput(
-            f"{name}: expected a .npy or .npz of plain arrays, or {', '.join(TABLES)}: {error}; write it with numpy.save"
+            f"{name}: expected a .npy or .npz of plain arrays, or {', '.join(TABLES)}: {error}; {stored.fix(error, 'save')}"
         ) from None
-
-
-def _read_table(path: Path, name: str) -> np.ndarray:
-    package, extra = ("pyarrow", "parquet") if path.suffix == ".parquet" else ("pandas", "pandas")
-    try:
-        if path.suffix == ".parquet":
-            import pyarrow.parquet
-
-            table = pyarrow.parquet.read_table(path)
-            heading, columns = table.column_names, [column.to_numpy() for column in table.columns]
-        else:
-            import pandas
-
-            separator = "\t" if path.suffix == ".tsv" else ","
-            first = pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, keep_default_na=False)
-            heading = [str(name) for name in first.iloc[0]]
-            frame = pandas.read_csv(path, sep=separator, header=None, skiprows=1 - _is_data(heading))
-            columns = [frame[column].to_numpy() for column in frame.columns]
-        arrays = [np.asarray(column, np.float64) for column in columns]
-        values = np.stack(arrays, axis=1)
-    except ImportError:
-        raise BadInput(
-            f"{name}: {extra} files are read with {package}; pip install {package}, or pass a .npy"
-        ) from None
-    except FileNotFoundError:
-        raise BadInput(f"{name}: expected a file, there is none; check the path") from None
-    except Exception as error:  # whatever a parser finds wrong with the file
-        said = " ".join(str(error).split())[:200]
-        raise BadInput(f"{name}: expected a column of numbers per class: {said}") from None
-    if heading[0] in ROW_NUMBERS and (values[:, 0] == np.arange(len(values))).all():
-        raise BadInput(f"{name}: expected a column per class, the first one has row numbers; write it with index=False")
-    return values
-
-
-ROW_NUMBERS = ("", "index", "__index_level_0__")  # as pandas names its row numbers in files
-
-
-def _is_data(heading: Sequence[str]) -> bool:
-    """Whether the first line of a table is an example rather than a heading: numbers, and not those of the classes."""
-    try:
-        numbers = [float(name) for name in heading]
-    except ValueError:
-        return False
-    return numbers not in (list(range(len(numbers))), list(range(1, len(numbers) + 1)))

@@ -37,6 +37,32 @@ def read(path: Path | str) -> np.ndarray | dict[str, np.ndarray]:
     return arrays
 
 
+def fix(error: Exception, writer: str) -> str:
+    """Return what to do about an error of NumPy's when a file was read; `writer` is `save` or `savez`.
+
+    >>> fix(ValueError("Object arrays cannot be loaded when allow_pickle=False"), "save")
+    'convert arrays of objects first: names with astype(str), numbers with astype(float)'
+    """
+    if "allow_pickle" in str(error):
+        return "convert arrays of objects first: names with astype(str), numbers with astype(float)"
+    return f"write it again with numpy.{writer}"
+
+
+def are_probabilities(rows: np.ndarray) -> bool:
+    """Return whether numbers are probabilities, which logits are only by mistake: none is negative, and each row adds up to 1.
+
+    >>> are_probabilities(np.array([[0.2, 0.8], [1.0, 0.0]])), are_probabilities(np.array([[0.2, 0.8], [1.0, 0.1]]))
+    (True, False)
+
+    Args:
+        rows: float [examples, classes].
+    """
+    if not rows.size or not np.isfinite(rows).all() or (rows < 0).any():
+        return False
+    few_digits = rows.dtype == np.float16
+    return bool((np.abs(rows.astype(np.float64).sum(axis=1) - 1) < (2e-3 if few_digits else 1e-5)).all())
+
+
 def _check_sizes(archive: zipfile.ZipFile | None) -> None:
     """Refuse an archive that unpacks to far more than its size. NumPy reads at most the size that the archive says."""
     members = [] if archive is None else archive.infolist()

@@ -213,8 +213,9 @@ def assemble(encoded: Encoded, data: Data, workers: int = 0) -> StreamedImages:
         workers: the number of processes that decode; 0 for threads of this process.
 
     Raises:
-        BadInput: for a part larger than the whole.
+        BadInput: for a part larger than the whole, or when Grain is not installed.
     """
+    loader.check_installed()
     test_split = "train" if len(encoded.test_ids) else encoded.test_split
     wanted = (
         ("train", encoded.train_y, encoded.train_ids, data.train_examples, "train_examples"),

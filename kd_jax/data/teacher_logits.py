@@ -135,7 +135,7 @@ def _arrays(path: Path | str) -> dict[str, np.ndarray]:
         raise _bad(path, "expected a .npz file, there is none; see --help") from None
     except ValueError as error:
         raise _bad(
-            path, f"expected a .npz file of arrays, which cannot be read ({error}); write it with numpy.savez"
+            path, f"expected a .npz file of arrays, which cannot be read ({error}); {stored.fix(error, 'savez')}"
         ) from None
     if not isinstance(found, dict):
         raise _bad(path, "expected a .npz file of arrays, which cannot be read (one array); write it with numpy.savez")
@@ -150,6 +150,11 @@ def _table(
     if values.dtype.name not in TOLERANCE or values.ndim != 2:
         raise _bad(path, f"{key}: expected floats [examples, classes], found {values.dtype} {list(values.shape)}")
     rows = _rows(path, prefix, key, len(values), arrays.get("ids"), name, split)
+    if kind == "logits" and stored.are_probabilities(values):
+        raise _bad(
+            path,
+            f"{key}: expected logits, found numbers from 0 to 1 that add up to 1 in every row; rename it {prefix}probabilities",
+        )
     values = values[rows]
     if indices is None:
         if values.shape[1] != classes:

@@ -86,6 +86,11 @@ def trial(name: str, model: Any, classes: int, x: Any, seed: int = 0) -> None:
             f"model {name!r}: expected finite logits at random initial values, found {logits[~np.isfinite(logits)][0]};"
             " correct it or its initial values"
         )
+    if (logits >= 0).all() and np.abs(logits.sum(axis=1) - 1).max() < (1e-5 if logits.dtype != jnp.bfloat16 else 1e-2):
+        raise BadInput(
+            f"model {name!r}: expected logits, found numbers from 0 to 1 that add up to 1 for every example; return what is before"
+            " the softmax"
+        )
 
 
 def _check_logits(name: str, logits: Any, expected: tuple[int, int]) -> None:

@@ -6,6 +6,7 @@ OUT/
 """
 
 import csv
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -14,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax.analysis import answers, remainder, rescaling, summary, verdicts
+from kd_jax.analysis import answers, learning, remainder, rescaling, summary, verdicts
 from kd_jax.analysis import audit as questions
-from kd_jax.analysis.examples import RANKS, Beside, beside
-from kd_jax.analysis.results import Estimate, Verdict
+from kd_jax.analysis.claims import withheld
+from kd_jax.analysis.examples import RANKS, Beside, OfModel, beside
+from kd_jax.analysis.results import Estimate, Unlearned, Verdict
 from kd_jax.config import versions
 from kd_jax.data import outputs
 from kd_jax.errors import BadInput
@@ -97,19 +99,20 @@ def audit(
     given = audit_given.read(
         teacher, student, labels, control, kind, classes, names, examples, split, of_tokens if tokens else None
     )
-    estimates, first, controlled = _measured(given, progress)
+    estimates, first, controlled, flat, same = _measured(given, progress)
     found = _looked_at(given, first, estimates)
     found["given"] = audit_given.described(given, first) | {
         "command": command,
         "written": now(),
         "versions": versions(),
     }
-    said = _verdicts(given, estimates)
+    said = _verdicts(given, estimates, flat)
     contents = {
         "answer": answers.of_audit(said, estimates, given.split, given.unit),
         "estimates": [estimate.to_json() for estimate in estimates],
         "verdicts": [verdict.to_json() for verdict in said],
-        "warnings": _warnings(given, first),
+        "warnings": [*same, *map(_flatness, flat), *_warnings(given, first)],
+        "unlearned": [run.to_json() for run in flat],
         "audit": found,
     }
     contents = json.loads(json.dumps(contents, allow_nan=False))
@@ -134,11 +137,18 @@ class Audit(Findings):
 # ---- what is measured
 
 
-def _measured(given: Given, progress_of: Callable[..., Any]) -> tuple[list[Estimate], Beside, Beside | None]:
-    """(estimates, the first seed's student beside its teacher, its control beside that teacher)."""
+def _measured(
+    given: Given, progress_of: Callable[..., Any]
+) -> tuple[list[Estimate], Beside, Beside | None, list[Unlearned], list[str]]:
+    """(estimates, the first seed's student beside its teacher, its control beside that teacher, what hardly varies, copies).
+
+    What hardly varies are students and controls of which no slope could be seen, as `analysis.learning` has it.
+    """
     seeds = range(len(given.students))
     count = len(given.teachers[0])
     kept: dict[str, Beside] = {}
+    flat: list[Unlearned] = []
+    digests: dict[str, dict[str, None]] = {}  # {what a model says: the models that say it, each once}
 
     def pairs():
         for seed in seeds:
@@ -158,6 +168,13 @@ def _measured(given: Given, progress_of: Callable[..., Any]) -> tuple[list[Estim
                 )
                 if seed == 0:
                     kept[arm] = numbers
+                flat.extend(_flat(arm, seed, numbers))
+                for role, of_role, said in (
+                    ("teacher", given.teachers, numbers.teacher),
+                    (arm, models, numbers.student),
+                ):
+                    called = f"{role} {seed + 1}" if len(of_role) > 1 else role
+                    digests.setdefault(_digest(said), {})[called] = None
                 yield summary.Compared(
                     arm, seed, given.split, numbers, given.labels, given.labels, given.sequences, best
                 )
@@ -168,16 +185,50 @@ def _measured(given: Given, progress_of: Callable[..., Any]) -> tuple[list[Estim
         single = [arm for arm, of in models.items() if len(of) == 1 < len(seeds)]
         estimates = summary.estimates(pairs(), {"student": "control"}, single)
     first = kept["student"]
-    return estimates, first, kept.get("control")
+    copies = [list(names) for names in digests.values()]
+    same = [
+        f"{', '.join(names[:-1])} and {names[-1]} say the same of every example, to the last digit: were other files meant? Copies"
+        " are no seeds of their own"
+        for names in copies
+        if len(names) > 1
+    ]
+    return estimates, first, kept.get("control"), flat, same
 
 
-def _verdicts(given: Given, estimates: Sequence[Estimate]) -> list[Verdict]:
-    if not given.controls:
-        return verdicts.decide(questions.claims(estimates, given.split))
-    is_one = len(given.controls) == 1
-    claims = verdicts.exaggeration_claims(
-        estimates, {"student": "control"}, against="the control", is_one_control=is_one
+def _digest(said: OfModel) -> str:
+    digest = hashlib.sha256(said.prediction.tobytes())
+    for array in (said.confidence, said.entropy):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _flat(arm: str, seed: int, numbers: Beside) -> list[Unlearned]:
+    """The run, where its confidence varies so little beside the teacher's that no slope could be seen; else none."""
+    known = np.isfinite(numbers.pair.x) & np.isfinite(numbers.pair.y)
+    if known.sum() < 2:
+        return []
+    spread, of_teacher = float(numbers.pair.y[known].std()), float(numbers.pair.x[known].std())
+    if not spread < learning.LEAST_SPREAD * of_teacher:
+        return []
+    return [Unlearned(arm, seed, "flat", {"spread": spread, "teacher_spread": of_teacher})]
+
+
+def _flatness(run: Unlearned) -> str:
+    return (
+        f"{run.arm} {run.seed + 1}: its confidence varies by {run.numbers['spread']:.3g} nats over the examples,"
+        f" its teacher's by {run.numbers['teacher_spread']:.3g} (standard deviations), so that no slope could be seen; nothing is"
+        " concluded"
     )
+
+
+def _verdicts(given: Given, estimates: Sequence[Estimate], flat: Sequence[Unlearned]) -> list[Verdict]:
+    if given.controls:
+        is_one = len(given.controls) == 1
+        claims = verdicts.exaggeration_claims(
+            estimates, {"student": "control"}, unlearned=flat, against="the control", is_one_control=is_one
+        )
+    else:
+        claims = [withheld(claim, ("student",), flat) for claim in questions.claims(estimates, given.split)]
     return verdicts.decide(claims)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kd_jax.analysis.examples import Beside
-from kd_jax.data import next_tokens, outputs
+from kd_jax.data import answer_tables, next_tokens, outputs
 from kd_jax.data.outputs import Model
 from kd_jax.data.views import View, views
 from kd_jax.errors import BadInput
@@ -99,7 +99,7 @@ def read(
     for name, those in (("teacher", teachers), ("control", controls)):
         if len(those) not in (0, 1, seeds):
             raise BadInput(f"--{name}: expected one file or {seeds}, one for each --student, found {len(those)}")
-    names = None if names is None else outputs.class_names(names, _flag("names", names), number)
+    names = _class_names(everyone, names, number)
     if tokens is not None:
         y, shown, rows, groups = _positions(first, number, labels, names, examples, tokens)
         everyone = [replace(each, rows=rows) for each in everyone] if len(rows) < count else everyone
@@ -122,6 +122,22 @@ def read(
     )
 
 
+def _class_names(everyone: list[Model], names: Any, number: int) -> list[str] | None:
+    """The names of the classes, those given or else those of the columns of a table, which must agree where several name them."""
+    named = [each for each in everyone if each.columns]
+    for each in named[1:]:
+        answer_tables.check_order(named[0].columns, each.columns, each.name, named[0].name)
+    if names is not None:
+        flag = _flag("names", names)
+        found = outputs.class_names(names, flag, number)
+        if named:
+            answer_tables.check_order(named[0].columns, tuple(found), flag, named[0].name)
+        return found
+    columns = named[0].columns if named else ()
+    are_names = all(name.strip() and not name.strip().isdigit() for name in columns) and len(set(columns)) == number
+    return list(columns) if columns and are_names else None
+
+
 def _shape(model: Model) -> list[int]:
     return [*(model.layout or [len(model)]), model.classes]
 
@@ -130,7 +146,8 @@ def _positions(first: Model, classes, labels, names, examples, tokens: Tokens):
     """(labels, view of a row, rows, sequences) of the tokens that are judged."""
 
     def read(name, source):
-        return None if source is None else outputs.integers(source, _flag(name, source), (name, f"attention_{name}"))
+        keys = (*outputs.LABELS, "input_ids") if name == "labels" else (name, f"attention_{name}")
+        return None if source is None else outputs.integers(source, _flag(name, source), keys)
 
     count, layout = len(first), first.layout
     y, sequences = read("labels", labels), read("sequences", tokens.sequences)

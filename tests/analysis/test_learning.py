@@ -70,7 +70,7 @@ def test_a_run_is_at_chance_unless_it_beats_the_most_frequent_class_surely():
     rng = np.random.default_rng(0)
 
     def right(count):
-        hits = np.arange(1000) % 1000 < count
+        hits = np.random.default_rng(1).permutation(1000) < count
         logits = np.zeros((1000, 2), np.float32)
         logits[np.arange(1000), np.where(hits, labels, 1 - labels)] = rng.uniform(1, 3, 1000)
         return logits
@@ -86,9 +86,40 @@ def test_of_runs_that_guess_about_one_in_a_thousand_passes():
     guesses = rng.binomial(500, 0.5, size=20_000)
     fit = learning.outputs(named(1.0, labels=LABELS[:500]), LABELS[:500], LABELS[:500])
     losses = {("teacher", seed): FALLING for seed in range(len(guesses))}
-    fits = {("teacher", seed): fit._replace(right=int(count), most_frequent=250) for seed, count in enumerate(guesses)}
+    fit = fit._replace(most_frequent=250, association=1.0)
+    fits = {("teacher", seed): fit._replace(right=int(count)) for seed, count in enumerate(guesses)}
     passed = len(guesses) - len(learning.unlearned(losses, fits, {}))
     assert passed / len(guesses) <= 1e-3 + 3 * np.sqrt(1e-3 / len(guesses))
+
+
+def reason_of(predictions, labels):
+    """Why a run with these predictions counts as not having learnt; None where it has."""
+    logits = np.random.default_rng(3).uniform(0, 1, (len(labels), 2))
+    logits[np.arange(len(labels)), predictions] += 1
+    found = learning.unlearned(
+        {("teacher", 0): FALLING}, {("teacher", 0): learning.outputs(logits, labels, labels)}, {}
+    )
+    return found[0].reason if found else None
+
+
+def test_a_run_that_names_every_example_rightly_has_learnt_however_unequal_the_classes_are():
+    """157 and 3 of 160: guesses that name 3 would hit just those once in 160 over 3, 669,920, draws."""
+    labels = np.repeat([0, 1], [157, 3])
+    assert learning.outputs(np.eye(2)[labels], labels, labels).association == pytest.approx(2 / 669_920)
+    assert reason_of(labels, labels) is None
+    assert reason_of(np.zeros(160, int), labels) == "at_chance"
+    swapped = labels.copy()
+    swapped[[0, 1, 2, 158, 159]] = 1, 1, 1, 0, 0  # one of the three found, among four named
+    assert reason_of(swapped, labels) == "at_chance"
+
+
+def test_of_runs_that_guess_where_classes_are_unequal_at_most_two_in_a_thousand_pass():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [95, 5])
+    passed = sum(
+        reason_of((rng.random(100) < share).astype(int), labels) is None for share in np.repeat([0.0, 0.02, 0.5], 700)
+    )
+    assert passed <= 2100 * 2e-3 + 3 * np.sqrt(2100 * 2e-3)
 
 
 def test_a_student_whose_confidence_hardly_varies_beside_its_teachers_has_learnt_nothing():

@@ -133,3 +133,30 @@ def test_a_damaged_file_of_arrays_is_refused(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "x.npy").write_bytes(b"no array")
     refused(tmp_path, tmp_path / "in", r"x\.npy: expected a whole \.npy file")
+
+
+def test_floats_whose_channels_seem_to_be_first_are_named(tmp_path):
+    x = RNG.normal(size=(30, 3, 6, 5))
+    np.savez(tmp_path / "in.npz", x=x, y=LABELS)
+    notes = import_set(tmp_path / "in.npz", "mine", tmp_path / "sets").notes
+    assert "3 rows, 6 columns, 5 channels" in notes[0]
+    assert "the last axis, of 5, is taken for the channels" in notes[1]
+    assert "numpy.moveaxis(x, 1, -1)" in notes[1]
+    np.savez(tmp_path / "last.npz", x=np.moveaxis(x, 1, -1), y=LABELS)
+    notes = import_set(tmp_path / "last.npz", "last", tmp_path / "sets").notes
+    assert "6 rows, 5 columns, 3 channels" in notes[0]
+    assert not any("moveaxis" in note for note in notes)
+
+
+def test_bytes_whose_channels_are_first_are_refused_with_what_moves_them(tmp_path):
+    np.savez(tmp_path / "in.npz", x=RNG.integers(0, 256, (30, 3, 6, 5)).astype(np.uint8), y=LABELS)
+    refused(
+        tmp_path,
+        tmp_path / "in.npz",
+        "in.npz: expected images of 1 or 3 channels last, found 5: .* numpy.moveaxis\\(x, 1, -1\\)",
+    )
+
+
+def test_names_as_objects_are_refused_with_what_converts_them(tmp_path):
+    np.savez(tmp_path / "in.npz", x=IMAGES, y=np.array(["a", "b", "c"], object)[LABELS])
+    refused(tmp_path, tmp_path / "in.npz", "in.npz: .* convert arrays of objects first: names with astype")

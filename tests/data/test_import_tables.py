@@ -237,6 +237,80 @@ def test_numbers_to_be_predicted_are_no_classes(tmp_path):
     refused(tmp_path, tmp_path / "in.jsonl", NUMBERS, "expected names or whole numbers, found 0.14.*not for regression")
 
 
+def numbers_csv(path, labels, head="a,b,kind", first=None):
+    rows = [f"{'' if first is None else f'{first[i]},'}{i % 7},{i * i},{label}" for i, label in enumerate(labels)]
+    return write(path, "\n".join([head, *rows]) + "\n")
+
+
+def test_whole_numbers_with_a_point_are_the_classes_of_those_without(tmp_path):
+    """As pandas writes a column in which a value was missing; 10.0 comes behind 2.0."""
+    numbers_csv(tmp_path / "in" / "train.csv", ["1", "2", "10"] * 5)
+    numbers_csv(tmp_path / "in" / "test.csv", ["10.0", "1.0", "2.0"] * 2)
+    imported = import_set(tmp_path / "in", "mine", tmp_path / "sets", NUMBERS)
+    assert imported.class_names == ("1", "2", "10")
+    assert tfds.load("mine", tmp_path / "sets").test_y.tolist() == [2, 0, 1] * 2
+
+
+def test_numbers_to_be_predicted_are_no_classes_in_a_table_of_text_either(tmp_path):
+    numbers_csv(tmp_path / "in.csv", [f"{i / 7:.3f}" for i in range(1, 20)])
+    refused(
+        tmp_path,
+        tmp_path / "in.csv",
+        NUMBERS,
+        r"column kind: expected names or whole numbers, found 0\.143.* regression",
+    )
+
+
+@pytest.mark.parametrize("labels", [("007", "7"), ("1e5", "2e5"), ("nan", "1.5"), ("v1.0", "1.1")])
+def test_names_that_look_a_bit_like_numbers_stay_names(tmp_path, labels):
+    numbers_csv(tmp_path / "in.csv", labels * 5)
+    assert import_set(tmp_path / "in.csv", "mine", tmp_path / "sets", NUMBERS).class_names == tuple(sorted(labels))
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv read again", "shuffled", "parquet"])
+def test_row_numbers_of_pandas_are_no_feature(tmp_path, kind):
+    numbers = list(range(20)) if kind != "shuffled" else np.random.default_rng(0).permutation(100)[:20].tolist()
+    path = numbers_csv(tmp_path / "in.csv", ["x", "y"] * 10, ",a,b,kind", numbers)
+    name = ""
+    if kind == "csv read again":
+        name = "Unnamed: 0"
+        write(path, name + path.read_text(encoding="utf-8"))
+    if kind == "parquet":
+        pandas, name = pytest.importorskip("pandas"), "__index_level_0__"
+        pytest.importorskip("pyarrow")
+        frame = pandas.read_csv(path, index_col=0).sample(frac=1, random_state=0)
+        path = tmp_path / "in.parquet"
+        frame.to_parquet(path)
+    imported = import_set(path, "mine", tmp_path / "sets", NUMBERS)
+    assert imported.about == "2 numbers: a, b"
+    assert imported.notes[0] == f"left out the column {name!r}, row numbers as pandas writes them"
+    assert tfds.load("mine", tmp_path / "sets").train_x.shape == (16, 2)
+
+
+def test_a_column_of_ids_is_a_feature_that_is_named(tmp_path):
+    path = numbers_csv(tmp_path / "in.csv", ["x", "y"] * 10, "Id,a,b,kind", range(1, 21))
+    imported = import_set(path, "mine", tmp_path / "sets", NUMBERS)
+    assert imported.about.startswith("3 numbers: Id")
+    assert "pass --ignore_columns Id" in imported.notes[0]
+
+
+def test_true_and_false_are_1_and_0_as_a_parquet_file_has_them(tmp_path):
+    write(tmp_path / "in.csv", "a,b,kind\n" + "True,1,x\nfalse,2,y\n" * 8)
+    import_set(tmp_path / "in.csv", "mine", tmp_path / "sets", NUMBERS)
+    x, y = (getattr(tfds.load("mine", tmp_path / "sets"), name) for name in ("train_x", "train_y"))
+    assert x[:, 0].tolist() == (1 - y).tolist()
+
+
+def test_a_column_with_a_space_in_its_name_is_quoted_in_what_to_type(tmp_path):
+    write(tmp_path / "in.csv", "a b,kind\n1,x\n,y\n")
+    refused(tmp_path, tmp_path / "in.csv", NUMBERS, "with --ignore_columns 'a b'")
+
+
+def test_utf_16_is_named(tmp_path):
+    write(tmp_path / "in.csv", "a,kind\n1,x\n", "utf-16")
+    refused(tmp_path, tmp_path / "in.csv", NUMBERS, "convert the file, with iconv -f utf-16 -t utf-8")
+
+
 def test_a_class_of_the_test_part_alone_is_refused(tmp_path):
     texts_csv(tmp_path / "in" / "train.csv")
     texts_csv(tmp_path / "in" / "test.csv", [*ROWS, ("a", "odd", 0)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from kd_jax.data import outputs
+from kd_jax.data import answer_tables, outputs
 from kd_jax.data.views import views
 from kd_jax.errors import BadInput
 
@@ -57,6 +57,106 @@ def test_tables_have_a_column_per_class(tmp_path, ending):
     else:
         frame.to_csv(path, index=False, sep="\t" if ending == "tsv" else ",")
     np.testing.assert_allclose(outputs.model(path, "--teacher")[:], LOGITS, rtol=1e-6)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """`table(frame, ending)` writes a table as pandas does, with its row numbers or without."""
+    pandas = pytest.importorskip("pandas")
+
+    def write(columns, ending="csv", **options):
+        path, frame = tmp_path / f"t.{ending}", pandas.DataFrame(columns)
+        if ending == "parquet":
+            pytest.importorskip("pyarrow")
+            frame.to_parquet(path, **options)
+        else:
+            frame.to_csv(path, **{"index": False, **options})
+        return path
+
+    return write
+
+
+COLUMNS = {name: LOGITS[:, i] for i, name in enumerate(["cat", "dog", "fish", "ox"])}
+
+
+@pytest.mark.parametrize("name", ["id", "Id", "image_id", "", "Unnamed: 0"])
+def test_row_numbers_are_no_class_whatever_they_are_called(table, name):
+    for start in (0, 1):
+        with pytest.raises(BadInput, match="--teacher: expected a column per class, the first one has row numbers"):
+            outputs.model(table({name: np.arange(20) + start, **COLUMNS}), "--teacher")
+    table({name: np.arange(20), **COLUMNS}, header=False)
+    with pytest.raises(BadInput, match="the first one has row numbers"):
+        outputs.model(table({name: np.arange(20), **COLUMNS}, header=False), "--teacher")
+
+
+def test_ids_and_pandas_row_numbers_in_parquet_are_no_class(table):
+    with pytest.raises(BadInput, match="the first one has row numbers"):
+        outputs.model(table({"id": 1000 - 7 * np.arange(20), **COLUMNS}, "parquet"), "--teacher")
+    with pytest.raises(BadInput, match="the last one has row numbers"):
+        outputs.model(table(COLUMNS, "parquet", index=True), "--teacher")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_labels_beside_logits_are_no_class(table, ending):
+    with pytest.raises(BadInput, match=r"found one of whole numbers that is called 'Label'; .*--labels"):
+        outputs.model(table({**COLUMNS, "Label": np.arange(20) % 4}, ending), "--teacher")
+    # A class may be called so, if its logits are logits.
+    assert outputs.model(table({**COLUMNS, "y": LOGITS[:, 0]}, ending), "--teacher").shape == (20, 5)
+
+
+def test_a_table_names_its_classes_and_may_be_separated_by_semicolons(table):
+    model = outputs.model(table(COLUMNS, sep=";"), "--teacher")
+    assert model.columns == ("cat", "dog", "fish", "ox")
+    np.testing.assert_allclose(model[:], LOGITS, rtol=1e-6)
+    assert outputs.model(table(COLUMNS, header=False), "--teacher").columns == ()
+
+
+def test_lists_in_a_parquet_column_are_rows(table):
+    np.testing.assert_array_equal(outputs.model(table({"logits": list(LOGITS)}, "parquet"), "--teacher")[:], LOGITS)
+
+
+def test_columns_in_another_order_are_refused():
+    answer_tables.check_order(("a", "b"), ("x", "y"), "--student", "--teacher")
+    answer_tables.check_order((), ("a", "b"), "--student", "--teacher")
+    with pytest.raises(
+        BadInput, match="--student: expected the classes in the order of --teacher, found 'a' as class 1 where"
+    ):
+        answer_tables.check_order(("x", "b", "a"), ("x", "a", "b"), "--student", "--teacher")
+
+
+def test_labels_are_found_in_a_table_by_the_name_of_their_column(table, tmp_path):
+    y = np.arange(20) % 4
+    for columns, *how in (
+        [{"id": np.arange(20), "Label": y}],
+        [{"id": np.arange(20), "label": y}, "parquet"],
+        [{"found": y}, "parquet"],
+        [{"target": y, "id": np.arange(20)}],
+    ):
+        np.testing.assert_array_equal(outputs.labels(table(columns, *how), "--labels", 20, 4), y)
+    np.savetxt(tmp_path / "y.txt", y)
+    np.testing.assert_array_equal(outputs.labels(tmp_path / "y.txt", "--labels", 20, 4), y)
+    with pytest.raises(BadInput, match="or a column called labels or label, found the columns id, mood"):
+        outputs.labels(table({"id": np.arange(20), "mood": y}), "--labels", 20, 4)
+    for ending in ("csv", "parquet"):
+        with pytest.raises(BadInput, match="write classes as numbers from 0, in the order of the columns"):
+            outputs.labels(table({"label": np.array(["cat", "ox"] * 10)}, ending), "--labels", 20, 4)
+
+
+def test_of_several_arrays_none_is_taken_for_labels(tmp_path):
+    y = np.arange(20) % 4
+    np.testing.assert_array_equal(outputs.labels(saved(tmp_path, "a.npz", other=LOGITS, y=y), "--labels", 20, 4), y)
+    with pytest.raises(BadInput, match=r"expected one of the keys labels, .* found first, second"):
+        outputs.labels(saved(tmp_path, "b.npz", first=y, second=y), "--labels", 20, 4)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_probabilities_that_are_given_as_logits_are_refused(dtype):
+    with pytest.raises(
+        BadInput, match=r"--teacher: expected logits, found numbers from 0 to 1 that add up to 1 .*--probabilities"
+    ):
+        outputs.model(P.astype(dtype), "--teacher")
+    assert outputs.model(P.astype(dtype), "--teacher", "probabilities").shape == P.shape
+    assert outputs.model(np.log(P).astype(dtype), "--teacher").shape == P.shape
 
 
 def test_labels_come_as_arrays_and_as_lines(tmp_path):

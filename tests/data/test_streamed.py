@@ -268,10 +268,12 @@ def test_what_makes_no_sense_of_a_streamed_set_is_refused(many, changed, said):
 
 
 def test_without_grain_it_says_what_to_install(many, monkeypatch):
-    monkeypatch.setitem(sys.modules, "grain", None)
     dataset = loaded(many)
+    monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(BadInput, match=r"expected the package grain.*pip install grain"):
         read(dataset.train.x, epochs(dataset))
+    with pytest.raises(BadInput, match=r"expected the package grain.*pip install grain"):
+        loaded(many)  # before anything of a study is written
 
 
 def test_too_many_workers_for_the_shared_memory_are_refused(many, monkeypatch):

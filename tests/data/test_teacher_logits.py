@@ -223,6 +223,7 @@ def changed(array, where, value):
             r"expected one of the keys test_logits, .*, found logits, test_ids",
         ),
         ({"logits": np.array([object()])}, r"expected a \.npz file of arrays, which cannot be read \(Object arrays"),
+        ({"logits": P}, r"logits: expected logits, found numbers from 0 to 1 that .*; rename it probabilities"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path, arrays, said):

@@ -186,6 +186,16 @@ class Infinite(nn.Module):
         return jnp.log(-jnp.abs(nn.Dense(self.classes)(x.reshape(len(x), -1))) - 1)
 
 
+class Likely(nn.Module):
+    """Returns probabilities."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.softmax(nn.Dense(self.classes)(x.reshape(len(x), -1)))
+
+
 class Dicey(nn.Module):
     """Draws its initial values from elsewhere."""
 

@@ -373,6 +373,10 @@ def test_a_network_that_can_be_used_passes_its_trial(name):
         ("Decided", "expected logits as floats, found int32"),
         ("PerPixel", "expected logits [batch, 3], found [batch, 8, 8, 3]"),
         ("Infinite", "expected finite logits at random initial values, found nan"),
+        (
+            "Likely",
+            "expected logits, found numbers from 0 to 1 that add up to 1 for every example; return what is",
+        ),
         ("Dicey", "expected equal initial values for equal keys"),
         ("Fixed", "expected parameters to train, found none"),
         ("Restless", "expected it to evaluate for a batch float32 [2, 8, 8, 1], it raised InvalidRngError"),

@@ -266,6 +266,53 @@ def test_a_teacher_that_is_equally_sure_of_everything_has_no_slope_and_that_is_s
     assert not any(estimate.name == "exaggeration_slope" for estimate in found.estimates)
 
 
+def independent(count, seed, scale=1.0):
+    return scale * np.random.default_rng(seed).normal(size=(count, 4))
+
+
+def test_of_students_whose_confidence_hardly_varies_nothing_is_concluded():
+    """Their slope is near 0 whatever they learnt, which contradicts nothing."""
+    teachers = [independent(400, seed) for seed in range(3)]
+    found = kd_jax.audit(teachers, [0.02 * independent(400, 10 + seed) for seed in range(3)])
+    assert found.verdicts[0].verdict == "inconclusive"
+    assert "student did not learn (its confidence hardly varies)" in found.verdicts[0].because
+    assert [(run["arm"], run["seed"], run["reason"]) for run in found.summary["unlearned"]] == [
+        ("student", seed, "flat") for seed in range(3)
+    ]
+    assert "student 2: its confidence varies by" in found.summary["warnings"][1]
+    lively = kd_jax.audit(teachers, [0.5 * teachers[seed] + 0.1 * independent(400, 10 + seed) for seed in range(3)])
+    assert lively.verdicts[0].verdict == "contradicted"
+    assert lively.summary["unlearned"] == []
+
+
+def test_models_that_are_copies_of_each_other_are_named():
+    a, b, c = (independent(50, seed) for seed in range(3))
+    assert not any(
+        "say the same" in said
+        for said in kd_jax.audit([a, b], [b, c], control=independent(50, 3)).summary["warnings"][1:]
+    )
+    said = kd_jax.audit([a, a], [b, c], control=a).summary["warnings"][0]
+    assert said.startswith("teacher 1, control and teacher 2 say the same of every example")
+    said = kd_jax.audit(a, [a, b]).summary["warnings"][0]
+    assert said.startswith("teacher and student 1 say the same of every example")
+    assert not kd_jax.audit(a, [b, c]).summary["warnings"]
+
+
+def test_a_label_of_probability_zero_makes_no_noise(recwarn):
+    teacher = independent(60, 0)
+    impossible = teacher.copy()
+    impossible[::7, 3] = -np.inf
+    y = np.arange(60) % 4
+    for models in (
+        (impossible, impossible + 0.1 * independent(60, 1)),
+        ([impossible, teacher], [teacher, teacher + 1]),
+    ):
+        found = kd_jax.audit(*models, y)
+        assert not [e for e in found.estimates if e.name == "nll" and not np.isfinite(e.interval.low)]
+        assert any("its NLL is infinite" in said for said in found.summary["warnings"])
+    assert not [each for each in recwarn if "numpy" in str(each.filename)]
+
+
 def test_of_the_most_probable_classes_alone_there_are_no_ranks_beyond_them(tmp_path):
     """Of the classes that were left out no order is known; with all classes there are as many ranks as classes."""
     y, teacher, student, _ = models(200)

@@ -103,6 +103,39 @@ def test_a_program_of_any_batch_has_running_statistics_and_standardisation_in_it
         run.call(np.zeros((1, 8, 8, 2), np.float32))
 
 
+class Lengths(nn.Module):
+    """Asks for the number of examples, and may look at all of them."""
+
+    looks_around: bool = False
+    param_dtype: object = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.BatchNorm(use_running_average=not train)(nn.Dense(6)(x.reshape(len(x), -1)))
+        return nn.Dense(3)(nn.relu(x) - (x.mean(0) if self.looks_around else 0))
+
+
+@pytest.mark.parametrize("looks_around", [False, True])
+def test_a_network_that_asks_for_the_number_of_examples_is_written_one_by_one_if_that_is_the_same(
+    tmp_path, looks_around
+):
+    model = models.from_module(Lengths(looks_around))
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 5, 1)))
+
+    def logits(x):
+        return model.apply(variables, x.astype(jnp.float32) / 255, train=False).logits
+
+    if looks_around:
+        with pytest.raises(BadInput, match="--format=stablehlo: expected a network that takes any number of examples"):
+            program.write(tmp_path, logits, (4, 5, 1), "uint8")
+        return
+    program.write(tmp_path, logits, (4, 5, 1), "uint8")
+    run = jax.export.deserialize(bytearray((tmp_path / program.FILE).read_bytes()))
+    for batch in (1, 5):
+        x = np.random.default_rng(batch).integers(0, 256, (batch, 4, 5, 1)).astype(np.uint8)
+        np.testing.assert_allclose(run.call(x), logits(x), atol=1e-5)
+
+
 def test_weights_lie_under_the_names_of_the_checkpoint_and_say_what_they_are(workdir, ours, tmp_path):
     out = export.export(workdir, RUN, "safetensors", step=1, out=tmp_path / "out")
     record = records.read_study(workdir)

@@ -128,6 +128,11 @@ def _check_name(name: str, data_dir: Path, source: str | Path, own: bool) -> Non
             f"--name={name}: expected another name, for --dataset={name} is a set of kd_jax's own; pass --name=my_{name}"
         )
     found = tfds.find(name, data_dir)
+    if found is not None and found == Path(source).expanduser().resolve():
+        raise BadInput(
+            f"--name={name}: expected another name than that of the source, for here --dataset={name} would mean the folder"
+            f" {found}; pass --name=my_{name}, or import it from another directory"
+        )
     if found is not None:
         raise BadInput(
             f"--name={name}: expected a name that is free, found a set in {found}; remove it, or pass another name or --data_dir"

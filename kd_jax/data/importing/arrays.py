@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax.data import own, pixels
+from kd_jax.data import own, pixels, stored
 from kd_jax.data.importing.contents import PARTS, Contents, Options, classified, listed
 from kd_jax.data.prepared import Image, Tensor
 from kd_jax.errors import BadInput
 
 INPUTS = ("x", "images", "image", "data", "features")  # in the order in which they are tried
 LABELS = ("y", "labels", "label", "targets", "target")
+CHANNELS = (1, 3, 4)  # of images
+MOVED = "move that axis to the end with numpy.moveaxis(x, 1, -1)"
 ACCEPTED = "x, images, data or features, and y, labels or targets, each with _train, train_, _test, test_, _val or val_"
 
 
@@ -58,8 +60,10 @@ def read(source: Path, options: Options) -> Contents:
     labels, names, notes = classified(values, f"{source}: {listed([y for _, y in keys.values()])}")
     assert shape is not None
     if kind == np.uint8:
-        return _images(parts, shape, labels, names, notes, options)
+        return _images(parts, shape, labels, names, notes, options, str(source))
     options.only("arrays of numbers", "image_key", "label_key")
+    if len(shape) == 3:
+        notes = [*notes, *_about_axes(shape)]
 
     def rows_of(x) -> Any:
         return lambda rows: ((row, {"features": x[row]}) for row in rows.tolist())
@@ -75,13 +79,25 @@ def read(source: Path, options: Options) -> Contents:
     )
 
 
-def _images(parts: Mapping[str, np.ndarray], shape, labels, names, notes, options: Options) -> Contents:
+def _about_axes(shape) -> list[str]:
+    """What is to be known of floats that are shaped as images."""
+    rows, columns, channels = shape
+    said = [
+        f"floats are numbers: {rows} rows, {columns} columns, {channels} channels, without random views; for images save uint8"
+    ]
+    if rows in CHANNELS and channels not in CHANNELS:
+        said.append(
+            f"the last axis, of {channels}, is taken for the channels; if they are first, as in PyTorch, {MOVED}"
+        )
+    return said
+
+
+def _images(parts: Mapping[str, np.ndarray], shape, labels, names, notes, options: Options, source: str) -> Contents:
     height, width, channels = shape
     size = options.image_size
     if channels not in (1, 3):
-        raise BadInput(
-            f"expected images of 1 or 3 channels last, found {channels}: {list(shape)}; move the axis of channels, or pass floats"
-        )
+        fix = MOVED if height in CHANNELS else "leave the others out, or pass floats"
+        raise BadInput(f"{source}: expected images of 1 or 3 channels last, found {channels}: {list(shape)}; {fix}")
     if size and (height, width) != (size, size):
         notes = [
             *notes,
@@ -113,7 +129,7 @@ def _opened(source: Path) -> Mapping[str, np.ndarray]:
         except Exception as error:  # whatever NumPy, the zip file or its compression find wrong
             said = " ".join(str(error).split()) or type(error).__name__
             raise BadInput(
-                f"{source}: expected a whole .npz file of arrays, found: {said}; write it again with numpy.savez"
+                f"{source}: expected a whole .npz file of arrays, found: {said}; {stored.fix(error, 'savez')}"
             ) from None
     folder = source if source.is_dir() else source.parent
     arrays = {}
@@ -123,7 +139,7 @@ def _opened(source: Path) -> Mapping[str, np.ndarray]:
         except Exception as error:  # whatever NumPy finds wrong
             said = " ".join(str(error).split()) or type(error).__name__
             raise BadInput(
-                f"{path}: expected a whole .npy file of numbers, found: {said}; write it again with numpy.save"
+                f"{path}: expected a whole .npy file of numbers, found: {said}; {stored.fix(error, 'save')}"
             ) from None
     return arrays
 

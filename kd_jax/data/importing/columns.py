@@ -1,5 +1,6 @@
 """Tables as contents of a set: a column of texts, or two, and one of labels; or numbers in every column but the labels'."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,13 @@ from kd_jax.data.importing.tables import Table
 from kd_jax.data.prepared import Tensor, Text
 from kd_jax.errors import BadInput
 
+ROW_NUMBERS = (
+    "",
+    "Unnamed: 0",
+    "__index_level_0__",
+)  # what pandas' row numbers are called in CSV, read again, and in Parquet
+IDS = ("id", "index", "idx", "row", "row_id")
+TRUTHS = {"false": 0.0, "true": 1.0}  # as a Parquet file has them
 PAIR = ("first", "second")  # what the texts of a pair are called, in the order in which they are read
 
 
@@ -123,12 +131,22 @@ def _string(value):
 
 def _numbers(found, options, where):
     left = {options.label_column, *options.ignore_columns}
-    columns = [name for name in found["train"].columns if name not in left]
+    unnamed = [name for name in found["train"].columns if name in ROW_NUMBERS and name not in left]
+    unnamed = [
+        name for name in unnamed if all(_are_row_numbers(table.columns.get(name, ())) for table in found.values())
+    ]
+    columns = [name for name in found["train"].columns if name not in {*left, *unnamed}]
     if not columns:
         raise BadInput(
             f"{where}: expected columns of numbers beside {options.label_column}, found none; pass --text_column for texts"
         )
     labels, names, notes = _labels(found, options.label_column, where)
+    notes += [f"left out the column {name!r}, row numbers as pandas writes them" for name in unnamed]
+    notes += [
+        f"column {name} has another whole number in each row; if it numbers the examples, pass --ignore_columns {_quoted(name)}"
+        for name in columns
+        if name.lower() in IDS and all(_are_row_numbers(table.columns.get(name, ())) for table in found.values())
+    ]
     arrays = {part: _matrix(table, columns, where) for part, table in found.items()}
 
     def rows_of(x) -> Any:
@@ -161,16 +179,26 @@ def _matrix(table: Table, columns, where) -> np.ndarray:
                 shown = "nothing" if value is None or value == "" else repr(value)
                 raise BadInput(
                     f"{where}: {table.places[row]}, column {name}: expected a finite number, found {shown}; fill it in, leave"
-                    f" out the row, or the column with --ignore_columns {name}{_hint(value)}"
+                    f" out the row, or the column with --ignore_columns {_quoted(name)}{_hint(value)}"
                 )
     return x
+
+
+def _are_row_numbers(values):
+    """Whether each row has a whole number of its own."""
+    numbers = [_number(value) for value in values]
+    return len(set(numbers)) == len(numbers) and all(number == number and number % 1 == 0 for number in numbers)
+
+
+def _quoted(name):
+    return shlex.quote(str(name))
 
 
 def _number(value):
     try:
         return float(value)
     except (TypeError, ValueError):
-        return float("nan")
+        return TRUTHS.get(str(value).strip().lower(), float("nan"))
 
 
 def _hint(value):

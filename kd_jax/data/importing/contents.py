@@ -1,5 +1,6 @@
 """What a reader of one's own data hands to the writer, and what it may be told."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -130,14 +131,20 @@ def classified(values: Mapping[str, Sequence[Any]], where: str) -> tuple[dict[st
     is noted.
 
     Args:
-        values: {part: label of each example}: strings, whole numbers, or floats that are whole numbers.
+        values: {part: label of each example}: strings, whole numbers, or floats that are whole numbers. Strings of numbers, as
+            tables of text have them, are read as those numbers.
         where: what has these labels, for messages.
 
     Raises:
-        BadInput: for more than `MOST_CLASSES` classes, one class, a class without training examples, or numbers with fractions.
+        BadInput: for more than `MOST_CLASSES` classes, one class, a class without training examples, numbers with fractions, or
+            several labels of one example.
     """
     texts = {part: [_text(value, where) for value in of_part] for part, of_part in values.items()}
     known = set().union(*texts.values())
+    if any(not _is_whole(name) for name in known) and all(_is_number(name) for name in known):
+        number = {name: _text(float(name), where) for name in sorted(known) if not _is_whole(name)}  # such as 1.0
+        texts = {part: [number.get(name, name) for name in of_part] for part, of_part in texts.items()}
+        known = set().union(*texts.values())
     _check_count(len(known), where)
     numeric = all(_is_whole(name) for name in known)
     names = sorted(known, key=(lambda name: (int(name), name)) if numeric else None)
@@ -183,12 +190,15 @@ def _check_count(count, where):
 
 
 def _text(value, where):
+    if isinstance(value, (list, tuple, dict, set, np.ndarray)):
+        raise BadInput(f"{where}: expected one label of each example, found {str(value)[:40]}; name another column")
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if isinstance(value, (float, np.floating)):
         if not np.isfinite(value) or value != np.round(value):
             raise BadInput(
-                f"{where}: expected names or whole numbers, found {value}; this is for classes, not for regression"
+                f"{where}: expected names or whole numbers, found {value}; this is for classes, not for regression: cut numbers"
+                f" into classes, or write names such as 'class {value}'"
             )
         value = int(value)
     if isinstance(value, (bool, np.bool_)):
@@ -198,6 +208,11 @@ def _text(value, where):
 
 def _is_whole(name):
     return name.isascii() and name.removeprefix("-").isdigit() and str(int(name)) == name
+
+
+def _is_number(name):
+    """Whether a string is a number as programs write it; `007`, `1e5` and `nan` are names."""
+    return re.fullmatch(r"-?(0|[1-9]\d*)(\.\d*([eE][-+]?\d+)?)?", name, re.ASCII) is not None
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:

@@ -45,20 +45,20 @@ def read(source: str, options: Options) -> Contents:
             raise BadInput(
                 f"--label_column={label}: expected a column of {source}, which are {listed(list(features), 20)}; pass one of them"
             )
-        if part != "train" and -1 in set(parts[part][label]):
+        if part != "train" and not set(parts[part][label]) - {-1, None}:
             notes.append(f"left out the {part} part: its labels are hidden (-1)")
             del parts[part]
     if image is None:
         if not options.label_column:
             options = Options(**{**vars(options), "label_column": label})
-        named = {part: _named(of, label) for part, of in parts.items()}
+        named = {part: _named(of, label, f"{source}: {part}") for part, of in parts.items()}
         found = columns.contents(named, options, source)
         found.notes[:0] = notes
         return _in_order(found, features[label])
     options.only("images of Hugging Face's datasets", "image_size", "label_column")
     encoded = {part: of.cast_column(image, datasets.Image(decode=False)) for part, of in parts.items()}
     labels, names, more = classified(
-        {part: _names(of, label) for part, of in parts.items()}, f"{source}: column {label}"
+        {part: _names(of, label, f"{source}: {part}") for part, of in parts.items()}, f"{source}: column {label}"
     )
     pictures = Pictures(
         {part: [f"{part} {row}" for row in range(len(of))] for part, of in parts.items()},
@@ -100,29 +100,40 @@ def _label_of(features, datasets, source):
     return found[0]
 
 
-def _names(of, label):
-    """The labels of a split, as names where they have some."""
-    feature = of.features[label]
-    values = of[label]
-    return [feature.int2str(value) for value in values] if hasattr(feature, "int2str") else list(values)
+def _names(of, label, where):
+    """The labels of a split, as names where they have some; a row without one is refused."""
+    feature, values = of.features[label], list(of[label])
+    names = list(getattr(feature, "names", None) or [])
+    for row, value in enumerate(values):
+        # A feature with names numbers its classes from 0; -1 stands for a label that is not known.
+        if value is None or value != value or (names and not 0 <= value < len(names)):
+            shown = "none" if value is None or value != value else value
+            raise BadInput(
+                f"{where}, row {row}: expected a label in {label}, found {shown}; leave out rows without one, with filter of"
+                " Hugging Face's datasets"
+            )
+    return [names[value] for value in values] if names else values
 
 
-def _named(of, label) -> Table:
+def _named(of, label, where) -> Table:
     found = {name: list(of[name]) for name in of.column_names}
-    found[label] = _names(of, label)
+    found[label] = _names(of, label, where)
     return Table(found, [f"row {row}" for row in range(len(of))])
 
 
 def _in_order(found: Contents, feature) -> Contents:
-    """Number classes as the set numbers them, where it names them."""
-    names = list(getattr(feature, "names", None) or [])
-    if not names or set(names) != set(found.class_names):
+    """Number classes as the set numbers them, where it names them; those of which it has no example are left out."""
+    names = [name.strip() for name in getattr(feature, "names", None) or []]
+    there = [name for name in dict.fromkeys(names) if name in set(found.class_names)]
+    if set(there) != set(found.class_names):
         return found
     import numpy as np
 
-    place = np.array([names.index(name) for name in found.class_names], np.int32)
+    place = np.array([there.index(name) for name in found.class_names], np.int32)
     found.labels = {part: place[labels] for part, labels in found.labels.items()}
-    found.class_names = names
+    found.class_names = there
+    if lacking := [name for name in dict.fromkeys(names) if name not in there]:
+        found.notes.append(f"left out {listed(lacking)}, a class of the set without examples")
     return found
 
 

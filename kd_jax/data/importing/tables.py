@@ -107,10 +107,11 @@ def _lines(path) -> Iterator[str]:
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                wrong = line[error.start]
+                wrong, is_wide = line[error.start], number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff"))
+                encoding = "utf-16" if is_wide else "latin1"
                 raise BadInput(
-                    f"{path}: line {number}: expected UTF-8, found the byte 0x{wrong:02x}; convert the file, with iconv -f latin1"
-                    " -t utf-8 or such"
+                    f"{path}: line {number}: expected UTF-8, found the byte 0x{wrong:02x}; convert the file, with iconv -f"
+                    f" {encoding} -t utf-8 or such"
                 ) from None
 
 
