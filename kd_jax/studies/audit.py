@@ -168,7 +168,8 @@ def _measured(
                 )
                 if seed == 0:
                     kept[arm] = numbers
-                flat.extend(_flat(arm, seed, numbers))
+                if seed == 0 or max(len(models), len(given.teachers)) > 1:  # else it is the same beside the same
+                    flat.extend(_flat(arm, seed, numbers))
                 for role, of_role, said in (
                     ("teacher", given.teachers, numbers.teacher),
                     (arm, models, numbers.student),

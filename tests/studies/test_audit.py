@@ -121,6 +121,18 @@ def test_one_control_of_several_students_is_one_network_and_its_chance_is_in_the
     assert "The control is one for all seeds; its own intervals are over examples." in str(found)
 
 
+def test_what_is_of_the_first_seed_alone_says_so_on_the_page(tmp_path, words_of, monkeypatch):
+    monkeypatch.setattr("kd_jax.report.audit_figures.drawn", lambda *_: {})
+    y, teacher, *_ = models()
+    students = [models(seed=0, slope=slope)[2] for slope in (1.2, 1.3)]
+    for number, given in (("one", students[0]), ("two", students)):
+        kd_jax.audit(teacher, given, y, out=tmp_path / number)
+    one, two = (words_of((tmp_path / name / "report.html").read_text(encoding="utf-8")) for name in ("one", "two"))
+    assert "it is the first" not in one
+    assert two.count("Of several seeds it is the first.") >= 4  # scale, calibration, classes, confusions
+    assert "Where the student is far surer than its teacher, the first of several seeds" in two
+
+
 def test_without_a_control_exaggeration_is_never_supported_and_without_labels_nothing_is_said_of_accuracy():
     _, teacher, student, _ = models(2000)
     found = kd_jax.audit(teacher, student)
@@ -188,7 +200,7 @@ def test_nothing_is_said_of_temperatures_where_no_temperature_makes_a_divergence
     found = kd_jax.audit(of_teacher, p / p.sum(1, keepdims=True), y, kind="probabilities", out=tmp_path / "audit")
     assert set(found.summary["audit"]["calibration"]) == {"teacher"}
     assert {each.arm for each in found.estimates if each.name == "nll"} == {"teacher"}
-    assert (tmp_path / "audit" / "report.html").is_file()
+    assert (tmp_path / "audit" / "report.html").is_file()  # without the ECE of the student
 
 
 def test_the_command_writes_a_whole_report(tmp_path, capsys):
@@ -283,6 +295,9 @@ def test_of_students_whose_confidence_hardly_varies_nothing_is_concluded():
     lively = kd_jax.audit(teachers, [0.5 * teachers[seed] + 0.1 * independent(400, 10 + seed) for seed in range(3)])
     assert lively.verdicts[0].verdict == "contradicted"
     assert lively.summary["unlearned"] == []
+    # One control beside one teacher is named once, however many students there are.
+    one = kd_jax.audit(teachers[0], teachers, control=0.02 * independent(400, 20))
+    assert [(run["arm"], run["seed"]) for run in one.summary["unlearned"]] == [("control", 0)]
 
 
 def test_models_that_are_copies_of_each_other_are_named():
