@@ -343,7 +343,7 @@ def _gain(
         because += f"; {unknown}"
     fit = table.get(("accuracy", teacher, "train", "all"))
     if fit is not None:
-        because += f"; the teacher fits {100 * fit.interval.estimate:.1f} % of its training labels"
+        because += f"; the teacher fits {100 * fit.interval.estimate:.1f} % of the training labels"
     over = "" if against == ONE_HOT else f" over {against}"
     number = f"{signed_points(interval)}, {len(values)} seeds" if len(values) > 1 else signed_points(interval)
     if against == ONE_HOT:
