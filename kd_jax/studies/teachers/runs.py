@@ -140,8 +140,8 @@ def _check_classes(source: Source, theirs: list[str], ours: list[str]) -> None:
         if name in ours and ours[place] != name:
             raise _bad(
                 source.typed,
-                f"expected a teacher with the classes of the data in their order, found {name!r} as its class {place}, where the data"
-                f" have {ours[place]!r}; train one on these classes",
+                f"expected a teacher with the classes of the data in their order, found {name!r} as its class {place}, where the"
+                f" data have {ours[place]!r}; train one on these classes",
             )
 
 
