@@ -249,6 +249,12 @@ class Unlearned:
         numbers = {key: value for key, value in values.items() if key not in ("arm", "seed", "reason")}
         return cls(values["arm"], values["seed"], values["reason"], numbers)
 
-    def sentence(self) -> str:
-        """Return the record as a sentence, with what to do about it."""
-        return f"{self.arm}-seed{self.seed} {REASONS[self.reason][1].format(**self.numbers)}"
+    def sentence(self, fix: str = "") -> str:
+        """Return the record as a sentence, with what to do about it: `fix`, or else the advice for a run that is trained here.
+
+        >>> numbers = {"accuracy": 0.1, "examples": 50, "chance": 0.2}
+        >>> Unlearned("teacher", 0, "at_chance", numbers).sentence("look at its rows").endswith("class; look at its rows")
+        True
+        """
+        said = f"{self.arm}-seed{self.seed} {REASONS[self.reason][1].format(**self.numbers)}"
+        return f"{said.rpartition('; ')[0]}; {fix}" if fix and "; " in said else said

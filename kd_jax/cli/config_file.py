@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -70,7 +71,16 @@ def _value(given: str, name: str, kind: Any, value: Any) -> Any:
         ) from None
 
 
+NUMBER = re.compile(
+    r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"
+)  # YAML takes 1e-3 for a word, and on and off for true and false
+
+
 def _fitted(kind: Any, value: Any) -> Any:
+    if get_origin(kind) is Literal and isinstance(value, bool):
+        value = "on" if value else "off"
+    if kind is float and isinstance(value, str) and NUMBER.fullmatch(value):
+        return float(value)
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             raise TypeError

@@ -172,7 +172,8 @@ def _table(
     else:
         why = "a number that is not finite"
     if not (finite := np.isfinite(values).all(axis=1)).all():
-        raise _bad(path, f"{key}: expected finite logarithms, row {rows[np.argmin(finite)]} has {why}; mend the row")
+        what = "numbers" if kind == "logits" else "logarithms"
+        raise _bad(path, f"{key}: expected finite {what}, row {rows[np.argmin(finite)]} has {why}; mend the row")
     if kind == "log_probabilities":
         values = _checked_sums(path, key, values, rows, tolerance, whole=indices is None)
     table = Table(np.asarray(split.ids, np.int64), kind, np.ascontiguousarray(values), indices)

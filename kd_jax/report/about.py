@@ -76,6 +76,11 @@ def teacher(record: Mapping[str, Any]) -> list[str]:
         said.append(
             f"It was trained on other data or labels than these ({given['data']}, fingerprint {theirs}; here {ours})."
         )
+    theirs, ours = given.get("class_names"), record["data"].get("class_names")
+    if theirs and ours and theirs != ours:
+        pairs = [f"{their} for {our}" for their, our in zip(theirs, ours, strict=True) if their != our]
+        more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
+        said.append(f"Its classes have other names than those of the data: {', '.join(pairs[:3])}{more}.")
     if any(key in given and given[key] != record["data"].get(key) for key in ("mean", "std")):
         said.append("It sees examples standardised with the mean and deviation of its own training.")
     return said

@@ -96,6 +96,10 @@ def differences(summary: Mapping[str, Any]) -> Table | None:
         "95 % intervals over seeds, each for itself: of twenty differences that are none, one is expected to have an interval"
         " without zero. Paired: the same seeds on the same data, subtracted seed by seed. Welch's t: other seeds."
     )
+    if any(cell == "-" for row in rows for cell in row):
+        note += (
+            " A dash: equal in every seed, the same difference in every seed by chance, or not known of one of the two."
+        )
     header = [f"less {found[0]['against']}", *(QUANTITIES[key][0] for key in used), "method"]
     return Table(*tables.turned(header, rows), note, title="Differences", sortable=False)
 

@@ -53,6 +53,20 @@ def test_a_file_may_choose_the_recipe(tmp_path):
     assert parsed([f"--config={path}", "--recipe=short"], presets, "recipe").training.epochs == Study().training.epochs
 
 
+def test_what_yaml_takes_for_something_else_is_what_was_meant(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("learning_rate: 1e-2\nweight_decay: 5E-4\nteacher_table: on\n", encoding="utf-8")
+    found = parsed([f"--config={path}"])
+    assert (found.training.learning_rate, found.training.weight_decay) == (0.01, 5e-4)
+    assert found.distillation.teacher_table == "on"
+    path.write_text("teacher_table: off\n", encoding="utf-8")
+    assert parsed([f"--config={path}"]).distillation.teacher_table == "off"
+    for wrong in ("learning_rate: 1e-2x", "learning_rate: nan", "augment: off", "learning_rate: '0.1'"):
+        path.write_text(wrong, encoding="utf-8")
+        with pytest.raises(BadInput, match=r"expected (a number|one of)"):
+            parsed([f"--config={path}"])
+
+
 def test_whole_numbers_stand_for_floats():
     assert config_file._fitted(float, 2) == 2.0
     assert isinstance(config_file._fitted(float, 2), float)

@@ -148,7 +148,7 @@ def changed(array, where, value):
         ({"logits": LOGITS.astype(int)}, r"logits: expected floats \[examples, classes\], found int64"),
         (
             {"logits": changed(LOGITS, (3, 1), np.nan)},
-            r"logits: expected finite logarithms, row 3 has a number that is not",
+            r"logits: expected finite numbers, row 3 has a number that is not",
         ),
         ({"logits": changed(LOGITS, (4, 0), np.inf)}, r"row 4 has a number that is not finite; mend the row"),
         (

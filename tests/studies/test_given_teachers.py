@@ -12,6 +12,7 @@ import safetensors.numpy
 from kd_jax import cli
 from kd_jax.analysis import results
 from kd_jax.config import BadInput, Study
+from kd_jax.data.importing import Options, import_set
 from kd_jax.extract import logits as extract
 from kd_jax.models import Variables
 from kd_jax.report import about
@@ -36,8 +37,8 @@ STUDY = Study.from_flags(
 )
 
 
-def train(study, workdir):
-    return train_stage.train("tested", study, workdir, "unused", jax.devices()[:1])
+def train(study, workdir, data_dir="unused"):
+    return train_stage.train("tested", study, workdir, data_dir, jax.devices()[:1])
 
 
 def bits(workdir, arm):
@@ -266,6 +267,39 @@ def test_an_unfinished_teacher_a_damaged_one_and_one_for_other_data_are_refused(
         refused(study, tmp_path / "work", f"expected a teacher for {said}")
 
 
+@pytest.fixture
+def named_sets(tmp_path):
+    """`named_sets(name, classes)` imports 40 numbers whose sign is their class; of the classes the second is positive."""
+
+    def made(name, classes):
+        x = np.random.default_rng(0).normal(size=(40, 3))
+        lines = [f"{a},{b},{c},{classes[int(a > 0)]}" for a, b, c in x]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["a,b,c,kind", *lines]), encoding="utf-8")
+        import_set(tmp_path / f"{name}.csv", name, tmp_path / "sets", Options(label_column="kind"))
+        return STUDY.replaced(dataset=name, train_examples=0, test_examples=0, batch_size=8, seeds=1, epochs=1)
+
+    return made
+
+
+def test_a_teacher_whose_classes_are_in_another_order_is_refused_and_other_names_are_said(named_sets, tmp_path):
+    data = tmp_path / "sets"
+    train(named_sets("first", ("dog", "cat")), tmp_path / "first", data_dir=data)  # in alphabetical order: cat, dog
+    others = named_sets("others", ("dog", "elk")).replaced(teacher_from=str(tmp_path / "first"), teacher="")
+    with pytest.raises(
+        BadInput, match=r"--teacher_from=.*: .* found 'dog' as its class 1, where the data have 'elk'; train"
+    ):
+        train(others, tmp_path / "work", data_dir=data)
+    assert not (tmp_path / "work").exists()
+    renamed = named_sets("renamed", ("Hund", "Katze")).replaced(teacher_from=str(tmp_path / "first"), teacher="")
+    train(renamed, tmp_path / "work", data_dir=data)
+    said = " ".join(about.teacher(records.read_study(tmp_path / "work")))
+    assert "Its classes have other names than those of the data: cat for Hund, dog for Katze." in said
+    # A teacher that is handed on keeps the names of its own classes.
+    onward = named_sets("onward", ("dog", "elk")).replaced(teacher_from=str(tmp_path / "work"), teacher="")
+    with pytest.raises(BadInput, match="found 'dog' as its class 1"):
+        train(onward, tmp_path / "onward", data_dir=data)
+
+
 def test_a_teacher_that_changed_since_a_folder_was_begun_is_refused(own, tmp_path):
     source, workdir = tmp_path / "source", tmp_path / "work"
     shutil.copytree(own[0], source)
@@ -404,6 +438,9 @@ def test_a_teacher_by_logits_that_is_at_chance_is_named_and_nothing_is_concluded
     found = analyse.analyze(tmp_path / "work")
     assert ("teacher", 0, "at_chance") in {(run["arm"], run["seed"], run["reason"]) for run in found["unlearned"]}
     assert {v["verdict"] for v in found["verdicts"] if "confidence" in v["claim"]} <= {"inconclusive"}
+    said = next(said for said in found["warnings"] if said.startswith("teacher-seed0 did not learn"))
+    assert said.endswith("or have the right ids, and that their classes are in the order of the data's")
+    assert "train longer" not in said
 
 
 # ---- the command line, and sweeps

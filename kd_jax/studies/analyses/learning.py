@@ -60,6 +60,19 @@ def unlearned(workdir: Path, folder: Path, study: Study, record: Mapping[str, An
     return learning.unlearned(losses, fits, baselines, teachers)
 
 
+def mend_given(arm: str, record: Mapping[str, Any]) -> str:
+    """Return what to do where a teacher that exists already has not learnt; empty for runs that are trained in this study."""
+    given = GivenTeacher.of(record)
+    if given is None or arm != TEACHER:
+        return ""
+    if given.logits:
+        return (
+            "see that the rows of --teacher_logits are in the order of the training split, or have the right ids, and that their"
+            " classes are in the order of the data's"
+        )
+    return "pass another --teacher_from, or see that its classes are in the order of the data's"
+
+
 def cut_short(workdir: Path, plan: Plan) -> list[str]:
     """Return a sentence for each run that was trained here whose `metrics.jsonl` ends before its last epoch, or is not there.
 

@@ -123,6 +123,7 @@ def _check_data(study: Study, source: Source, dataset: Dataset) -> None:
             raise _bad(
                 source.typed, f"expected a teacher for {ours.get(key)} {what}, found {theirs.get(key)}; name another"
             )
+    _check_classes(source, _trained_on(source).get("class_names", []), ours.get("class_names", []))
     (their_tokens, our_tokens) = (facts.get("tokens", {}).get("tokenizer_hash") for facts in (theirs, ours))
     own = study.data.tokenizer
     if own and our_tokens is not None:
@@ -131,6 +132,28 @@ def _check_data(study: Study, source: Source, dataset: Dataset) -> None:
         our_tokens = hashlib.sha256(named.to_str().encode()).hexdigest()
     if their_tokens != our_tokens:
         raise BadInput(f"--tokenizer={own}: expected the teacher's own beside --teacher_from; leave it out")
+
+
+def _check_classes(source: Source, theirs: list[str], ours: list[str]) -> None:
+    """Refuse a class that the teacher has in another place. Names of which it has none are told apart by nobody, and pass."""
+    for place, name in enumerate(theirs):
+        if name in ours and ours[place] != name:
+            raise _bad(
+                source.typed,
+                f"expected a teacher with the classes of the data in their order, found {name!r} as its class {place}, where the"
+                f" data have {ours[place]!r}; train one on these classes",
+            )
+
+
+def _trained_on(source: Source) -> Record:
+    """What the teacher's own data were: those of the study, or where it was not trained there, those on record for it."""
+    data = source.record["data"]
+    found = {key: data[key] for key in ("fingerprint", "mean", "std", "class_names") if key in data} | {
+        "data": data["name"]
+    }
+    if source.arm["name"] == TEACHER and (origin := source.record.get("teacher_from")):
+        found = {key: origin[key] for key in ("fingerprint", "mean", "std", "class_names", "data") if key in origin}
+    return found
 
 
 def found_runs(study: Study, dataset: Dataset, previous: Record | None) -> Found:
@@ -163,11 +186,10 @@ def found_runs(study: Study, dataset: Dataset, previous: Record | None) -> Found
                     f"its weights changed since this work folder was begun (sha256 {of_run['sha256'][:12]}, expected"
                     f" {old['sha256'][:12]}); pass another --workdir",
                 )
-    data, switched = source.record["data"], bool(arm["teacher"] and theirs.distillation.switch)
-    trained_on = {key: data[key] for key in ("fingerprint", "mean", "std") if key in data} | {"data": data["name"]}
+    switched = bool(arm["teacher"] and theirs.distillation.switch)
+    trained_on = _trained_on(source)
     if arm["name"] == TEACHER and (origin := source.record.get("teacher_from")):
         # It was not trained in that study either.
-        trained_on = {key: origin[key] for key in ("fingerprint", "mean", "std", "data") if key in origin}
         switched = origin["switched"]
     record = {
         "folder": source.folder.resolve().name,
