@@ -7,7 +7,7 @@ import numpy as np
 
 from kd_jax.analysis.claims import Claim, Part
 from kd_jax.analysis.examples import Beside
-from kd_jax.analysis.rescaling import Calibration, Rescaled
+from kd_jax.analysis.rescaling import COLDEST, HOTTEST, Calibration, Rescaled
 from kd_jax.analysis.results import Estimate, Interval, index
 
 FITS = 0.98  # a teacher that is right on so many of the labels that it was trained on has little to add to them
@@ -185,7 +185,7 @@ def advice(
     estimates: Sequence[Estimate],
     split: str,
     calibrations: dict[str, Calibration],
-    rescaled: Rescaled,
+    rescaled: Rescaled | None,
 ) -> list[Advice]:
     """Return what the numbers advise, each with the number and a source; empty where they advise nothing.
 
@@ -193,7 +193,7 @@ def advice(
         estimates: the estimates of the audit.
         split: the split that the examples are from; `train` where the teacher was trained on them.
         calibrations: {`teacher` or `student`: what a temperature does for it}; empty without labels.
-        rescaled: how much of the divergence is a matter of scale.
+        rescaled: how much of the divergence is a matter of scale; None where it is infinite.
     """
     table = index(estimates, "name", "arm", "split", "subset")
     found = []
@@ -219,10 +219,11 @@ def advice(
                 "Guo et al., ICML 2017, section 4.2",
             )
         )
-    scale = rescaled.temperature
+    scale = None if rescaled is None else rescaled.temperature
     # Where labels ask for the opposite, being as sure as the teacher is no aim.
-    opposed = own is not None and (own.temperature.estimate > 1) != (scale.estimate > 1)
-    if rescaled.removed > 0.5 and not scale.low <= 1 <= scale.high and not opposed:
+    opposed = scale is not None and own is not None and (own.temperature.estimate > 1) != (scale.estimate > 1)
+    is_best = scale is not None and COLDEST < scale.estimate < HOTTEST and not scale.low <= 1 <= scale.high
+    if rescaled is not None and scale is not None and rescaled.removed > 0.5 and is_best and not opposed:
         found.append(
             Advice(
                 "Most of what separates the student from its teacher is one factor on its logits: distil at another temperature, or"

@@ -8,7 +8,7 @@ The paper's theorem starts from zero weights, networks do not: what W holds alon
 what training adds. So the same is measured of the weights' movement, ||(W - W(0))^T v_k||, beside it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -320,7 +320,10 @@ def ratios(
 
 
 def estimates(
-    growths: Iterable[Growth], references: Mapping[str, str], pairs: Sequence[tuple[int, int]] = ()
+    growths: Iterable[Growth],
+    references: Mapping[str, str],
+    pairs: Sequence[tuple[int, int]] = (),
+    single: Collection[str] = (),
 ) -> list[Estimate]:
     """Return the estimates of a study about the growth of weights along eigendirections.
 
@@ -335,6 +338,8 @@ def estimates(
         growths: the growth of every run, layer by layer.
         references: {arm: the one-hot arm with which it is compared}.
         pairs: pairs of directions chosen by hand, beside the ruled ones.
+        single: the arms of which one run stands for all seeds. They have no components over seeds, and their ratios to the
+            references of all seeds have that run's chance in them, as `intervals.standard_error` says.
     """
     listed = []
     for (_, layer), of_layer in by_layer(growths).items():
@@ -342,22 +347,20 @@ def estimates(
         for of, suffix in (("components", ""), ("moved", "_moved")):
             ruled = ruled_pairs(living)
             for direction in sorted({k for pair in [*ruled, *pairs] for k in pair}):
-                for arm in dict.fromkeys(growth.arm for growth in of_layer):
+                for arm in dict.fromkeys(growth.arm for growth in of_layer if growth.arm not in single):
                     ends = [getattr(growth, of)[-1, direction] for growth in of_layer if growth.arm == arm]
                     listed += over_seeds(f"eigen_component{suffix}", arm, np.array(ends), layer, (direction,))
             for pair in dict.fromkeys([*ruled, *pairs]):
                 for arm, found_ratios in ratios(of_layer, references, pair, of).items():
-                    listed += over_seeds(
-                        f"eigen_ratio{suffix}", arm, found_ratios, layer, pair, no_verdict=pair not in ruled
-                    )
+                    about: dict[str, Any] = {"no_verdict": pair not in ruled, "shared": arm in single}
+                    listed += over_seeds(f"eigen_ratio{suffix}", arm, found_ratios, layer, pair, **about)
             by_arm = {}
             for pair in random_pairs(living):
                 for arm, found_ratios in ratios(of_layer, references, pair, of).items():
                     by_arm.setdefault(arm, []).append(found_ratios)
             for arm, found_ratios in by_arm.items():
-                listed += over_seeds(
-                    f"eigen_fraction_below_1{suffix}", arm, _share_below(np.array(found_ratios)), layer
-                )
+                below = _share_below(np.array(found_ratios))
+                listed += over_seeds(f"eigen_fraction_below_1{suffix}", arm, below, layer, shared=arm in single)
     return listed
 
 
@@ -379,18 +382,20 @@ def over_seeds(
     layer: str = "",
     directions: tuple[int, ...] = (),
     no_verdict: bool = False,
+    shared: bool = False,
 ) -> list[Estimate]:
     """Return a list of the one estimate that values of seeds give; empty for fewer than two of them.
 
     Args:
         name, arm, layer, directions, no_verdict: as in `Estimate`.
         values: float [seeds]; those that are not finite are left out.
+        shared: as in `intervals.over_seeds`.
     """
     kept = np.flatnonzero(np.isfinite(values))
     if len(kept) < 2:
         return []
     missing = () if len(kept) == len(values) else tuple(map(int, kept))
     values = values[kept]
-    interval = intervals.over_seeds(values)
+    interval = intervals.over_seeds(values, shared=shared)
     about: dict[str, Any] = {"layer": layer, "directions": directions, "no_verdict": no_verdict, "kept": missing}
     return [Estimate(name, arm, interval, tuple(map(float, values)), **about)]

@@ -22,7 +22,6 @@ class OfRun(NamedTuple):
 
     Attributes:
         arm, seed, split: of which run, on which examples.
-        against: the arm of the teacher.
         x, y: confidence of teacher and run in the teacher's top class [nats], float32 [examples]; see `exaggeration`.
         teacher, student: the class that each names, int32 [examples].
         teacher_p, student_p: the probability that each gives the class that it names, float32 [examples].
@@ -52,7 +51,7 @@ class Example(NamedTuple):
         teacher, student: the class that each names most often.
         x: the teacher's confidence in its top class, in nats.
         deviation: the student's confidence in that class less the teacher's, in nats; `low` and `high` are its range over seeds.
-        control: the same deviation of the arm without a teacher; NaN without one.
+        control: the same deviation of the control; NaN without one.
         teacher_p, student_p: the probability that each gives the class that it names.
         teacher_label, student_label: the probability that each gives the label; NaN without labels.
     """

@@ -1,6 +1,8 @@
 """The one number by which all of a model's logits are divided, a temperature, that brings it closest to labels or to its teacher.
 
 It changes no prediction, so what it mends is confidence alone. Guo et al., 2017, On calibration of modern neural networks, 4.2.
+A class of probability 0 keeps it at every temperature: where a model gives 0 to what it is held against, the loss is infinite
+whatever the temperature, and there is no best one.
 """
 
 from dataclasses import asdict
@@ -172,6 +174,29 @@ def fitted_rows(count: int, classes: int, groups: np.ndarray | None = None) -> n
     return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
 
 
+def possible(logits: ArrayLike, labels: ArrayLike) -> bool:
+    """Return whether a model gives every label a probability above 0, so that its likelihood is finite.
+
+    >>> possible([[0.0, -np.inf], [0.0, -np.inf]], [0, 1])
+    False
+
+    Args:
+        logits: float [examples, classes].
+        labels: int [examples].
+    """
+    labels = np.asarray(labels)
+    return not np.isneginf(np.asarray(logits, np.float64)[np.arange(len(labels)), labels]).any()
+
+
+def comparable(teacher: np.ndarray, student: np.ndarray) -> bool:
+    """Return whether a student gives a probability above 0 wherever its teacher does, so that all divergences are finite.
+
+    Args:
+        teacher, student: logits, float [examples, classes].
+    """
+    return not (np.isneginf(student) & ~np.isneginf(teacher)).any()
+
+
 def matched(teacher: Any, student: Any, groups: np.ndarray | None = None) -> Interval:
     """Return the temperature of the student at which the mean KL(p_teacher || p_student) is smallest, over `fitted_rows`.
 
@@ -182,10 +207,16 @@ def matched(teacher: Any, student: Any, groups: np.ndarray | None = None) -> Int
     Args:
         teacher, student: logits, float [examples, classes]; arrays, or what is indexed like them.
         groups: which examples depend on each other, int [examples]; None for independent ones.
+
+    Returns:
+        The temperature; NaN where a divergence is infinite, so that there is none.
     """
     rows = fitted_rows(len(teacher), teacher.shape[1], groups)
     of_rows = None if groups is None else groups[rows]
-    return temperature(student[rows], scipy.special.softmax(_lifted(teacher[rows]), axis=1), groups=of_rows)
+    of_teacher, of_student = teacher[rows], student[rows]
+    if not comparable(of_teacher, of_student):
+        return Interval(np.nan, np.nan, np.nan, LEVEL, "examples", len(rows))
+    return temperature(of_student, scipy.special.softmax(_lifted(of_teacher), axis=1), groups=of_rows)
 
 
 def calibrated(
@@ -194,7 +225,7 @@ def calibrated(
     """Return what a temperature does for a model's calibration.
 
     Args:
-        logits: float [examples, classes].
+        logits: float [examples, classes]; `possible` beside the labels.
         labels: int [examples].
         rng: decides the halves.
         groups: which examples depend on each other, int [examples], so that no group is in both halves; None for independent ones.
@@ -222,7 +253,7 @@ def rescaled(teacher: ArrayLike, student: ArrayLike, groups: np.ndarray | None =
     """Return how much of KL(p_teacher || p_student) one temperature of the student removes.
 
     Args:
-        teacher, student: logits, float [examples, classes].
+        teacher, student: logits, float [examples, classes]; `comparable`.
         groups: which examples depend on each other, int [examples]; None for independent ones.
     """
     log_t, z = scipy.special.log_softmax(_lifted(teacher), axis=1), _lifted(student)

@@ -71,7 +71,7 @@ class Estimate:
         directions: the eigendirections, or groups of them, that it is about, 0 the top; a pair for a ratio.
         rank: the place in the teacher's ordering of the classes that it is about, 1 the top class.
         no_verdict: whether no verdict may be drawn from it, as from directions that were chosen by hand. It is not in the JSON.
-        kept: where values of some seeds are missing, the positions of the others among the seeds; else empty. Not in the JSON.
+        kept: where values of some seeds are missing, the positions of the others among the seeds; else empty.
     """
 
     name: str
@@ -94,7 +94,8 @@ class Estimate:
         about = {key: value for key in ABOUT if (value := getattr(self, key))}
         if self.directions:
             about["directions"] = list(self.directions)
-        return {"name": self.name, "arm": self.arm, **about, **vars(self.interval), "values": list(self.values)}
+        kept = {"kept": list(self.kept)} if self.kept else {}
+        return {"name": self.name, "arm": self.arm, **about, **vars(self.interval), "values": list(self.values), **kept}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Estimate":
@@ -103,7 +104,8 @@ class Estimate:
         about = {key: values[key] for key in ABOUT if key in values}
         if "directions" in about:
             about["directions"] = tuple(about["directions"])
-        return cls(values["name"], values["arm"], interval, tuple(values["values"]), **about)
+        kept = tuple(values.get("kept", ()))
+        return cls(values["name"], values["arm"], interval, tuple(values["values"]), kept=kept, **about)
 
 
 def read(summary: Mapping[str, Any]) -> list[Estimate]:

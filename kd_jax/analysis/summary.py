@@ -1,6 +1,6 @@
 """From what all runs say of each example to the estimates of `summary.json`."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -128,7 +128,7 @@ def compared(pair: Pair) -> Compared:
     return Compared(*about, said, pair.y, pair.true_y, temperature=best, against=pair.against)
 
 
-def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_teacher: bool = False) -> list[Estimate]:
+def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], single: Collection[str] = ()) -> list[Estimate]:
     """Return the estimates of a study that logits give.
 
     `accuracy` is on the labels that were trained on; `accuracy_true`, on the points with wrong ones, on the published labels.
@@ -138,13 +138,16 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_te
     Args:
         pairs: every run beside its teacher, on every split; read once, one at a time.
         baselines: {arm of a student: the arm that differs from it by having no teacher}, for `accuracy_gain`.
-        is_one_teacher: whether all seeds have the same teacher. Its own estimates are then of one run, with intervals over
-            examples.
+        single: the arms of which one network stands for all seeds, such as a teacher that exists already. Estimates that are about
+            these alone have one value, and an interval over examples; a gain over one of them has its chance in it, as
+            `intervals.standard_error` says.
     """
-    measured, hits, teachers, first = {}, {}, {}, None
+    measured, hits, teachers, shared, seeds = {}, {}, {}, set(), []
     for pair in pairs:
         teachers[pair.arm] = pair.against
-        first = pair.seed if first is None else first
+        if pair.seed not in seeds:
+            seeds.append(pair.seed)
+        first = seeds[0]
         for subset, mask in _label_subsets(pair.y, pair.true_y):
             groups = None if pair.groups is None else pair.groups[mask]
             said = pair.beside
@@ -155,14 +158,14 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_te
                 model = chosen(of_all, mask)
                 if model.hit is not None:
                     hits[arm, pair.seed, pair.split, subset] = model.hit, groups
-                if arm == TEACHER and is_one_teacher and pair.seed != first:
+                if arm in single and pair.seed != first:
                     continue
                 for name, value in (measure_model(model, groups) | {"entropy": _mean(model.entropy, groups)}).items():
                     measured.setdefault((name, arm, pair.split, subset), {})[pair.seed] = value
                 if subset == "noisy" and pair.true_y is not None:
                     key = "accuracy_true", arm, pair.split, subset
                     measured.setdefault(key, {})[pair.seed] = _proportion(model.prediction == pair.true_y[mask], groups)
-            if of_pair is None:
+            if of_pair is None or ({pair.arm, pair.against} <= {*single} and pair.seed != first):
                 continue
             for (name, quarter), value in measure_pair(chosen(of_pair, mask), groups).items():
                 # "all", "lowest_25", "clean", "clean_lowest_25", ...; quarters are of the subset.
@@ -178,11 +181,14 @@ def estimates(pairs: Iterable[Compared], baselines: Mapping[str, str], is_one_te
         if arm in baselines:
             if (baselines[arm], seed, split, subset) in hits:
                 gain = right.astype(np.float64) - hits[baselines[arm], seed, split, subset][0]
-                measured.setdefault(("accuracy_gain", arm, split, subset), {})[seed] = _mean(gain, groups)
+                key = "accuracy_gain", arm, split, subset
+                measured.setdefault(key, {})[seed] = _mean(gain, groups)
+                if baselines[arm] in single:
+                    shared.add(key)
             if (of_teacher := hits.get((teachers[arm], seed, split, subset))) is not None:
                 over = right.astype(np.float64) - of_teacher[0]
                 measured.setdefault(("accuracy_over_teacher", arm, split, subset), {})[seed] = _mean(over, groups)
-    listed = [_estimate(key, by_seed) for key, by_seed in measured.items()]
+    listed = [_estimate(key, by_seed, sorted(seeds), key in shared) for key, by_seed in measured.items()]
     return [estimate for estimate in listed if _defined(estimate.interval)]
 
 
@@ -220,12 +226,16 @@ def _label_subsets(y: np.ndarray | None, true_y: np.ndarray | None) -> Iterator[
                 yield subset, mask
 
 
-def _estimate(key, by_seed):
+def _estimate(key, by_seed, seeds=(), shared=False):
     name, arm, split, subset, *ranks = key
     rank = ranks[0] if ranks else 0
     values = tuple(float(by_seed[seed].value) for seed in sorted(by_seed))
-    interval = intervals.over_seeds(values) if len(values) > 1 else next(iter(by_seed.values())).interval()
-    return Estimate(name, arm, interval, values, split=split, subset=subset, rank=rank)
+    several = len(values) > 1
+    interval = intervals.over_seeds(values, shared=shared) if several else next(iter(by_seed.values())).interval()
+    # A number that a seed lacks, such as the mean of divergences of which one is infinite.
+    kept = tuple(at for at, seed in enumerate(seeds) if seed in by_seed) if several else ()
+    kept = () if len(kept) == len(seeds) else kept
+    return Estimate(name, arm, interval, values, split=split, subset=subset, rank=rank, kept=kept)
 
 
 def _proportion(hits, groups=None):

@@ -6,7 +6,7 @@ example; whether and when training takes it past the teacher is what is asked. A
 seen to have happened, so it is known as closely as checkpoints lie.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -111,16 +111,24 @@ def of_examples(trajectory: Trajectory) -> dict[str, np.ndarray]:
     return found
 
 
-def estimates(trajectories: Iterable[Trajectory]) -> list[Estimate]:
+def estimates(trajectories: Iterable[Trajectory], single: Collection[str] = ()) -> list[Estimate]:
     """Return the estimates of trajectories, of all examples, of clean and noisy ones, and of the teacher's quarters.
 
-    Of every step: its median over the examples, where more than half have one in every seed; and the share that has one,
-    `share_...`, at the end of training. Of forgetting: the mean number of events, `forgetting_events`, and the share of those
-    ever right that are forgotten at least once, `share_forgotten`. Over seeds, medians have the interval of a median, all
-    others Student's t.
+    Of every step: its median over the examples, where more than half have one in every seed, and of one seed so many that both
+    ends of its interval are steps; and the share that has one, `share_...`, at the end of training. Of forgetting: the mean number
+    of events, `forgetting_events`, and the share of those ever right that are forgotten at least once, `share_forgotten`. Over
+    seeds, medians have the interval of a median, all others Student's t.
+
+    Args:
+        trajectories: of every run.
+        single: the arms of which one network stands for all seeds; theirs are then of one run, with intervals over examples.
     """
     found: dict[tuple[str, str, str], list[tuple[float, Callable[[], Interval]]]] = {}
+    seen = set()
     for run in trajectories:
+        if run.arm in single and run.arm in seen:
+            continue
+        seen.add(run.arm)
         numbers = of_examples(run)
         ever = np.isfinite(numbers["step_first_right"])
         for subset, mask in _subsets(run):

@@ -66,6 +66,8 @@ def eigen_claims(
     baselines: Mapping[str, str],
     references: Mapping[str, str],
     unlearned: Sequence[Unlearned] = (),
+    teachers: Mapping[str, str] | None = None,
+    single: Collection[str] = (),
 ) -> list[Claim]:
     """Return the claims that distillation exaggerates the bias to the top: one for every student and layer with ratios.
 
@@ -79,9 +81,11 @@ def eigen_claims(
         references: {arm: the one-hot arm with which it was compared}; of these, those of a student's network that are no student
             are its nulls.
         unlearned: the runs that did not learn; nothing is concluded from their arms, and as nulls they are left out.
+        teachers: {arm of a student: its teacher's}, where that is not `teacher`.
+        single: the nulls that are one run, the same for all seeds.
     """
     ratios = {"weights": "eigen_ratio", "movement of the weights": "eigen_ratio_moved"}
-    return _bias_claims(ratios, estimates, baselines, references, unlearned)
+    return _bias_claims(ratios, estimates, baselines, references, unlearned, teachers, single)
 
 
 def function_bias_claims(
@@ -156,6 +160,8 @@ def _bias_claims(
     baselines: Mapping[str, str],
     references: Mapping[str, str],
     unlearned: Sequence[Unlearned],
+    teachers: Mapping[str, str] | None = None,
+    single: Collection[str] = (),
 ) -> list[Claim]:
     """Claims on the bias of {what was measured: name of its ratios}; the other arguments are those of `eigen_claims`."""
     drawn = []
@@ -170,8 +176,8 @@ def _bias_claims(
             where = f"{layer}, {what}" if layer else what
             who = arm if len(baselines) > 1 else "the student"
             subject = f"the {what} of layer {layer}" if layer else "what the network computes"
-            claim = _lag(name, of_layer, arm, nulls, where, subject, who)
-            drawn.append(withheld(claim, ("teacher", baselines[arm], arm), unlearned))
+            claim = _lag(name, of_layer, arm, nulls, single, where, subject, who)
+            drawn.append(withheld(claim, ((teachers or {}).get(arm, TEACHER), baselines[arm], arm), unlearned))
     return drawn
 
 
@@ -180,6 +186,7 @@ def _lag(
     of_layer: Mapping[tuple[str, tuple[int, ...]], Estimate],
     arm: str,
     nulls: Collection[str],
+    single: Collection[str],
     where: str,
     subject: str,
     who: str,
@@ -187,7 +194,7 @@ def _lag(
     """The claim that an arm lags at every pair, and more than every null, from {(arm, pair): estimate}."""
     pairs = [pair for of, pair in of_layer if of == arm]
     kind = "groups" if name == "function_ratio" else "directions"
-    parts, opposite, weakest = [], [], (-1.0, pairs[0], "")
+    parts, opposite, weakest, held = [], [], (-1.0, pairs[0], ""), set()
     for pair in pairs:
         own = of_layer[arm, pair]
         at = f"{kind} {pair[0]} and {pair[1]}"
@@ -197,26 +204,32 @@ def _lag(
                 student, other = paired(own, of_layer[null, pair])
                 if len(student) > 1:
                     both = _logarithms(np.stack([student, other]))
-                    found.append((null, Part(f"ratio below that of {null}, same seed, {at}", both[1] - both[0])))
+                    which = "one run for all seeds" if null in single else "same seed"
+                    what = f"ratio below that of {null}, {which}, {at}"
+                    found.append((null, Part(what, both[1] - both[0], null in single)))
+                    held.add((null, pair))
         parts += [part for _, part in found]
         opposite.append(Part(f"ratio above 1, {at}", _logarithms(own.values)))
         weakest = max(weakest, *((part.p_value, pair, null) for null, part in found), key=lambda each: each[0])
-    told = [f"directions {', '.join(f'{first} and {second}' for first, second in pairs)}"]
+    told = [f"{kind} {', '.join(f'{first} and {second}' for first, second in pairs)}"]
     told[0] += f"; {of_layer[arm, pairs[0]].interval.count} seeds"
     for each in [arm, *nulls]:
-        known = [of_layer[each, pair].interval for pair in pairs if (each, pair) in of_layer]
-        if known:
-            told.append(f"{each} " + ", ".join(_short(interval) for interval in known))
+        known = [of_layer.get((each, pair)) for pair in pairs]
+        if any(known):
+            told.append(f"{each} " + ", ".join("-" if found is None else _short(found.interval) for found in known))
+    lacking = [null for null in nulls if not all((null, pair) in held for pair in pairs)]
+    if lacking:
+        told.append(f"without a range in common in two seeds, so not compared at every pair: {', '.join(lacking)}")
     _, pair, null = weakest
     ratio = of_layer[arm, pair].interval
     beside = f", of {null} {of_layer[null, pair].interval.estimate:.2f}" if null else ""
     said = f"ratio to the run without a teacher {_short(ratio)}{beside} ({kind} {pair[0]} and {pair[1]}), {ratio.count} seeds"
-    bias = "the bias toward the top eigendirections"
+    bias, every = "the bias toward the top eigendirections", f"every null's{' that can be compared' if lacking else ''}"
     return Claim(
         f"{arm} exaggerates the bias toward the top eigendirections ({where}: ratio below 1 and every null's)",
         "; ".join(told),
         {
-            "supported": f"In {subject}, {who} exaggerates {bias}: {said}, below every null's.",
+            "supported": f"In {subject}, {who} exaggerates {bias}: {said}, below {every}.",
             "contradicted": f"In {subject}, {who} does not exaggerate {bias} but weakens it: {said}.",
             "inconclusive": f"In {subject}, {who} was not shown to exaggerate {bias}: {said}.",
         },
@@ -256,9 +269,12 @@ def _exaggeration(
     if of_control is None:
         unknown = f"no control is exchangeable with the teacher: {no_control}"
     else:
-        because += f"; control {control} {_shown(of_control.interval)}"
+        because += f"; control{f' {control}' if control != 'control' else ''} {_shown(of_control.interval)}"
         numbers += f", control {of_control.interval.estimate:.2f}"
         student_values, control_values = paired(slope, of_control)
+        if is_one_control and len(of_control.values) == 1:  # beside one teacher, so that it is the same in all seeds
+            student_values = np.array(slope.values)
+            control_values = np.full(len(student_values), of_control.values[0])
         if len(student_values) < 2:
             unknown = ONE_SEED
         else:
@@ -327,7 +343,7 @@ def _gain(
         because += f"; {unknown}"
     fit = table.get(("accuracy", teacher, "train", "all"))
     if fit is not None:
-        because += f"; the teacher fits {100 * fit.interval.estimate:.1f} % of its training labels"
+        because += f"; the teacher fits {100 * fit.interval.estimate:.1f} % of the training labels"
     over = "" if against == ONE_HOT else f" over {against}"
     number = f"{signed_points(interval)}, {len(values)} seeds" if len(values) > 1 else signed_points(interval)
     if against == ONE_HOT:

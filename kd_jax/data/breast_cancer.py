@@ -12,7 +12,7 @@ from kd_jax.data.arrays import HELD_OUT, Source, held_out
 
 
 def load() -> Source:
-    """Return the biopsies, malignant or benign: 455 for training, and a fifth of each class, 114, held out for testing."""
+    """Return the biopsies, malignant or benign: 456 for training, and a fifth of each class, 113, held out for testing."""
     rows = embedded.table("breast_cancer.csv", skip=1)
     if rows is None:
         from sklearn.datasets import load_breast_cancer

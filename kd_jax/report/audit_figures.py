@@ -86,9 +86,9 @@ def drawn(
     if len(of_both) == 2:
         made["reliability"] = figure = Figure(figsize=(9.4, 4.8), layout="constrained")
         for axes, (name, confidence, hit) in zip(figure.subplots(1, 2), of_both, strict=True):
-            ece = found["calibration"][name]["ece_before"]["estimate"]
+            ece = calibration.ece(confidence, hit)  # of all examples, as what is drawn
             reliability_panel(confidence, hit, colour=of_arm[name], ax=axes)
-            axes.set_title(f"{name}: ECE {ece:.3f}")
+            axes.set_title(f"{name}: ECE {ece:.3f}" + (f", the first of {seeds}" if seeds > 1 else ""))
             said.append(f"{name}: ECE {ece:.3f}, mean confidence {confidence.mean():.3f}, accuracy {hit.mean():.3f}")
         figure.set_label(f"Reliability diagrams, accuracy against confidence. {'; '.join(said)}.")
     return made

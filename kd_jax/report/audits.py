@@ -63,8 +63,9 @@ def write(
         _classes(found, names),
         _confusions(found, names),
     ]
+    which = ", the first of several seeds" if _first(found) else ""
     rest = [
-        page.gallery(title, [_example(each, names, show) for each in found[key]])
+        page.gallery(f"{title}{which}", [_example(each, names, show) for each in found[key]])
         for key, title in (
             ("less_sure", "Where the student is far less sure than its teacher"),
             ("surer", "Where the student is far surer than its teacher"),
@@ -164,19 +165,24 @@ def _advice(found: Mapping[str, Any]) -> Table:
 
 
 def _confidences(found: Mapping[str, Any]) -> list[Table]:
-    rescaled = found["rescaled"]
-    scale = Table(
-        ("", "estimate"),
-        [
+    rescaled, of_scale = found["rescaled"], []
+    if rescaled:
+        of_scale = [
             ("mean KL(teacher || student) [nats]", _interval(rescaled["kl_before"], 4)),
             ("the same, student's logits divided by the best temperature", _interval(rescaled["kl_after"], 4)),
             ("that temperature (above 1: the student is surer)", _temperature(rescaled["temperature"])),
             ("share of the KL that it removes", f"{rescaled['removed']:.1%}"),
+        ]
+    first = _first(found)
+    scale = Table(
+        ("", "estimate"),
+        [
+            *of_scale,
             ("mean entropy, teacher [nats]", f"{found['entropy']['teacher']:.4f}"),
             ("mean entropy, student [nats]", f"{found['entropy']['student']:.4f}"),
         ],
         "One temperature changes no prediction. What it cannot remove is a difference in what the two know, not in how sure they"
-        " are.",
+        f" are.{first}",
         title="Scale, or something else?",
         sortable=False,
     )
@@ -202,8 +208,15 @@ def _confidences(found: Mapping[str, Any]) -> list[Table]:
         )
         for name, label in zip(names, labels, strict=True)
     ]
-    note = "A temperature is fitted on one half of the examples and tried on the other, and the other way round."
+    note = (
+        f"A temperature is fitted on one half of the examples and tried on the other, and the other way round.{first}"
+    )
     return [scale, Table(("", *models), rows, note, title="Calibration", sortable=False)]
+
+
+def _first(found: Mapping[str, Any]) -> str:
+    """Of which seed that is of which there is one in a table: a sentence, empty where there is one seed."""
+    return "" if len(found["given"]["student"]) == 1 else " Of several seeds it is the first."
 
 
 def _outside(found: Mapping[str, Any]) -> list[Table]:
@@ -259,7 +272,8 @@ def _classes(found: Mapping[str, Any], names: Sequence[str] | None, most: int = 
         "teacher right",
         "student right",
     )
-    note = f"The {len(rows)} of {len(found['classes'])} classes with the largest mean deviation; classes.csv has all."
+    of_all = len(found["classes"])
+    note = f"The {len(rows)} of {of_all} classes with the largest mean deviation; classes.csv has all.{_first(found)}"
     return Table(header, rows, note, title="Classes")
 
 
@@ -268,7 +282,8 @@ def _confusions(found: Mapping[str, Any], names: Sequence[str] | None) -> Table:
         (_named(each["teacher"], names), _named(each["student"], names), f"{each['count']:,}")
         for each in found["confusions"]
     ]
-    return Table(("teacher says", "student says", "examples"), rows, title="Where they name different classes")
+    note = _first(found).strip()
+    return Table(("teacher says", "student says", "examples"), rows, note, title="Where they name different classes")
 
 
 def _example(each: Mapping[str, Any], names: Sequence[str] | None, show: Any) -> tuple[tuple[str, str] | None, str]:

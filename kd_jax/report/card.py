@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kd_jax.analysis.results import Interval
+from kd_jax.config import parse_switch
 from kd_jax.report.tables import markdown, shown
 
 MEASURED = {
@@ -24,13 +25,18 @@ def render(card: Mapping[str, Any]) -> str:
     rows = [[title, shown(Interval(**measured[name]), 4)] for name, title in MEASURED.items()]
     count, level = measured["accuracy"]["count"], measured["accuracy"]["level"]
     where = f"the {data['test_split']} split of {data['name']}"
+    not_here = card.get("not_trained_here")  # absent from cards of earlier versions
+    trained = (
+        f" Trained on {data['name']}, {data['train_examples']} examples in {card['classes']} classes, {data['wrong_labels']} of the"
+        " labels wrong by design."
+    )
+    unseen = "" if not_here else ", which was not trained on"
     parts = [
         f"# {card['architecture']}, {card['run']} at step {card['step']}",
-        f"{_origin(card)} Trained on {data['name']}, {data['train_examples']} examples in {card['classes']} classes,"
-        f" {data['wrong_labels']} of the labels wrong by design. {card['parameters']:,} parameters.",
+        f"{' '.join(not_here) if not_here else _origin(card) + trained} {card['parameters']:,} parameters.",
         "## How good it is",
         markdown(["", f"on {count} examples, {level:.0%} interval"], rows).rstrip(),
-        f"Measured on {where}, which was not trained on; one network, so the intervals are over examples.",
+        f"Measured on {where}{unseen}; one network, so the intervals are over examples.",
         "## Temperature",
         advice(card["temperature"], where),
         "## How to load it",
@@ -51,8 +57,19 @@ def _origin(card: Mapping[str, Any]) -> str:
     which = f" ({teacher['run']} at step {teacher['step']})" if teacher["step"] else ""
     return (
         f"A student of {teacher['architecture']}{which}, distilled by the loss"
-        f" `{teacher['loss']}` of weight {card['study']['weight']:g} at temperature {card['study']['temperature']:g}."
+        f" `{teacher['loss']}` of weight {card['study']['weight']:g} at temperature {card['study']['temperature']:g}"
+        f"{_switch(card)}."
     )
+
+
+def _switch(card: Mapping[str, Any]) -> str:
+    """That the loss was switched in mid-training, where it was."""
+    found = parse_switch(card["study"]["switch"])
+    if found is None:
+        return ""
+    which = "to this loss from that on labels" if found.to_kd else "from this loss to that on labels"
+    ramp = f", over {found.ramp} steps" if found.ramp > 1 else ""
+    return f", switched {which} after {found.epoch:g} epochs{ramp}"
 
 
 def _labels(labels: list[str]) -> str:
@@ -86,13 +103,19 @@ def advice(found: Mapping[str, Any] | None, where: str) -> str:
     )
 
 
+def _by(versions: Mapping[str, str], platform: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+    return (
+        f"trained by kd_jax {versions['kd_jax']} with jax {versions['jax']} on {platform['devices']} x {platform['device']},"
+        f" precision {study['precision']}"
+    )
+
+
 def _provenance(card: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     versions, platform = card["versions"], card["platform"]
     lines = [
         f"weights: sha256 `{card['hash']}`",
         f"data: fingerprint `{card['data']['fingerprint']}`",
-        f"trained by kd_jax {versions['kd_jax']} with jax {versions['jax']} on {platform['devices']} x {platform['device']},"
-        f" precision {study['precision']}",
+        *([] if card.get("not_trained_here") else [_by(versions, platform, study)]),
         f"exported by kd_jax {card['exported_by']['kd_jax']} with jax {card['exported_by']['jax']}",
     ]
     if card["teacher"] is not None:

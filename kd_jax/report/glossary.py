@@ -38,8 +38,8 @@ WORDS = (
     Word(
         "control",
         r"controls?",
-        "A network that has never met the teacher and is otherwise as like the student as can be. It shows what the same"
-        " measurement gives where there is no distillation.",
+        "A network that has never met the teacher: one that was trained as the teacher was, from another seed. It shows what"
+        " the same measurement gives where there is no distillation.",
     ),
     Word(
         "null",
@@ -104,7 +104,11 @@ WORDS = (
         "The range that would hold the true value in 95 of 100 repetitions of the whole study (or in the share that is stated)."
         " ± gives half its width, [low, high] its ends.",
     ),
-    Word("gain", r"gains?", "Test accuracy of the student less that of its twin without a teacher."),
+    Word(
+        "gain",
+        r"gains?",
+        "Test accuracy of the student less that of its twin without a teacher; in an audit, less the control's.",
+    ),
     Word("logits", r"logits?", "What a network puts out for each class before it is turned into probabilities."),
     Word("distilled", r"distill?ed|distillation", "Trained to give the teacher's probabilities, not only the labels."),
     Word(

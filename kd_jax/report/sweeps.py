@@ -28,6 +28,8 @@ COLUMNS = (
     ("slope, test, lowest 25 %", "exaggeration_slope", "name", "test", "lowest_25", 2),
     ("its control, test", "exaggeration_slope", "control", "test", "lowest_25", 2),
 )
+# What is compared with another variant, or is a slope over one field, says which.
+CSV_COLUMNS = ("variant", *tables.CSV_COLUMNS, "against", "field")
 CAPTIONS = {
     "variants": """Every variant with its interval: the student, and its twin without a teacher. A slope counts for distillation
         where it is above 1 and above its control's.""",
@@ -58,9 +60,8 @@ def write_report(folder: Path, measured: Sequence[StudentResult]) -> None:
     estimates = results.read(summary)
     with open(folder / "table.csv", "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(("variant", *tables.CSV_COLUMNS))
-        rows = zip(estimates, tables.csv_rows(estimates), strict=True)
-        writer.writerows((estimate.variant, *row) for estimate, row in rows)
+        writer.writerow(CSV_COLUMNS)
+        writer.writerows(csv_rows(estimates))
     main = table(summary)
     (folder / "table.md").write_text(tables.markdown(main.header, main.rows), encoding="utf-8")
     drawn = {"variants": sweep_figures.variants(summary)}
@@ -70,6 +71,12 @@ def write_report(folder: Path, measured: Sequence[StudentResult]) -> None:
         drawn["switching"] = sweep_figures.switching(measured)
     images = {name: figures.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
     (folder / "report.html").write_text(_page(folder, summary, images), encoding="utf-8")
+
+
+def csv_rows(estimates: Sequence[Estimate]) -> Iterator[list]:
+    """Yield every estimate of a sweep as a row of `CSV_COLUMNS`, unrounded."""
+    for estimate, row in zip(estimates, tables.csv_rows(estimates), strict=True):
+        yield [estimate.variant, *row, estimate.against, estimate.field]
 
 
 def students(summary: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

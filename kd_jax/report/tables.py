@@ -186,10 +186,20 @@ def what_intervals_are(estimates: Sequence[Estimate]) -> str:
         return ""
     first = next((e.interval for e in estimates if e.interval.resampled == "seeds"), estimates[0].interval)
     if first.resampled == "seeds":
-        own = next((e.interval.resampled for e in estimates if e.arm == TEACHER and e.name == "accuracy"), "seeds")
-        rest = f" The teacher is one for all seeds; its own intervals are over {own}." if own != "seeds" else ""
+        rest = "".join(
+            f" The {arm} is one for all seeds; its own intervals are over {over}." for arm, over in _single(estimates)
+        )
         return f"Mean and {first.level:.0%} interval over {first.count} seeds.{rest}"
     return f"One seed; {first.level:.0%} intervals over {first.resampled}: how other seeds would differ is not in them."
+
+
+def _single(estimates: Iterable[Estimate]) -> list[tuple[str, str]]:
+    """[(arm, what its intervals are over)] of the networks that stand for all seeds, where others have one for each."""
+    own = {(e.variant, e.arm): e.interval.resampled for e in estimates if e.name in ("accuracy", "entropy")}
+    several = {variant for (variant, _), over in own.items() if over == "seeds"}
+    return list(
+        dict.fromkeys((arm, over) for (variant, arm), over in own.items() if variant in several and over != "seeds")
+    )
 
 
 def turned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:

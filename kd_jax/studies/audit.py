@@ -168,7 +168,8 @@ def _measured(
                 )
                 if seed == 0:
                     kept[arm] = numbers
-                flat.extend(_flat(arm, seed, numbers))
+                if seed == 0 or max(len(models), len(given.teachers)) > 1:  # else it is the same beside the same
+                    flat.extend(_flat(arm, seed, numbers))
                 for role, of_role, said in (
                     ("teacher", given.teachers, numbers.teacher),
                     (arm, models, numbers.student),
@@ -181,8 +182,9 @@ def _measured(
 
     total = count * (len(given.students) + (len(seeds) if given.controls else 0))
     with progress_of(total) as bar:
-        is_one_teacher = len(given.teachers) == 1 and len(seeds) > 1
-        estimates = summary.estimates(pairs(), {"student": "control"}, is_one_teacher)
+        models = {"teacher": given.teachers, "control": given.controls}
+        single = [arm for arm, of in models.items() if len(of) == 1 < len(seeds)]
+        estimates = summary.estimates(pairs(), {"student": "control"}, single)
     first = kept["student"]
     copies = [list(names) for names in digests.values()]
     same = [
@@ -287,19 +289,21 @@ def _looked_at(given: Given, first: Beside, estimates: Sequence[Estimate]) -> di
     rows = rescaling.fitted_rows(count, classes, given.sequences)
     groups = None if given.sequences is None else given.sequences[rows]
     teacher, student = given.teachers[0][rows], given.students[0][rows]
-    rescaled = rescaling.rescaled(teacher, student, groups)
+    finite = rescaling.comparable(teacher, student)
+    rescaled = rescaling.rescaled(teacher, student, groups) if finite else None
     calibrations = {}
     if given.labels is not None:
         y = given.labels[rows]
         calibrations = {
             name: rescaling.calibrated(logits, y, rng, groups)
             for name, logits in (("teacher", teacher), ("student", student))
+            if rescaling.possible(logits, y)
         }
     below, above = questions.extremes(first, given.labels)
     advice = questions.advice(estimates, given.split, calibrations, rescaled)
     return {
         "fitted_on": len(rows),
-        "rescaled": _plain(rescaled) | {"removed": rescaled.removed},
+        "rescaled": {} if rescaled is None else _plain(rescaled) | {"removed": rescaled.removed},
         "outside": _outside(given, first),
         "calibration": {name: each.to_json() for name, each in calibrations.items()},
         "entropy": {

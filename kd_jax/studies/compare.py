@@ -259,7 +259,8 @@ def _values(column: Column, name: str, split: str, subset: str) -> dict[Any, flo
     study = column.opened.study
     if study is None:
         return {(str(column.opened.folder), number): value for number, value in enumerate(found.values)}
-    return dict(zip(seeds_of(study, column.opened.summary["study"]), found.values, strict=False))
+    seeds = seeds_of(study, column.opened.summary["study"])
+    return dict(zip((seeds[at] for at in found.kept) if found.kept else seeds, found.values, strict=False))
 
 
 def _differences(first: Column, column: Column) -> Iterator[dict[str, Any]]:

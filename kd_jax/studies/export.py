@@ -136,6 +136,7 @@ def _card(prepared: Prepared, run: Run, step: int, variables: Variables) -> dict
         "measured": _measured(logits, labels),
         "temperature": calibrated,
         "teacher": teacher,
+        "not_trained_here": _not_trained(record, run),
         "data": record["data"],
         "study_name": record["study"],
         "study": to_json(study),
@@ -144,6 +145,19 @@ def _card(prepared: Prepared, run: Run, step: int, variables: Variables) -> dict
         "revision": record["history"][-1].get("revision"),
         "exported_by": versions(),
     }
+
+
+def _not_trained(record: dict[str, Any], run: Run) -> list[str]:
+    """Where a network that the study did not train is from, in sentences; none for the others."""
+    if (source := run.source) is not None:
+        given = record["teacher_from"]
+        which = f"{source.run} at step {source.step} (sha256 {source.sha256[:12]})"
+        return [f"Not trained here: it is {which} of the study {given['study']} in {given['folder']}."]
+    if run.training.epochs:
+        return []
+    start = record.get("init_from", {}).get(run.arm.model)
+    where = f" in {start['folder']}" if start else ""
+    return [f"Not trained here: it has the weights{where} as they were."]
 
 
 def _measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, Any]]:

@@ -276,6 +276,47 @@ def test_seeds_that_one_of_two_arms_lacks_are_left_out_of_their_comparison():
     np.testing.assert_allclose(claimed.parts[1].values, np.log([1.0, 0.95]) - np.log([0.8, 0.9]))
 
 
+def test_a_null_that_cannot_be_compared_is_named_and_nothing_shifts_in_the_list_of_ratios():
+    pairs = (0, 7), (0, 15)
+    students = [ratio("student", [0.80, 0.85, 0.75, 0.90], pair) for pair in pairs]
+    order = [ratio("onehot_order", [1.0, 1.1, 0.9, 1.15], pair) for pair in pairs]
+    references = dict.fromkeys(("student", "onehot_order", "onehot_init"), "onehot")
+    (whole,) = decide(
+        verdicts.eigen_claims(
+            [*students, *order], {"student": "onehot"}, {"student": "onehot", "onehot_order": "onehot"}
+        )
+    )
+    assert whole.because.startswith("directions 0 and 7, 0 and 15; 4 seeds; student 0.82")
+    assert "not compared" not in whole.because
+    assert whole.sentence.endswith("below every null's.")
+    late = ratio("onehot_init", [1.2, 1.3, 1.2, 1.4], pairs[1])
+    (partly,) = decide(verdicts.eigen_claims([*students, *order, late], {"student": "onehot"}, references))
+    assert "; onehot_init -, 1.2" in partly.because
+    assert "not compared at every pair: onehot_init; p" in partly.because
+    assert partly.sentence.endswith("below every null's that can be compared.")
+
+
+def test_a_null_that_is_one_run_for_all_seeds_brings_its_own_chance():
+    student, null = ratio("student", [0.80, 0.85, 0.75, 0.90]), ratio("teacher", [1.0, 1.1, 0.9, 1.15])
+    about = [student, null], {"student": "onehot"}, {"student": "onehot", "teacher": "onehot"}
+    (each,), (one,) = verdicts.eigen_claims(*about), verdicts.eigen_claims(*about, single=["teacher"])
+    np.testing.assert_array_equal(each.parts[1].values, one.parts[1].values)
+    t = stats.ttest_1samp(one.parts[1].values, 0).statistic
+    assert each.parts[1].p_value == pytest.approx(2 * stats.t.sf(t, 3))
+    assert one.parts[1].p_value == pytest.approx(2 * stats.t.sf(t / np.sqrt(5), 3))
+    assert one.parts[1].what == "ratio below that of teacher, one run for all seeds, directions 0 and 7"
+
+
+def test_nothing_is_concluded_on_the_bias_of_a_student_whose_own_teacher_did_not_learn():
+    students = [ratio(arm, [0.80, 0.85, 0.75, 0.90]) for arm in ("student", "student_early")]
+    runs = [Unlearned("teacher_early", 0, "at_chance")]
+    baselines = dict.fromkeys(("student", "student_early"), "onehot")
+    teachers = {"student": "teacher", "student_early": "teacher_early"}
+    late, early = decide(verdicts.eigen_claims(students, baselines, baselines, runs, teachers))
+    assert (late.verdict, early.verdict) == ("supported", "inconclusive")
+    assert early.because.startswith("teacher_early did not learn")
+
+
 def slope(arm, values):
     return Estimate("exaggeration_slope", arm, intervals.over_seeds(values), values, split="test", subset="lowest_25")
 

@@ -57,6 +57,21 @@ def test_an_epoch_chosen_by_other_seeds_leads_nowhere_where_curves_are_flat():
     assert found == 0
 
 
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_the_interval_of_a_lead_holds_it_as_often_as_it_claims(seeds):
+    """Curves that are flat, or have a peak that is hard to tell: there the seeds choose together, and t intervals miss."""
+    rng, steps = np.random.default_rng(0), np.arange(15)
+    for shape in (0 * steps, -0.02 * np.maximum(steps - 6, 0) / 13 - 0.1 * np.exp(-steps / 2)):
+        drawn = [[curve(*(0.9 + shape + 0.006 * rng.normal(size=15))) for _ in range(seeds)] for _ in range(200)]
+        leads = [epochs.lead(each) for each in drawn]
+        found, naive = [epochs.lead_interval(each) for each in drawn], [intervals.over_seeds(each) for each in leads]
+        truth = np.mean(leads)
+        held, naively = (np.mean([of.low <= truth <= of.high for of in each]) for each in (found, naive))
+        assert held > 0.92
+        assert naively < 0.91 or seeds == 3
+    assert epochs.lead_interval(drawn[0][:2]) == intervals.over_seeds(epochs.lead(drawn[0][:2]))
+
+
 def test_a_planted_decline_is_told_with_its_size_and_an_advice():
     rng = np.random.default_rng(1)
     shape = np.concatenate([np.linspace(0.5, 0.96, 10), np.linspace(0.96, 0.88, 40)])

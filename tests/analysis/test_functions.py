@@ -205,4 +205,4 @@ def test_without_a_prediction_theory_is_not_judged_and_the_bias_is_in_every_grou
     (bias,) = verdicts.decide(verdicts.function_bias_claims(found, {"student": "onehot"}, eigen.references(OF_STUDY)))
     assert bias.verdict == "supported"
     assert "function" in bias.claim
-    assert "directions 0 and 1, 1 and 2" in bias.because
+    assert "groups 0 and 1, 1 and 2" in bias.because

@@ -89,6 +89,20 @@ def test_a_class_of_probability_zero_is_no_obstacle():
     assert found.estimate == pytest.approx(1 / np.log(3))
 
 
+def test_where_a_divergence_is_infinite_no_temperature_brings_the_student_closest():
+    rng = np.random.default_rng(8)
+    teacher, student = rng.normal(size=(2, 100, 4))
+    assert rescaling.comparable(teacher, student)
+    assert np.isfinite(rescaling.matched(teacher, student).estimate)
+    student[7, teacher[7].argmin()] = -np.inf
+    assert not rescaling.comparable(teacher, student)
+    assert np.isnan(rescaling.matched(teacher, student).estimate)
+    teacher[7, teacher[7].argmin()] = -np.inf  # what both hold impossible costs nothing
+    assert rescaling.matched(teacher, student).estimate == pytest.approx(
+        rescaling.temperature(student, softmax(teacher, axis=1)).estimate
+    )
+
+
 def test_a_reliability_diagrams_distance_from_the_diagonal_is_the_calibration_error():
     rng = np.random.default_rng(7)
     confidences = rng.uniform(size=500)

@@ -19,6 +19,7 @@ OF_WEIGHTS = {
     **ENDS,
     "values": [1.0],
 }
+OF_TWO_OF_THREE = {**OF_WEIGHTS, "values": [1.0, 1.5], "kept": [0, 2]}
 OF_FUNCTIONS = {"name": "kernel_drift", "arm": "onehot", **ENDS, "values": [0.5, 0.5]}
 OF_VARIANTS = {
     **{"name": "gain_difference", "arm": "student", "variant": "a", "against": "b", "split": "test", "subset": "all"},
@@ -28,12 +29,19 @@ OF_A_SWEEP = {"name": "gain_per_teacher_lead", "arm": "student", "field": "epoch
 
 
 @pytest.mark.parametrize(
-    "written", [OF_LOGITS, OF_WEIGHTS, OF_FUNCTIONS, OF_VARIANTS, {**OF_A_SWEEP, **ENDS, "values": [0.1, 0.2]}]
+    "written",
+    [OF_LOGITS, OF_WEIGHTS, OF_TWO_OF_THREE, OF_FUNCTIONS, OF_VARIANTS, {**OF_A_SWEEP, **ENDS, "values": [0.1, 0.2]}],
 )
 def test_an_estimate_that_is_read_and_written_again_has_the_same_keys_in_the_same_order(written):
     again = Estimate.from_json(json.loads(json.dumps(written))).to_json()
     assert again == written
     assert list(again) == list(written)
+
+
+def test_which_seeds_have_a_value_is_known_from_the_json():
+    found = Estimate.from_json(json.loads(json.dumps(OF_TWO_OF_THREE)))
+    whole = Estimate.from_json({**OF_WEIGHTS, "values": [2.0, 3.0, 4.0]})
+    assert [each.tolist() for each in results.paired(found, whole)] == [[1.0, 1.5], [2.0, 4.0]]
 
 
 def test_that_no_verdict_may_be_drawn_is_no_part_of_the_json():

@@ -120,6 +120,17 @@ def test_with_two_seeds_or_more_the_interval_is_over_seeds():
     )
 
 
+def test_a_number_that_one_of_three_seeds_lacks_says_which_seeds_have_it():
+    pairs = [pair("student", seed, 1.5) for seed in (3, 4, 5)]
+    student = pairs[1].student.astype(float)
+    other = ({*range(CLASSES)} - {int(pairs[1].y[0]), int(student[0].argmax())}).pop()
+    student[0, other] = -np.inf  # the teacher holds it possible: the divergence is infinite
+    table = study(pairs[0], pairs[1]._replace(student=student), pairs[2], baselines={})
+    assert table["kl", "student", "test", "all"].kept == (0, 2)
+    assert len(table["kl", "student", "test", "all"].values) == 2
+    assert table["agreement", "student", "test", "all"].kept == ()
+
+
 def test_with_one_seed_the_interval_is_over_examples():
     table = study(pair("onehot", 5, 0.8), pair("student", 5, 1.5))
     for (*_, subset), estimate in table.items():

@@ -1,6 +1,7 @@
 """Tables, figures and progress: what a reader sees."""
 
 import csv
+import dataclasses
 import io
 import itertools
 import re
@@ -9,7 +10,7 @@ import pytest
 
 from kd_jax.analysis.results import Estimate, Interval
 from kd_jax.plan import Arm, checkpoint_steps
-from kd_jax.report import figures, tables
+from kd_jax.report import figures, sweeps, tables
 from kd_jax.studies.progress import Progress
 
 
@@ -34,6 +35,33 @@ def test_tables_hold_every_arm_but_nulls_and_say_what_is_missing():
     assert cells["test accuracy"] == "0.500 ± 0.100"
     assert cells["test ECE"] == "-"
     assert len({len(line.rstrip("|").split("|")) for line in tables.markdown(header, rows).splitlines()}) == 1
+
+
+def test_a_network_that_stands_for_all_seeds_is_named_beside_others_and_not_where_there_is_one_seed():
+    alone = Interval(0.5, 0.4, 0.6, 0.95, "examples", 100)
+    single = [dataclasses.replace(estimate(arm=arm), interval=alone) for arm in ("teacher", "control")]
+    said = tables.what_intervals_are([*ESTIMATES, *single])
+    assert said == (
+        "Mean and 95% interval over 3 seeds. The teacher is one for all seeds; its own intervals are over examples."
+        " The control is one for all seeds; its own intervals are over examples."
+    )
+    of_one = [dataclasses.replace(each, variant="seeds=1") for each in single]
+    several = [dataclasses.replace(each, variant="seeds=3") for each in ESTIMATES]
+    assert "one for all seeds" not in tables.what_intervals_are([*several, *of_one])
+
+
+def test_no_two_rows_of_a_sweep_in_csv_are_about_the_same():
+    slope = estimate("gain_per_teacher_accuracy")
+    slopes = [slope, dataclasses.replace(slope, field="teacher's epochs")]
+    less = dataclasses.replace(estimate("gain_difference"), variant="a")
+    both = [dataclasses.replace(less, against=against) for against in ("b", "c")]
+    rows = [dict(zip(sweeps.CSV_COLUMNS, row, strict=True)) for row in sweeps.csv_rows([*slopes, *both])]
+    assert [(row["variant"], row["against"], row["field"]) for row in rows] == [
+        ("", "", ""),
+        ("", "", "teacher's epochs"),
+        ("a", "b", ""),
+        ("a", "c", ""),
+    ]
 
 
 def test_csv_is_unrounded():

@@ -7,6 +7,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import log_softmax, softmax
 
 import kd_jax
@@ -98,6 +99,40 @@ def test_one_teacher_may_stand_beside_several_students_and_its_interval_is_over_
     assert found.estimate("accuracy", "teacher", split="test").interval.resampled == "examples"
 
 
+def test_one_control_of_several_students_is_one_network_and_its_chance_is_in_the_gain():
+    y, teacher, *_, control = models()
+    students = [models(seed=0, slope=slope)[2] for slope in (1.2, 1.3, 1.4)]
+    students[0][:3] = -students[0][:3]  # so that accuracies differ
+    alone, found = kd_jax.audit(teacher, control, y), kd_jax.audit(teacher, students, y, control=control)
+    own = {(e.name, e.split, e.subset, e.rank): e for e in found.estimates if e.arm == "control"}
+    same = {(e.name, e.split, e.subset, e.rank): e for e in alone.estimates if e.arm == "student"}
+    assert len(own) > 20
+    for about, estimate in own.items():
+        assert (estimate.interval, estimate.values) == (same[about].interval, same[about].values)
+        assert estimate.interval.resampled == "examples"
+    gain = found.estimate("accuracy_gain", split="test")
+    expected = stats.t.ppf(0.975, 2) * np.std(gain.values, ddof=1) * np.sqrt(1 + 1 / 3)
+    assert gain.interval.high - gain.interval.estimate == pytest.approx(expected)
+    slopes = np.array(found.estimate("exaggeration_slope", split="test", subset="lowest_25").values)
+    over = stats.ttest_1samp(slopes - own["exaggeration_slope", "test", "lowest_25", 0].values[0], 0)
+    of_part = 2 * stats.t.sf(over.statistic / np.sqrt(3 + 1), 2)  # the control's own chance: 1/3 + 1 instead of 1/3
+    p_value = next(each.p_value for each in found.verdicts if each.name == "exaggeration_slope")
+    assert p_value == pytest.approx(max(of_part, 2 * stats.t.sf(stats.ttest_1samp(slopes, 1).statistic, 2)))
+    assert "The control is one for all seeds; its own intervals are over examples." in str(found)
+
+
+def test_what_is_of_the_first_seed_alone_says_so_on_the_page(tmp_path, words_of, monkeypatch):
+    monkeypatch.setattr("kd_jax.report.audit_figures.drawn", lambda *_: {})
+    y, teacher, *_ = models()
+    students = [models(seed=0, slope=slope)[2] for slope in (1.2, 1.3)]
+    for number, given in (("one", students[0]), ("two", students)):
+        kd_jax.audit(teacher, given, y, out=tmp_path / number)
+    one, two = (words_of((tmp_path / name / "report.html").read_text(encoding="utf-8")) for name in ("one", "two"))
+    assert "it is the first" not in one
+    assert two.count("Of several seeds it is the first.") >= 4  # scale, calibration, classes, confusions
+    assert "Where the student is far surer than its teacher, the first of several seeds" in two
+
+
 def test_without_a_control_exaggeration_is_never_supported_and_without_labels_nothing_is_said_of_accuracy():
     _, teacher, student, _ = models(2000)
     found = kd_jax.audit(teacher, student)
@@ -150,6 +185,22 @@ def test_rows_of_probability_one_are_counted_and_left_out_of_slopes():
     found = kd_jax.audit(softmax(teacher, axis=1), p, kind="probabilities")
     assert "3 of 1000 rows have a probability of exactly 0 or 1" in found.warnings[0]
     assert np.isfinite(found.estimate("exaggeration_slope", split="test").interval.estimate)
+
+
+def test_nothing_is_said_of_temperatures_where_no_temperature_makes_a_divergence_or_a_likelihood_finite(tmp_path):
+    y, teacher, student, _ = models()
+    p, of_teacher = softmax(student, axis=1), softmax(teacher, axis=1)
+    p[np.arange(20), (y[:20] + 1) % CLASSES] = 0  # not the label
+    found = kd_jax.audit(of_teacher, p / p.sum(1, keepdims=True), y, kind="probabilities")
+    assert found.summary["audit"]["rescaled"] == {}
+    assert set(found.summary["audit"]["calibration"]) == {"teacher", "student"}
+    assert not {"kl", "kl_scale", "kl_temperature"} & {each.name for each in found.estimates}
+    assert not any("factor on its logits" in each.advice for each in found.advice)
+    p[np.arange(20), y[:20]] = 0
+    found = kd_jax.audit(of_teacher, p / p.sum(1, keepdims=True), y, kind="probabilities", out=tmp_path / "audit")
+    assert set(found.summary["audit"]["calibration"]) == {"teacher"}
+    assert {each.arm for each in found.estimates if each.name == "nll"} == {"teacher"}
+    assert (tmp_path / "audit" / "report.html").is_file()  # without the ECE of the student
 
 
 def test_the_command_writes_a_whole_report(tmp_path, capsys):
@@ -244,6 +295,9 @@ def test_of_students_whose_confidence_hardly_varies_nothing_is_concluded():
     lively = kd_jax.audit(teachers, [0.5 * teachers[seed] + 0.1 * independent(400, 10 + seed) for seed in range(3)])
     assert lively.verdicts[0].verdict == "contradicted"
     assert lively.summary["unlearned"] == []
+    # One control beside one teacher is named once, however many students there are.
+    one = kd_jax.audit(teachers[0], teachers, control=0.02 * independent(400, 20))
+    assert [(run["arm"], run["seed"]) for run in one.summary["unlearned"]] == [("control", 0)]
 
 
 def test_models_that_are_copies_of_each_other_are_named():

@@ -257,6 +257,23 @@ def test_a_package_that_is_not_installed_is_named_with_the_extra(workdir, tmp_pa
         export.export(workdir, RUN, form, out=tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("switch", "said"),
+    [
+        ("", "at temperature 4."),
+        ("onehot:kd@3", "at temperature 4, switched to this loss from that on labels after 3 epochs."),
+        (
+            "kd:onehot@2.5,ramp=10",
+            "at temperature 4, switched from this loss to that on labels after 2.5 epochs, over 10 steps.",
+        ),
+    ],
+)
+def test_the_card_of_a_student_says_when_its_loss_was_switched(switch, said):
+    teacher = {"architecture": "mlp_8", "run": "teacher-seed0", "step": 9, "loss": "kd"}
+    made = {"teacher": teacher, "study": {"weight": 1.0, "temperature": 4.0, "switch": switch}}
+    assert cards._origin(made).endswith(said)
+
+
 def test_the_advice_is_to_divide_where_that_helps_and_to_leave_it_where_it_does_not():
     """Labels are drawn from the softmax of a third of the logits, so 3 is the temperature; then from that of the logits."""
     rng = np.random.default_rng(0)

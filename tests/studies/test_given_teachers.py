@@ -138,6 +138,11 @@ def test_a_student_teaches_the_next_one_and_one_run_all_seeds(own, tmp_path):
     estimates = table(found)
     assert estimates["accuracy", "teacher", "test", "all"].interval.resampled == "examples"
     assert len(estimates["accuracy", "teacher", "test", "all"].values) == 1
+    of_one = [
+        e for e in results.read(found) if e.arm == "teacher" and not e.name.startswith(("eigen_ratio", "eigen_fr"))
+    ]
+    assert {e.interval.resampled for e in of_one} == {"examples"}  # nothing of one network is over seeds
+    assert {"accuracy", "accuracy_best", "share_learnt", "forgetting_events"} <= {e.name for e in of_one}
     assert estimates["accuracy_gain", "student", "test", "all"].interval.resampled == "seeds"
     gain = (
         np.array(estimates["accuracy", "student", "test", "all"].values)
@@ -511,6 +516,11 @@ def test_a_study_with_a_given_teacher_is_pruned_exported_and_its_teacher_stays(o
     (weights,) = (safetensors.numpy.load_file(path) for path in copied.glob("*.safetensors"))
     expected = checkpoints.load_variables(records.run_folder(own[0], "teacher-seed1"), 15)
     assert sum(array.size for array in weights.values()) == sum(leaf.size for leaf in jax.tree.leaves(expected))
+    # This study did not train it, so the card does not say on what.
+    said = (copied / "README.md").read_text(encoding="utf-8")
+    assert "Not trained here: it is teacher-seed1 at step 15 (sha256" in said
+    assert f"of the study tested in {own[0].name}." in said
+    assert not any(each in said for each in ("trained on", "Trained on", "on labels", "trained by"))
 
 
 def test_a_student_of_logits_is_exported_and_its_cost_has_no_teacher(answered, tmp_path):

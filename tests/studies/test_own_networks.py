@@ -399,6 +399,10 @@ def test_a_frozen_teacher_of_the_students_network_is_not_followed_along_eigendir
     train(study, workdir)
     found = analyse.analyze(workdir)
     assert {e["arm"] for e in found["estimates"] if e["name"] == "eigen_component"} == {"onehot", "student"}
+    of_teacher = [e for e in found["estimates"] if e["arm"] == "teacher"]
+    assert {(e["resampled"], len(e["values"])) for e in of_teacher} == {
+        ("examples", 1)
+    }  # one network, whatever the seed
     start = [
         checkpoints.load_variables(records.run_folder(workdir, f"{arm}-seed0"), 0) for arm in ("teacher", "student")
     ]

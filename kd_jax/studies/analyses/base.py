@@ -13,9 +13,10 @@ from kd_jax.analysis.results import Estimate, Unlearned, Verdict
 from kd_jax.config import Study, from_json
 from kd_jax.data import Dataset, stored
 from kd_jax.errors import BadInput
-from kd_jax.plan import Arm, Plan, of_record, seeds_of
+from kd_jax.plan import TEACHER, Arm, Plan, of_record, run_name, seeds_of
 from kd_jax.report.charts import Chart
 from kd_jax.report.tables import Table
+from kd_jax.workdir import records
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,6 +48,20 @@ class Trained:
     def seeds(self) -> list[int]:
         """The seeds that were trained to their end in every arm."""
         return list(self.plan.seeds)
+
+    @property
+    def single(self) -> tuple[str, ...]:
+        """The arms of which one network stands for all of several seeds: the teacher, where it exists already and is one."""
+        if len(self.seeds) < 2:
+            return ()
+        if self.plan.given is not None:
+            return (TEACHER,) if self.plan.given.is_one else ()
+        if self.study.teacher_training.epochs:
+            return ()
+        teacher = next(arm for arm in self.plan.arms if arm.name == TEACHER)
+        # Taken as it is, such as from a file of weights; but a network of one's own may start otherwise in each seed.
+        known = records.read_study(self.workdir)["teacher_hash"]
+        return (TEACHER,) if len({known.get(run_name(teacher, seed), seed) for seed in self.seeds}) == 1 else ()
 
 
 @dataclass(frozen=True)

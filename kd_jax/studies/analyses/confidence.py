@@ -89,11 +89,9 @@ def _passes(trained: Trained) -> int:
 
 def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]:
     pairs = extract.logit_pairs(trained.workdir, trained.plan, trained.dataset, advance)
-    given = trained.plan.given
-    is_one = given is not None and given.is_one and len(trained.seeds) > 1
     runs: list[OfRun] = []
     compared = _remembered(map(summary.compared, _kept(pairs, folder)), runs)
-    estimates = summary.estimates(compared, trained.plan.baselines, is_one)
+    estimates = summary.estimates(compared, trained.plan.baselines, trained.single)
     views.keep(trained.dataset, _noteworthy(trained, runs), folder)
     return estimates
 

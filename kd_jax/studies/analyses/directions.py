@@ -47,12 +47,14 @@ def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]
         name = f"{growth.arm}-seed{growth.seed}-{growth.layer.replace('/', '.')}.npz"
         eigenvalues = growth.values  # under the name that scripts outside this repository know
         np.savez(folder / "eigen" / name, eigenvalues=eigenvalues, **growth._asdict())
-    return eigen.estimates(growths, eigen.references(trained.plan.arms), trained.study.look.pairs)
+    references = eigen.references(trained.plan.arms)
+    return eigen.estimates(growths, references, trained.study.look.pairs, trained.single)
 
 
 def _conclude(trained: Trained, estimates: Sequence[Estimate], unlearned: Sequence[Unlearned]) -> list[Claim]:
     references = eigen.references(trained.plan.arms)
-    return verdicts.eigen_claims(estimates, trained.plan.baselines, references, unlearned)
+    about = {"teachers": trained.plan.teachers, "single": trained.single}
+    return verdicts.eigen_claims(estimates, trained.plan.baselines, references, unlearned, **about)
 
 
 def left_out(plan: Plan, dataset: Dataset) -> list[str]:

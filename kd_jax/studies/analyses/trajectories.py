@@ -49,7 +49,7 @@ def _measure(trained: Trained, folder: Path, advance: Advance) -> list[Estimate]
         (folder / "trajectory").mkdir(parents=True, exist_ok=True)
         np.savez(folder / "trajectory" / f"{run.arm}-seed{run.seed}.npz", **run._asdict())
         found.append(run)
-    return trajectories.estimates(found)
+    return trajectories.estimates(found, trained.single)
 
 
 def _tables(analysed: Analysed) -> list[Table]:
