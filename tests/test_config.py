@@ -1,9 +1,11 @@
 """The configuration of a study: flat names, sections, what was written before, what is refused."""
 
 import json
+import pathlib
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError
 
+import numpy as np
 import pytest
 
 import kd_jax
@@ -95,3 +97,31 @@ def test_the_version_of_a_checkout_that_is_not_installed_is_known(monkeypatch):
 
     monkeypatch.setattr("kd_jax.config.packages.version", of_installed)
     assert versions()["kd_jax"] == kd_jax.__version__
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"student": "mlp_8"}, "--student=mlp_8: expected a list, each a word, found 'mlp_8'"),
+        ({"optimizer": "adamm"}, "--optimizer=adamm: expected one of nesterov sgd adam adamw"),
+        ({"precision": "fp16"}, "--precision=fp16: expected one of auto"),
+        ({"epochs": "3"}, "--epochs=3: expected a whole number, found '3'"),
+        ({"epochs": 2.0}, "--epochs=2.0: expected a whole number"),
+        ({"temperature": None}, "--temperature=None: expected a number"),
+        ({"seeds": True}, "--seeds=True: expected a whole number"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_in_python_too(values, said):
+    for make in (Study.from_flags, Study().replaced):
+        with pytest.raises(BadInput) as caught:
+            make(**values)
+        assert str(caught.value).startswith(said)
+
+
+def test_lists_paths_and_numbers_of_numpy_are_taken_as_what_they_stand_for():
+    here = pathlib.Path("a") / "b"
+    found = {"student": ["mlp_8"], "pairs": [[0, 8]], "epochs": np.int64(3), "temperature": np.float32(2)}
+    study = Study.from_flags(**found, teacher_from=here)
+    same = Study.from_flags(student=("mlp_8",), pairs=((0, 8),), epochs=3, temperature=2.0, teacher_from=str(here))
+    assert study == same
+    assert json.dumps(to_json(study)) == json.dumps(to_json(same))

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from kd_jax.config import FLAGS, shown
+from kd_jax.config import FLAGS
+from kd_jax.config.allowed import described
 from kd_jax.errors import BadInput
 
 
@@ -66,9 +67,7 @@ def _value(given: str, name: str, kind: Any, value: Any) -> Any:
     try:
         return _fitted(kind, value)
     except TypeError:
-        raise BadInput(
-            f"{given}: {name}: expected {_described(kind)}, found {json.dumps(value, default=str)}"
-        ) from None
+        raise BadInput(f"{given}: {name}: expected {described(kind)}, found {json.dumps(value, default=str)}") from None
 
 
 NUMBER = re.compile(
@@ -101,13 +100,3 @@ def _fitted(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind):
         raise TypeError
     return value
-
-
-def _described(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return f"one of {shown(get_args(kind))}"
-    if get_origin(kind) is tuple:
-        parts = get_args(kind)
-        of = _described(parts[0])
-        return f"a list, each {of}" if parts[-1] is Ellipsis else f"{len(parts)} values in a list, each {of}"
-    return {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}[kind]

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, NamedTuple
+from pathlib import PurePath
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from kd_jax.errors import BadInput
 
@@ -76,6 +77,55 @@ def need(section: Any, name: str, holds: bool, expected: str) -> None:
     """
     if not holds:
         raise BadInput(f"--{name}={shown(getattr(section, name))}: expected {expected}; see --help")
+
+
+def fits(kind: Any, value: Any) -> bool:
+    """Return whether a value is of a field's type; a whole number is a float too.
+
+    >>> fits(tuple[float, ...], (1, 0.5)), fits(int, True), fits(Literal["a", "b"], "c")
+    (True, False, False)
+    """
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        first, *rest = get_args(kind)
+        if not isinstance(value, tuple):
+            return False
+        if rest == [...]:
+            return all(fits(first, part) for part in value)
+        return len(value) == 1 + len(rest) and all(map(fits, (first, *rest), value))
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def plain(kind: Any, value: Any) -> Any:
+    """Return a value as its field has it: lists as tuples, paths as strings, NumPy's numbers as Python's.
+
+    >>> plain(tuple[str, ...], ["mlp_8"]), plain(str, PurePath("runs") / "a")
+    (('mlp_8',), 'runs/a')
+    """
+    if isinstance(value, list) and get_origin(kind) is tuple:
+        return tuple(plain(get_args(kind)[0], part) for part in value)
+    if isinstance(value, PurePath) and kind is str:
+        return str(value)
+    is_numpys = type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
+    return value.item() if is_numpys else value
+
+
+def described(kind: Any) -> str:
+    """Return what a field of a type takes, in words.
+
+    >>> described(tuple[str, ...])
+    'a list, each a word'
+    """
+    if get_origin(kind) is Literal:
+        return f"one of {shown(get_args(kind))}"
+    if get_origin(kind) is tuple:
+        parts = get_args(kind)
+        of = described(parts[0])
+        return f"a list, each {of}" if parts[-1] is Ellipsis else f"{len(parts)} values in a list, each {of}"
+    return {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}[kind]
 
 
 def shown(value: Any) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Annotated, Any, get_type_hints
 
-from kd_jax.config.allowed import Allowed, check, need, shown
+from kd_jax.config.allowed import Allowed, check, described, fits, need, plain, shown
 from kd_jax.config.data import FOLDER, Data, is_folder
 from kd_jax.config.distillation import Distillation, parse_switch
 from kd_jax.config.look import Look
@@ -75,10 +75,18 @@ class Study:
 
         Raises:
             TypeError: for a name that is no field.
+            BadInput: for a value of another type than the field's, or one that it does not allow.
         """
         by_section: dict[str, dict[str, Any]] = {}
         own = {}
-        for name, value in values.items():
+        for name, given in values.items():
+            value = given
+            if name in FLAGS:
+                value = plain(FLAGS[name], given)
+                if not fits(FLAGS[name], value):
+                    raise BadInput(
+                        f"--{name}={shown(given)}: expected {described(FLAGS[name])}, found {given!r}; see --help"
+                    )
             if name in SECTION_OF:
                 by_section.setdefault(SECTION_OF[name], {})[name] = value
             else:

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
+from kd_jax.config.allowed import fits
 from kd_jax.config.study import FLAGS, Study
 from kd_jax.errors import BadInput
 
@@ -32,24 +33,8 @@ def from_json(values: Mapping[str, Any]) -> Study:
         )
     flat = {name: _tuples(value) for name, value in values.items()}
     for name, value in flat.items():
-        if not _fits(FLAGS[name], value):
+        if not fits(FLAGS[name], value):
             kind = getattr(FLAGS[name], "__name__", str(FLAGS[name]))
             found = repr(values[name])[:60]
             raise BadInput(f"study.json: {name}: expected {kind}, found {found}; {fix}")
     return Study.from_flags(**flat)
-
-
-def _fits(kind: Any, value: Any) -> bool:
-    """Whether a value is of a field's type; a whole number is a float too."""
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if get_origin(kind) is tuple:
-        first, *rest = get_args(kind)
-        if not isinstance(value, tuple):
-            return False
-        if rest == [...]:
-            return all(_fits(first, part) for part in value)
-        return len(value) == 1 + len(rest) and all(map(_fits, (first, *rest), value))
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)

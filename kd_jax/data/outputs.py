@@ -125,6 +125,7 @@ def model(source: Any, name: str, kind: Kind | None = None, classes: int | None 
         values = found
     else:
         values = _array(source, name)
+        columns = tuple(map(str, getattr(source, "columns", ())))  # of a table of pandas
     kind = kind or "logits"
     if values.dtype.name == "bfloat16":
         values = values.astype(np.float32)

@@ -11,6 +11,8 @@ from kd_jax.data.numbers import first_not_finite
 from kd_jax.errors import BadInput
 
 MOST_CLASSES = 100_000
+CHANNELS = (1, 3, 4)  # of images
+MOVED = "move that axis to the end with numpy.moveaxis(x, 1, -1)"
 
 
 def from_arrays(
@@ -46,6 +48,11 @@ def from_arrays(
         raise BadInput("from_arrays: expected test_x and test_y together, found one of them; pass both or neither")
     x, y = examples(train_x, "train_x"), np.asarray(train_y)
     _check_labels(y, x, "train")
+    if has_channels_first(x.shape[1:]):
+        print(
+            f"{name}: the last axis of {list(x.shape[1:])} is taken for the channels; if they are first, as in PyTorch, {MOVED}",
+            file=sys.stderr,
+        )
     parts = [(x, y)]
     if test_x is not None:
         x, y = examples(test_x, "test_x"), np.asarray(test_y)
@@ -91,6 +98,8 @@ def examples(x: Any, label: str) -> np.ndarray:
         ) from None
     if x.dtype == np.uint8 and x.ndim in (3, 4):
         x = x[..., None] if x.ndim == 3 else x
+        if has_channels_first(x.shape[1:]):
+            raise BadInput(f"{label}: expected images with their channels last, found {list(x.shape[1:])}; {MOVED}")
     elif x.ndim in (2, 3, 4) and (np.issubdtype(x.dtype, np.floating) or (x.ndim == 2 and x.dtype.kind in "biu")):
         wrong = first_not_finite(x)
         if wrong:
@@ -113,6 +122,15 @@ def examples(x: Any, label: str) -> np.ndarray:
             f"{label}: expected at least one example and one number in it, found shape {list(x.shape)}; pass some"
         )
     return x
+
+
+def has_channels_first(shape: Sequence[int]) -> bool:
+    """Return whether the shape of an example is that of an image as PyTorch has it, and not as it is expected here.
+
+    >>> has_channels_first((3, 32, 32)), has_channels_first((32, 32, 3)), has_channels_first((3, 4, 3))
+    (True, False, False)
+    """
+    return len(shape) == 3 and shape[0] in CHANNELS and shape[-1] not in CHANNELS and shape[1] not in CHANNELS
 
 
 def _check_labels(y, x, part):
@@ -141,6 +159,14 @@ def numbered(
     """
     if len({y.dtype.kind in "US" or y.dtype == object for y in labels}) > 1:
         raise BadInput(f"{label}: expected names in all parts or numbers in all parts, found both; convert one of them")
+    for y in labels:
+        if y.dtype == object and (
+            lacking := [i for i, value in enumerate(y.tolist()) if value is None or value != value]
+        ):
+            raise BadInput(
+                f"{label}: expected a label for each example, found {y[lacking[0]]} for example {lacking[0]}; leave out examples"
+                " without one"
+            )
     if labels[0].dtype.kind in "USO":
         labels = [np.array([_text(value) for value in y.tolist()], np.str_) for y in labels]
         names = list(classes) if classes is not None else sorted(set().union(*(y.tolist() for y in labels)))

@@ -124,6 +124,11 @@ def test_columns_in_another_order_are_refused():
         answer_tables.check_order(("x", "b", "a"), ("x", "a", "b"), "--student", "--teacher")
 
 
+def test_a_frame_of_pandas_has_the_names_of_its_columns():
+    pandas = pytest.importorskip("pandas")
+    assert outputs.model(pandas.DataFrame(COLUMNS), "teacher").columns == ("cat", "dog", "fish", "ox")
+
+
 def test_labels_are_found_in_a_table_by_the_name_of_their_column(table, tmp_path):
     y = np.arange(20) % 4
     for columns, *how in (

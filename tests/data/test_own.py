@@ -132,3 +132,24 @@ def test_bytes_are_names_too():
     labels, names = numbered([np.array([b"cat", b"ant"])])
     assert names == ["ant", "cat"]
     assert labels[0].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_an_example_without_a_label_is_named(missing):
+    labels = np.array(["a", "b"] * 10, object)
+    labels[7] = missing
+    with pytest.raises(BadInput, match=f"expected a label for each example, found {missing} for example 7"):
+        data.from_arrays(np.zeros((20, 3)), labels)
+
+
+def test_bytes_with_channels_first_are_refused_and_floats_are_named(capsys):
+    x = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 9)).astype(np.uint8)
+    y = np.arange(20) % 2
+    with pytest.raises(
+        BadInput, match=r"train_x: expected images with their channels last, found \[3, 8, 9\]; move that axis"
+    ):
+        data.from_arrays(x, y)
+    assert data.from_arrays(np.moveaxis(x, 1, -1), y).train_x.shape == (16, 8, 9, 3)
+    assert "channels" not in capsys.readouterr().err
+    assert data.from_arrays(x.astype(float), y).train_x.shape == (16, 3, 8, 9)
+    assert "the last axis of [3, 8, 9] is taken for the channels" in capsys.readouterr().err

@@ -14,8 +14,6 @@ from kd_jax.errors import BadInput
 
 INPUTS = ("x", "images", "image", "data", "features")  # in the order in which they are tried
 LABELS = ("y", "labels", "label", "targets", "target")
-CHANNELS = (1, 3, 4)  # of images
-MOVED = "move that axis to the end with numpy.moveaxis(x, 1, -1)"
 ACCEPTED = "x, images, data or features, and y, labels or targets, each with _train, train_, _test, test_, _val or val_"
 
 
@@ -85,9 +83,9 @@ def _about_axes(shape) -> list[str]:
     said = [
         f"floats are numbers: {rows} rows, {columns} columns, {channels} channels, without random views; for images save uint8"
     ]
-    if rows in CHANNELS and channels not in CHANNELS:
+    if own.has_channels_first(shape):
         said.append(
-            f"the last axis, of {channels}, is taken for the channels; if they are first, as in PyTorch, {MOVED}"
+            f"the last axis, of {channels}, is taken for the channels; if they are first, as in PyTorch, {own.MOVED}"
         )
     return said
 
@@ -96,8 +94,10 @@ def _images(parts: Mapping[str, np.ndarray], shape, labels, names, notes, option
     height, width, channels = shape
     size = options.image_size
     if channels not in (1, 3):
-        fix = MOVED if height in CHANNELS else "leave the others out, or pass floats"
-        raise BadInput(f"{source}: expected images of 1 or 3 channels last, found {channels}: {list(shape)}; {fix}")
+        raise BadInput(
+            f"{source}: expected images of 1 or 3 channels last, found {channels}: {list(shape)}; leave the others out, or pass"
+            " floats"
+        )
     if size and (height, width) != (size, size):
         notes = [
             *notes,
