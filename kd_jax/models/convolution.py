@@ -8,7 +8,9 @@ nothing is moved.
 
 On TPUs: with the output's channels of a kernel side by side in memory, whichever way it is used. The compiler picks an order for
 each kernel that it may lay out anew, and with the other one, which it takes for the kernels of a frozen teacher and for gradients
-of inputs, it reckons with almost twice the cycles for few channels: it computes half the channels at a time.
+of inputs, it reckons with almost twice the cycles for few channels: it computes half the channels at a time. And the gradient of
+a kernel several pixels at once, as on GPUs, but only where the gradient of the output lies in memory in any case, as that of a sum
+does: pixels side by side keep the compiler from working out within the convolution what it reads.
 
 On CPUs: from an input that is written out before it is read. XLA computes the gradient of a kernel from the input with its channels
 first and its batch last. Left alone, it works out the normalisation and the ReLU before the convolution a second time while it
@@ -31,16 +33,26 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 # Measured on an H100 in bfloat16, batch 1024, microseconds of one layer, plain and wide: 32x32x16 forward 121 and 77, gradient of
 # the kernel 154 and 67; 16x16x32 forward 35 and 29, gradient of the kernel 73 and 51; 8x8x64 is no faster wide.
 PIXELS = {16: (2, 4), 32: (2, 2)}
+# The same for TPUs, where only the gradient of the kernel gains. By the compiler for a v5e, batch 1024, thousands of cycles by how
+# many pixels at once: 32x32x16 305 for one, 156 for four, 140 for eight; 16x16x32 151 for one, 102 for two, 77 for four. 8x8x64
+# takes 75 for one and 50 for two, and as much more around it.
+PIXELS_ON_TPU = {16: 8, 32: 4}
 FEWEST_CHANNELS = 16  # of fewer, as of the pixels of an image, nothing was measured
 MOST_ON_TPU = 64  # channels of which the order of a kernel was tried on a TPU; more fill its lanes
 
 
-def convolve(x: jax.Array, kernel: jax.Array, window_strides: Sequence[int], padding: Any, **more: Any) -> jax.Array:
+def convolve(
+    x: jax.Array, kernel: jax.Array, window_strides: Sequence[int], padding: Any, is_summed: bool = False, **more: Any
+) -> jax.Array:
     """Return what `jax.lax.conv_general_dilated` returns, for `flax.linen.Conv`; on CUDA devices wide where that is faster, and
     on TPUs from a kernel in the order that is.
 
     Both are for `x` in bfloat16 alone, and it then has no forward-mode derivative. The kernel may be of another dtype, and is
-    rounded to that of `x`; see `promoted`. All arguments are those of `conv_general_dilated`.
+    rounded to that of `x`; see `promoted`. All arguments are those of `conv_general_dilated`, but for one.
+
+    Args:
+        is_summed: whether the network only adds the output to something else, so that the gradient of the output is one that
+            others use too. On TPUs that of the kernel is then computed several pixels at once.
     """
     has_form = _is_of_form(x, kernel, window_strides, padding, more)
     if not has_form:
@@ -49,7 +61,7 @@ def convolve(x: jax.Array, kernel: jax.Array, window_strides: Sequence[int], pad
     if pixels is None and kernel.shape[:2] != (1, 1):  # the gradient of such a kernel is a product of matrices
         x = written_out(x)
     if has_form:
-        return _same(pixels, x, kernel)
+        return _same(pixels, _pixels_on_tpu(x, kernel) if is_summed else 1, x, kernel)
     return jax.lax.conv_general_dilated(x, kernel, window_strides, padding, **more)
 
 
@@ -84,6 +96,8 @@ def wide(x: jax.Array, kernel: jax.Array, count: int) -> jax.Array:
     Returns:
         [batch, height, width, outputs].
     """
+    if count == 1:
+        return _convolved(x, kernel)
     rows, columns, channels, outputs = kernel.shape
     widened = jnp.zeros((rows, columns + count - 1, channels, count, outputs), kernel.dtype)
     for pixel in range(count):
@@ -113,9 +127,19 @@ def _is_of_form(x, kernel, strides, padding, more):
 
 def _pixels(x, kernel):
     """On CUDA, (pixels at once for the output, for the gradient of the kernel), or None where the plain form stays."""
-    fitting = (pixels for most, pixels in PIXELS.items() if max(kernel.shape[2:]) <= most)
-    pixels = next(fitting, None)
+    pixels = _of_channels(PIXELS, kernel)
     return pixels if pixels and x.shape[2] % max(pixels) == 0 else None
+
+
+def _pixels_on_tpu(x, kernel):
+    """On TPUs, how many pixels at once for the gradient of the kernel."""
+    count = _of_channels(PIXELS_ON_TPU, kernel)
+    return count if count and x.shape[2] % count == 0 else 1
+
+
+def _of_channels(found, kernel):
+    """What is found for so many channels as a kernel has at most, in {number of channels: what for these and for fewer}."""
+    return next((each for most, each in found.items() if max(kernel.shape[2:]) <= most), None)
 
 
 def promoted(
@@ -135,8 +159,8 @@ def _ordered(x, kernel):
     return _convolved(x, with_layout_constraint(kernel, Layout(major_to_minor=(0, 1, 2, 3))))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _same(pixels, x, kernel):
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _same(pixels, pixels_on_tpu, x, kernel):
     """The convolution; what runs is decided when the program is compiled for a device."""
 
     def on_cuda(x, kernel):
@@ -145,11 +169,11 @@ def _same(pixels, x, kernel):
     return jax.lax.platform_dependent(x, kernel, cuda=on_cuda, tpu=_ordered, default=_convolved)
 
 
-def _forward(pixels, x, kernel):
-    return _same(pixels, x, kernel), (x, kernel)
+def _forward(pixels, pixels_on_tpu, x, kernel):
+    return _same(pixels, pixels_on_tpu, x, kernel), (x, kernel)
 
 
-def _backward(pixels, saved, of_output):
+def _backward(pixels, pixels_on_tpu, saved, of_output):
     def turned(kernel):
         # The gradient of the input is a convolution of the same kind, with the kernel turned round.
         return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
@@ -159,7 +183,8 @@ def _backward(pixels, saved, of_output):
         return wide(of_output, turned(kernel).astype(x.dtype), pixels[0]), of_kernel
 
     def on_tpu(x, kernel, of_output):
-        (of_kernel,) = jax.vjp(lambda kernel: _convolved(x, kernel), kernel)[1](of_output)
+        # The kernel is rounded within, so that what its places in a wide one give is added up as it is stored.
+        (of_kernel,) = jax.vjp(lambda kernel: wide(x, kernel, pixels_on_tpu), kernel)[1](of_output)
         return _ordered(of_output, turned(kernel)), of_kernel
 
     def plainly(x, kernel, of_output):

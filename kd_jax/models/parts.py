@@ -56,9 +56,10 @@ def convolution(module: nn.Module) -> Callable[..., nn.Conv]:
 
     It has a square kernel of He fan-out weights and no bias. The padding is `size // 2` zeros on every side, also where the stride
     is 2; "SAME" would then pad an even image on the right and below only, and weights trained elsewhere would see another image.
+    Pass `is_summed` where the network only adds the output to something else; see `convolve`.
     """
 
-    def conv(channels, size, stride=1, **more):
+    def conv(channels, size, stride=1, is_summed=False, **more):
         return nn.Conv(
             channels,
             (size, size),
@@ -69,7 +70,7 @@ def convolution(module: nn.Module) -> Callable[..., nn.Conv]:
             dtype=module.dtype,
             param_dtype=module.param_dtype,
             promote_dtype=promoted,  # pyright: ignore
-            conv_general_dilated=convolve,
+            conv_general_dilated=partial(convolve, is_summed=is_summed),
             **more,
         )
 

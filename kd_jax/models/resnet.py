@@ -40,7 +40,7 @@ class CifarResNet(nn.Module):
                 y = nn.relu(norm(name=f"{name}_norm1")(x))
                 y = conv(channels, 3, stride, name=f"{name}_conv1")(y)
                 y = nn.relu(norm(name=f"{name}_norm2")(y))
-                y = conv(channels, 3, name=f"{name}_conv2")(y)
+                y = conv(channels, 3, is_summed=True, name=f"{name}_conv2")(y)
                 x = (x if stride == 1 else halved(x)) + y
             x = feature(self, f"stage{stage + 1}", x)
         x = nn.relu(norm(name="norm")(x))

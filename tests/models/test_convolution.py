@@ -35,7 +35,7 @@ def test_its_gradients_are_those_of_the_definition(pixels, float64, monkeypatch)
     # What a GPU would run, on the CPU.
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cuda, tpu, default: cuda(*args))
     x, kernel, weights = drawn((2, 4, 8, 3), 0), drawn((3, 3, 3, 5), 1), drawn((2, 4, 8, 5), 2)
-    of_x, of_kernel = jax.grad(lambda x, k: (convolution._same(pixels, x, k) * weights).sum(), (0, 1))(x, kernel)
+    of_x, of_kernel = jax.grad(lambda x, k: (convolution._same(pixels, 1, x, k) * weights).sum(), (0, 1))(x, kernel)
     # The sum is linear in each: its derivative along a direction is its value there.
     for seed in range(3):
         d = drawn(x.shape, 10 + seed)
@@ -44,16 +44,17 @@ def test_its_gradients_are_those_of_the_definition(pixels, float64, monkeypatch)
         np.testing.assert_allclose((of_kernel * d).sum(), (by_hand(x, d) * weights).sum(), rtol=1e-10)
 
 
-def test_the_gradients_of_the_form_for_tpus_are_those_of_the_convolution(float64, monkeypatch):
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_gradients_of_the_form_for_tpus_are_those_of_the_convolution(count, float64, monkeypatch):
     x, kernel, weights = drawn((2, 4, 8, 3), 0), drawn((3, 3, 3, 5), 1), drawn((2, 4, 8, 5), 2)
 
-    def loss(x, kernel, pixels):
-        return (convolution._same(pixels, x, kernel) * weights).sum()
+    def loss(x, kernel):
+        return (convolution._same(None, count, x, kernel) * weights).sum()
 
-    expected = jax.grad(loss, (0, 1))(x, kernel, None)
+    expected = jax.grad(loss, (0, 1))(x, kernel)
     # What a TPU would run, on the CPU.
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cuda, tpu, default: tpu(*args))
-    found = jax.jit(jax.grad(loss, (0, 1)), static_argnums=2)(x, kernel, None)
+    found = jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
     for of_form, of_plain in zip(found, expected, strict=True):
         np.testing.assert_allclose(of_form, of_plain, atol=1e-12)
 
@@ -75,12 +76,31 @@ def lowered(name, platform, precision="bfloat16"):
     )
 
 
-def test_only_cuda_in_bfloat16_computes_several_pixels_at_once():
-    wide = "3x4x16x32xbf16"  # the kernel of two pixels of 16 channels
-    assert wide in lowered("resnet8", "cuda")
-    assert wide not in lowered("resnet8", "cpu")
-    assert wide not in lowered("resnet8", "tpu")
-    assert wide.replace("bf16", "f32") not in lowered("resnet8", "cuda", "float32")
+def test_only_accelerators_in_bfloat16_compute_several_pixels_at_once():
+    of_pixels = "3x4x16x32", "3x6x16x64", "3x10x16x128"  # kernels of two, four and eight pixels of 16 channels
+    texts = [lowered("resnet8", platform) for platform in ("cuda", "tpu", "cpu")]
+    # CUDA devices also for outputs and gradients of inputs, two at once.
+    assert [[f"{wide}xbf16" in text for wide in of_pixels] for text in texts] == [
+        [True, True, False],
+        [False, False, True],
+        [False, False, False],
+    ]
+    for platform in ("cuda", "tpu"):
+        assert not any(f"{wide}xf32" in lowered("resnet8", platform, "float32") for wide in of_pixels)
+
+
+def test_of_the_gradient_of_a_kernel_a_tpu_rounds_what_each_pixel_gives_and_not_their_sum(monkeypatch):
+    x, weights = (jnp.asarray(drawn((64, 8, 8, 16), seed), jnp.bfloat16) for seed in (0, 1))
+    kernel = jnp.asarray(drawn((3, 3, 16, 16), 2), jnp.float32)
+    # What a TPU would run, on the CPU.
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cuda, tpu, default: tpu(*args))
+    (found,) = jax.vjp(lambda kernel: convolution._same(None, 8, x, kernel), kernel)[1](weights)
+    assert found.dtype == jnp.float32
+    padded = np.pad(np.float64(x), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    shifted = [[padded[:, i : i + 8, j : j + 8] for j in range(3)] for i in range(3)]
+    exact = np.array([[np.einsum("bhwc,bhwo->co", part, np.float64(weights)) for part in row] for row in shifted])
+    # Eight sums, each about a third as large as theirs, rounded to 8 bits; with their sum rounded too it is above 2^-9.
+    assert np.sqrt(np.mean((found - exact) ** 2)) < 2**-9 * np.sqrt(np.mean(exact**2))
 
 
 def test_only_tpus_in_bfloat16_are_told_the_order_of_a_kernel():
@@ -91,6 +111,7 @@ def test_only_tpus_in_bfloat16_are_told_the_order_of_a_kernel():
 
 
 PLAIN = "plain"
+WIDE_OF_STAGES = ("3x10x16x128", "3x6x32x128")  # kernels of eight pixels at once, and of four
 
 
 @pytest.mark.parametrize(
@@ -113,6 +134,23 @@ def test_which_convolutions_are_meant(shape, kernel, strides, padding, more, exp
     x, k = jax.ShapeDtypeStruct(shape, jnp.bfloat16), jax.ShapeDtypeStruct(kernel, jnp.bfloat16)
     has_form = convolution._is_of_form(x, k, strides, padding, more)
     assert (convolution._pixels(x, k) if has_form else PLAIN) == expected
+
+
+@pytest.mark.parametrize(
+    ("channels", "width", "expected"), [(16, 32, 8), (32, 16, 4), (64, 8, 1), (16, 20, 1), (128, 8, 1)]
+)
+def test_how_many_pixels_of_a_kernels_gradient_a_tpu_computes_at_once(channels, width, expected):
+    x, kernel = (
+        jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((1, 8, width, channels), (3, 3, channels, channels))
+    )
+    assert convolution._pixels_on_tpu(x, kernel) == expected
+
+
+def test_of_a_block_a_tpu_computes_the_second_gradient_of_a_kernel_several_pixels_at_once():
+    # Three stages of one block each.
+    text = lowered("resnet8", "tpu")
+    made = [len(re.findall(rf"stablehlo.convolution.*-> tensor<{shape}xbf16>", text)) for shape in WIDE_OF_STAGES]
+    assert made == [1, 1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
