@@ -110,7 +110,8 @@ def plain(kind: Any, value: Any) -> Any:
     if isinstance(value, PurePath) and kind is str:
         return str(value)
     is_numpys = type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
-    return value.item() if is_numpys else value
+    number: Any = value
+    return number.item() if is_numpys else number
 
 
 def described(kind: Any) -> str:

@@ -173,7 +173,10 @@ def _summary(
         measured = [analysis.measure(trained, folder, advance) for analysis in asked]
     estimates = [estimate for of_analysis in measured for estimate in of_analysis]
     unlearned = learning.unlearned(workdir, folder, prepared.study, prepared.record)
-    claims, warnings = [], [run.sentence(learning.mend_given(run.arm, prepared.record)) for run in unlearned]
+    claims, warnings = (
+        [],
+        [run.sentence(learning.mend_given(run.arm, prepared.study, prepared.record)) for run in unlearned],
+    )
     warnings += learning.cut_short(workdir, plan)
     warnings += about.skipped(prepared.record)
     warnings += pruning.sentences(prepared.record)

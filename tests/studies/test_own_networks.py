@@ -388,6 +388,8 @@ def test_a_teacher_is_taken_as_it_is_and_the_study_is_analysed(weights, tmp_path
     assert set(accuracy) == {"teacher", "onehot", "student"}
     # It knows nothing of digits, and that is said by its outputs, not because it has no metrics.
     assert {run["reason"] for run in found["unlearned"] if run["arm"] == "teacher"} <= {"at_chance", "constant_outputs"}
+    said = [said for said in found["warnings"] if said.startswith("teacher-seed")]
+    assert all("it is taken as it is (--teacher_with epochs=0)" in each and "train longer" not in each for each in said)
     assert train(study, workdir) == 0
 
 

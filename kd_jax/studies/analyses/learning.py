@@ -60,11 +60,16 @@ def unlearned(workdir: Path, folder: Path, study: Study, record: Mapping[str, An
     return learning.unlearned(losses, fits, baselines, teachers)
 
 
-def mend_given(arm: str, record: Mapping[str, Any]) -> str:
+def mend_given(arm: str, study: Study, record: Mapping[str, Any]) -> str:
     """Return what to do where a teacher that exists already has not learnt; empty for runs that are trained in this study."""
     given = GivenTeacher.of(record)
-    if given is None or arm != TEACHER:
+    if arm != TEACHER or (given is None and study.teacher_training.epochs):
         return ""
+    if given is None:
+        return (
+            "it is taken as it is (--teacher_with epochs=0): see that its classes are in the order of the data's and that it wants"
+            " such inputs, or train it"
+        )
     if given.logits:
         return (
             "see that the rows of --teacher_logits are in the order of the training split, or have the right ids, and that their"
