@@ -23,6 +23,8 @@ def import_data(
     image_size: int = 0,
     text_column: str = "",
     pair_column: str = "",
+    image_column: str = "",
+    image_dir: str = "",
     label_column: str = "",
     ignore_columns: tuple[str, ...] = (),
     columns: tuple[str, ...] = (),
@@ -33,8 +35,9 @@ def import_data(
     """Turn data of your own into a set that every study takes as --dataset=NAME.
 
     SOURCE is a folder of images by class (CLASS/IMAGE, or train/CLASS/IMAGE beside test or val), a .npz file or .npy files, a table
-    (.csv, .tsv, .jsonl, .parquet, or a folder of train and test ones), CIFAR or MNIST as published, a prepared TFDS folder
-    of tfrecord files, a folder that Hugging Face's datasets saved, or hf:NAME, or hf:NAME:CONFIG, of its Hub.
+    of texts, numbers or names of images (.csv, .tsv, .jsonl, .parquet, or a folder of train and test ones), CIFAR or MNIST as
+    published, a prepared TFDS folder of tfrecord files, a folder that Hugging Face's datasets saved, or hf:NAME, or hf:NAME:CONFIG,
+    of its Hub.
 
     Args:
         source: What to import.
@@ -44,6 +47,8 @@ def import_data(
             images take them [pixels; 0: leave them; images of many sizes are then streamed].
         text_column: Column of the texts of a table [none: its columns are numbers].
         pair_column: Column of the second text, for pairs of texts.
+        image_column: Column of the names of image files; they may lack folders in front, and the suffix.
+        image_dir: Folder around these images [default: that of the table].
         label_column: Column of the classes, names or numbers.
         ignore_columns: Columns of a table of numbers that are no features.
         columns: Names of all columns, for a .csv or .tsv without a line of names.
@@ -59,6 +64,8 @@ def import_data(
         label_key=label_key,
         text_column=text_column,
         pair_column=pair_column,
+        image_column=image_column,
+        image_dir=image_dir,
         label_column=label_column,
         ignore_columns=ignore_columns,
         columns=columns,

@@ -34,8 +34,9 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 # the kernel 154 and 67; 16x16x32 forward 35 and 29, gradient of the kernel 73 and 51; 8x8x64 is no faster wide.
 PIXELS = {16: (2, 4), 32: (2, 2)}
 # The same for TPUs, where only the gradient of the kernel gains. By the compiler for a v5e, batch 1024, thousands of cycles by how
-# many pixels at once: 32x32x16 305 for one, 156 for four, 140 for eight; 16x16x32 151 for one, 102 for two, 77 for four. 8x8x64
-# takes 75 for one and 50 for two, and as much more around it.
+# many pixels at once: 32x32x16 305 for one, 156 for four; 16x16x32 151 for one, 102 for two, 77 for four. 8x8x64 takes 75 for one
+# and 50 for two, and as much more around it. Two blocks of 32x32x16, forward and backward: 4,038 for one, 3,759 for four, 3,721
+# for eight.
 PIXELS_ON_TPU = {16: 8, 32: 4}
 FEWEST_CHANNELS = 16  # of fewer, as of the pixels of an image, nothing was measured
 MOST_ON_TPU = 64  # channels of which the order of a kernel was tried on a TPU; more fill its lanes

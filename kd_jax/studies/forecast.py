@@ -35,7 +35,8 @@ from kd_jax.train.ahead import Topology
 
 CANNOT_KNOW = (
     "A compiler's estimate is not a measurement. It leaves out the host, input that is decoded or sent while training runs,"
-    " gathers, which no compiler estimates, waiting for other chips, and saving. A rented machine says more in its first epoch."
+    " gathers, padding and new layouts, which no compiler estimates, waiting for other chips, and saving. A rented machine says"
+    " more in its first epoch."
 )
 OF_TEXTS = "Texts are taken at their full length: batches of shorter ones take less."
 

@@ -1,6 +1,9 @@
-"""Tables as contents of a set: a column of texts, or two, and one of labels; or numbers in every column but the labels'."""
+"""Tables as contents of a set: a column of texts, or two, and one of labels; numbers in every column but the labels'; or a column
+of names of images, see `listed_images`.
+"""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import numpy as np
 
 from kd_jax.data.importing import tables
 from kd_jax.data.importing.contents import Contents, Options, classified, listed
+from kd_jax.data.importing.folders import SUFFIXES
 from kd_jax.data.importing.tables import Table
 from kd_jax.data.prepared import Tensor, Text
 from kd_jax.errors import BadInput
@@ -23,14 +27,25 @@ PAIR = ("first", "second")  # what the texts of a pair are called, in the order 
 
 
 def read(source: Path, options: Options) -> Contents:
-    """Return the rows of a table as texts, or as numbers where no column of texts is named.
+    """Return the rows of a table as texts, as images, or as numbers where no column of either is named.
 
     Raises:
         BadInput: when a column is absent, a label is missing, or a feature is no finite number, naming the row.
     """
-    options.only("a table", "text_column", "pair_column", "label_column", "ignore_columns", "columns")
+    used = ("image_size",) if options.image_column else ("text_column", "pair_column", "ignore_columns")
+    what = "a table of images" if options.image_column else "a table"
+    options.only(what, "label_column", "columns", "image_column", "image_dir", *used)
+    if options.image_dir and not options.image_column:
+        raise BadInput(
+            f"--image_dir={options.image_dir}: expected --image_column beside it, the column of the names of images; add it"
+        )
     found = {part: tables.read(paths, options.columns) for part, paths in tables.parts_of(source).items()}
-    return contents(found, options, str(source))
+    if not options.image_column:
+        return contents(found, options, str(source))
+    from kd_jax.data.importing import listed_images
+
+    _check_columns(found, options, str(source))
+    return listed_images.contents(found, options, source)
 
 
 def contents(found: dict[str, Table], options: Options, where: str) -> Contents:
@@ -44,35 +59,54 @@ def contents(found: dict[str, Table], options: Options, where: str) -> Contents:
     Raises:
         BadInput: as `read` does.
     """
-    names = list(found["train"].columns)
     texts = [name for name in (options.text_column, options.pair_column) if name]
-    if not options.label_column:
-        guess = next((name for name in names if name.lower() in ("label", "class", "target", "y")), "COLUMN")
-        raise BadInput(
-            f"{where}: expected --label_column, the column of the classes, one of {listed(names, 20)}; pass --label_column={guess}"
-        )
     if options.pair_column and not options.text_column:
         raise BadInput(
             f"--pair_column={options.pair_column}: expected --text_column beside it, the first text of the pair; add it"
         )
-    for part, table in found.items():
-        for flag in ("label_column", "text_column", "pair_column"):
-            _check_column(flag, getattr(options, flag), table, f"the {part} part of {where}")
-        for name in options.ignore_columns:
-            _check_column("ignore_columns", name, table, f"the {part} part of {where}")
+    _check_columns(found, options, where)
     if texts:
         return _texts(found, texts, options, where)
     return _numbers(found, options, where)
 
 
-def _check_column(flag, name, table, where):
-    if name and name not in table.columns:
+def _check_columns(found, options, where):
+    """Refuse columns that are asked for and absent, and a table without a column of labels."""
+    names = list(found["train"].columns)
+    if not options.label_column:
+        guess = next((name for name in names if name.lower() in ("label", "class", "target", "y")), "COLUMN")
         raise BadInput(
-            f"--{flag}={name}: expected a column of {where}, which are {listed(list(table.columns), 20)}; pass one of them"
+            f"{where}: expected --label_column, the column of the classes, one of {listed(names, 20)}; pass --label_column={guess}"
+        )
+    for part, table in found.items():
+        for flag in ("label_column", "text_column", "pair_column", "image_column"):
+            _check_column(flag, getattr(options, flag), table, part, where)
+        for name in options.ignore_columns:
+            _check_column("ignore_columns", name, table, part, where)
+
+
+def _check_column(flag, name, table, part, where):
+    if name and name not in table.columns:
+        fix = "pass one of them"
+        if part != "train":
+            fix = "add it to that part, or pass the file of the training part alone, of which a share is then held out"
+        raise BadInput(
+            f"--{flag}={name}: expected a column of the {part} part of {where}, which are"
+            f" {listed(list(table.columns), 20)}; {fix}"
         )
 
 
-def _labels(found: dict[str, Table], column, where):
+def labels(found: Mapping[str, Table], column: str, where: str) -> tuple[dict[str, np.ndarray], list[str], list[str]]:
+    """Return what `classified` makes of a column of labels.
+
+    Args:
+        found: {part: its rows}.
+        column: the column.
+        where: what the tables are called in messages.
+
+    Raises:
+        BadInput: as `classified`, and for a row without a label.
+    """
     values: dict[str, list[Any]] = {}
     for part, table in found.items():
         values[part] = table.columns[column]
@@ -107,7 +141,7 @@ def _texts(found, columns, options, where):
             {options.label_column: [table.columns[options.label_column][row] for row in full]},
             [table.places[row] for row in full],
         )
-    labels, names, more = _labels(found, options.label_column, where)
+    of_rows, names, more = labels(found, options.label_column, where)
     keys = ("text",) if len(columns) == 1 else PAIR
 
     def rows_of(texts) -> Any:
@@ -116,7 +150,7 @@ def _texts(found, columns, options, where):
     return Contents(
         features={key: Text() for key in keys},
         parts={part: rows_of(texts) for part, (texts, _) in kept.items()},
-        labels=labels,
+        labels=of_rows,
         class_names=names,
         kind="texts",
         about="texts" if len(columns) == 1 else f"pairs of texts, {columns[0]} first",
@@ -140,7 +174,7 @@ def _numbers(found, options, where):
         raise BadInput(
             f"{where}: expected columns of numbers beside {options.label_column}, found none; pass --text_column for texts"
         )
-    labels, names, notes = _labels(found, options.label_column, where)
+    of_rows, names, notes = labels(found, options.label_column, where)
     notes += [f"left out the column {name!r}, row numbers as pandas writes them" for name in unnamed]
     notes += [
         f"column {name} has another whole number in each row; if it numbers the examples, pass --ignore_columns {_quoted(name)}"
@@ -155,7 +189,7 @@ def _numbers(found, options, where):
     return Contents(
         features={"features": Tensor((len(columns),))},
         parts={part: rows_of(x) for part, x in arrays.items()},
-        labels=labels,
+        labels=of_rows,
         class_names=names,
         kind="numbers",
         about=f"{len(columns)} numbers: {listed(columns)}",
@@ -179,7 +213,7 @@ def _matrix(table: Table, columns, where) -> np.ndarray:
                 shown = "nothing" if value is None or value == "" else repr(value)
                 raise BadInput(
                     f"{where}: {table.places[row]}, column {name}: expected a finite number, found {shown}; fill it in, leave"
-                    f" out the row, or the column with --ignore_columns {_quoted(name)}{_hint(value)}"
+                    f" out the row, or the column with --ignore_columns {_quoted(name)}{_hint(name, value)}"
                 )
     return x
 
@@ -201,7 +235,9 @@ def _number(value):
         return TRUTHS.get(str(value).strip().lower(), float("nan"))
 
 
-def _hint(value):
+def _hint(name, value):
     """What else a column with this value may be."""
+    if isinstance(value, str) and value.lower().endswith(SUFFIXES):
+        return f"; or pass --image_column {_quoted(name)} if it names images"
     is_word = isinstance(value, str) and any(character.isalpha() for character in value.lower().replace("nan", ""))
-    return "; or pass --text_column if it is a text" if is_word else ""
+    return "; or pass --text_column if it is a text, --image_column if it names an image" if is_word else ""

@@ -34,7 +34,8 @@ class Options:
     Attributes:
         image_size: the side of the square to which images are cut and resized [pixels]; 0 leaves them as they are.
         image_key, label_key: the names of the arrays of a `.npz` file.
-        text_column, pair_column, label_column: the names of the columns of a table.
+        text_column, pair_column, image_column, label_column: the names of the columns of a table.
+        image_dir: the folder around the images that a table names; empty for that of the table.
         ignore_columns: columns of a table of numbers that are no features.
         columns: the names of all columns, for a table without a line of names.
         test_share: the share of each class that becomes the test set of a source that has none.
@@ -45,6 +46,8 @@ class Options:
     label_key: str = ""
     text_column: str = ""
     pair_column: str = ""
+    image_column: str = ""
+    image_dir: str = ""
     label_column: str = ""
     ignore_columns: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()

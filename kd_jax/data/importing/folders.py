@@ -41,7 +41,9 @@ def read(folder: Path, options: Options) -> Contents:
     options.only("a folder of images", "image_size")
     parts, notes = _parts(folder)
     ignored: Counter[str] = Counter()
-    by_part = {part: {_shown(path.name): _images(path, ignored) for path in classes} for part, classes in parts.items()}
+    by_part = {
+        part: {shown(path.name): _of_class(path, ignored) for path in classes} for part, classes in parts.items()
+    }
     for part, of_class in by_part.items():
         by_part[part] = {name: images for name, images in of_class.items() if images or part == "train"}
     names = _sorted(set().union(*by_part.values()))
@@ -61,7 +63,7 @@ def read(folder: Path, options: Options) -> Contents:
         kinds = listed([kind for kind, _ in ignored.most_common()])
         notes.append(f"left out {sum(ignored.values()):,} files that are hidden or no images ({kinds})")
     pictures = Pictures(
-        {part: [_shown(path.relative_to(folder)) for path in paths] for part, paths in files.items()},
+        {part: [shown(path.relative_to(folder)) for path in paths] for part, paths in files.items()},
         labels,
         names,
         lambda part, row: files[part][row].open("rb"),
@@ -94,8 +96,8 @@ def _parts(folder):
     return {"train": parts.pop("train"), **parts}, notes
 
 
-def _shown(path):
-    """A name in UTF-8; file systems hold any bytes."""
+def shown(path: Path) -> str:
+    """Return a name in UTF-8; file systems hold any bytes."""
     return os.fsencode(path).decode(errors="replace")
 
 
@@ -107,8 +109,14 @@ def _is_hidden(name):
     return name.startswith((".", "._")) or name.lower() in JUNK
 
 
-def _images(folder, ignored):
-    """The images below a folder in the order of their names, numbers by value; others are counted in `ignored`."""
+def images(folder: Path, ignored: Counter[str] | None = None) -> list[Path]:
+    """Return the images below a folder, by their suffixes, at any depth, in the order of their names, numbers by value.
+
+    Args:
+        folder: the folder.
+        ignored: counts what is left out, {kind of file: how many}.
+    """
+    ignored = Counter() if ignored is None else ignored
     found, seen = [], set()
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
@@ -125,7 +133,12 @@ def _images(folder, ignored):
                 ignored[suffix or "no suffix"] += 1
             else:
                 found.append(Path(place, name))
-    found.sort(key=lambda path: [_natural(part) for part in path.relative_to(folder).parts])
+    return sorted(found, key=lambda path: [_natural(part) for part in path.relative_to(folder).parts])
+
+
+def _of_class(folder, ignored):
+    """The images of a class, each of another name; others are counted in `ignored`."""
+    found = images(folder, ignored)
     names: dict[Path, Path] = {}
     for path in found:
         other = names.setdefault(path.with_suffix(""), path)
