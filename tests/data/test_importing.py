@@ -96,6 +96,16 @@ def test_parts_are_found_by_the_names_people_give_them(tmp_path, names):
     assert not [note for note in imported.notes if "no test part" in note]
 
 
+def test_a_folder_around_the_folder_of_classes_is_refused_and_that_is_named(tmp_path):
+    folder(tmp_path / "in" / "data")
+    refused(
+        tmp_path, tmp_path / "in", f"expected two folders of classes or more, found data alone; pass {tmp_path}/in/data"
+    )
+    folder(tmp_path / "parts" / "data" / "train")
+    folder(tmp_path / "parts" / "data" / "test")
+    refused(tmp_path, tmp_path / "parts", f"found data alone; pass {tmp_path}/parts/data")
+
+
 def test_a_class_called_train_is_a_class(tmp_path):
     folder(tmp_path / "in", ("car", "plane", "train"))
     assert import_set(tmp_path / "in", "mine", tmp_path / "sets").class_names == ("car", "plane", "train")

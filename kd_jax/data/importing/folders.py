@@ -58,6 +58,8 @@ def read(folder: Path, options: Options) -> Contents:
         found = [(path, number[name]) for name in names for path in of_class.get(name, [])]
         files[part] = [path for path, _ in found]
         labels[part] = np.array([label for _, label in found], np.int32)
+    if len(names) == 1 and len(_folders(inner := parts["train"][0])) > 1:
+        raise BadInput(f"{folder}: expected two folders of classes or more, found {names[0]} alone; pass {inner}")
     check_trained(labels["train"], names, str(folder))
     if ignored:
         kinds = listed([kind for kind, _ in ignored.most_common()])
