@@ -23,6 +23,9 @@ def groups(seeds: int, devices: Sequence[Any], batch_sizes: Sequence[int]) -> li
     A group shares each batch, so its size divides the batch sizes; devices that are left over stay idle. All devices in one group
     where there is one seed, or where they are of several processes.
 
+    Rounding hangs on how many devices share a batch. So that a study goes on to the same bits, the size of a group is that for all
+    of its seeds, also where few are left to be trained.
+
     >>> from types import SimpleNamespace as Device
     >>> eight = [Device(process_index=0, id=number) for number in range(8)]
     >>> [[device.id for device in group] for group in groups(3, eight, [64])]
@@ -41,6 +44,8 @@ def sentence(seeds: int, of_groups: Sequence[Sequence[Any]]) -> str:
     """Return how seeds and devices are matched, as a sentence."""
     each = len(of_groups[0])
     devices = "a device each" if each == 1 else f"{each} devices each"
+    if seeds == 1:
+        return f"One seed is left, on {'one device' if each == 1 else f'{each} devices'}, as many as all seeds together leave it."
     if len(of_groups) < 2:
         share = f"each batch shared by {each} devices" if each > 1 else "on one device"
         return f"{seeds} seeds, one after the other, {share}."

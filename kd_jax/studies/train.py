@@ -136,11 +136,13 @@ def _train(
         seeds = len({run.seed for run in todo} - {int(seed) for seed in record.get("skipped", {})})
         of_groups = [list(devices)]
         heard: dict[str, Sequence[Sink]] = {}
-        if seeds_at_once != "off" and seeds > 1:
+        all_seeds = 1 if only else len({run.seed for run in here_trained})
+        if seeds_at_once != "off" and all_seeds > 1:
             heard[todo[0].name] = sinks(todo[0])  # asked for once alone: a tracker may open files
         is_heard = any(heard.values())
         if heard and not is_heard:
-            of_groups = side_by_side.groups(seeds, devices, [run.training.batch_size for run in todo])
+            batches = [run.training.batch_size for run in here_trained]
+            of_groups = side_by_side.groups(all_seeds, devices, batches)[: max(seeds, 1)]
 
         def no_lane(run):
             if is_heard or not heard:
@@ -148,7 +150,8 @@ def _train(
             in_table = in_table_of(prepared, run, of_groups[0])
             return lanes.obstacle(prepared, run, seeds_at_once == "on", devices[0].platform, in_table)
 
-        how = [side_by_side.sentence(seeds, of_groups)] if seeds > 1 else []
+        has_part = len(of_groups) == 1 and len(of_groups[0]) < len(devices)
+        how = [side_by_side.sentence(seeds, of_groups)] if seeds > 1 or has_part else []
         if seeds > 1 and (seeds_at_once == "on" or not all(map(no_lane, todo))):
             how.append(lanes.sentence(todo, no_lane))
         for line in [*said, *directions.left_out(plan, prepared.dataset), footprint, *how]:
@@ -189,7 +192,8 @@ def _train(
                 if together:
                     side_by_side.train(todo, of_groups, trainer, stop)
                 else:
-                    trainer(devices, stop)(todo)
+                    with parallel.working_on(of_groups[0]):
+                        trainer(of_groups[0], stop)(todo)
             ended["peak_memory"] = parallel.peak_memory(devices)
         finally:
             records.update_study(workdir, record, lambda there: _ended(there, here) | ended)

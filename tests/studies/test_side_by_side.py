@@ -1,5 +1,7 @@
 """Seeds that are trained at the same time, on devices of their own, come to what each comes to alone."""
 
+import shutil
+
 import jax
 import pytest
 
@@ -78,6 +80,16 @@ def test_what_is_told_to_stop_in_all_seeds_goes_on_to_the_same_bits(in_turn, tmp
     assert any(records.missing_steps(folder, [20]) for folder in (tmp_path / "runs").iterdir())
     train(STUDY, tmp_path, 4)
     assert bits(tmp_path) == bits(in_turn)
+
+
+@pytest.mark.long
+def test_a_seed_that_is_left_alone_keeps_to_its_share_of_the_devices_and_so_to_its_bits(in_turn, tmp_path, capsys):
+    train(STUDY, tmp_path, 4)
+    expected = bits(tmp_path)
+    shutil.rmtree(tmp_path / "runs" / "student-seed1")
+    assert train(STUDY, tmp_path, 4) == 1
+    assert "One seed is left, on one device" in capsys.readouterr().err
+    assert bits(tmp_path) == expected == bits(in_turn)
 
 
 @pytest.mark.long
