@@ -56,7 +56,6 @@ def drawn(
     """
     shown = {"student": first} | ({"control": controlled} if controlled else {})
     of_arm, said = colours.arms(("teacher", *shown)), []
-    seeds = max(len(found["given"]["student"]), 1)
     figure = Figure(figsize=(4.6 * len(shown) + 0.4, 5.0), layout="compressed")
     for axes, (arm, beside) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
         finite = np.isfinite(beside.pair.x) & np.isfinite(beside.pair.y)
@@ -65,7 +64,7 @@ def drawn(
         figures.confidence_points(beside.pair.x[finite], beside.pair.y[finite], ax=axes)
         name = found["given"][arm][0]["name"]
         axes.set(
-            title=f"{arm}: {name}" + (f", the first of {seeds}" if seeds > 1 else ""),
+            title=f"{arm}: {name}{_first(found, arm)}",
             xlabel="teacher: log p/(1-p) of its top class [nats]",
             ylabel="same class [nats]",
         )
@@ -88,7 +87,13 @@ def drawn(
         for axes, (name, confidence, hit) in zip(figure.subplots(1, 2), of_both, strict=True):
             ece = calibration.ece(confidence, hit)  # of all examples, as what is drawn
             reliability_panel(confidence, hit, colour=of_arm[name], ax=axes)
-            axes.set_title(f"{name}: ECE {ece:.3f}" + (f", the first of {seeds}" if seeds > 1 else ""))
+            axes.set_title(f"{name}: ECE {ece:.3f}{_first(found, name)}")
             said.append(f"{name}: ECE {ece:.3f}, mean confidence {confidence.mean():.3f}, accuracy {hit.mean():.3f}")
         figure.set_label(f"Reliability diagrams, accuracy against confidence. {'; '.join(said)}.")
     return made
+
+
+def _first(found: Mapping[str, Any], arm: str) -> str:
+    """That a model is the first of several of its kind, for a title; empty where it is alone."""
+    count = len(found["given"][arm])
+    return f", the first of {count}" if count > 1 else ""

@@ -77,13 +77,15 @@ def figure(estimates: Sequence[Estimate], arms: Sequence[Arm]) -> "Figure | None
         return None
     from matplotlib.figure import Figure
 
+    from kd_jax.report import labels
+
     drawn = Figure(figsize=(4.8 * len(splits) + 0.4, 4.0), layout="constrained")
     panels = drawn.subplots(1, len(splits), squeeze=False, sharey=True)[0]
     for axes, split in zip(panels, splits, strict=True):
         ranks_panel(estimates, arms, split, axes)
     panels[0].set_ylabel("slope of the student's confidence on the teacher's")
     panels[0].legend(fontsize=8)
-    drawn.suptitle(tables.what_intervals_are(estimates), fontsize=10)
+    drawn.suptitle(labels.wrapped(tables.what_intervals_are(estimates), drawn), fontsize=10)
     drawn.set_label(_said(estimates, splits))
     return drawn
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from kd_jax.analysis import exaggeration
 from kd_jax.analysis.results import Estimate, Interval, index
 from kd_jax.plan import Arm
-from kd_jax.report import colours, tables
+from kd_jax.report import colours, labels, tables
 from kd_jax.report.page import KINDS, Picture
 
 DPI = 130  # of PNGs
@@ -257,7 +257,9 @@ def slopes_panel(estimates: Sequence[Estimate], arms: Sequence[Arm], ax: Axes | 
     axes.grid(axis="x", alpha=0.3)
     if axes.get_legend_handles_labels()[1]:  # not where no run learnt, so that there is no slope
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    axes.set_title(tables.what_intervals_are(estimates), fontsize=10)
+    figure = axes.get_figure()
+    assert figure is not None
+    axes.set_title(labels.wrapped(tables.what_intervals_are(estimates), figure), fontsize=10)
     return axes
 
 

@@ -133,6 +133,7 @@ def first_table(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> Table | N
         estimates: the estimates of a study or an audit.
         arms: its arms.
     """
+    arms = list(arms)
     header, rows = turned(*main_table(estimates, arms))
     wanted = [place for place, heading in enumerate(header) if heading in FIRST]
     kept = [[row[place] for place in wanted] for row in rows]
@@ -140,7 +141,8 @@ def first_table(estimates: Iterable[Estimate], arms: Iterable[Arm]) -> Table | N
     if len(used) < 2:
         return None
     estimates = [estimate for estimate in estimates if estimate.name == "accuracy"]
-    names = [FIRST[header[wanted[place]]] for place in used]
+    short = FIRST | ({"gain": "gain over control"} if any(arm.name == "control" for arm in arms) else {})
+    names = [short[header[wanted[place]]] for place in used]
     cells = [[row[place] for place in used] for row in kept]
     return Table(names, cells, what_intervals_are(estimates), title="Accuracies")
 

@@ -7,6 +7,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from scipy import stats
 from scipy.special import log_softmax, softmax
 
@@ -16,6 +17,7 @@ from kd_jax.analysis.examples import beside
 from kd_jax.cli import commands
 from kd_jax.config import Study
 from kd_jax.errors import BadInput
+from kd_jax.report import audit_figures
 from kd_jax.studies import analyse
 from kd_jax.studies import train as train_stage
 
@@ -131,6 +133,27 @@ def test_what_is_of_the_first_seed_alone_says_so_on_the_page(tmp_path, words_of,
     assert "it is the first" not in one
     assert two.count("Of several seeds it is the first.") >= 4  # scale, calibration, classes, confusions
     assert "Where the student is far surer than its teacher, the first of several seeds" in two
+
+
+def test_titles_are_within_their_figures_and_name_what_is_one_of_several(tmp_path, words_of, monkeypatch):
+    made, real = {}, audit_figures.drawn
+    monkeypatch.setattr(audit_figures, "drawn", lambda *of: made.update(real(*of)) or made)
+    y, teacher, *_, control = models()
+    students = [models(seed=0, slope=slope)[2] for slope in (1.2, 1.3, 1.4)]
+    kd_jax.audit(teacher, students, y, control=control, out=tmp_path / "out")
+    for name in ("slopes", "slopes_by_rank"):
+        figure = made[name]
+        figure.draw_without_rendering()
+        (title,) = (text for text in figure.findobj(Text) if text.get_text().startswith("Mean and 95%"))
+        assert "The control is one for all seeds" in " ".join(title.get_text().split())
+        extent = title.get_window_extent()
+        assert extent.x0 >= 0
+        assert extent.x1 <= figure.bbox.width
+    titles = [axes.get_title() for axes in made["reliability"].axes]
+    assert [title.endswith(", the first of 3") for title in titles] == [False, True]
+    words = words_of((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert "gain over control" in words
+    assert "one-hot" not in words.partition("What came out")[0]
 
 
 def test_without_a_control_exaggeration_is_never_supported_and_without_labels_nothing_is_said_of_accuracy():

@@ -52,6 +52,23 @@ def test_studies_of_the_same_data_and_seeds_are_subtracted_seed_by_seed(tmp_path
     assert "b against a: test accuracy higher, +0.0" in found.answer[0]
 
 
+def test_numbers_that_other_seeds_lack_are_not_subtracted_seed_by_seed(tmp_path, write_analysed):
+    first, second, key = numbers(0.01), numbers(0.05), ("ece", "student", "test", "all")
+    folders = []
+    for name, of_study, lacking in (("a", first, 1), ("b", second, 2)):
+        folders.append(write_analysed(tmp_path / name, STUDY, of_study))
+        path = folders[-1] / "analysis" / "summary.json"
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        (estimate,) = (each for each in summary["estimates"] if (each["name"], each["arm"]) == ("ece", "student"))
+        del estimate["values"][lacking]
+        estimate["kept"] = [seed for seed in range(5) if seed != lacking]
+        path.write_text(json.dumps(summary), encoding="utf-8")
+    ours, theirs = np.delete(second[key], 2), np.delete(first[key], 1)
+    expected = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
+    interval = of(kd_jax.compare(folders), "ece_difference").interval
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+
+
 def test_other_seeds_on_the_same_data_are_compared_by_welchs_t(tmp_path, write_analysed):
     first, second = numbers(0.01), numbers(0.05, twin=TWIN[:3])
     a = write_analysed(tmp_path / "a", STUDY, first)
